@@ -1,0 +1,85 @@
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/conv.h"
+#include "kernels/detect.h"
+#include "kernels/elementwise.h"
+#include "kernels/norm_act.h"
+#include "kernels/optimizer.h"
+#include "kernels/pool.h"
+#include "kernels/view.h"
+
+namespace frost {
+
+/// Everything a device must be able to do: the table of contents of the machine. Whoever ports frost to a new device
+/// reads this file and the argument structs beside it. Kernels own nothing and know nothing of gradients' bookkeeping.
+/// Calls are queued in order; results may be read on the host after synchronize().
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string description() const = 0;  // for the start line of the tools: "CPU (2 threads, avx512_core_bf16)"
+  virtual bool supports(DType compute) const = 0;  // may activations be of this type?
+
+  // memory: raw; caching is the engine's allocator. Blocks are aligned to at least 64 bytes.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* memory) noexcept = 0;
+  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void download(void* host, const void* device, std::size_t bytes) = 0;
+  virtual void zero(void* device, std::size_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  // convolution and linear
+  virtual void conv_forward(const ConvForward&) = 0;
+  virtual void conv_backward_data(const ConvBackwardData&) = 0;
+  virtual void conv_backward_weight(const ConvBackwardWeight&) = 0;
+  virtual void linear_forward(const LinearForward&) = 0;
+  virtual void linear_backward(const LinearBackward&) = 0;
+
+  // norm + activation
+  virtual void batch_statistics(const BatchStatistics&) = 0;
+  virtual void norm_act_forward(const NormActForward&) = 0;
+  virtual void norm_act_backward(const NormActBackward&) = 0;
+
+  // pooling and resize
+  virtual void max_pool_forward(const MaxPoolForward&) = 0;
+  virtual void max_pool_backward(const MaxPoolBackward&) = 0;
+  virtual void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward&) = 0;
+  virtual void adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward&) = 0;
+  virtual void resize_forward(const ResizeForward&) = 0;
+  virtual void resize_backward(const ResizeBackward&) = 0;
+
+  // elementwise
+  virtual void copy(const CopyView&) = 0;
+  virtual void add(const AddForward&) = 0;
+  virtual void mul_forward(const MulForward&) = 0;
+  virtual void mul_backward(const MulBackward&) = 0;
+  virtual void activation_forward(const ActivationForward&) = 0;
+  virtual void activation_backward(const ActivationBackward&) = 0;
+  virtual void zero_pad_forward(const ZeroPad&) = 0;
+  virtual void zero_pad_backward(const ZeroPad&) = 0;
+  virtual void space_to_depth(const SpaceToDepth&) = 0;
+  virtual void depth_to_space(const DepthToSpace&) = 0;
+  virtual void normalize_image(const NormalizeImage&) = 0;
+  virtual void softmax_forward(const SoftmaxForward&) = 0;
+  virtual void softmax_backward(const SoftmaxBackward&) = 0;
+  virtual void cross_entropy(const CrossEntropy&) = 0;
+
+  // detection
+  virtual DetectLossResult detect_loss(DetectLoss&) = 0;
+  virtual void detect_decode(const DetectDecode&) = 0;
+  virtual std::vector<Detection> nms(const Nms&) = 0;
+
+  // optimizer
+  virtual void sgd_step(const SgdStep&) = 0;
+  virtual void adam_step(const AdamStep&) = 0;
+  virtual void ema_update(const EmaUpdate&) = 0;
+  virtual double sum_of_squares(const float* values, std::int64_t count) = 0;
+};
+
+/// The CPU backend: oneDNN for convolution and linear, OpenMP and kernels/math for the rest.
+std::unique_ptr<Backend> make_cpu_backend();
+
+}  // namespace frost

@@ -1,0 +1,23 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace frost::cpu {
+
+void* CpuBackend::allocate(std::size_t bytes) {
+  const std::size_t rounded = (bytes + 63) / 64 * 64;
+  void* memory = std::aligned_alloc(64, rounded == 0 ? 64 : rounded);
+  FROST_CHECK(memory != nullptr, "out of memory: ", bytes, " bytes asked for");
+  return memory;
+}
+void CpuBackend::release(void* memory) noexcept { std::free(memory); }
+void CpuBackend::upload(void* device, const void* host, std::size_t bytes) { std::memcpy(device, host, bytes); }
+void CpuBackend::download(void* host, const void* device, std::size_t bytes) { std::memcpy(host, device, bytes); }
+void CpuBackend::zero(void* device, std::size_t bytes) { std::memset(device, 0, bytes); }
+
+}  // namespace frost::cpu
+
+namespace frost {
+std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<cpu::CpuBackend>(); }
+}  // namespace frost
