@@ -183,7 +183,8 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   if (!context.tape || !(x.needs_grad() || weights_want || (residual && residual->needs_grad()))) return {y, -1, nullptr};
 
   auto node = std::make_unique<NormActNode>();
-  node->x = Saved(x).get();
+  node->x = x.value;  // the tensor itself, never a recipe: the recipe of y below is made from it
+  if (x.value.storage().role() == Role::activation) x.value.storage().set_role(Role::saved_activation);
   node->mean = mean;
   node->rstd = rstd;
   if (norm.batch_statistics) {
