@@ -11,13 +11,19 @@ namespace frost {
 /// leaves them alone (frozen means frozen); `batch`: as YOLOv5 v7.0, batch statistics, running averages keep moving.
 enum class FrozenBn { running, batch };
 
+/// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (spec/model.md section 7).
+struct Profile {
+  std::int64_t convolution = 0, norm = 0, resize = 0;
+};
+
 /// How a forward pass runs. Without a tape nothing is recorded.
 struct Context {
   Device& device;
   Tape* tape = nullptr;
   bool training = false;
   FrozenBn frozen_bn = FrozenBn::running;
-  DType compute = DType::f32;  // type of activations and of the convolutions' operands
+  DType compute = DType::f32;   // type of activations and of the convolutions' operands
+  Profile* profile = nullptr;   // counts operations where given
 
   bool records(const Var& x) const { return tape && x.needs_grad(); }
   bool records(const Var& x, const Parameter& p) const { return tape && (x.needs_grad() || p.trainable); }

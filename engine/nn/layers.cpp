@@ -9,6 +9,12 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
   for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
   return values;
 }
+
+void count_convolution(Context& context, const Conv2d& conv, const Shape& x) {
+  if (!context.profile) return;
+  const Shape y = conv.geometry.output(x, conv.out);
+  context.profile->convolution += y.elements() * (conv.in / conv.geometry.groups) * conv.geometry.kernel_h * conv.geometry.kernel_w;
+}
 }  // namespace
 
 Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias)
@@ -24,6 +30,7 @@ Var Conv2d::forward(Context& context, const Var& x, const Place& place) { return
 
 Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
+  count_convolution(context, *this, x.shape());
   return conv2d(context, x, weight, bias, geometry, type, place);
 }
 
@@ -64,6 +71,7 @@ const Tensor& BatchNorm2d::running_rstd() {
 Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, const Var* residual, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
   FROST_CHECK(x.shape().c == channels, name(), ": ", x.shape().c, " channels, expected ", channels);
+  if (context.profile) context.profile->norm += 4 * x.shape().elements();
   const bool running = uses_running(context, frozen());
   if (!running) {
     FROST_CHECK(x.shape().pixels() > 1, name(), ": batch statistics need more than one value per channel, got shape ", x.shape());
@@ -111,6 +119,8 @@ Var ConvNormAct::forward(Context& context, const Var& x, const Var* residual, co
   if (constant && bn.uses_running(context, true) && !context.records(x)) {
     fold();
     const Device::ScopeGuard scope(context.device, name());
+    count_convolution(context, conv, x.shape());
+    if (context.profile) context.profile->norm += 4 * conv.geometry.output(x.shape(), conv.out).elements();
     const Filters weight{folded_weight_.f32(), folded_stamp_};
     if (!residual) return conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation, place);
     const Var y = conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation);
@@ -118,6 +128,12 @@ Var ConvNormAct::forward(Context& context, const Var& x, const Var* residual, co
   }
   const Var y = conv.forward(context, x);
   return bn.apply(context, y, activation, residual, place);
+}
+
+Var Upsample::forward(Context& context, const Var& x, const Place& place) {
+  const std::int64_t height = x.shape().h * factor, width = x.shape().w * factor;
+  if (context.profile) context.profile->resize += x.shape().n * height * width * x.shape().c;
+  return upsample(context, x, height, width, mode, place);
 }
 
 Module& Sequential::append(std::unique_ptr<Module> module) {
