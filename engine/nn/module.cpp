@@ -39,6 +39,12 @@ std::vector<Parameter*> Module::parameters() {
   return all;
 }
 
+std::vector<Parameter*> Module::own_parameters() {
+  std::vector<Parameter*> own;
+  for (auto& [name, parameter] : parameters_) own.push_back(parameter.get());
+  return own;
+}
+
 std::vector<Buffer*> Module::buffers() {
   std::vector<Buffer*> all;
   visit({.parameter = {}, .buffer = [&](Buffer& b) { all.push_back(&b); }, .counter = {}});

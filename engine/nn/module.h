@@ -49,7 +49,8 @@ class Module {
   /// Writes the full dotted names into parameters, buffers and scopes, below `prefix`.
   void name_all(const std::string& prefix);
 
-  std::vector<Parameter*> parameters();
+  std::vector<Parameter*> parameters();      // of the whole tree
+  std::vector<Parameter*> own_parameters();  // of this module alone
   std::vector<Buffer*> buffers();
   const std::string& name() const { return name_; }
   bool any_trainable();
