@@ -1,6 +1,7 @@
 # frost_embed_files(<target> <generated.cpp> <file>...): a C++ table of the files' names and texts, so that a tool works
 # from any folder. Run as a script (-DOUTPUT= -DFILES=) it writes that table.
 if(CMAKE_SCRIPT_MODE_FILE)
+  string(REPLACE "|" ";" FILES "${FILES}")
   set(rows "")
   foreach(path IN LISTS FILES)
     cmake_path(GET path FILENAME name)
@@ -23,7 +24,7 @@ endif()
 
 set(FROST_EMBED_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 function(frost_embed_files target output)
-  list(JOIN ARGN "\;" files)
+  list(JOIN ARGN "|" files)
   add_custom_command(OUTPUT ${output} DEPENDS ${ARGN} ${FROST_EMBED_SCRIPT} VERBATIM
     COMMAND ${CMAKE_COMMAND} -DOUTPUT=${output} "-DFILES=${files}" -P ${FROST_EMBED_SCRIPT}
     COMMENT "Embedding the model and hyperparameter files")
