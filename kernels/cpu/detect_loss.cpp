@@ -154,10 +154,11 @@ void check(const DetectLoss& a) {
     const auto anchors = static_cast<std::int64_t>(a.levels[i].anchors.size() / 2);
     FROST_CHECK(head.dtype == DType::f32 || head.dtype == DType::bf16, "detect_loss: head ", i, " is ", name_of(head.dtype),
                 "; f32 and bf16 are supported here");
-    FROST_CHECK(anchors > 0 && a.levels[i].anchors.size() % 2 == 0 && head.shape.c == anchors * (5 + a.classes), "detect_loss: head ", i, " is ", head.shape, ", ",
-                anchors, " anchors of 5 + ", a.classes, " attributes expected");
-    FROST_CHECK(head.shape.n == a.levels[0].head.shape.n, "detect_loss: head ", i, " has ", head.shape.n, " images, head 0 has ",
-                a.levels[0].head.shape.n);
+    FROST_CHECK(anchors > 0 && a.levels[i].anchors.size() % 2 == 0 && head.shape.c == anchors * (5 + a.classes),
+                "detect_loss: head ", i, " is ", head.shape, ", ", anchors, " anchors of 5 + ", a.classes,
+                " attributes expected");
+    FROST_CHECK(head.shape.n == a.levels[0].head.shape.n, "detect_loss: head ", i, " has ", head.shape.n,
+                " images, head 0 has ", a.levels[0].head.shape.n);
     FROST_CHECK(head.shape.pixels() > 0, "detect_loss: head ", i, " is ", head.shape);
     if (a.dheads.empty()) continue;
     const View& d = a.dheads[i];
@@ -189,7 +190,8 @@ void assign_targets(const float* targets, std::int64_t count, std::int64_t rows,
       for (std::int64_t t = 0; t < count; ++t) {
         const float* row = targets + 6 * t;
         const math::GridTarget box = math::to_grid(row[2], row[3], row[4], row[5], grid);
-        if (!math::anchor_fits(box, anchors[size], anchors[size + 1], anchor_t) || !math::in_group(group, box, grid)) continue;
+        if (!math::anchor_fits(box, anchors[size], anchors[size + 1], anchor_t) || !math::in_group(group, box, grid))
+          continue;
         const math::Cell cell = math::cell_of(group, box, grid);
         out.push_back({static_cast<std::int32_t>(row[0]), a, cell.row, cell.column, static_cast<std::int32_t>(row[1]),
                        box.x - static_cast<float>(cell.column), box.y - static_cast<float>(cell.row), box.w, box.h});

@@ -3,10 +3,11 @@
 
 namespace frost::math {
 
-/// Which cells answer for a target (spec/loss.md section 2), one target, one anchor and one group at a time. Group 0 is the
+/// Which cells answer for a target (spec/loss.md section 2): one target, one anchor and one group at a time. Group 0 is the
 /// target's own cell; groups 1 to 4 are the neighbours left, above, right, below. A level's list of assignments runs over
-/// groups, then anchors, then targets: `rank` counts in that order, and where assignments share a cell, the highest rank
-/// decides about objectness. Floats, as the reference computes: the comparisons are strict and values on the edge matter.
+/// groups, then anchors, then targets; where entries share a prediction, the last one of the list decides about objectness:
+/// the one with the largest (group * anchors + anchor) * targets + target.
+/// Floats, as the reference computes: the comparisons are strict, and values on the edge matter.
 constexpr int kAssignGroups = 5;
 
 struct GridTarget { float x, y, w, h; };  // in cells of the level
@@ -47,10 +48,6 @@ FROST_HD int clamped_index(float v, int count) {
 FROST_HD Cell cell_of(int group, const GridTarget& t, Grid grid) {
   const float dx = group == 1 ? 0.5f : group == 3 ? -0.5f : 0.0f, dy = group == 2 ? 0.5f : group == 4 ? -0.5f : 0.0f;
   return {clamped_index(t.x - dx, grid.columns), clamped_index(t.y - dy, grid.rows)};
-}
-
-FROST_HD std::int64_t rank(int group, int anchor, std::int64_t target, int anchors, std::int64_t targets) {
-  return (static_cast<std::int64_t>(group) * anchors + anchor) * targets + target;
 }
 
 }  // namespace frost::math

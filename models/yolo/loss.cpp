@@ -3,8 +3,8 @@
 namespace frost::yolo {
 
 Hyp rescaled(Hyp hyp, int levels, int classes, int image_size, float label_smoothing) {
-  FROST_CHECK(levels > 0 && classes > 0 && image_size > 0, "loss gains: ", levels, " levels, ", classes, " classes, image size ",
-              image_size);
+  FROST_CHECK(levels > 0 && classes > 0 && image_size > 0, "loss gains: ", levels, " levels, ", classes,
+              " classes, image size ", image_size);
   const double per_level = 3.0 / levels, side = image_size / 640.0;
   hyp.set("box", hyp.box * per_level);
   hyp.set("cls", hyp.cls * classes / 80.0 * per_level);
@@ -28,7 +28,8 @@ DetectLossGains scaled_gains(const Hyp& hyp, int levels, int classes, int image_
 std::vector<float> default_balance(int levels) {
   if (levels == 3) return {4.0f, 1.0f, 0.4f};
   const std::vector<float> any{4.0f, 1.0f, 0.25f, 0.06f, 0.02f};
-  FROST_CHECK(levels > 0 && levels <= static_cast<int>(any.size()), "loss balance: ", levels, " levels, 1 to 5 are supported");
+  FROST_CHECK(levels > 0 && levels <= static_cast<int>(any.size()), "loss balance: ", levels,
+              " levels, 1 to 5 are supported");
   return {any.begin(), any.begin() + levels};
 }
 

@@ -12,7 +12,8 @@ using frost::math::bce_with_logits;
 namespace {
 
 // Mean loss and its gradient over the values of golden file `name`, case `key`.
-template <class T> void check_golden(const std::string& name, const std::string& key, double tolerance) {
+template <class T>
+void check_golden(const std::string& name, const std::string& key, double tolerance) {
   const auto file = frost::golden::load(name);
   const auto x = file.at(key + ".x").f32(), t = file.at(key + ".t").f32();
   const auto attributes = file.fact_json(key + ".attributes");

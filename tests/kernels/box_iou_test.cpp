@@ -18,13 +18,22 @@ using Row = std::array<double, 4>;
 IouKind kind_of(const std::string& mode) {
   return mode == "iou" ? IouKind::iou : mode == "giou" ? IouKind::giou : mode == "diou" ? IouKind::diou : IouKind::ciou;
 }
-template <class T> Row row_of(const Box<T>& b) { return {b.x, b.y, b.w, b.h}; }
-template <class T> Row row_of(const Corners<T>& b) { return {b.x1, b.y1, b.x2, b.y2}; }
-template <template <class> class Form, class T> Form<T> box_of(const Row& r) {
+template <class T>
+Row row_of(const Box<T>& b) {
+  return {b.x, b.y, b.w, b.h};
+}
+template <class T>
+Row row_of(const Corners<T>& b) {
+  return {b.x1, b.y1, b.x2, b.y2};
+}
+template <template <class> class Form, class T>
+Form<T> box_of(const Row& r) {
   return {static_cast<T>(r[0]), static_cast<T>(r[1]), static_cast<T>(r[2]), static_cast<T>(r[3])};
 }
 
-struct GoldenErrors { double y = 0, ga = 0, gb = 0; };  // largest absolute differences
+struct GoldenErrors {
+  double y = 0, ga = 0, gb = 0;
+};  // largest absolute differences
 template <template <class> class Form, class T>
 GoldenErrors golden_errors(const frost::golden::File& file, const std::string& key, IouKind kind) {
   const auto a = file.at(key + ".a").f32(), b = file.at(key + ".b").f32(), gy = file.at(key + ".gy").f32();
@@ -53,7 +62,8 @@ double alpha_of(const Extent<double>& a, const Extent<double>& b) {
   return v / (v - iou_with_grad(a, b, IouKind::iou).value + 1 + 1e-7);
 }
 
-template <template <class> class Form> void check_finite_differences(const Row& ra, const Row& rb, IouKind kind) {
+template <template <class> class Form>
+void check_finite_differences(const Row& ra, const Row& rb, IouKind kind) {
   const auto a = box_of<Form, double>(ra), b = box_of<Form, double>(rb);
   const double alpha = alpha_of(extent(a), extent(b)), h = 1e-6;
   const auto value = [&](const Row& p, const Row& q) {
@@ -90,12 +100,14 @@ TEST_CASE("box_iou: PyTorch's values and gradients, ties included") {
     INFO(key);
     ++cases;
     // double: only the file's own rounding to f32 is left, of numbers up to about 10.
-    const auto exact = corners ? golden_errors<Corners, double>(file, key, kind) : golden_errors<Box, double>(file, key, kind);
+    const auto exact =
+        corners ? golden_errors<Corners, double>(file, key, kind) : golden_errors<Box, double>(file, key, kind);
     CHECK(exact.y < 1e-7);
     CHECK(exact.ga < 1e-6);
     CHECK(exact.gb < 1e-6);
     // float: PyTorch's own f32 run is off by up to 4e-7 (values) and 1.6e-6 (gradients).
-    const auto single = corners ? golden_errors<Corners, float>(file, key, kind) : golden_errors<Box, float>(file, key, kind);
+    const auto single =
+        corners ? golden_errors<Corners, float>(file, key, kind) : golden_errors<Box, float>(file, key, kind);
     CHECK(single.y < 1.5e-6);
     CHECK(single.ga < 6e-6);
     CHECK(single.gb < 6e-6);
@@ -104,12 +116,34 @@ TEST_CASE("box_iou: PyTorch's values and gradients, ties included") {
 }
 
 TEST_CASE("box_iou: the fixtures of spec/loss.md 8.1") {
-  struct Fixture { Row prediction, target; double iou, diou, ciou, giou; Row gradient; };
+  struct Fixture {
+    Row prediction, target;
+    double iou, diou, ciou, giou;
+    Row gradient;
+  };
   const Fixture fixtures[] = {
       {{5, 5, 4, 2}, {5, 5, 4, 2}, 1, 1, 1, 1, {0, 0, 0, 0}},
-      {{5, 5, 4, 2}, {6, 5.5, 3, 3}, 0.4166667, 0.3739316, 0.3711164, 0.3055556, {-0.2913379, -0.1773744, -0.0534358, -0.0881567}},
-      {{5, 5, 4, 2}, {12, 12, 2, 2}, 0, -0.5414365, -0.5431259, -0.8666667, {-0.0175208, -0.0235036, -0.0288634, -0.0290226}},
-      {{0.3, 0.7, 1.2, 2.5}, {0.5, 0.5, 1, 3}, 0.6, 0.5925164, 0.5924153, 0.5615385, {-1.1022648, 0.0374182, -0.1337206, -0.1922510}},
+      {{5, 5, 4, 2},
+       {6, 5.5, 3, 3},
+       0.4166667,
+       0.3739316,
+       0.3711164,
+       0.3055556,
+       {-0.2913379, -0.1773744, -0.0534358, -0.0881567}},
+      {{5, 5, 4, 2},
+       {12, 12, 2, 2},
+       0,
+       -0.5414365,
+       -0.5431259,
+       -0.8666667,
+       {-0.0175208, -0.0235036, -0.0288634, -0.0290226}},
+      {{0.3, 0.7, 1.2, 2.5},
+       {0.5, 0.5, 1, 3},
+       0.6,
+       0.5925164,
+       0.5924153,
+       0.5615385,
+       {-1.1022648, 0.0374182, -0.1337206, -0.1922510}},
       {{1, 1, 1, 1}, {1.5, 1, 1, 1}, 0.3333333, 0.2564102, 0.2564102, 0.3333333, {-1.1255752, 0, -0.2577252, -0.0236687}},
   };
   // Seven digits are printed, computed in f32.
@@ -138,14 +172,17 @@ TEST_CASE("box_iou: gradients are the derivatives of the values") {
   for (const auto& pair : boxes) {
     for (const IouKind kind : {IouKind::iou, IouKind::giou, IouKind::diou, IouKind::ciou}) {
       check_finite_differences<Box>(pair[0], pair[1], kind);
-      const auto corners = [](const Row& r) { return Row{r[0] - r[2] / 2, r[1] - r[3] / 2, r[0] + r[2] / 2, r[1] + r[3] / 2}; };
+      const auto corners = [](const Row& r) {
+        return Row{r[0] - r[2] / 2, r[1] - r[3] / 2, r[0] + r[2] / 2, r[1] + r[3] / 2};
+      };
       check_finite_differences<Corners>(corners(pair[0]), corners(pair[1]), kind);
     }
   }
 }
 
 TEST_CASE("box_iou: boxes without area give numbers") {
-  const Box<float> boxes[] = {{1, 1, 0, 0}, {1, 1, 2, 0}, {1, 1, 0, 2}, {1, 1, 2, 2}, {3, 3, 1e-20f, 1e-20f}, {0.1f, 0.3f, 0.7f, 1.1f}};
+  const Box<float> boxes[] = {{1, 1, 0, 0}, {1, 1, 2, 0},           {1, 1, 0, 2},
+                              {1, 1, 2, 2}, {3, 3, 1e-20f, 1e-20f}, {0.1f, 0.3f, 0.7f, 1.1f}};
   for (const auto& a : boxes) {
     for (const auto& b : boxes) {
       for (const IouKind kind : {IouKind::iou, IouKind::giou, IouKind::diou, IouKind::ciou}) {

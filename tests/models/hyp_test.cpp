@@ -98,7 +98,8 @@ TEST_CASE("hyp: mistakes in a file are named") {
   CHECK(message_of(defaults() + "lr0: 0.1\n") == "my.yaml: key 'lr0' stands there twice");
   CHECK(message_of(without(defaults(), "box") + "box: wide\n") == "my.yaml: 'box' is 'wide', a finite number expected");
   CHECK(message_of(without(defaults(), "box") + "box: .nan\n") == "my.yaml: 'box' is '.nan', a finite number expected");
-  CHECK(message_of(without(defaults(), "box") + "box:\n") == "my.yaml: 'box' is empty, a list or a map, a finite number expected");
+  CHECK(message_of(without(defaults(), "box") + "box:\n") ==
+        "my.yaml: 'box' is empty, a list or a map, a finite number expected");
   CHECK(message_of("") == "my.yaml: lines 'key: number' expected");
   CHECK(message_of("- 1\n") == "my.yaml: lines 'key: number' expected");
   CHECK(message_of("a: [1\n").find("my.yaml: not YAML: ") == 0);
