@@ -23,14 +23,14 @@ std::string resolved(const fs::path& path) {
   return text;
 }
 
-bool exists(const fs::path& path) {
+bool present(const fs::path& path) {
   std::error_code error;
   return fs::exists(path, error);
 }
 
 YAML::Node parse(const std::string& file) {
   std::error_code error;
-  FROST_CHECK(exists(file), "Dataset file '", file, "' does not exist");
+  FROST_CHECK(present(file), "Dataset file '", file, "' does not exist");
   FROST_CHECK(!fs::is_directory(file, error), "Dataset file '", file, "' is a folder; a .yaml file is expected");
   try {
     return YAML::LoadFile(file);
@@ -68,7 +68,7 @@ std::vector<std::string> under(const fs::path& root, const Entry& entry) {
   std::vector<std::string> paths;
   for (const std::string& value : entry.values) {
     std::string path = resolved(root / value);
-    if (!entry.list && !exists(path) && value.starts_with("../")) path = resolved(root / value.substr(3));
+    if (!entry.list && !present(path) && value.starts_with("../")) path = resolved(root / value.substr(3));
     paths.push_back(std::move(path));
   }
   return paths;
@@ -77,15 +77,15 @@ std::vector<std::string> under(const fs::path& root, const Entry& entry) {
 std::vector<std::string> missing_of(const std::vector<std::string>& paths) {
   std::vector<std::string> missing;
   for (const std::string& path : paths)
-    if (!exists(path)) missing.push_back(path);
+    if (!present(path)) missing.push_back(path);
   return missing;
 }
 
 fs::path find_root(const std::string& file, const std::string& path, const Entry& val) {
   const fs::path beside = fs::absolute(fs::path(file)).parent_path() / path, here = fs::current_path() / path;
   for (const fs::path& root : {beside, here})  // an absolute `path` replaces what stands before it
-    if (exists(root) && missing_of(under(root, val)).empty()) return resolved(root);
-  return resolved(exists(beside) ? beside : here);
+    if (present(root) && missing_of(under(root, val)).empty()) return resolved(root);
+  return resolved(present(beside) ? beside : here);
 }
 
 std::vector<std::string> class_names(const YAML::Node& node, const std::string& file) {

@@ -73,19 +73,21 @@ float number(std::string_view text, std::size_t line) {
   double value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error == std::errc::result_out_of_range) value = digits.find("e-") != digits.npos || digits.find("E-") != digits.npos ? 0 : INFINITY;
-  FROST_CHECK(error != std::errc::invalid_argument && end == digits.data() + digits.size(), "'", text.substr(0, 40),
-              "' in row ", line, " is not a number");
+  if (error == std::errc::invalid_argument || end != digits.data() + digits.size()) {
+    std::string shown(text.substr(0, 40));
+    std::ranges::replace_if(shown, [](char c) { return static_cast<unsigned char>(c) < ' '; }, '?');
+    fail("'", shown, "' in row ", line, " is not a number");
+  }
   return static_cast<float>(value);
 }
 
 LabelRow box_of(float cls, const Segment& points) {
+  for (const float v : points)
+    if (std::isnan(v)) return {cls, v, v, v, v};  // comparisons would lose it; the row is refused later
   float x1 = points[0], x2 = x1, y1 = points[1], y2 = y1;
-  for (std::size_t i = 0; i < points.size(); i += 2) {
-    // Written so that a NaN sticks, and the row is refused below.
-    if (!(points[i] >= x1)) x1 = points[i];
-    if (!(points[i] <= x2)) x2 = points[i];
-    if (!(points[i + 1] >= y1)) y1 = points[i + 1];
-    if (!(points[i + 1] <= y2)) y2 = points[i + 1];
+  for (std::size_t i = 2; i < points.size(); i += 2) {
+    x1 = std::min(x1, points[i]), x2 = std::max(x2, points[i]);
+    y1 = std::min(y1, points[i + 1]), y2 = std::max(y2, points[i + 1]);
   }
   return {cls, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1};
 }
@@ -145,12 +147,12 @@ Verdict check_image(const std::string& path) {
     const bool turned = info.orientation == 6 || info.orientation == 8;
     v.image.width = turned ? info.height : info.width;
     v.image.height = turned ? info.width : info.height;
+    FROST_CHECK(std::ranges::find(kImageSuffixes, info.format) != kImageSuffixes.end(), "invalid image format ", info.format);
+    FROST_CHECK(info.width > 0 && info.height > 0, "frost cannot decode ", info.format, " files; convert it to png or jpeg");
     FROST_CHECK(std::min(info.width, info.height) >= kSmallestSide, "image size (", v.image.width, ", ", v.image.height,
                 ") <", kSmallestSide, " pixels");
-    FROST_CHECK(std::ranges::find(kImageSuffixes, lower(info.format)) != kImageSuffixes.end(), "invalid image format ",
-                info.format);
     // YOLOv5 rewrites such a file; a training program should not change its input.
-    if (lower(info.format) == "jpeg" && !ends_like_jpeg(path))
+    if (info.format == "jpeg" && !ends_like_jpeg(path))
       v.messages.push_back(warning + "JPEG has no end marker (cut off?), kept as it is");
     const std::string file = label_path(path);
     std::error_code error;

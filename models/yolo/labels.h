@@ -44,10 +44,10 @@ struct LabelSet {
 };
 
 struct ScanOptions {
-  std::string cache_dir;  // where the cache file goes; empty: beside the labels folder
+  std::string cache_dir{};  // where the cache file goes; empty: beside the labels folder
   int threads = 0;        // 0: one for each core, 8 at most
-  std::string prefix;     // of messages: "train: ", "val: "
-  std::function<void(std::int64_t done, std::int64_t total)> progress;  // called on the calling thread
+  std::string prefix{};   // of messages: "train: ", "val: "
+  std::function<void(std::int64_t done, std::int64_t total)> progress{};  // called on the calling thread
 };
 
 /// Image files below folders (recursive, hidden ones skipped) and in .txt lists, ordered by path; spec data.md section 2.
