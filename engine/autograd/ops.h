@@ -1,0 +1,84 @@
+#pragma once
+#include <vector>
+
+#include "engine/autograd/parameter.h"
+#include "engine/autograd/tape.h"
+#include "kernels/backend.h"
+
+namespace frost {
+
+/// What a BatchNorm whose parameters are all frozen does in training: `running`: normalises with its running statistics and
+/// leaves them alone (frozen means frozen); `batch`: as YOLOv5 v7.0, batch statistics, running averages keep moving.
+enum class FrozenBn { running, batch };
+
+/// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (spec/model.md section 7).
+struct Profile {
+  std::int64_t convolution = 0, norm = 0, resize = 0;
+};
+
+/// How a forward pass runs. Without a tape nothing is recorded.
+struct Context {
+  Device& device;
+  Tape* tape = nullptr;
+  bool training = false;
+  FrozenBn frozen_bn = FrozenBn::running;
+  DType compute = DType::f32;   // type of activations and of the convolutions' operands
+  Profile* profile = nullptr;   // counts operations where given
+
+  bool records(const Var& x) const { return tape && x.needs_grad(); }
+  bool records(const Var& x, const Parameter& p) const { return tape && (x.needs_grad() || p.trainable); }
+};
+
+/// Where a result should be written: a slice of a concatenation's buffer, or anywhere.
+struct Place {
+  Tensor target;
+  Tensor tensor(Context& context, const Shape& shape, DType dtype) const {
+    return target ? target : Tensor(context.device, shape, dtype);
+  }
+};
+
+// One operator = one function that reads like the maths. Each says what backward will read.
+
+/// y = conv(x, weight) + bias. Saves x only if the weight is trainable; needs no saved weight beyond the parameter itself.
+Var conv2d(Context&, const Var& x, Parameter& weight, Parameter* bias, const ConvGeometry&, DType out, const Place& = {});
+
+/// y = activation(conv(x, weight) + bias) with constants (a folded block): nothing is recorded, x must need no gradient.
+Var conv2d_constant(Context&, const Var& x, Filters weight, std::int64_t out_channels, const float* bias, const ConvGeometry&,
+                    Activation, const Place& = {});
+
+/// What norm_act reads of a BatchNorm. `mean`, `rstd`: the running ones, used where batch_statistics is false.
+struct NormOperands {
+  Parameter &weight, &bias;
+  Tensor running_mean, running_var;  // updated where batch_statistics is true
+  Tensor mean, rstd;
+  float eps = 1e-3f, momentum = 0.03f;
+  bool batch_statistics = true;
+};
+/// y = activation(weight * (x - mean) * rstd + bias) [+ residual]. Saves x and the two channel vectors; y can be made again.
+Var norm_act(Context&, const Var& x, const NormOperands&, Activation, const Var* residual = nullptr, const Place& = {});
+
+Var activation(Context&, const Var& x, Activation);                        // saves x
+Var add(Context&, const Var& a, const Var& b, const Place& = {});          // saves nothing
+Var max_pool(Context&, const Var& x, PoolGeometry, const Place& = {});     // saves x
+Var upsample(Context&, const Var& x, std::int64_t height, std::int64_t width, ResizeMode, const Place& = {});  // saves nothing
+Var zero_pad(Context&, const Var& x, int left, int right, int top, int bottom);  // saves nothing
+Var space_to_depth(Context&, const Var& x);                                // saves nothing
+
+/// Channels of the parts side by side. Parts that already lie in `joined` (see Concatenation) cost nothing; others are copied.
+/// Saves nothing; each part's gradient is a slice of dy.
+Var concat(Context&, const std::vector<Var>& parts, Tensor joined = {});
+
+/// A concatenation whose parts are written in place: give each producer `place(k)`, then `join` the results.
+class Concatenation {
+ public:
+  Concatenation(Context& context, const Shape& pixels, std::vector<std::int64_t> channels);
+  Place place(std::size_t part) const;
+  Var join(const std::vector<Var>& parts) { return concat(context_, parts, joined_); }
+
+ private:
+  Context& context_;
+  std::vector<std::int64_t> channels_;
+  Tensor joined_;
+};
+
+}  // namespace frost

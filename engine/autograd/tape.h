@@ -1,0 +1,96 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/tensor/tensor.h"
+
+namespace frost {
+
+/// How a value can be made again from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so that
+/// backward keeps only the convolutions' outputs and pays one more elementwise pass.
+struct Origin {
+  Device* device = nullptr;
+  Shape shape;
+  DType dtype = DType::f32;
+  std::function<void(View)> write;  // writes the value, bit for bit as the forward pass did
+  Tensor made;                      // the value again, while some node of the backward pass still needs it
+};
+
+/// A value of the forward pass. `slot` is its place on the tape: where its gradient will be gathered; -1: nobody needs one.
+struct Var {
+  Tensor value;
+  int slot = -1;
+  std::shared_ptr<Origin> origin;  // null: cannot be made again
+
+  bool needs_grad() const { return slot >= 0; }
+  const Shape& shape() const { return value.shape(); }
+};
+
+/// What a node keeps of a Var for backward: the recipe if there is one, else the tensor itself (booked as saved activation).
+class Saved {
+ public:
+  Saved() = default;
+  explicit Saved(const Var& var);
+  /// The value; made again if it was not kept, and then kept until every node that saved it has run.
+  Tensor get() const;
+  /// The value written to `target`, without keeping it.
+  void write(View target) const;
+  const Shape& shape() const { return origin_ ? origin_->shape : tensor_.shape(); }
+
+ private:
+  std::shared_ptr<Origin> origin_;
+  Tensor tensor_;
+};
+
+using Grads = std::vector<Tensor>;  // one for each input, in input order; empty where not wanted
+
+/// One recorded operator: what it saved, and how to turn dy into the gradients of its inputs. It adds to nobody; the tape does.
+class Node {
+ public:
+  virtual ~Node() = default;
+  virtual const char* name() const = 0;
+  /// `dy` is the gradient of the output. It may be a channel slice, and may be shared: see may_overwrite.
+  virtual Grads backward(Tensor dy) = 0;
+
+ protected:
+  bool wanted(std::size_t input) const { return inputs_[input] >= 0; }
+  /// True where nobody else reads dy's memory, so that a result may be written over it.
+  static bool may_overwrite(const Tensor& dy) { return dy.packed() && !dy.shares_storage(); }
+
+ private:
+  friend class Tape;
+  std::vector<int> inputs_;
+  int output_ = -1;
+};
+
+/// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient, so a frozen
+/// prefix leaves no trace: nothing saved, nothing to run backwards.
+class Tape {
+ public:
+  explicit Tape(bool recompute = true) : recompute_(recompute) {}
+
+  /// A value from outside whose gradient is wanted (tests; a trained input). Read it with `gradient` after backward.
+  Var leaf(Tensor value);
+  /// Puts the operator on the tape: its output gets a slot.
+  Var record(Tensor value, std::unique_ptr<Node> node, const std::vector<const Var*>& inputs);
+
+  /// Runs the nodes backwards from the given gradients; each node is destroyed, with what it saved, as soon as it has run.
+  void backward(std::vector<std::pair<int, Tensor>> seeds);
+  Tensor gradient(const Var& leaf) const;
+
+  bool recompute() const { return recompute_; }
+  std::size_t nodes() const { return nodes_.size(); }
+
+ private:
+  void accumulate(int slot, Tensor grad);
+
+  bool recompute_;
+  int slots_ = 0;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<Tensor> grads_;
+  std::vector<bool> is_leaf_;
+};
+
+}  // namespace frost

@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/image/image.h"
+
+namespace frost {
+
+/// What a file's header says, before any turning by its EXIF orientation.
+struct ImageInfo {
+  int width = 0, height = 0;
+  std::string format;   // "jpeg", "png", "bmp"; "gif", "tiff", "webp", "pfm": known, but cannot be decoded here
+  int orientation = 1;  // EXIF 1..8; 5..8 exchange width and height when the image is decoded
+};
+
+/// Reads the header alone. For formats that cannot be decoded width and height stay 0.
+/// Throws Error naming the file if it is no image, is cut within its header, or claims a size that is not plausible.
+ImageInfo probe_image(const std::filesystem::path& path);
+
+/// Decodes JPEG, PNG or BMP, recognised by content. Grey is replicated, alpha dropped, 16 bits become the upper 8, the EXIF
+/// orientation (JPEG, PNG) is applied: the pixels that OpenCV's imread gives (spec data.md section 6).
+///
+/// A damaged JPEG of which the header and some data are sound is kept, with grey or repeated pixels where data is missing, as
+/// YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file, and is empty otherwise.
+/// Everything else that is wrong is an Error naming the file and the cause.
+Image decode_image(const std::filesystem::path& path, std::string* warning = nullptr);
+
+/// The same from memory; `name` stands for the file in messages.
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name, std::string* warning = nullptr);
+
+/// JPEG bytes of an image. quality 1..100; chroma is halved in both directions unless full_chroma.
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality = 95, bool full_chroma = false);
+
+/// Writes a temporary file beside `path`, then renames it: a reader never sees half an image. Throws Error if the folder cannot
+/// be written or the disk is full.
+void write_jpeg(const std::filesystem::path& path, const Image& image, int quality = 95, bool full_chroma = false);
+void write_png(const std::filesystem::path& path, const Image& image);
+
+}  // namespace frost

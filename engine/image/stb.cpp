@@ -1,0 +1,54 @@
+// The one place where stb's code is compiled: PNG and BMP readers, the PNG writer, nothing else.
+#include "engine/image/stb.h"
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#include <stb_image.h>
+#include <stb_image_write.h>
+#pragma GCC diagnostic pop
+
+#include <climits>
+
+#include "kernels/error.h"
+
+namespace frost::stb {
+
+bool decode_rgb(std::span<const std::uint8_t> bytes, int& width, int& height, std::vector<std::uint8_t>& rgb, std::string& cause) {
+  int channels = 0;
+  if (bytes.size() > INT_MAX) {
+    cause = "larger than 2 GiB";
+    return false;
+  }
+  stbi_uc* pixels = stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &channels, 3);
+  if (!pixels) {
+    cause = stbi_failure_reason() ? stbi_failure_reason() : "unknown cause";
+    return false;
+  }
+  rgb.assign(pixels, pixels + static_cast<std::size_t>(width) * height * 3);
+  stbi_image_free(pixels);
+  return true;
+}
+
+std::vector<std::uint8_t> encode_png(const std::uint8_t* rgb, int width, int height) {
+  std::vector<std::uint8_t> out;
+  const auto append = [](void* context, void* data, int size) {
+    const auto* first = static_cast<const std::uint8_t*>(data);
+    static_cast<std::vector<std::uint8_t>*>(context)->insert(static_cast<std::vector<std::uint8_t>*>(context)->end(), first,
+                                                             first + size);
+  };
+  if (!stbi_write_png_to_func(append, &out, width, height, 3, rgb, width * 3)) out.clear();
+  return out;
+}
+
+}  // namespace frost::stb

@@ -1,0 +1,152 @@
+#include "engine/nn/layers.h"
+
+#include <cmath>
+
+namespace frost {
+namespace {
+std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
+  return values;
+}
+
+void count_convolution(Context& context, const Conv2d& conv, const Shape& x) {
+  if (!context.profile) return;
+  const Shape y = conv.geometry.output(x, conv.out);
+  context.profile->convolution += y.elements() * (conv.in / conv.geometry.groups) * conv.geometry.kernel_h * conv.geometry.kernel_w;
+}
+}  // namespace
+
+Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias)
+    : in(in), out(out), geometry(geometry),
+      weight(add_parameter(device, "weight", {out, geometry.kernel_h, geometry.kernel_w, in / geometry.groups},
+                           {out, in / geometry.groups, geometry.kernel_h, geometry.kernel_w})),
+      bias(with_bias ? &add_parameter(device, "bias", {1, 1, 1, out}, {out}) : nullptr) {
+  FROST_CHECK(in > 0 && out > 0 && geometry.groups > 0 && in % geometry.groups == 0 && out % geometry.groups == 0, "conv2d: ", in,
+              " -> ", out, " channels in ", geometry.groups, " groups");
+}
+
+Var Conv2d::forward(Context& context, const Var& x, const Place& place) { return forward_as(context, x, context.compute, place); }
+
+Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& place) {
+  const Device::ScopeGuard scope(context.device, name());
+  count_convolution(context, *this, x.shape());
+  return conv2d(context, x, weight, bias, geometry, type, place);
+}
+
+void Conv2d::initialise(Rng& rng) {
+  const double fan_in = static_cast<double>(in / geometry.groups) * geometry.kernel_h * geometry.kernel_w;
+  const double bound = 1.0 / std::sqrt(fan_in);
+  weight.value.assign(uniform(rng, weight.value.elements(), bound));
+  weight.touch();
+  if (!bias) return;
+  bias->value.assign(uniform(rng, out, bound));
+  bias->touch();
+}
+
+BatchNorm2d::BatchNorm2d(Device& device, std::int64_t channels, float eps, float momentum)
+    : channels(channels), eps(eps), momentum(momentum),
+      weight(add_parameter(device, "weight", {1, 1, 1, channels}, {channels})),
+      bias(add_parameter(device, "bias", {1, 1, 1, channels}, {channels})),
+      running_mean(add_buffer(device, "running_mean", {1, 1, 1, channels}, {channels}, 0.0f)),
+      running_var(add_buffer(device, "running_var", {1, 1, 1, channels}, {channels}, 1.0f)),
+      num_batches_tracked(add_counter("num_batches_tracked")) {
+  weight.value.assign(std::vector<float>(static_cast<std::size_t>(channels), 1.0f));
+}
+
+bool BatchNorm2d::uses_running(const Context& context, bool block_frozen) const {
+  return !context.training || (block_frozen && context.frozen_bn == FrozenBn::running);
+}
+
+const Tensor& BatchNorm2d::running_rstd() {
+  if (rstd_stamp_ != running_var.stamp) {
+    std::vector<float> values = running_var.value.to_vector();
+    for (float& value : values) value = 1.0f / std::sqrt(value + eps);
+    rstd_ = Tensor::from(running_var.value.device(), running_var.value.shape(), values, Role::buffer);
+    rstd_stamp_ = running_var.stamp;
+  }
+  return rstd_;
+}
+
+Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, const Var* residual, const Place& place) {
+  const Device::ScopeGuard scope(context.device, name());
+  FROST_CHECK(x.shape().c == channels, name(), ": ", x.shape().c, " channels, expected ", channels);
+  if (context.profile) context.profile->norm += 4 * x.shape().elements();
+  const bool running = uses_running(context, frozen());
+  if (!running) {
+    FROST_CHECK(x.shape().pixels() > 1, name(), ": batch statistics need more than one value per channel, got shape ", x.shape());
+    running_mean.touch();
+    running_var.touch();
+    ++num_batches_tracked.value;
+  }
+  const NormOperands norm{.weight = weight, .bias = bias, .running_mean = running_mean.value, .running_var = running_var.value,
+                          .mean = running_mean.value, .rstd = running ? running_rstd() : Tensor(), .eps = eps,
+                          .momentum = momentum, .batch_statistics = !running};
+  return norm_act(context, x, norm, activation, residual, place);
+}
+
+ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation)
+    : activation(activation), conv(add_child("conv", std::make_unique<Conv2d>(device, in, out, geometry, false))),
+      bn(add_child("bn", std::make_unique<BatchNorm2d>(device, out))) {}
+
+void ConvNormAct::fold() {
+  const std::uint64_t now[5] = {conv.weight.stamp, bn.weight.stamp, bn.bias.stamp, bn.running_mean.stamp, bn.running_var.stamp};
+  if (folded_weight_ && std::equal(std::begin(now), std::end(now), std::begin(folded_from_))) return;
+  // spec/model.md section 6: W' = s W, b' = beta - s mean, s = gamma / sqrt(var + eps)
+  std::vector<float> weight = conv.weight.value.to_vector(), bias = bn.bias.value.to_vector();
+  const std::vector<float> gamma = bn.weight.value.to_vector(), mean = bn.running_mean.value.to_vector(),
+                           var = bn.running_var.value.to_vector();
+  const std::size_t filter = weight.size() / bias.size();
+  for (std::size_t o = 0; o < bias.size(); ++o) {
+    const float s = gamma[o] / std::sqrt(var[o] + bn.eps);
+    for (std::size_t i = 0; i < filter; ++i) weight[o * filter + i] *= s;
+    bias[o] -= s * mean[o];
+  }
+  Device& device = conv.weight.value.device();
+  const Device::ScopeGuard scope(device, name());
+  if (!folded_weight_) {
+    folded_weight_ = Tensor(device, conv.weight.value.shape(), DType::f32, Role::buffer);
+    folded_bias_ = Tensor(device, bn.bias.value.shape(), DType::f32, Role::buffer);
+  }
+  folded_weight_.assign(weight);
+  folded_bias_.assign(bias);
+  std::copy(std::begin(now), std::end(now), std::begin(folded_from_));
+  folded_stamp_ = new_stamp();
+}
+
+Var ConvNormAct::forward(Context& context, const Var& x, const Var* residual, const Place& place) {
+  const bool constant = !context.training || (!conv.weight.trainable && bn.frozen());
+  if (constant && bn.uses_running(context, true) && !context.records(x)) {
+    fold();
+    const Device::ScopeGuard scope(context.device, name());
+    count_convolution(context, conv, x.shape());
+    if (context.profile) context.profile->norm += 4 * conv.geometry.output(x.shape(), conv.out).elements();
+    const Filters weight{folded_weight_.f32(), folded_stamp_};
+    if (!residual) return conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation, place);
+    const Var y = conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation);
+    return add(context, *residual, y, place);
+  }
+  const Var y = conv.forward(context, x);
+  return bn.apply(context, y, activation, residual, place);
+}
+
+Var Upsample::forward(Context& context, const Var& x, const Place& place) {
+  const std::int64_t height = x.shape().h * factor, width = x.shape().w * factor;
+  if (context.profile) context.profile->resize += x.shape().n * height * width * x.shape().c;
+  return upsample(context, x, height, width, mode, place);
+}
+
+Module& Sequential::append(std::unique_ptr<Module> module) {
+  steps_.push_back(module.get());
+  add_child(std::to_string(steps_.size() - 1), std::move(module));
+  return *steps_.back();
+}
+
+Var Sequential::forward(Context& context, const Var& x, const Place& place) {
+  FROST_CHECK(!steps_.empty(), name(), ": an empty sequence");
+  Var y = x;
+  for (std::size_t i = 0; i < steps_.size(); ++i) y = steps_[i]->forward(context, y, i + 1 == steps_.size() ? place : Place{});
+  return y;
+}
+
+}  // namespace frost

@@ -1,0 +1,110 @@
+#pragma once
+#include <memory>
+
+#include "engine/base/rng.h"
+#include "engine/nn/module.h"
+
+namespace frost {
+
+/// Convolution: `weight` (out, in / groups, kh, kw) in the state dict, kept OHWI; `bias` (out) if asked for.
+class Conv2d : public Module {
+ public:
+  Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias);
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  /// As forward, with a result of type `out` (a head's logits stay f32 while activations are 16-bit).
+  Var forward_as(Context& context, const Var& x, DType out, const Place& place = {});
+  /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
+  void initialise(Rng& rng);
+
+  std::int64_t in, out;
+  ConvGeometry geometry;
+  Parameter& weight;
+  Parameter* bias;
+};
+
+/// Batch normalisation over channels; applied together with an activation by norm_act.
+class BatchNorm2d : public Module {
+ public:
+  BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-3f, float momentum = 0.03f);
+  /// y = activation(norm(x)) [+ residual].
+  Var apply(Context& context, const Var& x, Activation activation, const Var* residual = nullptr, const Place& place = {});
+  Var forward(Context& context, const Var& x, const Place& place = {}) override { return apply(context, x, {}, nullptr, place); }
+  /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
+  bool uses_running(const Context& context, bool block_frozen) const;
+  bool frozen() const { return !weight.trainable && !bias.trainable; }
+  /// 1 / sqrt(running_var + eps), made again when the statistics change.
+  const Tensor& running_rstd();
+
+  std::int64_t channels;
+  float eps, momentum;
+  Parameter &weight, &bias;
+  Buffer &running_mean, &running_var;
+  Counter& num_batches_tracked;
+
+ private:
+  Tensor rstd_;
+  std::uint64_t rstd_stamp_ = 0;
+};
+
+/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`). Where the statistics are constants
+/// and nothing below needs a gradient it runs folded, as one convolution with bias and activation.
+class ConvNormAct : public Module {
+ public:
+  ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation);
+  Var forward(Context& context, const Var& x, const Place& place = {}) override { return forward(context, x, nullptr, place); }
+  /// `residual` is added after the activation.
+  Var forward(Context& context, const Var& x, const Var* residual, const Place& place = {});
+
+  Activation activation;
+  Conv2d& conv;
+  BatchNorm2d& bn;
+
+ private:
+  void fold();
+  Tensor folded_weight_, folded_bias_;
+  std::uint64_t folded_from_[5] = {};  // the stamps of what was folded
+  std::uint64_t folded_stamp_ = 0;
+};
+
+class MaxPool2d : public Module {
+ public:
+  explicit MaxPool2d(PoolGeometry geometry) : geometry(geometry) {}
+  Var forward(Context& context, const Var& x, const Place& place = {}) override { return max_pool(context, x, geometry, place); }
+  PoolGeometry geometry;
+};
+
+/// Nearest or bilinear enlargement by a whole factor.
+class Upsample : public Module {
+ public:
+  Upsample(int factor, ResizeMode mode) : factor(factor), mode(mode) {}
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  int factor;
+  ResizeMode mode;
+};
+
+class ZeroPad2d : public Module {
+ public:
+  ZeroPad2d(int left, int right, int top, int bottom) : left(left), right(right), top(top), bottom(bottom) {}
+  Var forward(Context& context, const Var& x, const Place& = {}) override { return zero_pad(context, x, left, right, top, bottom); }
+  int left, right, top, bottom;
+};
+
+/// Joins its inputs' channels.
+class Concat : public Module {
+ public:
+  Var forward_many(Context& context, const std::vector<Var>& inputs) override { return concat(context, inputs); }
+};
+
+/// Modules one after the other: names are their positions.
+class Sequential : public Module {
+ public:
+  Module& append(std::unique_ptr<Module> module);
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  std::size_t size() const { return steps_.size(); }
+  Module& operator[](std::size_t i) { return *steps_[i]; }
+
+ private:
+  std::vector<Module*> steps_;
+};
+
+}  // namespace frost

@@ -1,0 +1,63 @@
+#include "engine/optim/arena.h"
+
+#include <cmath>
+
+#include "engine/nn/layers.h"
+
+namespace frost {
+namespace {
+std::int64_t aligned(std::int64_t count) { return (count + 15) / 16 * 16; }
+}  // namespace
+
+ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema) : device_(device), groups_(3), sizes_(3) {
+  groups_[kWeight].weight_decay = weight_decay;
+  model.walk([&](const std::string&, Module& module) {
+    const bool norm = dynamic_cast<BatchNorm2d*>(&module) != nullptr;
+    for (Parameter* p : module.own_parameters()) {
+      const bool bias = p->name.size() >= 4 && p->name.ends_with("bias");
+      const std::size_t group = bias ? kBias : norm ? kNorm : kWeight;
+      ++sizes_[group];
+      if (p->trainable) groups_[group].members.push_back(p);
+    }
+  });
+  for (ParameterGroup& group : groups_) {
+    std::int64_t count = 0;
+    for (const Parameter* p : group.members) {
+      group.offsets.push_back(count);
+      count += aligned(p->value.elements());
+    }
+    if (count == 0) continue;
+    const Shape flat{1, 1, 1, count};
+    group.value = Tensor::zeros(device, flat, DType::f32, Role::parameter);
+    group.grad = Tensor::zeros(device, flat, DType::f32, Role::gradient);
+    if (with_ema) group.ema = Tensor::zeros(device, flat, DType::f32, Role::optimizer_state);
+    for (std::size_t i = 0; i < group.members.size(); ++i) {
+      Parameter& p = *group.members[i];
+      const Tensor value = group.value.part(group.offsets[i], p.value.shape());
+      device.backend().copy({.x = p.value, .y = value});
+      p.value = value;
+      p.grad = group.grad.part(group.offsets[i], p.value.shape());
+      p.touch();
+      if (with_ema) device.backend().copy({.x = value, .y = group.ema.part(group.offsets[i], p.value.shape())});
+    }
+  }
+}
+
+void ParameterArena::zero_grad() {
+  for (ParameterGroup& group : groups_)
+    if (group.grad) group.grad.fill_zero();
+}
+
+double ParameterArena::gradient_norm() {
+  double sum = 0;
+  for (const ParameterGroup& group : groups_)
+    if (group.grad) sum += device_.backend().sum_of_squares(group.grad.f32(), group.count());
+  return std::sqrt(sum);
+}
+
+void ParameterArena::touch() {
+  for (ParameterGroup& group : groups_)
+    for (Parameter* p : group.members) p->touch();
+}
+
+}  // namespace frost

@@ -1,0 +1,45 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "engine/tensor/allocator.h"
+#include "engine/tensor/ledger.h"
+#include "kernels/backend.h"
+
+namespace frost {
+
+/// One device as the engine sees it: its kernels, its memory and the books about it. Outlives every tensor on it.
+class Device {
+ public:
+  explicit Device(std::unique_ptr<Backend> backend) : backend_(std::move(backend)), allocator_(*backend_) {}
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  Backend& backend() { return *backend_; }
+  Ledger& ledger() { return ledger_; }
+  Allocator& allocator() { return allocator_; }
+  Ledger::Scope scope() const { return scope_; }
+
+  /// While it lives, allocations are booked under the module path `name`.
+  class ScopeGuard {
+   public:
+    ScopeGuard(Device& device, const std::string& name) : device_(device), before_(device.scope_) {
+      device.scope_ = device.ledger_.scope(name);
+    }
+    ~ScopeGuard() { device_.scope_ = before_; }
+    ScopeGuard(const ScopeGuard&) = delete;
+    ScopeGuard& operator=(const ScopeGuard&) = delete;
+
+   private:
+    Device& device_;
+    Ledger::Scope before_;
+  };
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  Allocator allocator_;
+  Ledger ledger_;
+  Ledger::Scope scope_ = 0;
+};
+
+}  // namespace frost

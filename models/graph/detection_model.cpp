@@ -1,0 +1,195 @@
+#include "models/graph/detection_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+
+#include "models/graph/registry.h"
+
+namespace frost {
+
+Detect::Detect(Device& device, int classes, const std::vector<std::vector<float>>& pixels, const std::vector<std::int64_t>& channels)
+    : classes(classes), anchors_each(static_cast<int>(pixels.front().size() / 2)), levels_count(static_cast<int>(pixels.size())),
+      anchors(add_buffer(device, "anchors", {levels_count, 1, anchors_each, 2}, {levels_count, anchors_each, 2}, 0.0f)) {
+  FROST_CHECK(channels.size() == pixels.size(), "Detect: ", channels.size(), " inputs but anchors for ", pixels.size(), " levels");
+  std::vector<float> flat;
+  for (const auto& level : pixels) flat.insert(flat.end(), level.begin(), level.end());
+  anchors.value.assign(flat);
+  auto list = std::make_unique<Sequential>();
+  for (const std::int64_t c : channels)
+    convs.push_back(static_cast<Conv2d*>(&list->append(
+        std::make_unique<Conv2d>(device, c, static_cast<std::int64_t>(anchors_each) * (classes + 5), ConvGeometry{}, true))));
+  add_child("m", std::move(list));
+}
+
+std::vector<Var> Detect::heads(Context& context, const std::vector<Var>& inputs) {
+  FROST_CHECK(inputs.size() == convs.size(), name(), ": ", inputs.size(), " inputs for ", convs.size(), " levels");
+  std::vector<Var> maps;
+  for (std::size_t level = 0; level < convs.size(); ++level)
+    maps.push_back(convs[level]->forward_as(context, inputs[level], DType::f32));
+  return maps;
+}
+
+void Detect::set_strides(const std::vector<float>& found) {
+  strides = found;
+  const std::size_t per_level = static_cast<std::size_t>(anchors_each) * 2;
+  std::vector<float> values = anchors.value.to_vector();
+  const auto mean_area = [&](std::size_t level) {
+    double sum = 0;
+    for (std::size_t a = 0; a < per_level; a += 2) sum += static_cast<double>(values[level * per_level + a]) * values[level * per_level + a + 1];
+    return sum;
+  };
+  const double growth = mean_area(strides.size() - 1) - mean_area(0), direction = strides.back() - strides.front();
+  if (growth != 0 && growth * direction < 0) {  // listed from large to small: turn the levels round
+    std::vector<float> turned;
+    for (std::size_t level = strides.size(); level-- > 0;)
+      turned.insert(turned.end(), values.begin() + static_cast<std::ptrdiff_t>(level * per_level),
+                    values.begin() + static_cast<std::ptrdiff_t>((level + 1) * per_level));
+    values = turned;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] /= strides[i / per_level];
+  anchors.value.assign(values);
+  anchors.touch();
+  for (std::size_t level = 0; level < convs.size(); ++level) {
+    std::vector<float> bias = convs[level]->bias->value.to_vector();
+    const double objects = std::log(8.0 / std::pow(640.0 / strides[level], 2)), classes_term = std::log(0.6 / (classes - 0.99999));
+    for (std::size_t i = 0; i < bias.size(); ++i) {
+      const std::size_t attribute = i % static_cast<std::size_t>(classes + 5);
+      if (attribute == 4) bias[i] += static_cast<float>(objects);
+      if (attribute > 4) bias[i] += static_cast<float>(classes_term);
+    }
+    convs[level]->bias->value.assign(bias);
+    convs[level]->bias->touch();
+  }
+}
+
+std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {
+  const std::vector<float> grid = anchors.value.to_vector();
+  const std::ptrdiff_t per_level = anchors_each * 2;
+  std::vector<DetectLevel> result;
+  for (std::size_t level = 0; level < maps.size(); ++level) {
+    const auto first = grid.begin() + static_cast<std::ptrdiff_t>(level) * per_level;
+    result.push_back({.head = maps[level].value, .anchors = {first, first + per_level}, .stride = strides[level]});
+  }
+  return result;
+}
+
+DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed) : device_(device), spec_(std::move(spec)) {
+  for (int c = 0; c < spec_.classes; ++c) names.push_back(std::to_string(c));
+  Sequential& graph = add_child("model", std::make_unique<Sequential>());
+  std::vector<std::int64_t> channels;  // of each layer's output
+  for (const LayerSpec& layer : spec_.layers) {
+    FROST_CHECK(!detect_, spec_.name, ": layer ", layer.index, " follows Detect, which must be the last");
+    Module& module = build(layer, channels, graph);
+    std::int64_t count = 0;
+    for (const Parameter* p : module.parameters()) count += p->value.elements();
+    rows_.back().parameters = count;
+  }
+  FROST_CHECK(detect_, spec_.name, ": the last layer must be Detect");
+  name_all("");
+
+  Rng rng(seed);
+  walk([&](const std::string&, Module& module) {
+    if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
+  });
+  // The strides, from one pass over an empty image. YOLOv5 does it in training mode with its batch norms still at momentum
+  // 0.1, which leaves every running variance at 0.9 and every counter at 1.
+  Context context{.device = device};
+  const std::int64_t side = 256;
+  const std::vector<Var> maps = heads(context, {Tensor::zeros(device, {1, side, side, spec_.channels}), -1, nullptr});
+  std::vector<float> strides;
+  for (const Var& map : maps) strides.push_back(static_cast<float>(side) / static_cast<float>(map.shape().h));
+  detect_->set_strides(strides);
+  walk([&](const std::string&, Module& module) {
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) {
+      bn->running_var.value.assign(std::vector<float>(static_cast<std::size_t>(bn->channels), 0.9f));
+      bn->running_var.touch();
+      bn->num_batches_tracked.value = 1;
+    }
+  });
+}
+
+Module& DetectionModel::build(const LayerSpec& layer, std::vector<std::int64_t>& channels, Sequential& graph) {
+  Layer node;
+  std::vector<std::int64_t> inputs;
+  for (const int f : layer.from) {
+    const int absolute = f < 0 ? layer.index + f : f;
+    node.from.push_back(absolute);
+    inputs.push_back(absolute < 0 ? spec_.channels : channels[static_cast<std::size_t>(absolute)]);
+    if (absolute >= 0) uses_[static_cast<std::size_t>(absolute)] = layer.index;
+  }
+  BuiltLayer built = build_layer({.device = device_, .activation = spec_.activation}, spec_, layer, inputs);
+  detect_ = dynamic_cast<Detect*>(built.module.get());
+  node.module = &graph.append(std::move(built.module));
+  layers_.push_back(node);
+  uses_.push_back(layer.index);
+  channels.push_back(built.channels);
+  std::string from = fmt::format("{}", layer.from[0]);
+  if (layer.from_is_list) from = fmt::format("[{}]", fmt::join(layer.from, ", "));
+  rows_.push_back({layer.index, built.printed_number, from, built.type, built.arguments, 0});
+  return *node.module;
+}
+
+std::vector<Var> DetectionModel::heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe) {
+  FROST_CHECK(image.shape().c == spec_.channels, "model: the image has ", image.shape().c, " channels, expected ", spec_.channels);
+  std::vector<Var> outputs(layers_.size());
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    std::vector<Var> inputs;
+    for (const int from : layer.from) inputs.push_back(from < 0 ? image : outputs[static_cast<std::size_t>(from)]);
+    for (std::size_t j = 0; j < i; ++j)  // whoever reads layer j for the last time frees it
+      if (uses_[j] == static_cast<int>(i)) outputs[j] = Var();
+    if (layer.module == detect_) return detect_->heads(context, inputs);
+    Var y = layer.module->forward_many(context, inputs);
+    inputs.clear();
+    if (observe) observe(static_cast<int>(i), y);
+    outputs[i] = std::move(y);
+  }
+  fail("model: no Detect layer");
+}
+
+int DetectionModel::stride() const {
+  return std::max(static_cast<int>(*std::max_element(detect_->strides.begin(), detect_->strides.end())), 32);
+}
+
+std::string DetectionModel::table() const {
+  std::string text = fmt::format("\n{:>3}{:>18}{:>3}{:>10}  {:<40}{:<30}\n", "", "from", "n", "params", "module", "arguments");
+  for (const Row& row : rows_)
+    text += fmt::format("{:>3}{:>18}{:>3}{:>10}  {:<40}{:<30}\n", row.index, row.from, row.number, row.parameters, row.type, row.arguments);
+  return text;
+}
+
+std::string DetectionModel::summary(bool folded, bool gradients) {
+  std::int64_t modules = 1, parameters = 0, trainable = 0, norms = 0, norm_channels = 0;  // the shared activation counts once
+  walk([&](const std::string&, Module& module) {
+    ++modules;
+    if (auto* block = dynamic_cast<ConvNormAct*>(&module)) {
+      ++norms;
+      norm_channels += block->bn.channels;
+    }
+  });
+  for (const Parameter* p : this->parameters()) {
+    parameters += p->value.elements();
+    if (p->trainable) trainable += p->value.elements();
+  }
+  if (folded) {
+    modules -= norms;
+    parameters -= norm_channels;  // gamma and beta go, a bias comes
+    trainable = parameters;
+  }
+  Profile profile;
+  Context context{.device = device_, .profile = &profile};
+  const std::int64_t side = stride();
+  heads(context, {Tensor::zeros(device_, {1, side, side, spec_.channels}), -1, nullptr});
+  const double macs = static_cast<double>(profile.convolution + profile.resize + (folded ? 0 : profile.norm));
+  const double gflops = 2 * macs / 1e9 * (640.0 / static_cast<double>(side)) * (640.0 / static_cast<double>(side));
+  std::string stem = std::filesystem::path(spec_.name).extension() == ".yaml" ? std::filesystem::path(spec_.name).stem().string() : "Model";
+  if (const auto at = stem.find("yolov5"); at != std::string::npos) stem.replace(at, 6, "YOLOv5");
+  return fmt::format("{} summary: {} layers, {} parameters, {} gradients, {:.1f} GFLOPs", stem, modules, parameters,
+                     gradients ? trainable : 0, gflops);
+}
+
+}  // namespace frost

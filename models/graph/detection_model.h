@@ -1,0 +1,70 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "engine/nn/layers.h"
+#include "kernels/detect.h"
+#include "models/graph/model_spec.h"
+
+namespace frost {
+
+/// YOLOv5's head: one 1x1 convolution for each level; its NHWC output is already [row][column][anchor][attribute].
+class Detect : public Module {
+ public:
+  /// `anchors` in pixels, one list a level; they are divided by the strides in set_strides.
+  Detect(Device& device, int classes, const std::vector<std::vector<float>>& anchors, const std::vector<std::int64_t>& channels);
+
+  std::vector<Var> heads(Context& context, const std::vector<Var>& inputs);
+  /// Anchor-order check, anchors to grid units, prior biases (spec/model.md section 4, steps 3 to 5).
+  void set_strides(const std::vector<float>& strides);
+  std::vector<DetectLevel> levels(const std::vector<Var>& heads) const;
+
+  int classes, anchors_each, levels_count;
+  std::vector<float> strides;
+  Buffer& anchors;  // (levels, anchors, 2), grid units once the strides are set
+  std::vector<Conv2d*> convs;
+};
+
+/// A YOLOv5 graph built from its YAML: all of spec/model.md.
+class DetectionModel : public Module {
+ public:
+  /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides.
+  DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed = 0);
+
+  /// The raw head maps, one for each level. `observe`, where given, sees each layer's output (tests, feature maps).
+  std::vector<Var> heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe = {});
+  Detect& detect() { return *detect_; }
+  const ModelSpec& spec() const { return spec_; }
+  int stride() const;  // the largest stride, at least 32: image sides must be multiples of it
+
+  struct Row {  // what the printed table shows
+    int index, number;
+    std::string from, type, arguments;
+    std::int64_t parameters;
+  };
+  const std::vector<Row>& rows() const { return rows_; }
+  /// YOLOv5's table of layers.
+  std::string table() const;
+  /// "YOLOv5n summary: 214 layers, 1872157 parameters, 1872157 gradients, 4.6 GFLOPs"; `folded`: as after Conv+BN fusion.
+  std::string summary(bool folded, bool gradients);
+  std::size_t layer_count() const { return layers_.size(); }
+
+  std::vector<std::string> names;  // of the classes
+
+ private:
+  struct Layer {
+    Module* module;
+    std::vector<int> from;  // absolute; -1: the image
+    int last_use = -1;
+  };
+  Module& build(const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
+
+  Device& device_;
+  ModelSpec spec_;
+  std::vector<Layer> layers_;
+  std::vector<int> uses_;  // for each layer the last layer that reads it
+  std::vector<Row> rows_;
+  Detect* detect_ = nullptr;
+};
+
+}  // namespace frost
