@@ -1,0 +1,515 @@
+#include "models/yolo/labels.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <optional>
+#include <string_view>
+
+#include "engine/data/parallel_for.h"
+#include "engine/image/codec.h"
+#include "kernels/error.h"
+
+namespace frost::yolo {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng",  "jpeg", "jpg",  "mpo",
+                                                             "png", "tif", "tiff", "webp", "pfm"};
+constexpr int kSmallestSide = 10;  // pixels
+constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
+
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+bool known_suffix(const std::string& name) {
+  const auto dot = name.rfind('.');
+  return dot != std::string::npos && std::ranges::find(kImageSuffixes, lower(name.substr(dot + 1))) != kImageSuffixes.end();
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  FROST_CHECK(in, "cannot be opened");
+  std::string text((std::istreambuf_iterator<char>(in)), {});
+  FROST_CHECK(!in.bad(), "cannot be read");
+  return text;
+}
+
+// The ASCII part of what Python calls white space and line ends; label files were always read by those rules.
+bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r') || (c >= '\x1c' && c <= '\x1f'); }
+bool is_line_end(char c) { return (c >= '\n' && c <= '\r') || (c >= '\x1c' && c <= '\x1e'); }
+
+std::string_view strip(std::string_view text) {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+/// The pieces between separators, without the pieces of no length.
+template <class IsSeparator>
+std::vector<std::string_view> split(std::string_view text, IsSeparator separates) {
+  std::vector<std::string_view> pieces;
+  for (std::size_t first = 0, i = 0; i <= text.size(); ++i) {
+    if (i < text.size() && !separates(text[i])) continue;
+    if (i > first) pieces.push_back(text.substr(first, i - first));
+    first = i + 1;
+  }
+  return pieces;
+}
+
+float number(std::string_view text, std::size_t line) {
+  std::string_view digits = text;
+  if (digits.size() > 1 && digits[0] == '+' && digits[1] != '-') digits.remove_prefix(1);
+  double value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error == std::errc::result_out_of_range) value = digits.find("e-") != digits.npos || digits.find("E-") != digits.npos ? 0 : INFINITY;
+  if (error == std::errc::invalid_argument || end != digits.data() + digits.size()) {
+    std::string shown(text.substr(0, 40));
+    std::ranges::replace_if(shown, [](char c) { return static_cast<unsigned char>(c) < ' '; }, '?');
+    fail("'", shown, "' in row ", line, " is not a number");
+  }
+  return static_cast<float>(value);
+}
+
+LabelRow box_of(float cls, const Segment& points) {
+  for (const float v : points)
+    if (std::isnan(v)) return {cls, v, v, v, v};  // comparisons would lose it; the row is refused later
+  float x1 = points[0], x2 = x1, y1 = points[1], y2 = y1;
+  for (std::size_t i = 2; i < points.size(); i += 2) {
+    x1 = std::min(x1, points[i]), x2 = std::max(x2, points[i]);
+    y1 = std::min(y1, points[i + 1]), y2 = std::max(y2, points[i + 1]);
+  }
+  return {cls, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1};
+}
+
+/// The values that are not as they should be, for a message. `first` 0 looks at the class too, 1 at the box alone.
+template <class Bad>
+std::string values_where(const std::vector<LabelRow>& rows, int first, Bad bad) {
+  constexpr int kShown = 10;
+  std::ostringstream text;
+  int count = 0;
+  for (const LabelRow& r : rows) {
+    const float values[5] = {r.cls, r.x, r.y, r.w, r.h};
+    for (int i = first; i < 5; ++i)
+      if (bad(values[i]) && count++ < kShown) text << (count > 1 ? " " : "") << values[i];
+  }
+  if (count > kShown) text << " ...";
+  return text.str();
+}
+
+void remove_duplicates(Labels& labels) {
+  std::vector<std::size_t> order(labels.rows.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](auto a, auto b) { return labels.rows[a] < labels.rows[b]; });
+  const auto rest = std::ranges::unique(order, [&](auto a, auto b) { return labels.rows[a] == labels.rows[b]; });
+  if (rest.empty()) return;  // and file order is kept
+  labels.duplicates = static_cast<int>(rest.size());
+  order.erase(rest.begin(), rest.end());
+  Labels kept;
+  kept.duplicates = labels.duplicates;
+  for (const std::size_t i : order) {
+    kept.rows.push_back(labels.rows[i]);
+    if (!labels.segments.empty()) kept.segments.push_back(std::move(labels.segments[i]));
+  }
+  labels = std::move(kept);
+}
+
+bool ends_like_jpeg(const std::string& path) {
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (in.tellg() < 2) return false;
+  in.seekg(-2, std::ios::end);
+  return in.get() == 0xff && in.get() == 0xd9;
+}
+
+/// What one image's check says; `corrupt` holds the reason why the image is left out.
+struct Verdict {
+  LabeledImage image;
+  bool found = false, missing = false, empty = false, corrupt = false;
+  std::vector<std::string> messages;
+};
+
+Verdict check_image(const std::string& path) {
+  Verdict v;
+  v.image.path = path;
+  const std::string warning = "WARNING ⚠️ " + path + ": ";
+  try {
+    const ImageInfo info = probe_image(path);
+    const bool turned = info.orientation == 6 || info.orientation == 8;
+    v.image.width = turned ? info.height : info.width;
+    v.image.height = turned ? info.width : info.height;
+    FROST_CHECK(std::ranges::find(kImageSuffixes, info.format) != kImageSuffixes.end(), "invalid image format ", info.format);
+    FROST_CHECK(info.width > 0 && info.height > 0, "frost cannot decode ", info.format, " files; convert it to png or jpeg");
+    FROST_CHECK(std::min(info.width, info.height) >= kSmallestSide, "image size (", v.image.width, ", ", v.image.height,
+                ") <", kSmallestSide, " pixels");
+    // YOLOv5 rewrites such a file; a training program should not change its input.
+    if (info.format == "jpeg" && !ends_like_jpeg(path))
+      v.messages.push_back(warning + "JPEG has no end marker (cut off?), kept as it is");
+    const std::string file = label_path(path);
+    std::error_code error;
+    if (!fs::is_regular_file(file, error)) {
+      v.missing = true;
+      return v;
+    }
+    v.found = true;
+    Labels labels = parse_labels(read_text(file));
+    v.empty = labels.rows.empty();
+    if (labels.duplicates) v.messages.push_back(warning + std::to_string(labels.duplicates) + " duplicate labels removed");
+    v.image.rows = std::move(labels.rows);
+    v.image.segments = std::move(labels.segments);
+  } catch (const std::exception& e) {
+    v.corrupt = true;
+    std::string reason = e.what();
+    if (reason.starts_with(path + ": ")) reason.erase(0, path.size() + 2);
+    v.messages.push_back(warning + "ignoring corrupt image/label: " + reason);
+  }
+  return v;
+}
+
+// ---- The cache file: header, payload, check sum of the payload. Little endian, as every machine we build for.
+
+constexpr char kMagic[8] = {'f', 'r', 'o', 's', 't', 'l', 'b', 'l'};
+constexpr std::uint32_t kVersion = 1;
+
+struct CacheHeader {
+  char magic[8];
+  std::uint32_t version, reserved;
+  std::uint64_t files_hash, payload_bytes, payload_hash;
+};
+
+std::uint64_t fnv(std::uint64_t hash, const void* data, std::size_t bytes) {
+  const auto* p = static_cast<const unsigned char*>(data);
+  for (std::size_t i = 0; i < bytes; ++i) hash = (hash ^ p[i]) * 0x100000001b3ULL;
+  return hash;
+}
+constexpr std::uint64_t kFnvStart = 0xcbf29ce484222325ULL;
+
+/// Paths, sizes and times of change. YOLOv5 takes the sum of sizes and so misses a class that changed from 1 to 2.
+std::uint64_t hash_files(const std::vector<std::string>& images, int threads) {
+  std::vector<std::uint64_t> hashes(images.size());
+  parallel_for(static_cast<std::int64_t>(images.size()), threads, [&](std::int64_t i) {
+    std::uint64_t hash = kFnvStart;
+    const std::string& image = images[static_cast<std::size_t>(i)];
+    for (const std::string& path : {image, label_path(image)}) {
+      std::error_code error;
+      const auto size = fs::file_size(path, error);
+      const std::int64_t facts[2] = {error ? -1 : static_cast<std::int64_t>(size),
+                                     error ? 0 : fs::last_write_time(path, error).time_since_epoch().count()};
+      hash = fnv(fnv(hash, path.c_str(), path.size() + 1), facts, sizeof facts);
+    }
+    hashes[static_cast<std::size_t>(i)] = hash;
+  });
+  return fnv(kFnvStart, hashes.data(), hashes.size() * sizeof hashes[0]);
+}
+
+class Writer {
+ public:
+  template <class T> void value(const T& v) { append(&v, sizeof v); }
+  void text(const std::string& t) {
+    value(static_cast<std::uint32_t>(t.size()));
+    append(t.data(), t.size());
+  }
+  template <class T> void list(const std::vector<T>& v) {
+    value(static_cast<std::uint32_t>(v.size()));
+    append(v.data(), v.size() * sizeof(T));
+  }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+  void append(const void* data, std::size_t size) { bytes_.append(static_cast<const char*>(data), size); }
+  std::string bytes_;
+};
+
+/// Reads what Writer wrote; throws on anything that does not fit into the bytes that are there.
+class Reader {
+ public:
+  explicit Reader(std::string_view bytes) : bytes_(bytes) {}
+  template <class T> T value() {
+    T v;
+    take(&v, 1);
+    return v;
+  }
+  std::string text() {
+    std::string t(room(value<std::uint32_t>(), 1), ' ');
+    take(t.data(), t.size());
+    return t;
+  }
+  template <class T> std::vector<T> list() {
+    std::vector<T> v(room(value<std::uint32_t>(), sizeof(T)));
+    take(v.data(), v.size());
+    return v;
+  }
+  std::size_t room(std::size_t count, std::size_t size) const {
+    FROST_CHECK(count <= bytes_.size() / size, "cut off");
+    return count;
+  }
+  bool empty() const { return bytes_.empty(); }
+
+ private:
+  template <class T> void take(T* out, std::size_t count) {
+    room(count, sizeof(T));
+    if (count) std::memcpy(static_cast<void*>(out), bytes_.data(), count * sizeof(T));
+    bytes_.remove_prefix(count * sizeof(T));
+  }
+  std::string_view bytes_;
+};
+
+std::string pack(const LabelSet& set, const std::vector<std::string>& files) {
+  Writer out;
+  out.value(set.counts);
+  out.value(static_cast<std::uint32_t>(set.messages.size()));
+  for (const std::string& message : set.messages) out.text(message);
+  out.value(static_cast<std::uint32_t>(set.images.size()));
+  std::uint32_t place = 0;
+  for (const LabeledImage& image : set.images) {
+    while (files[place] != image.path) ++place;  // both have the list's order
+    out.value(place);
+    out.value(image.width);
+    out.value(image.height);
+    out.list(image.rows);
+    out.value(static_cast<std::uint32_t>(image.segments.size()));
+    for (const Segment& segment : image.segments) out.list(segment);
+  }
+  return out.bytes();
+}
+
+LabelSet unpack(std::string_view payload, const std::vector<std::string>& files) {
+  Reader in(payload);
+  LabelSet set;
+  set.counts = in.value<LabelCounts>();
+  set.messages.resize(in.room(in.value<std::uint32_t>(), sizeof(std::uint32_t)));
+  for (std::string& message : set.messages) message = in.text();
+  set.images.resize(in.room(in.value<std::uint32_t>(), 5 * sizeof(std::uint32_t)));
+  std::int64_t last = -1;
+  for (LabeledImage& image : set.images) {
+    const auto place = in.value<std::uint32_t>();
+    FROST_CHECK(place > last && place < files.size(), "wrong image");
+    last = place;
+    image.path = files[place];
+    image.width = in.value<int>();
+    image.height = in.value<int>();
+    image.rows = in.list<LabelRow>();
+    image.segments.resize(in.room(in.value<std::uint32_t>(), sizeof(std::uint32_t)));
+    for (Segment& segment : image.segments) segment = in.list<float>();
+    FROST_CHECK(image.width >= kSmallestSide && image.height >= kSmallestSide, "wrong size");
+    FROST_CHECK(image.segments.empty() || image.segments.size() == image.rows.size(), "wrong polygons");
+    for (const LabelRow& r : image.rows)
+      FROST_CHECK(r.cls >= 0 && r.x >= 0 && r.y >= 0 && r.w >= 0 && r.h >= 0 && r.x <= 1 && r.y <= 1 && r.w <= 1 && r.h <= 1,
+                  "wrong box");
+  }
+  FROST_CHECK(in.empty(), "too long");
+  const LabelCounts& c = set.counts;
+  FROST_CHECK(c.total == static_cast<std::int64_t>(files.size()) && std::min({c.found, c.missing, c.empty, c.corrupt}) >= 0 &&
+                  c.corrupt <= c.total && c.total - c.corrupt == static_cast<std::int64_t>(set.images.size()),
+              "wrong counts");
+  return set;
+}
+
+std::optional<LabelSet> read_cache(const std::string& path, std::uint64_t files_hash, const std::vector<std::string>& files) {
+  try {
+    const std::string bytes = read_text(path);
+    CacheHeader header;
+    FROST_CHECK(bytes.size() >= sizeof header, "cut off");
+    std::memcpy(&header, bytes.data(), sizeof header);
+    const std::string_view payload = std::string_view(bytes).substr(sizeof header);
+    FROST_CHECK(std::equal(kMagic, kMagic + sizeof kMagic, header.magic) && header.version == kVersion &&
+                    header.files_hash == files_hash && header.payload_bytes == payload.size() &&
+                    header.payload_hash == fnv(kFnvStart, payload.data(), payload.size()),
+                "stale");
+    return unpack(payload, files);
+  } catch (const Error&) {
+    return std::nullopt;  // absent, older, damaged: all the same, the labels are read again
+  }
+}
+
+/// Returns the reason where the file cannot be written.
+std::string write_cache(const std::string& path, std::uint64_t files_hash, const std::string& payload) {
+  CacheHeader header{.magic = {}, .version = kVersion, .reserved = 0, .files_hash = files_hash,
+                     .payload_bytes = payload.size(), .payload_hash = fnv(kFnvStart, payload.data(), payload.size())};
+  std::copy(kMagic, kMagic + sizeof kMagic, header.magic);
+  // Written beside and renamed: another process that starts now reads the old file or the new one, never a half.
+  const std::string temporary = path + "." + std::to_string(getpid()) + ".tmp";
+  errno = 0;
+  std::ofstream out(temporary, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(&header), sizeof header);
+  out.write(payload.data(), static_cast<std::streamsize>(payload.size()));
+  out.close();
+  std::error_code error;
+  if (out.fail()) {
+    error = std::error_code(errno ? errno : EIO, std::generic_category());
+  } else {
+    fs::rename(temporary, path, error);
+  }
+  if (!error) return "";
+  std::error_code ignored;
+  fs::remove(temporary, ignored);
+  return error.message();
+}
+
+std::string cache_path(const std::vector<std::string>& paths, const std::string& first_image, const std::string& cache_dir) {
+  std::error_code error;
+  const fs::path source = paths.back();
+  fs::path path = fs::is_regular_file(source, error) ? fs::path(source).replace_extension()
+                                                     : fs::path(label_path(first_image)).parent_path();
+  if (!cache_dir.empty()) {
+    // Folders of equal names ("train") must not meet in one cache folder.
+    char digits[17] = {};
+    const std::string text = fs::absolute(path).string();
+    std::to_chars(digits, digits + 16, fnv(kFnvStart, text.data(), text.size()), 16);
+    path = fs::path(cache_dir) / (path.filename().string() + "-" + digits);
+  }
+  return path.string() + ".frost-cache";
+}
+
+void list_folder(const fs::path& folder, std::vector<std::string>& files) {
+  const auto options = fs::directory_options::follow_directory_symlink | fs::directory_options::skip_permission_denied;
+  for (auto it = fs::recursive_directory_iterator(folder, options); it != fs::recursive_directory_iterator(); ++it) {
+    const std::string name = it->path().filename().string();
+    std::error_code error;
+    if (name.starts_with('.')) {
+      it.disable_recursion_pending();
+    } else if (known_suffix(name) && !it->is_directory(error)) {
+      files.push_back(it->path().string());
+    }
+  }
+}
+
+void list_file(const fs::path& list, std::vector<std::string>& files) {
+  const std::string text = read_text(list.string()), folder = (list.parent_path() / "").string();
+  for (const std::string_view line : split(strip(text), is_line_end)) {
+    std::string file = line.starts_with("./") ? folder + std::string(line.substr(2)) : std::string(line);
+    if (known_suffix(file)) files.push_back(std::move(file));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix) {
+  std::vector<std::string> files;
+  std::string given;
+  for (const std::string& path : paths) given += (given.empty() ? "" : ", ") + path;
+  try {
+    for (const std::string& path : paths) {
+      if (fs::is_directory(path)) {
+        list_folder(path, files);
+      } else if (fs::is_regular_file(path)) {
+        list_file(path, files);
+      } else {
+        fail(path, " does not exist");
+      }
+    }
+    FROST_CHECK(!files.empty(), "No images found");
+  } catch (const std::exception& e) {
+    fail(prefix, "Error loading data from ", given, ": ", e.what(), ". ", kHelp);
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+std::string label_path(const std::string& image) {
+  std::string path = image;
+  constexpr std::string_view from = "/images/", to = "/labels/";
+  if (const auto at = path.rfind(from); at != std::string::npos) path.replace(at, from.size(), to);
+  return path.substr(0, path.rfind('.')) + ".txt";
+}
+
+Labels parse_labels(const std::string& text) {
+  std::vector<std::vector<std::string_view>> fields;
+  for (const std::string_view line : split(strip(text), is_line_end)) fields.push_back(split(line, is_space));
+  const bool segments = std::ranges::any_of(fields, [](const auto& row) { return row.size() > 6; });
+
+  Labels labels;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    const auto& row = fields[i];
+    FROST_CHECK(!row.empty(), "row ", i + 1, " is blank");
+    std::vector<float> values;
+    for (const std::string_view field : row) values.push_back(number(field, i + 1));
+    if (segments) {
+      FROST_CHECK(row.size() >= 3 && row.size() % 2 == 1, "row ", i + 1, ": a class and pairs of x y are expected, not ",
+                  row.size(), " values");
+      Segment points(values.begin() + 1, values.end());
+      labels.rows.push_back(box_of(values[0], points));
+      labels.segments.push_back(std::move(points));
+    } else {
+      FROST_CHECK(row.size() == fields[0].size(), "row ", i + 1, " has ", row.size(), " columns, row 1 has ", fields[0].size());
+      FROST_CHECK(row.size() == 5, "labels require 5 columns, ", row.size(), " columns detected");
+      labels.rows.push_back({values[0], values[1], values[2], values[3], values[4]});
+    }
+  }
+  const auto negative = [](float v) { return !(v >= 0); };
+  const auto large = [](float v) { return v > 1; };
+  const std::string below = values_where(labels.rows, 0, negative), above = values_where(labels.rows, 1, large);
+  FROST_CHECK(below.empty(), "negative label values [", below, "]");
+  FROST_CHECK(above.empty(), "non-normalized or out of bounds coordinates [", above, "]");
+  remove_duplicates(labels);
+  return labels;
+}
+
+LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options) {
+  const std::vector<std::string> files = list_images(paths, options.prefix);
+  const auto count = static_cast<std::int64_t>(files.size());
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  const int threads = options.threads > 0 ? options.threads : std::clamp(cores, 1, 8);
+  const std::string cache = cache_path(paths, files.front(), options.cache_dir);
+  const std::uint64_t hash = hash_files(files, threads);
+
+  LabelSet set;
+  if (auto cached = read_cache(cache, hash, files)) {
+    set = std::move(*cached);
+    set.from_cache = true;
+  } else {
+    std::vector<Verdict> verdicts(files.size());
+    parallel_for(
+        count, threads,
+        [&](std::int64_t i) {
+          const auto place = static_cast<std::size_t>(i);
+          verdicts[place] = check_image(files[place]);
+        },
+        [&](std::int64_t done) {
+          if (options.progress) options.progress(done, count);
+        });
+    set.counts.total = count;
+    for (Verdict& v : verdicts) {
+      set.counts.found += v.found;
+      set.counts.missing += v.missing;
+      set.counts.empty += v.empty;
+      set.counts.corrupt += v.corrupt;
+      for (std::string& message : v.messages) set.messages.push_back(std::move(message));
+      if (!v.corrupt) set.images.push_back(std::move(v.image));
+    }
+    const std::string reason = write_cache(cache, hash, pack(set, files));
+    if (!reason.empty()) {
+      const std::string folder = fs::path(cache).parent_path().string();
+      set.messages.push_back("WARNING ⚠️ Cache directory " + folder + " is not writeable: " + reason);
+    }
+  }
+  set.cache_path = cache;
+  if (set.counts.found == 0) set.messages.push_back("WARNING ⚠️ No labels found in " + cache + ". " + kHelp);
+  for (std::string& message : set.messages) message.insert(0, options.prefix);
+  FROST_CHECK(!set.images.empty(), options.prefix, "none of ", files.size(), " images can be used; the first: ",
+              set.messages.front());
+  return set;
+}
+
+void check_trainable(const LabelSet& set, int classes, const std::string& data) {
+  FROST_CHECK(set.counts.found > 0, "No labels found in ", set.cache_path, ", can not start training. ", kHelp);
+  const LabeledImage* worst = nullptr;
+  float highest = -1;
+  for (const LabeledImage& image : set.images)
+    for (const LabelRow& row : image.rows)
+      if (row.cls > highest) highest = row.cls, worst = &image;
+  FROST_CHECK(worst, "All labels empty in ", set.cache_path, ", can not start training. ", kHelp);
+  FROST_CHECK(std::trunc(highest) < static_cast<float>(classes), "Label class ", static_cast<std::int64_t>(highest), " exceeds nc=", classes, " in ",
+              data, ". Possible class labels are 0-", classes - 1, " (", label_path(worst->path), ")");
+}
+
+}  // namespace frost::yolo
