@@ -34,6 +34,7 @@ class DetectionModel : public Module {
   /// The raw head maps, one for each level. `observe`, where given, sees each layer's output (tests, feature maps).
   std::vector<Var> heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe = {});
   Detect& detect() { return *detect_; }
+  const Detect& detect() const { return *detect_; }
   const ModelSpec& spec() const { return spec_; }
   int stride() const;  // the largest stride, at least 32: image sides must be multiples of it
 
