@@ -1,0 +1,25 @@
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string_view>
+
+namespace frost {
+
+/// Takes the bytes of a file that is being written. Errors (a full disk) throw frost::Error with the file and the cause.
+class FileSink {
+ public:
+  virtual ~FileSink() = default;
+  virtual void write(const void* data, std::size_t bytes) = 0;
+  void write(std::string_view text) { write(text.data(), text.size()); }
+};
+
+/// Writes `path` whole or not at all: `fill` writes to a temporary file in the same folder, which is flushed to the disk and
+/// then takes the name. If anything fails or `fill` throws, the temporary file is deleted and the old file stays as it was;
+/// a process killed on the way (Ctrl-C) leaves the old file whole, and at worst a `.<name>.<pid>.tmp` beside it.
+/// Missing parent folders are made. A symbolic link keeps pointing at its target, which is replaced.
+void write_file_atomically(const std::filesystem::path& path, const std::function<void(FileSink&)>& fill);
+void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
+
+}  // namespace frost
