@@ -59,7 +59,7 @@ TEST_CASE("results: numbers as Python rounds and prints them") {
   CHECK(rounded_number(12.3456, 3) == "12.346");
   CHECK(rounded_number(0.0625, 3) == "0.062");  // an exact tie: to even
   CHECK(rounded_number(0.1875, 3) == "0.188");
-  CHECK(rounded_number(2.6745, 3) == "2.674");  // as binary just below the tie
+  CHECK(rounded_number(2.675, 2) == "2.67");  // as binary just below the tie
   CHECK(rounded_number(100, 3) == "100.0");
   CHECK(rounded_number(-0.0001, 3) == "-0.0");
   CHECK(rounded_number(0.00012, 5) == "0.00012");
