@@ -1,4 +1,4 @@
-# frost_embed_files(<target> <generated.cpp> <file>...): a C++ table of the files' names and texts, so that a tool works
+# frost_embed_files(<object library> <generated.cpp> <file>...): a C++ table of the files' names and texts, so that a tool works
 # from any folder. Run as a script (-DOUTPUT= -DFILES=) it writes that table.
 if(CMAKE_SCRIPT_MODE_FILE)
   string(REPLACE "|" ";" FILES "${FILES}")
@@ -28,5 +28,5 @@ function(frost_embed_files target output)
   add_custom_command(OUTPUT ${output} DEPENDS ${ARGN} ${FROST_EMBED_SCRIPT} VERBATIM
     COMMAND ${CMAKE_COMMAND} -DOUTPUT=${output} "-DFILES=${files}" -P ${FROST_EMBED_SCRIPT}
     COMMENT "Embedding the model and hyperparameter files")
-  target_sources(${target} PRIVATE ${output})
+  add_library(${target} OBJECT ${output})
 endfunction()

@@ -243,7 +243,8 @@ class Canvas {
     Color best = kPaints[0];
     double farthest = -1;
     for (int attempt = 0; attempt < 8 && farthest < 260; ++attempt) {
-      const Color paint = scaled(kPaints[static_cast<std::size_t>(rng.below(kPaints.size()))], rng.uniform(0.85, 1.0));
+      const Color& pure = kPaints[static_cast<std::size_t>(rng.below(kPaints.size()))];
+      const Color paint = scaled(pure, rng.uniform(0.85, 1.0));  // one draw a statement: arguments have no order
       if (difference(paint, under) > farthest) farthest = difference(paint, under), best = paint;
     }
     return best;
