@@ -67,7 +67,7 @@ class TrainingLoop {
   double best_fitness() const { return best_fitness_; }
   std::int64_t best_epoch() const { return best_epoch_; }
   double train_seconds() const { return train_seconds_; }  // in train epochs alone
-  std::int64_t images_trained_batches() const { return batches_run_; }
+  std::int64_t batches_run() const { return batches_run_; }
 
  private:
   void train_epoch(std::int64_t epoch);

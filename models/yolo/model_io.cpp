@@ -1,0 +1,34 @@
+#include "models/yolo/model_io.h"
+
+namespace frost::yolo {
+
+std::unique_ptr<DetectionModel> model_of(Device& device, const YoloCheckpoint& checkpoint, const std::string& file) {
+  const std::string name = checkpoint.yaml_file.empty() ? file : checkpoint.yaml_file;
+  auto model = std::make_unique<DetectionModel>(device, parse_model_yaml(checkpoint.yaml_text, name));
+  const LoadReport report = load_state(*model, checkpoint.state);
+  const auto& trouble = report.missing.empty() ? report.other_shape : report.missing;
+  FROST_CHECK(trouble.empty(), file, ": does not fit its own graph: ", trouble.size(), " tensors ",
+              report.missing.empty() ? "of another shape" : "missing", ", the first is ", trouble.front());
+  if (!checkpoint.names.empty()) model->names = checkpoint.names;
+  model->walk([&](const std::string&, Module& module) {
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) bn->eps = static_cast<float>(checkpoint.bn_eps);
+  });
+  return model;
+}
+
+std::unique_ptr<DetectionModel> load_model(Device& device, const std::filesystem::path& weights) {
+  return model_of(device, load_yolo_checkpoint(weights, CheckpointPart::ema_or_model), weights.string());
+}
+
+std::map<std::string, std::string> model_metadata(const DetectionModel& model, const std::map<std::string, double>& hyp) {
+  YoloCheckpoint about;
+  about.yaml_text = model.spec().text;
+  about.yaml_file = model.spec().name;
+  about.names = model.names;
+  about.strides = model.detect().strides;
+  about.nc = model.detect().classes;
+  about.hyp = hyp;
+  return metadata_of(about);
+}
+
+}  // namespace frost::yolo

@@ -1,0 +1,40 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/autograd/ops.h"
+#include "engine/optim/optimizer.h"
+
+namespace frost::yolo {
+
+/// Everything yolo-train's flags say (spec/train.md section 1), under YOLOv5's names and with its defaults.
+struct TrainConfig {
+  std::string weights = "yolov5s.pt", cfg, data = "data/coco128.yaml", hyp = "hyp.scratch-low.yaml";
+  int epochs = 100, batch_size = 16, imgsz = 640;
+  bool rect = false, nosave = false, noval = false, noautoanchor = false, noplots = false;
+  std::string resume;               // a last.safetensors; empty: a new run
+  std::string cache;                // "", "ram"
+  std::string device = "";          // "", "cpu"
+  bool multi_scale = false, single_cls = false;
+  OptimizerKind optimizer = OptimizerKind::sgd;
+  int workers = 8;
+  std::filesystem::path project = "runs/train";
+  std::string name = "exp";
+  bool exist_ok = false, cos_lr = false;
+  double label_smoothing = 0;
+  int patience = 100;
+  std::vector<int> freeze{0};
+  int save_period = -1;
+  std::uint64_t seed = 0;
+  // frost's own
+  FrozenBn frozen_bn = FrozenBn::running;
+  std::string precision = "f32";    // f32, bf16
+  bool recompute = true;            // make activations again in backward instead of keeping them
+};
+
+/// Trains as train.py does and returns the run's folder. Throws Error: one line with the file and the cause.
+std::filesystem::path train(const TrainConfig& config);
+
+}  // namespace frost::yolo
