@@ -45,6 +45,15 @@ inline void repeat(const float* channel_values, float missing, std::int64_t chan
   for (std::int64_t j = 0; j < width; ++j) row[j] = channel_values ? channel_values[j % channels] : missing;
 }
 
+/// each(pixel, width) for every row: `width` values from pixel number `pixel` on. For what needs no channel's parameters.
+template <class Each>
+void for_rows(const Shape& shape, bool all_packed, const Each& each) {
+  const Rows rows(shape, all_packed, 4096);
+  simd_ranges(rows.count, rows.grain(), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+    for (std::int64_t r = first; r < last; ++r) each(r * rows.pixels_each, rows.width_of(r));
+  });
+}
+
 /// Sums over rows, `columns` doubles: body(first, last, sums) adds its rows to zeroed sums, one part a thread. The parts are
 /// added in order, so the bits depend on the number of threads alone.
 template <class Body>
@@ -63,6 +72,30 @@ std::vector<double> column_sums(std::int64_t rows, std::int64_t grain, std::int6
   for (std::int64_t part = 1; part < parts; ++part)
     for (std::int64_t j = 0; j < columns; ++j) sums[static_cast<std::size_t>(j)] += sums[static_cast<std::size_t>(part * stride + j)];
   return sums;
+}
+
+/// `pixels` neighbouring pixels of `channels` values each, between a view's type and packed f32.
+template <class T>
+FROST_HD void load_pixels(const T* x, std::int64_t pitch, std::int64_t pixels, std::int64_t channels, float* out) {
+  if (pitch == channels) return for_lanes(pixels * channels, [=](std::int64_t j) FROST_LOOP { out[j] = to_float(x[j]); });
+  for (std::int64_t i = 0; i < pixels; ++i)
+    for_lanes(channels, [=](std::int64_t j) FROST_LOOP { out[i * channels + j] = to_float(x[i * pitch + j]); });
+}
+template <class T>
+FROST_HD void store_pixels(const float* in, std::int64_t pitch, std::int64_t pixels, std::int64_t channels, T* y) {
+  if (pitch == channels) return for_lanes(pixels * channels, [=](std::int64_t j) FROST_LOOP { y[j] = from_float<T>(in[j]); });
+  for (std::int64_t i = 0; i < pixels; ++i)
+    for_lanes(channels, [=](std::int64_t j) FROST_LOOP { y[i * pitch + j] = from_float<T>(in[i * channels + j]); });
+}
+
+/// Where pixel (n, h, w) of a view begins.
+template <class T>
+FROST_HD const T* pixel(const ConstView& v, std::int64_t n, std::int64_t h, std::int64_t w) {
+  return v.as<T>() + ((n * v.shape.h + h) * v.shape.w + w) * v.pitch;
+}
+template <class T>
+FROST_HD T* pixel(const View& v, std::int64_t n, std::int64_t h, std::int64_t w) {
+  return v.as<T>() + ((n * v.shape.h + h) * v.shape.w + w) * v.pitch;
 }
 
 /// The type behind a view's data, as a value of that type: the CPU computes with f32 and bf16 activations.

@@ -65,6 +65,15 @@ FROST_HD void for_lanes(std::int64_t count, const Each& each) {
   for (std::int64_t j = 0; j < count; ++j) each(j);
 }
 
+/// The sum of each(j), in double.
+template <class Each>
+FROST_HD double sum_of_lanes(std::int64_t count, const Each& each) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t j = 0; j < count; ++j) sum += each(j);
+  return sum;
+}
+
 /// body(first, last) in the widest vectors.
 template <class Body>
 void simd_range(std::int64_t first, std::int64_t last, const Body& body) {

@@ -7,7 +7,7 @@
 namespace frost::math {
 
 template <class T>
-FROST_HD T sigmoid(T z) { return T(1) / (T(1) + exp(-z)); }
+FROST_HD T sigmoid(T z) { return T(1) / (T(1) + exp_normal(-z)); }
 
 template <class T>
 FROST_HD T silu_slope(T z) {  // s + z s (1 - s)

@@ -6,28 +6,47 @@ namespace frost::math {
 template <class T>
 FROST_HD T exp(T x) { return std::exp(x); }
 
-/// e^x in plain arithmetic, so that a loop around it becomes vector code (std::exp stays a call without -ffast-math).
 /// x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite: ln 2 in two parts, the first with 9 bits, so that n times it is
-/// exact), e^r by a polynomial, times 2^n in two steps so that results below the normal range are rounded once and
-/// not flushed. Largest error 1.0 ulp over all floats (math_test walks them); NaN stays NaN, inf and 0 at the ends.
-template <>
-FROST_HD float exp<float>(float x) {
+/// exact); mantissa = e^r by a polynomial. Plain arithmetic, so that a loop around it becomes vector code; std::exp stays a
+/// call without -ffast-math.
+struct ExpParts {
+  float mantissa;
+  std::uint32_t power;  // n in two's complement: unsigned, since it is garbage for NaN and may wrap
+};
+FROST_HD ExpParts exp_parts(float x) {
   constexpr float kLog2e = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  constexpr float kRound = 12582912.0f;         // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  x = x < -104.0f ? -104.0f : x;                // e^-104 rounds to 0, e^89 overflows: n stays small (NaN passes through)
-  x = x > 89.0f ? 89.0f : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   const float shifted = x * kLog2e + kRound, n = shifted - kRound;
   const float r = (x - n * kLn2High) - n * kLn2Low;
-  float p = 1.38888889e-3f + r * 1.98412698e-4f;  // Taylor's terms to r^7: below 2^-27 of e^r on this range
+  float p = 1.38888889e-3f + r * 1.98412698e-4f;  // Taylor's terms to r^7: the rest is below 2^-27 of e^r on this range
   p = 8.33333333e-3f + r * p;
   p = 4.16666667e-2f + r * p;
   p = 1.66666667e-1f + r * p;
   p = 0.5f + r * p;
-  p = 1.0f + (r + r * r * p);
-  // Unsigned arithmetic: for NaN, n is garbage and may wrap, and p is NaN whatever it is multiplied with.
-  const auto power = bits_as<std::uint32_t>(shifted) - bits_as<std::uint32_t>(kRound);
-  const auto half = static_cast<std::uint32_t>(bits_as<std::int32_t>(power) >> 1);
-  return p * bits_as<float>((half + 127u) << 23) * bits_as<float>((power - half + 127u) << 23);
+  return {1.0f + (r + r * r * p), bits_as<std::uint32_t>(shifted) - bits_as<std::uint32_t>(kRound)};
+}
+FROST_HD float power_of_two(std::uint32_t n) { return bits_as<float>((n + 127u) << 23); }
+
+/// e^x for any float, within 1.2 ulp (math_test walks them): NaN stays NaN, infinity and 0 at the ends. The scale is applied
+/// in two steps, so that results below the normal range are rounded and not flushed.
+template <>
+FROST_HD float exp<float>(float x) {
+  x = x < -104.0f ? -104.0f : x;  // e^-104 rounds to 0 and e^89 overflows: n stays small, and NaN passes through
+  x = x > 89.0f ? 89.0f : x;
+  const auto [mantissa, power] = exp_parts(x);
+  const auto half = static_cast<std::uint32_t>(static_cast<std::int32_t>(power) >> 1);
+  return mantissa * power_of_two(half) * power_of_two(power - half);
+}
+
+/// e^x as the sigmoid needs it, five operations cheaper: not below 2^-126, infinite from e^88.4 (2^127.5) on.
+template <class T>
+FROST_HD T exp_normal(T x) { return exp(x); }
+template <>
+FROST_HD float exp_normal<float>(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 89.0f ? 89.0f : x;  // n = 128 makes the exponent's bits those of infinity
+  const auto [mantissa, power] = exp_parts(x);
+  return mantissa * power_of_two(power);
 }
 
 }  // namespace frost::math
