@@ -1,0 +1,72 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace frost::yolo {
+
+/// One row of a label file: class, then centre and size as fractions of the image's width and height.
+struct LabelRow {
+  float cls = 0, x = 0, y = 0, w = 0, h = 0;
+  auto operator<=>(const LabelRow&) const = default;
+};
+
+/// Polygon x0 y0 x1 y1 ..., fractions of the image's width and height.
+using Segment = std::vector<float>;
+
+/// A label file's content. `segments` is empty, or has one polygon for each row.
+struct Labels {
+  std::vector<LabelRow> rows;
+  std::vector<Segment> segments;
+  int duplicates = 0;  // rows that were removed because an equal one came before
+};
+
+/// A usable image of a data set.
+struct LabeledImage {
+  std::string path;
+  int width = 0, height = 0;  // turned as EXIF orientations 6 and 8 say; read from the header, not from the pixels
+  std::vector<LabelRow> rows;
+  std::vector<Segment> segments;
+};
+
+struct LabelCounts {
+  std::int64_t found = 0, missing = 0, empty = 0, corrupt = 0, total = 0;
+  bool operator==(const LabelCounts&) const = default;
+};
+
+struct LabelSet {
+  std::vector<LabeledImage> images;   // in the list's order, without the corrupt ones
+  LabelCounts counts;
+  std::vector<std::string> messages;  // what a person should read, one line each
+  std::string cache_path;
+  bool from_cache = false;
+};
+
+struct ScanOptions {
+  std::string cache_dir;  // where the cache file goes; empty: beside the labels folder
+  int threads = 0;        // 0: one for each core, 8 at most
+  std::string prefix;     // of messages: "train: ", "val: "
+  std::function<void(std::int64_t done, std::int64_t total)> progress;  // called on the calling thread
+};
+
+/// Image files below folders (recursive, hidden ones skipped) and in .txt lists, ordered by path; spec data.md section 2.
+/// A list's lines that begin with "./" belong to the list's folder. Throws Error if a path is missing or no image is found.
+std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix = "");
+
+/// The last "/images/" becomes "/labels/", the suffix ".txt"; spec data.md section 3.
+std::string label_path(const std::string& image);
+
+/// Parses a label file's text by the rules of spec data.md section 4, steps 7 to 14. Throws Error with the reason (no file name).
+Labels parse_labels(const std::string& text);
+
+/// Checks every image's header and label file (spec data.md section 4), or takes the result from the cache file of an earlier
+/// run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size or time of change
+/// differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
+LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
+
+/// Training needs labels: throws Error where no label file was found, all are empty, or a class is not below `classes`.
+/// `data` is the dataset file that the message names.
+void check_trainable(const LabelSet& set, int classes, const std::string& data);
+
+}  // namespace frost::yolo
