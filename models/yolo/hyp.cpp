@@ -9,7 +9,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/base/atomic_file.h"
 #include "kernels/error.h"
+#include "models/graph/builtin_files.h"
 
 namespace frost::yolo {
 namespace {
@@ -126,9 +128,11 @@ Hyp load_hyp(const std::string& name, std::vector<std::string>* warnings) {
   }
   const std::string base = std::filesystem::path(name).filename().string();
   std::string known;
-  for (const auto& [file, text] : builtin_hyps()) {
-    if (base == file || "hyp." + base + ".yaml" == file) return parse_hyp(text, file, warnings);
-    known += (known.empty() ? "" : ", ") + file;
+  for (const BuiltinFile& file : builtin_files()) {
+    if (!file.name.starts_with("hyp.")) continue;
+    if (base == file.name || "hyp." + base + ".yaml" == file.name || "hyp." + base == file.name)
+      return parse_hyp(std::string(file.text), std::string(file.name), warnings);
+    known += (known.empty() ? "" : ", ") + std::string(file.name);
   }
   fail(name, ": no such file, and no built-in hyperparameters of that name (", known, ")");
 }
@@ -140,9 +144,8 @@ std::string hyp_yaml(const Hyp& hyp) {
 }
 
 void write_hyp(const std::filesystem::path& file, const Hyp& hyp) {
-  std::ofstream out(file);
-  out << hyp_yaml(hyp) << std::flush;
-  FROST_CHECK(out.good(), file.string(), ": cannot be written");
+  const std::string text = hyp_yaml(hyp);
+  write_file_atomically(file, std::as_bytes(std::span(text)));
 }
 
 }  // namespace frost::yolo

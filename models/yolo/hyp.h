@@ -41,7 +41,4 @@ Hyp load_hyp(const std::string& name, std::vector<std::string>* warnings = nullp
 std::string hyp_yaml(const Hyp& hyp);
 void write_hyp(const std::filesystem::path& file, const Hyp& hyp);
 
-/// The built-in files, `hyp.scratch-low.yaml` first: name and text. Made from models/yolo/hyps by the build.
-const std::vector<std::pair<std::string, std::string>>& builtin_hyps();
-
 }  // namespace frost::yolo
