@@ -1,0 +1,60 @@
+# The front door. Everything here can also be done by hand: cmake --preset release && cmake --build build
+# Dependencies are installed by third_party/install.sh where they are missing (Debian; root or sudo).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+JOBS ?= $(shell nproc)
+# Objects compiled in one checkout serve every other one: a fresh clone builds from the cache.
+export CCACHE_NOHASHDIR := 1
+export CCACHE_BASEDIR := $(CURDIR)
+
+DEMO := build/demo
+DEMO_IMGSZ ?= 320
+DEMO_EPOCHS ?= 12
+DEMO_BATCH ?= 16
+
+.PHONY: help deps build demo test test-asan bench format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | while IFS=$$'\t' read -r name text; do \
+	  printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+deps:  ## install what is missing (Debian packages; nothing is asked)
+	@third_party/install.sh
+
+build: deps  ## the tools, optimised, in build/bin
+	@cmake --preset release
+	@cmake --build build -j $(JOBS) --target frost_tools
+	@echo "The tools are in build/bin."
+
+demo: build  ## train a YOLOv5n on drawn shapes, then validate it: a few minutes on two cores
+	@test -f $(DEMO)/shapes/shapes.yaml || build/bin/make-shapes --out $(DEMO)/shapes --imgsz $(DEMO_IMGSZ)
+	@build/bin/yolo-train --cfg yolov5n.yaml --weights '' --data $(DEMO)/shapes/shapes.yaml --imgsz $(DEMO_IMGSZ) \
+	  --epochs $(DEMO_EPOCHS) --batch-size $(DEMO_BATCH) --project $(DEMO) --name train --exist-ok
+	@build/bin/yolo-val --weights $(DEMO)/train/weights/best.safetensors --data $(DEMO)/shapes/shapes.yaml \
+	  --imgsz $(DEMO_IMGSZ) --project $(DEMO) --name val --exist-ok
+	@echo
+	@echo "The data set is in $(DEMO)/shapes; these pictures were made by the run:"
+	@find $(DEMO)/train $(DEMO)/val -name '*.jpg' -o -name '*.png' | sort | sed 's/^/  /'
+
+test: deps  ## build everything and run all tests
+	@cmake --preset release
+	@cmake --build build -j $(JOBS)
+	@ctest --test-dir build --output-on-failure
+
+test-asan: deps  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
+	@cmake --preset asan
+	@cmake --build build/asan -j $(JOBS)
+	@ctest --test-dir build/asan --output-on-failure
+
+bench: deps  ## time the kernels against their memory and arithmetic floors
+	@cmake --preset release
+	@cmake --build build -j $(JOBS) --target frost_bench
+	@build/bin/frost-bench
+
+format:  ## clang-format over our own code
+	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+
+clean:  ## forget the build
+	@rm -rf build

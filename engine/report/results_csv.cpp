@@ -1,0 +1,45 @@
+#include "engine/report/results_csv.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "kernels/error.h"
+
+namespace frost {
+namespace fs = std::filesystem;
+
+ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns) : file_(std::move(file)), columns_(std::move(columns)) {
+  std::error_code error;
+  if (!fs::exists(file_, error)) return;
+  std::ifstream in(file_, std::ios::binary);
+  FROST_CHECK(in, file_.string(), ": cannot read: ", std::strerror(errno));
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto end = text.rfind('\n');
+  const auto whole = end == std::string::npos ? 0 : end + 1;
+  if (whole == text.size()) return;
+  fs::resize_file(file_, whole, error);
+  FROST_CHECK(!error, file_.string(), ": cannot drop an unfinished line: ", error.message());
+}
+
+void ResultsCsv::append(std::span<const double> values) {
+  FROST_CHECK(values.size() == columns_.size(), file_.string(), ": ", values.size(), " values for ", columns_.size(), " columns");
+  std::string text;
+  std::error_code error;
+  const auto size = fs::file_size(file_, error);
+  if (error || size == 0) {
+    for (std::size_t i = 0; i < columns_.size(); ++i) text += fmt::format("{}{:>20}", i == 0 ? "" : ",", columns_[i]);
+    text += '\n';
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) text += fmt::format("{}{:>20.5g}", i == 0 ? "" : ",", values[i]);
+  text += '\n';
+  std::ofstream out(file_, std::ios::binary | std::ios::app);
+  out.write(text.data(), static_cast<std::streamsize>(text.size()));
+  out.close();
+  FROST_CHECK(out, file_.string(), ": cannot write: ", std::strerror(errno));
+}
+
+}  // namespace frost

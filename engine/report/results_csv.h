@@ -1,0 +1,26 @@
+#pragma once
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace frost {
+
+/// A table that grows by one row at a time and is read by people and by plots while it grows: cells 20 wide, `%20.5g`,
+/// commas between them (spec/train.md section 10). Each row goes out in one write, so a crash loses at most the last one.
+class ResultsCsv {
+ public:
+  /// Appends to `file` if it exists (a resumed run), first dropping an unfinished last line; otherwise the first append
+  /// writes the header.
+  ResultsCsv(std::filesystem::path file, std::vector<std::string> columns);
+  /// One value for each column. Throws Error naming the file if the disk refuses.
+  void append(std::span<const double> values);
+  const std::filesystem::path& file() const { return file_; }
+
+ private:
+  std::filesystem::path file_;
+  std::vector<std::string> columns_;
+};
+
+
+}  // namespace frost

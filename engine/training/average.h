@@ -1,0 +1,33 @@
+#pragma once
+#include <functional>
+
+#include "engine/checkpoint/module_state.h"
+#include "engine/optim/optimizer.h"
+
+namespace frost {
+
+/// The exponential moving average of a model in training: trainable parameters in the arena's groups (the optimizer's fused
+/// step moves them), moving buffers here. What is frozen is not averaged but shared: it is the same bits.
+class ModelAverage {
+ public:
+  /// `moves`: does training change this buffer?
+  ModelAverage(Device& device, Module& model, ParameterArena& arena, const std::function<bool(const Buffer&)>& moves);
+
+  /// After each optimizer step: averages the buffers with the decay of update number `update`.
+  void update(std::int64_t update) { buffers_.update(ema_decay(update)); }
+  /// Makes `twin`, a module of the same architecture, the averaged model.
+  void write_to(Module& twin) const;
+  /// The averaged state dict.
+  StateDict state() const;
+  /// Takes the averages from a file (resume).
+  void restore(const StateDict& state);
+
+ private:
+  Tensor average_of(const std::string& name) const;
+
+  Module& model_;
+  std::unordered_map<std::string, Tensor> averages_;  // by name: slices of the arena's groups
+  BufferAverage buffers_;
+};
+
+}  // namespace frost

@@ -1,0 +1,204 @@
+#include "engine/training/loop.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "engine/base/interrupt.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/report/progress.h"
+#include "engine/report/results_csv.h"
+#include "engine/report/run_folder.h"
+
+namespace frost {
+namespace {
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
+}  // namespace
+
+TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average, TrainingTask& task,
+                           LoopOptions options)
+    : device_(device), model_(model), twin_(twin), arena_(arena), average_(average), task_(task), options_(std::move(options)),
+      schedule_(options_.schedule), optimizer_(arena, device, options_.optimizer) {}
+
+void TrainingLoop::train_epoch(std::int64_t epoch) {
+  const std::vector<std::string> names = task_.loss_names();
+  std::string header = fmt::format("\n{:>11}{:>11}", "Epoch", "Memory");
+  for (const std::string& name : names) header += fmt::format("{:>11}", name);
+  std::printf("%s%11s%11s\n", header.c_str(), "Instances", "Size");
+  std::fflush(stdout);
+
+  const std::int64_t batches = task_.batches_per_epoch();
+  arena_.zero_grad();  // what was gathered since the last step is dropped, as YOLOv5 does
+  task_.begin_epoch(epoch);
+  mean_losses_.assign(names.size(), 0.0);
+  const auto start = Clock::now();
+  ProgressBar bar("", batches);
+  for (std::int64_t i = 0; i < batches; ++i) {
+    if (InterruptGuard::requested())
+      fail("interrupted in epoch ", epoch, "; ",
+           std::filesystem::exists(last()) ? "go on with --resume " + last().string() : "no epoch was finished, nothing was saved");
+    const std::int64_t ni = i + batches * epoch;
+    const Schedule::Step step = schedule_.at(epoch, i);
+    for (std::size_t g = 0; g < 3; ++g) arena_.groups()[g].lr = static_cast<float>(step.lr[g]);
+    lr_ = step.lr;
+
+    const BatchReport report = task_.train_batch();
+    for (std::size_t k = 0; k < names.size(); ++k) {
+      if (!std::isfinite(report.losses[k]))
+        fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i, ": training has diverged (lower lr0?); ",
+             std::filesystem::exists(last()) ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
+      mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
+    }
+    ++batches_run_;
+    if (ni - last_step_ >= step.accumulate) {
+      optimizer_.step(static_cast<float>(step.momentum), options_.clip);
+      average_.update(optimizer_.ema_updates());
+      last_step_ = ni;
+    }
+    std::string line = fmt::format("{:>11}{:>11}", fmt::format("{}/{}", epoch, options_.schedule.epochs - 1),
+                                   fmt::format("{:.3g}G", static_cast<double>(device_.ledger().total().peak) / 1e9));
+    for (const double loss : mean_losses_) line += fmt::format("{:>11.4g}", loss);
+    bar.label(line + fmt::format("{:>11}{:>11}", report.instances, report.size));
+    bar.advance();
+  }
+  bar.finish();
+  train_seconds_ += seconds_since(start);
+}
+
+void TrainingLoop::run() {
+  make_folders(options_.folder / "weights");
+  std::vector<std::string> columns{"epoch"};
+  for (const std::string& name : task_.loss_names()) columns.push_back("train/" + name);
+  for (const std::string& name : task_.metric_columns()) columns.push_back(name);
+  for (int g = 0; g < 3; ++g) columns.push_back(fmt::format("x/lr{}", g));
+  ResultsCsv csv(options_.folder / "results.csv", columns);
+  std::vector<double> metrics(task_.metric_columns().size(), 0.0);
+
+  const InterruptGuard guard;
+  const auto start = Clock::now();
+  const std::int64_t epochs = options_.schedule.epochs;
+  bool possible_stop = false;
+  std::int64_t epoch = start_epoch_;
+  for (; epoch < epochs; ++epoch) {
+    train_epoch(epoch);
+    const bool last_epoch = epoch + 1 == epochs || possible_stop;
+    double fitness = 0;
+    if (!options_.noval || last_epoch) {
+      average_.write_to(twin_);
+      const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
+      metrics = report.metrics;
+      fitness = report.fitness;
+    }
+    std::vector<double> row{static_cast<double>(epoch)};
+    row.insert(row.end(), mean_losses_.begin(), mean_losses_.end());
+    row.insert(row.end(), metrics.begin(), metrics.end());
+    row.insert(row.end(), lr_.begin(), lr_.end());
+    csv.append(row);
+
+    if (fitness > best_fitness_) best_fitness_ = fitness;
+    if (fitness >= stopper_best_) stopper_best_ = fitness, best_epoch_ = epoch;
+    if (!options_.nosave || last_epoch) {
+      save(last(), epoch);
+      if (fitness == best_fitness_) save(best(), epoch);
+      if (options_.save_period > 0 && epoch % options_.save_period == 0)
+        save(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), epoch);
+    }
+    const std::int64_t waited = epoch - best_epoch_;
+    possible_stop = options_.patience > 0 && waited >= options_.patience - 1;
+    if (options_.patience > 0 && waited >= options_.patience) {
+      fmt::print("Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best model "
+                 "saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
+                 "--patience 0 to disable EarlyStopping.\n", options_.patience, best_epoch_, best().filename().string(), options_.patience);
+      ++epoch;
+      break;
+    }
+  }
+  fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
+  for (const auto& file : {last(), best()})
+    if (std::filesystem::exists(file))
+      fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(strip_checkpoint(file)) / 1e6);
+  std::fflush(stdout);
+}
+
+void TrainingLoop::save(const std::filesystem::path& file, std::int64_t epoch) {
+  StateDict all = state_of(model_);
+  for (const auto& [name, tensor] : average_.state()) all.add("ema." + name, tensor);
+  for (ParameterGroup& group : arena_.groups()) {
+    for (std::size_t i = 0; i < group.members.size(); ++i) {
+      const Parameter& p = *group.members[i];
+      all.add("optimizer.momentum." + p.name, to_host(group.momentum.part(group.offsets[i], p.value.shape()), p.torch_shape));
+      if (group.second_moment)
+        all.add("optimizer.second_moment." + p.name, to_host(group.second_moment.part(group.offsets[i], p.value.shape()), p.torch_shape));
+    }
+  }
+  std::map<std::string, std::string> metadata = task_.metadata();
+  metadata["epoch"] = std::to_string(epoch);
+  metadata["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
+  metadata[kStateKey] = nlohmann::json{{"epoch", epoch}, {"epochs", options_.schedule.epochs}, {"best_fitness", best_fitness_},
+                                       {"stopper_best", stopper_best_}, {"best_epoch", best_epoch_}, {"last_step", last_step_},
+                                       {"steps", optimizer_.steps()}, {"ema_updates", optimizer_.ema_updates()},
+                                       {"optimizer", name_of(options_.optimizer)}, {"batches_per_epoch", task_.batches_per_epoch()}}
+                            .dump();
+  write_safetensors(file, all, metadata);
+}
+
+void TrainingLoop::resume(const std::filesystem::path& file) {
+  const SafetensorsFile saved = read_safetensors(file);
+  const auto it = saved.metadata.find(kStateKey);
+  if (it == saved.metadata.end())
+    fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
+  std::int64_t epochs = 0, batches = 0;
+  try {
+    const auto json = nlohmann::json::parse(it->second);
+    start_epoch_ = json.at("epoch").get<std::int64_t>() + 1;
+    best_fitness_ = json.at("best_fitness");
+    stopper_best_ = json.at("stopper_best");
+    best_epoch_ = json.at("best_epoch");
+    last_step_ = json.at("last_step");
+    epochs = json.at("epochs");
+    batches = json.at("batches_per_epoch");
+    optimizer_.restore(json.at("steps"), json.at("ema_updates"));
+    FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ", json.at("optimizer").get<std::string>(),
+                ", not with ", name_of(options_.optimizer));
+  } catch (const nlohmann::json::exception& e) {
+    fail(file.string(), ": its training state cannot be read: ", e.what());
+  }
+  FROST_CHECK(batches == task_.batches_per_epoch(), file.string(), ": an epoch had ", batches, " batches, now it has ",
+              task_.batches_per_epoch(), "; resume with the same data and batch size");
+  FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs, " epochs are done, nothing to resume");
+  const LoadReport report = load_state(model_, saved.tensors);
+  FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",
+              report.copied, " of ", report.total, " tensors fit)");
+  average_.restore(saved.tensors.below("ema."));
+  for (ParameterGroup& group : arena_.groups()) {
+    for (std::size_t i = 0; i < group.members.size(); ++i) {
+      const Parameter& p = *group.members[i];
+      Tensor momentum = group.momentum.part(group.offsets[i], p.value.shape());
+      from_host(saved.tensors.at("optimizer.momentum." + p.name), p.torch_shape, momentum);
+      if (!group.second_moment) continue;
+      Tensor second = group.second_moment.part(group.offsets[i], p.value.shape());
+      from_host(saved.tensors.at("optimizer.second_moment." + p.name), p.torch_shape, second);
+    }
+  }
+  // The schedule keeps its last accumulation: walk it to where the run stopped.
+  for (std::int64_t epoch = 0; epoch < start_epoch_; ++epoch)
+    for (std::int64_t i = 0; i < batches; ++i) schedule_.at(epoch, i);
+}
+
+std::int64_t strip_checkpoint(const std::filesystem::path& file) {
+  const SafetensorsFile saved = read_safetensors(file);
+  std::map<std::string, std::string> metadata(saved.metadata.begin(), saved.metadata.end());
+  metadata.erase(kStateKey);
+  metadata["epoch"] = "-1";
+  const StateDict averaged = saved.tensors.below("ema.");
+  if (!averaged.empty()) write_safetensors(file, averaged, metadata);
+  return static_cast<std::int64_t>(std::filesystem::file_size(file));
+}
+
+}  // namespace frost

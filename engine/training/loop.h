@@ -1,0 +1,93 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/optim/schedule.h"
+#include "engine/training/average.h"
+
+namespace frost {
+
+/// What one batch reports: its mean losses in the order of TrainingTask::loss_names, and the last columns of the progress line.
+struct BatchReport {
+  std::vector<double> losses;
+  std::int64_t instances = 0, size = 0;
+};
+
+/// What a validation reports: the values of TrainingTask::metric_columns, and the number that "best" means.
+struct ValidationReport {
+  std::vector<double> metrics;
+  double fitness = 0;
+};
+
+/// What the loop does not know: a task's data, its step, its validation. Detection and classification each plug in one.
+class TrainingTask {
+ public:
+  virtual ~TrainingTask() = default;
+  virtual std::vector<std::string> loss_names() const = 0;      // "box_loss", ...: progress columns, and train/... in the csv
+  virtual std::vector<std::string> metric_columns() const = 0;  // csv columns after the losses
+  virtual std::int64_t batches_per_epoch() const = 0;
+  virtual void begin_epoch(std::int64_t epoch) = 0;
+  /// Forward, loss and backward of the epoch's next batch; gradients are added to the parameters'.
+  virtual BatchReport train_batch() = 0;
+  /// Judges the averaged model.
+  virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
+  /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
+  virtual std::map<std::string, std::string> metadata() const = 0;
+};
+
+struct LoopOptions {
+  ScheduleConfig schedule;
+  OptimizerKind optimizer = OptimizerKind::sgd;
+  double clip = 10.0;
+  std::int64_t patience = 100;    // epochs without improvement; 0: never stop
+  std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
+  bool nosave = false, noval = false;
+  std::filesystem::path folder;   // the run's: results.csv, weights/
+};
+
+/// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.
+/// spec/train.md sections 6 to 11.
+class TrainingLoop {
+ public:
+  /// `arena` holds `model`'s trainable parameters; `twin` is a second model of the same architecture: the averaged one.
+  TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average, TrainingTask& task,
+               LoopOptions options);
+
+  /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's.
+  void resume(const std::filesystem::path& file);
+  /// Trains. Throws Error on Ctrl-C or a loss that is not finite; the last checkpoint stays.
+  void run();
+
+  std::int64_t start_epoch() const { return start_epoch_; }
+  std::filesystem::path last() const { return options_.folder / "weights" / "last.safetensors"; }
+  std::filesystem::path best() const { return options_.folder / "weights" / "best.safetensors"; }
+  double best_fitness() const { return best_fitness_; }
+  std::int64_t best_epoch() const { return best_epoch_; }
+  double train_seconds() const { return train_seconds_; }  // in train epochs alone
+  std::int64_t images_trained_batches() const { return batches_run_; }
+
+ private:
+  void train_epoch(std::int64_t epoch);
+  void save(const std::filesystem::path& file, std::int64_t epoch);
+
+  Device& device_;
+  Module &model_, &twin_;
+  ParameterArena& arena_;
+  ModelAverage& average_;
+  TrainingTask& task_;
+  LoopOptions options_;
+  Schedule schedule_;
+  Optimizer optimizer_;
+  std::int64_t start_epoch_ = 0, last_step_ = -1, best_epoch_ = 0, batches_run_ = 0;
+  double best_fitness_ = 0, stopper_best_ = 0, train_seconds_ = 0;
+  std::vector<double> mean_losses_;
+  std::array<double, 3> lr_{};
+};
+
+/// Removes what only training needs from a checkpoint of this loop: the averaged weights stay. Returns the size in bytes.
+std::int64_t strip_checkpoint(const std::filesystem::path& file);
+
+}  // namespace frost

@@ -1,0 +1,93 @@
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/math/decode.h"
+
+namespace frost::cpu {
+namespace {
+
+float widen(float x) { return x; }
+float widen(std::uint16_t bf16) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(bf16) << 16;
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// A logit below this cannot reach the threshold, whatever the rounding of the sigmoid; the others are compared as numbers.
+float certain_reject(float threshold) {
+  if (!(threshold > 0)) return -std::numeric_limits<float>::infinity();
+  if (threshold >= 1) return std::numeric_limits<float>::infinity();
+  const double t = threshold;
+  return static_cast<float>(std::log(t / (1 - t)) - 1e-3);
+}
+
+// One row of logits to one output row. Two vector widths, chosen when the program starts; neither fuses multiply-adds.
+template <class T>
+[[gnu::always_inline]] inline void sigmoids(const T* logits, float* out, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) out[i] = math::vector_sigmoid(widen(logits[i]));
+}
+[[gnu::target_clones("avx2", "default")]] void sigmoid_row(const float* logits, float* out, std::int64_t count) {
+  sigmoids(logits, out, count);
+}
+[[gnu::target_clones("avx2", "default")]] void sigmoid_row(const std::uint16_t* logits, float* out, std::int64_t count) {
+  sigmoids(logits, out, count);
+}
+
+template <class T>
+void decode_level(const DetectLevel& level, std::int64_t image, std::int64_t attributes, float threshold,
+                  std::vector<float>& rows) {
+  const Shape& s = level.head.shape;
+  const T* head = level.head.as<T>() + image * s.h * s.w * level.head.pitch;
+  const float reject = certain_reject(threshold);
+  for (std::int64_t a = 0; a < s.c / attributes; ++a)
+    for (std::int64_t y = 0; y < s.h; ++y)
+      for (std::int64_t x = 0; x < s.w; ++x) {
+        const T* logits = head + (y * s.w + x) * level.head.pitch + a * attributes;
+        // Most cells end here, having touched one number of their row.
+        const float objectness = widen(logits[4]);
+        if (objectness < reject || !(math::vector_sigmoid(objectness) > threshold)) continue;
+        const std::size_t at = rows.size();
+        rows.resize(at + static_cast<std::size_t>(attributes));
+        float* row = rows.data() + at;
+        sigmoid_row(logits, row, attributes);
+        row[0] = math::decode_centre(row[0], static_cast<float>(x), level.stride);
+        row[1] = math::decode_centre(row[1], static_cast<float>(y), level.stride);
+        row[2] = math::decode_size(row[2], level.anchors[static_cast<std::size_t>(2 * a)], level.stride);
+        row[3] = math::decode_size(row[3], level.anchors[static_cast<std::size_t>(2 * a + 1)], level.stride);
+      }
+}
+
+}  // namespace
+
+void CpuBackend::detect_decode(const DetectDecode& d) {
+  FROST_CHECK(d.rows != nullptr, "detect_decode: nowhere to write rows");
+  FROST_CHECK(!d.levels.empty(), "detect_decode: no levels");
+  const std::int64_t attributes = 5 + d.classes, batch = d.levels.front().head.shape.n;
+  for (const auto& level : d.levels) {
+    const ConstView& head = level.head;
+    FROST_CHECK(head.dtype == DType::f32 || head.dtype == DType::bf16, "detect_decode: head is ", name_of(head.dtype),
+                ", expected f32 or bf16");
+    FROST_CHECK(head.shape.n == batch, "detect_decode: heads of ", batch, " and ", head.shape.n, " images");
+    FROST_CHECK(head.shape.c * 2 == attributes * static_cast<std::int64_t>(level.anchors.size()), "detect_decode: head has ",
+                head.shape.c, " channels, ", level.anchors.size() / 2, " anchors of ", attributes, " attributes expected");
+  }
+  d.rows->resize(static_cast<std::size_t>(batch));
+  parallel_ranges(batch, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t image = first; image < last; ++image) {
+      auto& rows = (*d.rows)[static_cast<std::size_t>(image)];
+      rows.clear();
+      for (const auto& level : d.levels) {
+        if (level.head.dtype == DType::f32)
+          decode_level<float>(level, image, attributes, d.conf_threshold, rows);
+        else
+          decode_level<std::uint16_t>(level, image, attributes, d.conf_threshold, rows);
+      }
+    }
+  });
+}
+
+}  // namespace frost::cpu

@@ -1,0 +1,246 @@
+#include "kernels/cpu/detect_loss.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/math/assign.h"
+#include "kernels/math/bce.h"
+#include "kernels/math/box_iou.h"
+
+namespace frost::cpu {
+namespace {
+
+float to_f32(std::uint16_t bf16) { return std::bit_cast<float>(static_cast<std::uint32_t>(bf16) << 16); }
+std::uint16_t to_bf16(float value) {  // to nearest, ties to even
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (value != value) return static_cast<std::uint16_t>(bits >> 16 | 0x40);
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+float load(const ConstView& v, std::int64_t i) {
+  return v.dtype == DType::bf16 ? to_f32(v.as<std::uint16_t>()[i]) : v.as<float>()[i];
+}
+void store(const View& v, std::int64_t i, float value) {
+  if (v.dtype == DType::bf16) {
+    v.as<std::uint16_t>()[i] = to_bf16(value);
+  } else {
+    v.as<float>()[i] = value;
+  }
+}
+float rounded_to(DType type, float value) { return type == DType::bf16 ? to_f32(to_bf16(value)) : value; }
+
+struct Sums {
+  double box = 0, obj = 0, cls = 0;
+  void operator+=(const Sums& other) { box += other.box, obj += other.obj, cls += other.cls; }
+};
+
+/// Buffers that grow once and serve every later call.
+struct Workspace {
+  std::vector<Assigned> entries;
+  std::vector<std::int32_t> newest;   // for each prediction the last entry of the list that chose it, or -1
+  std::vector<std::int32_t> earlier;  // for each entry the one before it on the same prediction, or -1
+  std::vector<Sums> row_sums;         // one a grid row: the total does not depend on the number of threads
+};
+
+/// One level of the loss: walks every prediction once, writing its whole gradient.
+struct LevelPass {
+  const DetectLossGains& gains;
+  ConstView head;
+  View dhead;  // empty: no gradient wanted
+  const std::vector<float>& anchors;
+  std::int64_t classes;
+  float d_box, d_obj, d_cls;  // derivative of the returned loss for one term of each sum, times grad_scale
+  Workspace& work;
+
+  std::int64_t anchor_count() const { return static_cast<std::int64_t>(anchors.size() / 2); }
+  std::int64_t attributes() const { return 5 + classes; }
+
+  // Box and class losses of one entry, whose logits start at `at`. Adds to d (attributes); returns CIoU.
+  float entry(const Assigned& e, std::int64_t at, Sums& sum, float* d) const {
+    using math::Box;
+    const auto anchor = static_cast<std::size_t>(2 * e.anchor);
+    const Box<float> logit{load(head, at), load(head, at + 1), load(head, at + 2), load(head, at + 3)};
+    const auto decoded = math::decode_box(logit, anchors[anchor], anchors[anchor + 1]);
+    const auto iou = math::box_iou_grad(decoded.box, Box<float>{e.x, e.y, e.w, e.h}, math::IouKind::ciou);
+    sum.box += 1.0 - static_cast<double>(iou.value);
+    d[0] -= d_box * iou.da.x * decoded.slope.x;
+    d[1] -= d_box * iou.da.y * decoded.slope.y;
+    d[2] -= d_box * iou.da.w * decoded.slope.w;
+    d[3] -= d_box * iou.da.h * decoded.slope.h;
+    if (classes == 1) return iou.value;
+    const float smooth = 0.5f * gains.label_smoothing;
+    for (std::int64_t c = 0; c < classes; ++c) {
+      const float target = c == e.label ? 1 - smooth : smooth;
+      const auto term = math::bce_with_logits(load(head, at + 5 + c), target, gains.cls_pw, gains.fl_gamma);
+      sum.cls += static_cast<double>(term.value);
+      d[5 + c] += d_cls * term.slope;
+    }
+    return iou.value;
+  }
+
+  // Floor: reads the objectness logits (and all logits of assigned predictions) once, writes the gradient once.
+  void rows(std::int64_t first, std::int64_t last) const {
+    const std::int64_t columns = head.shape.w, per_prediction = attributes();
+    const auto pixel_bytes = static_cast<std::size_t>(head.shape.c) * size_of(dhead.dtype);
+    std::vector<float> d(static_cast<std::size_t>(per_prediction));
+    for (std::int64_t row = first; row < last; ++row) {
+      Sums sum;
+      for (std::int64_t pixel = row * columns; pixel < (row + 1) * columns; ++pixel) {
+        if (dhead) {
+          const auto offset = static_cast<std::size_t>(pixel * dhead.pitch) * size_of(dhead.dtype);
+          std::memset(dhead.as<char>() + offset, 0, pixel_bytes);
+        }
+        for (std::int64_t a = 0; a < anchor_count(); ++a) {
+          const std::int64_t at = pixel * head.pitch + a * per_prediction, d_at = pixel * dhead.pitch + a * per_prediction;
+          const std::int32_t newest = work.newest[static_cast<std::size_t>(pixel * anchor_count() + a)];
+          float target = 0;
+          if (newest >= 0) {
+            std::fill(d.begin(), d.end(), 0.0f);
+            for (std::int32_t i = newest; i >= 0; i = work.earlier[static_cast<std::size_t>(i)]) {
+              const float ciou = entry(work.entries[static_cast<std::size_t>(i)], at, sum, d.data());
+              if (i == newest) target = rounded_to(head.dtype, std::max(0.0f, ciou));
+            }
+          }
+          const auto term = math::bce_with_logits(load(head, at + 4), target, gains.obj_pw, gains.fl_gamma);
+          sum.obj += static_cast<double>(term.value);
+          if (!dhead) continue;
+          if (newest >= 0) {
+            for (std::int64_t k = 0; k < per_prediction; ++k) store(dhead, d_at + k, d[static_cast<std::size_t>(k)]);
+          }
+          store(dhead, d_at + 4, d_obj * term.slope);
+        }
+      }
+      work.row_sums[static_cast<std::size_t>(row)] = sum;
+    }
+  }
+};
+
+void link_entries(Workspace& work, const Shape& grid, std::int64_t anchors) {
+  work.newest.assign(static_cast<std::size_t>(grid.pixels() * anchors), -1);
+  work.earlier.resize(work.entries.size());
+  for (std::size_t i = 0; i < work.entries.size(); ++i) {
+    const Assigned& e = work.entries[i];
+    const std::int64_t prediction = ((e.image * grid.h + e.row) * grid.w + e.column) * anchors + e.anchor;
+    std::int32_t& newest = work.newest[static_cast<std::size_t>(prediction)];
+    work.earlier[i] = newest;
+    newest = static_cast<std::int32_t>(i);
+  }
+}
+
+void check_targets(const DetectLoss& a, std::int64_t batch) {
+  for (std::int64_t t = 0; t < a.target_count; ++t) {
+    const float* row = a.targets + 6 * t;
+    for (int k = 0; k < 6; ++k) FROST_CHECK(std::isfinite(row[k]), "detect_loss: target ", t, " holds ", row[k]);
+    FROST_CHECK(row[0] > -1 && row[0] < static_cast<float>(batch), "detect_loss: target ", t, " has image index ", row[0],
+                ", the batch has ", batch, " images");
+    FROST_CHECK(row[1] > -1 && row[1] < static_cast<float>(a.classes), "detect_loss: target ", t, " has class ", row[1],
+                ", the model has ", a.classes, " classes");
+    FROST_CHECK(row[4] >= 0 && row[5] >= 0, "detect_loss: target ", t, " has size ", row[4], " x ", row[5]);
+  }
+}
+
+void check(const DetectLoss& a) {
+  FROST_CHECK(!a.levels.empty(), "detect_loss: no levels");
+  FROST_CHECK(a.classes >= 1, "detect_loss: ", a.classes, " classes");
+  FROST_CHECK(a.balance.size() == a.levels.size(), "detect_loss: ", a.balance.size(), " balances for ", a.levels.size(),
+              " levels");
+  FROST_CHECK(a.dheads.empty() || a.dheads.size() == a.levels.size(), "detect_loss: ", a.dheads.size(), " gradients for ",
+              a.levels.size(), " levels");
+  for (std::size_t i = 0; i < a.levels.size(); ++i) {
+    const ConstView& head = a.levels[i].head;
+    const auto anchors = static_cast<std::int64_t>(a.levels[i].anchors.size() / 2);
+    FROST_CHECK(head.dtype == DType::f32 || head.dtype == DType::bf16, "detect_loss: head ", i, " is ", name_of(head.dtype),
+                "; f32 and bf16 are supported here");
+    FROST_CHECK(anchors > 0 && a.levels[i].anchors.size() % 2 == 0 && head.shape.c == anchors * (5 + a.classes),
+                "detect_loss: head ", i, " is ", head.shape, ", ", anchors, " anchors of 5 + ", a.classes,
+                " attributes expected");
+    FROST_CHECK(head.shape.n == a.levels[0].head.shape.n, "detect_loss: head ", i, " has ", head.shape.n,
+                " images, head 0 has ", a.levels[0].head.shape.n);
+    FROST_CHECK(head.shape.pixels() > 0, "detect_loss: head ", i, " is ", head.shape);
+    if (a.dheads.empty()) continue;
+    const View& d = a.dheads[i];
+    FROST_CHECK(d && d.shape == head.shape, "detect_loss: gradient ", i, " is ", d.shape, ", its head is ", head.shape);
+    FROST_CHECK(d.dtype == DType::f32 || d.dtype == head.dtype, "detect_loss: gradient ", i, " is ", name_of(d.dtype),
+                ", its head is ", name_of(head.dtype));
+  }
+  check_targets(a, a.levels[0].head.shape.n);
+}
+
+// Section 4: all balances are relative to the level of stride 16.
+void normalise_balance(DetectLoss& a) {
+  const auto middle = std::find_if(a.levels.begin(), a.levels.end(), [](const DetectLevel& l) { return l.stride == 16; });
+  FROST_CHECK(middle != a.levels.end(), "detect_loss: autobalance needs a level of stride 16");
+  const float base = a.balance[static_cast<std::size_t>(middle - a.levels.begin())];
+  for (float& balance : a.balance) balance /= base;
+}
+
+}  // namespace
+
+void assign_targets(const float* targets, std::int64_t count, std::int64_t rows, std::int64_t columns,
+                    const std::vector<float>& anchors, float anchor_t, std::vector<Assigned>& out) {
+  out.clear();
+  const math::Grid grid{static_cast<int>(columns), static_cast<int>(rows)};
+  const auto anchor_count = static_cast<std::int32_t>(anchors.size() / 2);
+  for (int group = 0; group < math::kAssignGroups; ++group) {
+    for (std::int32_t a = 0; a < anchor_count; ++a) {
+      const auto size = static_cast<std::size_t>(2 * a);
+      for (std::int64_t t = 0; t < count; ++t) {
+        const float* row = targets + 6 * t;
+        const math::GridTarget box = math::to_grid(row[2], row[3], row[4], row[5], grid);
+        if (!math::anchor_fits(box, anchors[size], anchors[size + 1], anchor_t) || !math::in_group(group, box, grid))
+          continue;
+        const math::Cell cell = math::cell_of(group, box, grid);
+        out.push_back({static_cast<std::int32_t>(row[0]), a, cell.row, cell.column, static_cast<std::int32_t>(row[1]),
+                       box.x - static_cast<float>(cell.column), box.y - static_cast<float>(cell.row), box.w, box.h});
+      }
+    }
+  }
+}
+
+DetectLossResult CpuBackend::detect_loss(DetectLoss& a) {
+  check(a);
+  // The buffers belong to the calling thread; the workers reach them through this reference.
+  static thread_local Workspace buffers;
+  Workspace& work = buffers;
+
+  const auto batch = static_cast<double>(a.levels[0].head.shape.n);
+  Sums total;  // means over entries or cells, added over the levels
+  for (std::size_t i = 0; i < a.levels.size(); ++i) {
+    const DetectLevel& level = a.levels[i];
+    const Shape& grid = level.head.shape;
+    const auto anchors = static_cast<std::int64_t>(level.anchors.size() / 2);
+    assign_targets(a.targets, a.target_count, grid.h, grid.w, level.anchors, a.gains.anchor_t, work.entries);
+    link_entries(work, grid, anchors);
+    work.row_sums.assign(static_cast<std::size_t>(grid.n * grid.h), Sums{});
+
+    const auto cells = static_cast<double>(grid.pixels() * anchors);
+    const double entries = std::max(1.0, static_cast<double>(work.entries.size()));
+    const double class_terms = entries * static_cast<double>(a.classes), scale = batch * a.grad_scale;
+    const LevelPass pass{.gains = a.gains,
+                         .head = level.head,
+                         .dhead = a.dheads.empty() ? View{} : a.dheads[i],
+                         .anchors = level.anchors,
+                         .classes = a.classes,
+                         .d_box = static_cast<float>(scale * a.gains.box / entries),
+                         .d_obj = static_cast<float>(scale * a.gains.obj * a.balance[i] / cells),
+                         .d_cls = static_cast<float>(scale * a.gains.cls / class_terms),
+                         .work = work};
+    const std::int64_t grain = 1 + 1024 / (grid.w * anchors);  // about 1000 predictions pay for waking a thread
+    parallel_ranges(grid.n * grid.h, grain, [&](std::int64_t first, std::int64_t last) { pass.rows(first, last); });
+
+    Sums sum;
+    for (const Sums& row : work.row_sums) sum += row;
+    total += {.box = sum.box / entries, .obj = a.balance[i] * sum.obj / cells, .cls = sum.cls / class_terms};
+    if (a.autobalance) a.balance[i] = static_cast<float>(a.balance[i] * 0.9999 + 0.0001 * cells / sum.obj);
+  }
+  if (a.autobalance) normalise_balance(a);
+
+  const double box = total.box * a.gains.box, obj = total.obj * a.gains.obj, cls = total.cls * a.gains.cls;
+  return {.loss = static_cast<float>((box + obj + cls) * batch),
+          .items = {static_cast<float>(box), static_cast<float>(obj), static_cast<float>(cls)}};
+}
+
+}  // namespace frost::cpu

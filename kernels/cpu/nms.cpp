@@ -1,0 +1,181 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/math/box_overlap.h"
+
+namespace frost::cpu {
+namespace {
+
+using Box = math::Corners<float>;
+constexpr float kClassOffset = 7680;
+
+struct Candidate {
+  std::int32_t row, label;
+  float confidence;
+};
+
+Box corners(const float* row) {
+  return {row[0] - row[2] / 2, row[1] - row[3] / 2, row[0] + row[2] / 2, row[1] + row[3] / 2};
+}
+
+// Class scores times objectness; returns the largest.
+[[gnu::target_clones("avx2", "default")]] float scale_scores(const float* scores, float objectness, float* out,
+                                                             std::int64_t count) {
+  float most = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : most)
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = scores[i] * objectness;
+    most = out[i] > most ? out[i] : most;
+  }
+  return most;
+}
+
+std::vector<Candidate> find_candidates(const Nms& a) {
+  std::vector<Candidate> found;
+  std::vector<float> scores(static_cast<std::size_t>(a.classes));
+  std::vector<char> wanted(scores.size(), a.keep_classes.empty());
+  for (const int label : a.keep_classes)
+    if (label >= 0 && label < a.classes) wanted[static_cast<std::size_t>(label)] = 1;
+
+  const float threshold = a.conf_threshold;
+  const bool multi_label = a.multi_label && a.classes > 1;
+  const auto add = [&](std::int64_t row, std::size_t label) {
+    if (wanted[label]) found.push_back({static_cast<std::int32_t>(row), static_cast<std::int32_t>(label), scores[label]});
+  };
+  for (std::int64_t r = 0; r < a.row_count; ++r) {
+    const float* row = a.rows + r * (5 + a.classes);
+    if (!(row[4] > threshold)) continue;
+    const float most = scale_scores(row + 5, row[4], scores.data(), a.classes);
+    if (!(most > threshold)) continue;
+    if (multi_label) {
+      for (std::size_t c = 0; c < scores.size(); ++c)
+        if (scores[c] > threshold) add(r, c);
+    } else {
+      add(r, static_cast<std::size_t>(std::find(scores.begin(), scores.end(), most) - scores.begin()));
+    }
+  }
+  return found;
+}
+
+// Descending confidence, equal ones in their order of arrival: a radix sort, three passes of 11 bits. Positive floats order
+// like their bits, so the complement of the bits, ascending, is what we want.
+void sort_by_confidence(std::vector<Candidate>& candidates) {
+  constexpr int kBits = 11, kBuckets = 1 << kBits;
+  std::vector<Candidate> other(candidates.size());
+  for (int pass = 0; pass < 3; ++pass) {
+    const auto digit = [pass](const Candidate& c) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &c.confidence, sizeof bits);
+      return (~bits >> (pass * kBits)) & (kBuckets - 1);
+    };
+    std::array<std::uint32_t, kBuckets> start{};
+    for (const auto& c : candidates) ++start[digit(c)];
+    std::uint32_t sum = 0;
+    for (auto& s : start) sum += std::exchange(s, sum);
+    for (const auto& c : candidates) other[start[digit(c)]++] = c;
+    candidates.swap(other);
+  }
+}
+
+// Kept boxes, eight at a time; an empty lane overlaps nothing.
+struct Kept {
+  static constexpr int kLanes = 8;
+  float x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
+  static Kept none() {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    Kept k;
+    std::fill_n(k.x1, kLanes, inf);
+    std::fill_n(k.y1, kLanes, inf);
+    std::fill_n(k.x2, kLanes, -inf);
+    std::fill_n(k.y2, kLanes, -inf);
+    std::fill_n(k.area, kLanes, 0.0f);
+    return k;
+  }
+};
+
+[[gnu::target_clones("avx2", "default")]] bool overlaps_any(const Box& box, float area, const Kept* kept, std::size_t blocks,
+                                                            float threshold) {
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const Kept& k = kept[b];
+    int hits = 0;
+#pragma omp simd reduction(+ : hits)
+    for (int i = 0; i < Kept::kLanes; ++i)
+      hits += math::box_overlap<float>({k.x1[i], k.y1[i], k.x2[i], k.y2[i]}, k.area[i], box, area, 0.0f) > threshold;
+    if (hits != 0) return true;
+  }
+  return false;
+}
+
+// Boxes that were already kept and can meet the next one.
+class Bucket {
+ public:
+  bool suppresses(const Box& box, float area, float threshold) const {
+    return overlaps_any(box, area, blocks_.data(), blocks_.size(), threshold);
+  }
+  void keep(const Box& box, float area) {
+    const auto lane = count_++ % Kept::kLanes;
+    if (lane == 0) blocks_.push_back(Kept::none());
+    Kept& k = blocks_.back();
+    k.x1[lane] = box.x1, k.y1[lane] = box.y1, k.x2[lane] = box.x2, k.y2[lane] = box.y2, k.area[lane] = area;
+  }
+
+ private:
+  std::vector<Kept> blocks_;
+  std::size_t count_ = 0;
+};
+
+// The largest float that is not above the threshold: comparing with it decides like the comparison in double.
+float strict_threshold(double threshold) {
+  const float nearest = static_cast<float>(threshold);
+  return nearest > threshold ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
+// Do offset boxes of different classes stay apart? Then each class is a problem of its own. (Half a class offset is kept in
+// hand, far more than the rounding of the offset coordinates.)
+bool classes_stay_apart(const Nms& a, const std::vector<Candidate>& candidates) {
+  float low = 0, high = 0;
+  for (const auto& c : candidates) {
+    const Box b = corners(a.rows + c.row * (5 + a.classes));
+    if (!(std::abs(b.x1) + std::abs(b.x2) < kClassOffset)) return false;  // NaN too
+    low = std::min({low, b.x1, b.x2}), high = std::max({high, b.x1, b.x2});
+  }
+  return high - low < kClassOffset / 2;
+}
+
+}  // namespace
+
+std::vector<Detection> CpuBackend::nms(const Nms& a) {
+  FROST_CHECK(a.conf_threshold >= 0 && a.conf_threshold <= 1, "nms: confidence threshold ", a.conf_threshold,
+              " is not between 0 and 1");
+  FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold, " is not between 0 and 1");
+  auto candidates = find_candidates(a);
+  sort_by_confidence(candidates);
+  if (static_cast<std::int64_t>(candidates.size()) > a.max_candidates)
+    candidates.resize(static_cast<std::size_t>(a.max_candidates));
+
+  const bool by_class = !a.agnostic && classes_stay_apart(a, candidates);
+  std::vector<Bucket> buckets(by_class ? static_cast<std::size_t>(a.classes) : 1);
+  const float threshold = strict_threshold(a.iou_threshold);
+  std::vector<Detection> kept;
+  // Comparing with kept boxes only is the greedy rule itself, and lets us stop at the last box that is wanted.
+  for (const auto& c : candidates) {
+    if (static_cast<std::int64_t>(kept.size()) >= a.max_detections) break;
+    const Box box = corners(a.rows + c.row * (5 + a.classes));
+    // Reference behaviour: overlaps are measured at coordinates shifted by class, with the rounding that brings.
+    const float offset = a.agnostic ? 0.0f : static_cast<float>(c.label) * kClassOffset;
+    const Box shifted{box.x1 + offset, box.y1 + offset, box.x2 + offset, box.y2 + offset};
+    const float area = math::box_area(shifted);
+    Bucket& bucket = buckets[by_class ? static_cast<std::size_t>(c.label) : 0];
+    if (bucket.suppresses(shifted, area, threshold)) continue;
+    bucket.keep(shifted, area);
+    kept.push_back({box.x1, box.y1, box.x2, box.y2, c.confidence, c.label});
+  }
+  return kept;
+}
+
+}  // namespace frost::cpu

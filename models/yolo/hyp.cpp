@@ -1,0 +1,148 @@
+#include "models/yolo/hyp.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include "kernels/error.h"
+
+namespace frost::yolo {
+namespace {
+
+struct Key {
+  std::string_view name;
+  double Hyp::*value;
+  bool required = true;
+};
+constexpr std::array kKeys = {
+    Key{"lr0", &Hyp::lr0},
+    Key{"lrf", &Hyp::lrf},
+    Key{"momentum", &Hyp::momentum},
+    Key{"weight_decay", &Hyp::weight_decay},
+    Key{"warmup_epochs", &Hyp::warmup_epochs},
+    Key{"warmup_momentum", &Hyp::warmup_momentum},
+    Key{"warmup_bias_lr", &Hyp::warmup_bias_lr},
+    Key{"box", &Hyp::box},
+    Key{"cls", &Hyp::cls},
+    Key{"cls_pw", &Hyp::cls_pw},
+    Key{"obj", &Hyp::obj},
+    Key{"obj_pw", &Hyp::obj_pw},
+    Key{"iou_t", &Hyp::iou_t},
+    Key{"anchor_t", &Hyp::anchor_t},
+    Key{"anchors", &Hyp::anchors, false},
+    Key{"fl_gamma", &Hyp::fl_gamma},
+    Key{"hsv_h", &Hyp::hsv_h},
+    Key{"hsv_s", &Hyp::hsv_s},
+    Key{"hsv_v", &Hyp::hsv_v},
+    Key{"degrees", &Hyp::degrees},
+    Key{"translate", &Hyp::translate},
+    Key{"scale", &Hyp::scale},
+    Key{"shear", &Hyp::shear},
+    Key{"perspective", &Hyp::perspective},
+    Key{"flipud", &Hyp::flipud},
+    Key{"fliplr", &Hyp::fliplr},
+    Key{"mosaic", &Hyp::mosaic},
+    Key{"mixup", &Hyp::mixup},
+    Key{"copy_paste", &Hyp::copy_paste},
+    Key{"label_smoothing", &Hyp::label_smoothing, false},
+};
+
+const Key* find_key(std::string_view name) {
+  const auto key = std::find_if(kKeys.begin(), kKeys.end(), [&](const Key& k) { return k.name == name; });
+  return key == kKeys.end() ? nullptr : &*key;
+}
+const Key& key_of(std::string_view name) {
+  const Key* key = find_key(name);
+  FROST_CHECK(key != nullptr, "hyperparameters: no key '", name, "'");
+  return *key;
+}
+
+// As PyYAML: a float always shows a point, so that it is a float again when read (0.01, 3.0, 1.0e-05).
+std::string float_text(double value) {
+  std::string text = fmt::format("{}", value);
+  if (text.find('.') == std::string::npos) text.insert(std::min(text.find('e'), text.size()), ".0");
+  return text;
+}
+
+}  // namespace
+
+double Hyp::get(std::string_view key) const { return this->*key_of(key).value; }
+
+void Hyp::set(std::string_view key, double value) {
+  this->*key_of(key).value = value;
+  if (std::find(order_.begin(), order_.end(), key) == order_.end()) order_.emplace_back(key);
+}
+
+std::vector<std::pair<std::string, double>> Hyp::items() const {
+  std::vector<std::pair<std::string, double>> all;
+  for (const std::string& key : order_) all.emplace_back(key, get(key));
+  return all;
+}
+
+Hyp parse_hyp(const std::string& text, const std::string& source, std::vector<std::string>* warnings) {
+  YAML::Node root;
+  try {
+    root = YAML::Load(text);
+  } catch (const YAML::Exception& e) {
+    fail(source, ": not YAML: ", e.what());
+  }
+  FROST_CHECK(root.IsMap(), source, ": lines 'key: number' expected");
+
+  Hyp hyp;
+  std::vector<std::string> seen;
+  for (const auto& entry : root) {
+    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : std::string("(a list or map)");
+    FROST_CHECK(std::find(seen.begin(), seen.end(), key) == seen.end(), source, ": key '", key, "' stands there twice");
+    seen.push_back(key);
+    if (find_key(key) == nullptr) {
+      if (warnings != nullptr) warnings->push_back(source + ": unknown hyperparameter '" + key + "' is ignored");
+      continue;
+    }
+    double value = 0;
+    const bool number = entry.second.IsScalar() && YAML::convert<double>::decode(entry.second, value);
+    const std::string shown = entry.second.IsScalar() ? "'" + entry.second.Scalar() + "'" : "empty, a list or a map";
+    FROST_CHECK(number && std::isfinite(value), source, ": '", key, "' is ", shown, ", a finite number expected");
+    hyp.set(key, value);
+  }
+  for (const Key& key : kKeys) {
+    const bool there = std::find(seen.begin(), seen.end(), key.name) != seen.end();
+    FROST_CHECK(there || !key.required, source, ": key '", key.name, "' is missing");
+  }
+  return hyp;
+}
+
+Hyp load_hyp(const std::string& name, std::vector<std::string>* warnings) {
+  if (std::filesystem::is_regular_file(name)) {
+    std::ifstream in(name);
+    std::ostringstream text;
+    text << in.rdbuf();
+    FROST_CHECK(in.good(), name, ": cannot be read");
+    return parse_hyp(text.str(), name, warnings);
+  }
+  const std::string base = std::filesystem::path(name).filename().string();
+  std::string known;
+  for (const auto& [file, text] : builtin_hyps()) {
+    if (base == file || "hyp." + base + ".yaml" == file) return parse_hyp(text, file, warnings);
+    known += (known.empty() ? "" : ", ") + file;
+  }
+  fail(name, ": no such file, and no built-in hyperparameters of that name (", known, ")");
+}
+
+std::string hyp_yaml(const Hyp& hyp) {
+  std::string text;
+  for (const auto& [key, value] : hyp.items()) text += key + ": " + float_text(value) + "\n";
+  return text;
+}
+
+void write_hyp(const std::filesystem::path& file, const Hyp& hyp) {
+  std::ofstream out(file);
+  out << hyp_yaml(hyp) << std::flush;
+  FROST_CHECK(out.good(), file.string(), ": cannot be written");
+}
+
+}  // namespace frost::yolo

@@ -1,0 +1,103 @@
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "engine/report/progress.h"
+#include "engine/report/results_csv.h"
+#include "engine/report/run_folder.h"
+#include "kernels/error.h"
+
+using namespace frost;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {  // a fresh folder for one test
+  fs::path path = fs::temp_directory_path() / ("frost_report_test_" + std::to_string(getpid()));
+  Folder() {
+    fs::remove_all(path);
+    fs::create_directories(path);
+  }
+  ~Folder() { fs::remove_all(path); }
+};
+std::string read(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+TEST_CASE("report: results.csv grows row by row and survives a crash") {
+  const Folder folder;
+  const auto file = folder.path / "results.csv";
+  const std::string header = "               epoch,metrics/mAP_0.5:0.95\n";
+  {
+    ResultsCsv csv(file, {"epoch", "metrics/mAP_0.5:0.95"});
+    CHECK(!fs::exists(file));
+    csv.append(std::vector<double>{0, 0.123456789});
+  }
+  CHECK(read(file) == header + "                   0,             0.12346\n");
+  std::ofstream(file, std::ios::app) << "                   1,    0.3";  // a crash in the middle of a row
+  ResultsCsv resumed(file, {"epoch", "metrics/mAP_0.5:0.95"});
+  resumed.append(std::vector<double>{1, std::nan("")});
+  CHECK(read(file) == header + "                   0,             0.12346\n" + "                   1,                 nan\n");
+  CHECK_THROWS_AS(resumed.append(std::vector<double>{1}), Error);
+  std::ofstream(file, std::ios::trunc) << "half a hea";
+  ResultsCsv fresh(file, {"epoch", "metrics/mAP_0.5:0.95"});
+  fresh.append(std::vector<double>{2, 1e-7});
+  CHECK(read(file) == header + "                   2,               1e-07\n");
+  ResultsCsv nowhere(folder.path / "no" / "results.csv", {"epoch"});
+  CHECK_THROWS_AS(nowhere.append(std::vector<double>{1}), Error);
+}
+
+TEST_CASE("report: run folders count up") {
+  const Folder folder;
+  const auto project = folder.path / "runs" / "train";
+  CHECK(make_run_folder(project, "exp") == project / "exp");
+  CHECK(make_run_folder(project, "exp") == project / "exp2");
+  CHECK(make_run_folder(project, "exp") == project / "exp3");
+  CHECK(make_run_folder(project, "exp", true) == project / "exp");
+  CHECK(make_run_folder(project, "fresh", true) == project / "fresh");
+  fs::remove(project / "exp2");
+  CHECK(make_run_folder(project, "exp") == project / "exp2");
+  CHECK(fs::is_directory(project / "exp2"));
+  CHECK(make_run_folder(project, "a/b") == project / "a/b");
+  std::ofstream(project / "file") << "x";
+  CHECK(make_run_folder(project, "file") == project / "file2");
+  CHECK_THROWS_AS(make_run_folder(project, "file", true), Error);
+  CHECK_THROWS_AS(make_run_folder(project / "file", "exp"), Error);
+  CHECK_THROWS_WITH_AS(make_run_folder("/proc", "exp"), doctest::Contains("/proc/exp: cannot create"), Error);
+}
+
+TEST_CASE("report: progress lines") {
+  CHECK(progress_line("mAP50-95", 1, 1, 0.4) == "mAP50-95: 100%|██████████| 1/1 00:00");
+  CHECK(progress_line("x", 0, 8, 61) == "x:   0%|          | 0/8 01:01");
+  CHECK(progress_line("x", 1, 2, 3661) == "x:  50%|█████     | 1/2 1:01:01");
+  CHECK(progress_line("x", 3, 8, 0) == "x:  38%|███▊      | 3/8 00:00");
+  CHECK(progress_line("x", 0, 0, 0) == "x: 100%|██████████| 0/0 00:00");
+}
+
+TEST_CASE("report: without a terminal only the finished line appears") {
+  const Folder folder;
+  const auto path = folder.path / "log";
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  {
+    ProgressBar silent("silent", 1, file, false);
+    silent.advance();
+    silent.finish();
+    ProgressBar bar("a", 3, file);
+    bar.advance();
+    bar.label("b");
+    bar.advance(2);
+    bar.finish();
+    bar.finish();
+    ProgressBar abandoned("c", 3, file);
+    abandoned.advance();
+  }
+  std::fclose(file);
+  CHECK(read(path) == "b: 100%|██████████| 3/3 00:00\n");
+}

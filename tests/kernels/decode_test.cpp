@@ -1,0 +1,146 @@
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <iostream>
+
+#include "engine/base/rng.h"
+#include "kernels/backend.h"
+#include "kernels/math/decode.h"
+
+using namespace frost;
+
+namespace {
+
+std::uint16_t to_bf16(float x) {  // truncation is enough: the reference reads the same bits back
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return static_cast<std::uint16_t>(bits >> 16);
+}
+float from_bf16(std::uint16_t x) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+struct DecodeCase {
+  std::int64_t images = 2, classes = 3;
+  std::int64_t spare = 0;  // unused channels behind each pixel: the head as a slice of a wider tensor
+  DType dtype = DType::f32;
+  std::vector<DetectLevel> levels{};
+  std::vector<std::vector<float>> f32{};
+  std::vector<std::vector<std::uint16_t>> bf16{};
+
+  void add_level(std::int64_t rows, std::int64_t columns, float stride, std::vector<float> anchors, double obj_mean = 0) {
+    const auto na = static_cast<std::int64_t>(anchors.size()) / 2, no = 5 + classes, pitch = na * no + spare;
+    Rng rng(7 + levels.size());
+    std::vector<float> values(static_cast<std::size_t>(images * rows * columns * pitch), 1e30f);  // spare channels: poison
+    for (std::int64_t p = 0; p < images * rows * columns; ++p)
+      for (std::int64_t k = 0; k < na * no; ++k)
+        values[static_cast<std::size_t>(p * pitch + k)] = static_cast<float>(3 * rng.normal() + (k % no == 4 ? obj_mean : 0.0));
+    f32.push_back(std::move(values));
+    bf16.emplace_back();
+    if (dtype == DType::bf16)
+      for (float& x : f32.back()) {
+        bf16.back().push_back(to_bf16(x));
+        x = from_bf16(bf16.back().back());
+      }
+    const void* data = dtype == DType::bf16 ? static_cast<const void*>(bf16.back().data()) : f32.back().data();
+    levels.push_back({{data, {images, rows, columns, na * no}, dtype, pitch}, std::move(anchors), stride});
+  }
+
+  // spec/val.md section 2, in double and in the obvious order
+  std::vector<double> reference(std::int64_t image, double threshold) const {
+    std::vector<double> out;
+    const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+      const Shape& s = levels[l].head.shape;
+      const std::int64_t no = 5 + classes;
+      for (std::int64_t a = 0; a < s.c / no; ++a)
+        for (std::int64_t y = 0; y < s.h; ++y)
+          for (std::int64_t x = 0; x < s.w; ++x) {
+            const float* t = &f32[l][static_cast<std::size_t>(((image * s.h + y) * s.w + x) * levels[l].head.pitch + a * no)];
+            if (!(sigmoid(t[4]) > threshold)) continue;
+            const double stride = levels[l].stride;
+            const float* anchor = &levels[l].anchors[static_cast<std::size_t>(2 * a)];
+            out.push_back((2 * sigmoid(t[0]) - 0.5 + static_cast<double>(x)) * stride);
+            out.push_back((2 * sigmoid(t[1]) - 0.5 + static_cast<double>(y)) * stride);
+            out.push_back(std::pow(2 * sigmoid(t[2]), 2) * anchor[0] * stride);
+            out.push_back(std::pow(2 * sigmoid(t[3]), 2) * anchor[1] * stride);
+            for (std::int64_t k = 4; k < no; ++k) out.push_back(sigmoid(t[k]));
+          }
+    }
+    return out;
+  }
+};
+
+void check_rows(const std::vector<float>& rows, const std::vector<double>& expected) {
+  REQUIRE(rows.size() == expected.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    worst = std::max(worst, std::abs(rows[i] - expected[i]) / std::max(1e-3, std::abs(expected[i])));
+  CHECK(worst < 2e-6);  // a few float32 roundings; near-zero x, y cancel, hence the absolute part of the scale
+}
+
+}  // namespace
+
+TEST_CASE("decode: sigmoid agrees with double over the whole range") {
+  double worst = 0;
+  for (int i = -120000; i <= 120000; ++i) {
+    const float x = static_cast<float>(i) * 1e-3f;
+    const double expected = 1 / (1 + std::exp(-static_cast<double>(x)));
+    const double error = std::abs(math::vector_sigmoid(x) - expected) / std::max(expected, 1e-37);
+    if (x >= -87) worst = std::max(worst, error);
+    if (x < -87) CHECK(math::vector_sigmoid(x) < 1.7e-38f);
+  }
+  CHECK(worst < 5e-7);  // 4 ulp
+  CHECK(math::vector_sigmoid(0.0f) == 0.5f);
+  CHECK(math::vector_sigmoid(90.0f) == 1.0f);
+}
+
+TEST_CASE("decode: rows agree with the closed form, kept or not") {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const std::int64_t spare : {0, 5})
+      for (const float threshold : {-1.0f, 0.0f, 0.001f, 0.5f, 0.97f, 1.0f}) {
+        CAPTURE(name_of(dtype));
+        CAPTURE(threshold);
+        DecodeCase t{.spare = spare, .dtype = dtype};
+        t.add_level(7, 5, 8, {1.25f, 1.625f, 2, 3.75f, 4.125f, 2.875f});
+        t.add_level(3, 4, 16, {1.875f, 3.8125f});
+        t.add_level(1, 1, 32, {3.625f, 2.8125f, 11.65f, 10.1875f});
+        std::vector<std::vector<float>> rows{{1, 2, 3}};  // what was there before is gone
+        make_cpu_backend()->detect_decode({t.levels, t.classes, threshold, &rows});
+        REQUIRE(rows.size() == 2);
+        const auto reference = t.reference(1, threshold);
+        if (threshold == 0.5f) CHECK(reference.size() > 0);
+        check_rows(rows[0], t.reference(0, threshold));
+        check_rows(rows[1], reference);
+      }
+}
+
+TEST_CASE("decode: a head of the wrong width is refused") {
+  DecodeCase t;
+  t.add_level(2, 2, 8, {1, 2});
+  std::vector<std::vector<float>> rows;
+  CHECK_THROWS_AS(make_cpu_backend()->detect_decode({t.levels, 4, 0.1f, &rows}), Error);
+}
+
+TEST_CASE("decode: speed at 640x640, 80 classes" * doctest::test_suite("speed")) {
+  DecodeCase t{.images = 8, .classes = 80};
+  const std::vector<float> anchors{1.25f, 1.625f, 2, 3.75f, 4.125f, 2.875f};
+  t.add_level(80, 80, 8, anchors, -11);  // about 10 % of the rows survive conf 0.001, as with an early model
+  t.add_level(40, 40, 16, anchors, -11);
+  t.add_level(20, 20, 32, anchors, -11);
+  std::vector<std::vector<float>> rows;
+  const auto backend = make_cpu_backend();
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    backend->detect_decode({t.levels, t.classes, 0.001f, &rows});
+    best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::cout << "decode: " << best / 8 << " ms per image, " << rows[0].size() / 85 << " rows survive\n";
+  CHECK(rows[0].size() > 0);
+}

@@ -1,0 +1,29 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+namespace frost {
+
+/// The frame of every tool: run(app, argc, argv) declares its options on `app`, calls app.parse(argc, argv) and works.
+/// Exit codes: what run returns; 0 after --help; 2 for a wrong command line; 1 for an error, told in one line on stderr.
+template <class Run>
+int run_tool(const char* name, int argc, char** argv, Run run) {
+  CLI::App app;
+  app.name(name);
+  try {
+    return run(app, argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help
+    std::fprintf(stderr, "%s: %s (%s --help lists all options)\n", name, e.what(), name);
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "%s: out of memory\n", name);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", name, e.what());
+  }
+  return 1;
+}
+
+}  // namespace frost
