@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <numeric>
+#include <utility>
 
 #include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
