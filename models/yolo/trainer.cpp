@@ -10,7 +10,6 @@
 #include <optional>
 #include <thread>
 
-#include "engine/report/progress.h"
 #include "engine/report/run_folder.h"
 #include "engine/training/loop.h"
 #include "models/yolo/anchors.h"
@@ -19,39 +18,21 @@
 #include "models/yolo/hyp.h"
 #include "models/yolo/loss.h"
 #include "models/yolo/model_io.h"
+#include "models/yolo/pictures.h"
 #include "models/yolo/results.h"
 #include "models/yolo/run_device.h"
+#include "models/yolo/scan.h"
 #include "models/yolo/train_options.h"
 #include "models/yolo/validator.h"
-#include "models/yolo/pictures.h"
 #include "models/zoo/weights.h"
 
 namespace frost::yolo {
 namespace {
 
-std::string blue(const std::string& text) { return "\033[34m\033[1m" + text + "\033[0m"; }
-
 AugmentParams augmentation(const Hyp& h) {
   return {.hsv_h = h.hsv_h, .hsv_s = h.hsv_s, .hsv_v = h.hsv_v, .degrees = h.degrees, .translate = h.translate, .scale = h.scale,
           .shear = h.shear, .perspective = h.perspective, .flipud = h.flipud, .fliplr = h.fliplr, .mosaic = h.mosaic,
           .mixup = h.mixup, .copy_paste = h.copy_paste};
-}
-
-LabelSet scan(const std::vector<std::string>& paths, const std::string& prefix) {
-  std::optional<ProgressBar> bar;
-  std::int64_t last = 0;
-  ScanOptions options{.prefix = prefix};
-  options.progress = [&](std::int64_t done, std::int64_t total) {
-    if (!bar) bar.emplace(prefix + "Scanning labels", total);
-    bar->advance(done - last);
-    last = done;
-  };
-  LabelSet set = scan_labels(paths, options);
-  if (bar) bar->finish();
-  fmt::print("{}{} images, {} backgrounds, {} corrupt{}\n", prefix, set.counts.found, set.counts.missing + set.counts.empty,
-             set.counts.corrupt, set.from_cache ? " (from " + set.cache_path + ")" : "");
-  for (const std::string& message : set.messages) fmt::print("{}\n", message);
-  return set;
 }
 
 /// Detection plugged into the training loop.
@@ -152,7 +133,7 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& d
                                       : load_model_spec(config.cfg, classes);
   if (checkpoint && config.cfg.empty() && checkpoint->nc != classes)
     fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
-  if (!spec.activation_text.empty()) fmt::print("{}{}\n", blue("activation: "), spec.activation_text);
+  if (!spec.activation_text.empty()) fmt::print("{}{}\n", bold_blue("activation: "), spec.activation_text);
   auto model = std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
   model->names = names;
   fmt::print("{}{}\n\n", model->table(), model->summary(false, true));
@@ -178,7 +159,7 @@ std::filesystem::path train(const TrainConfig& given) {
   }
   const RunDevice run(config.device, config.precision);
   Device& device = *run.device;
-  fmt::print("{}{}\n", blue("train: "), train_options_line(config));
+  fmt::print("{}{}\n", bold_blue("train: "), train_options_line(config));
   fmt::print("{}\n\n", run.line);
 
   std::vector<std::string> warnings;
@@ -186,7 +167,7 @@ std::filesystem::path train(const TrainConfig& given) {
   for (const std::string& warning : warnings) fmt::print("{}\n", warning);
   std::vector<std::string> pairs;
   for (const auto& [key, value] : hyp.items()) pairs.push_back(fmt::format("{}={}", key, value));
-  fmt::print("{}{}\n", blue("hyperparameters: "), fmt::join(pairs, ", "));
+  fmt::print("{}{}\n", bold_blue("hyperparameters: "), fmt::join(pairs, ", "));
 
   const DataConfig data = load_data_config(config.data);
   std::vector<std::string> names = data.names;
@@ -202,7 +183,7 @@ std::filesystem::path train(const TrainConfig& given) {
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
   // data
-  LabelSet train_labels = scan(data.train, blue("train: ")), val_labels = scan(data.val, blue("val: "));
+  LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")), val_labels = scan_with_progress(data.val, bold_blue("val: "));
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
     check_trainable(val_labels, static_cast<int>(names.size()), config.data);
@@ -213,7 +194,7 @@ std::filesystem::path train(const TrainConfig& given) {
     const std::size_t per_level = static_cast<std::size_t>(model->detect().anchors_each) * 2;
     for (std::size_t i = 0; i < anchors.size(); ++i) anchors[i] *= model->detect().strides[i / per_level];
     const AnchorFit fit = anchor_fit(anchors, train_labels.images, imgsz, hyp.anchor_t);
-    fmt::print("\n{}{:.2f} anchors/target, {:.3f} Best Possible Recall (BPR). {}\n", blue("AutoAnchor: "), fit.anchors_per_target,
+    fmt::print("\n{}{:.2f} anchors/target, {:.3f} Best Possible Recall (BPR). {}\n", bold_blue("AutoAnchor: "), fit.anchors_per_target,
                fit.best_possible_recall, fit.best_possible_recall > 0.98 ? "Current anchors are a good fit to dataset"
                                                                          : "Anchors are a poor fit to dataset; they are kept as they are");
   }
@@ -226,7 +207,7 @@ std::filesystem::path train(const TrainConfig& given) {
       std::move(val_labels), DatasetOptions{.imgsz = imgsz, .batch_size = batch_size * 2, .stride = stride, .pad = 0.5, .augment = false,
                                             .rect = true, .single_cls = config.single_cls});
   if (!config.cache.empty()) {
-    for (const auto& [set, prefix] : {std::pair{train_data, blue("train: ")}, std::pair{val_data, blue("val: ")}})
+    for (const auto& [set, prefix] : {std::pair{train_data, bold_blue("train: ")}, std::pair{val_data, bold_blue("val: ")}})
       if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
   }
 
@@ -235,7 +216,7 @@ std::filesystem::path train(const TrainConfig& given) {
   const double decay = hyp.weight_decay * batch_size * accumulate / 64;
   ParameterArena arena(device, *model, static_cast<float>(decay), true);
   const auto& sizes = arena.group_sizes();
-  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n", blue("optimizer: "), name_of(config.optimizer),
+  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n", bold_blue("optimizer: "), name_of(config.optimizer),
              hyp.lr0, sizes[ParameterArena::kNorm], sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 
   std::unordered_map<std::string, bool> moves;  // buffers that training changes

@@ -26,13 +26,13 @@ struct ValidateOptions {
   std::int64_t max_det = 300;
   bool single_cls = false, augment = false;
   DType compute = DType::f32;
-  std::optional<LossSettings> loss;  // given: the three losses are computed
-  std::string label;                 // of the progress bar
+  std::optional<LossSettings> loss{};  // given: the three losses are computed
+  std::string label{};               // of the progress bar
   bool progress = true;
   /// Sees every image after its detections were judged: label files, JSON.
-  std::function<void(const ImageDetections&)> image_done;
+  std::function<void(const ImageDetections&)> image_done{};
   /// Sees the first batches with their labels and detections, in pixels of the canvas: pictures.
-  std::function<void(std::int64_t batch, const DetectionBatch&, const std::vector<std::vector<Detection>>&)> batch_done;
+  std::function<void(std::int64_t batch, const DetectionBatch&, const std::vector<std::vector<Detection>>&)> batch_done{};
 };
 
 struct ValidationResult {

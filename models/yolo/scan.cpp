@@ -1,0 +1,30 @@
+#include "models/yolo/scan.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "engine/report/progress.h"
+
+namespace frost::yolo {
+
+std::string bold_blue(const std::string& text) { return "\033[34m\033[1m" + text + "\033[0m"; }
+
+LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::string& prefix) {
+  std::optional<ProgressBar> bar;
+  std::int64_t last = 0;
+  ScanOptions options{.prefix = prefix};
+  options.progress = [&](std::int64_t done, std::int64_t total) {
+    if (!bar) bar.emplace(prefix + "Scanning labels", total);
+    bar->advance(done - last);
+    last = done;
+  };
+  LabelSet set = scan_labels(paths, options);
+  if (bar) bar->finish();
+  fmt::print("{}{} images, {} backgrounds, {} corrupt{}\n", prefix, set.counts.found, set.counts.missing + set.counts.empty,
+             set.counts.corrupt, set.from_cache ? " (from " + set.cache_path + ")" : "");
+  for (const std::string& message : set.messages) fmt::print("{}\n", message);
+  return set;
+}
+
+}  // namespace frost::yolo

@@ -1,0 +1,25 @@
+#pragma once
+#include <filesystem>
+#include <string>
+
+namespace frost::yolo {
+
+/// Everything yolo-val's flags say (spec/val.md section 1), under YOLOv5's names and with its defaults.
+struct ValConfig {
+  std::string data = "data/coco128.yaml", weights = "yolov5s.pt";
+  int batch_size = 32, imgsz = 640;
+  double conf_thres = 0.001, iou_thres = 0.6;
+  int max_det = 300;
+  std::string task = "val", device;
+  int workers = 8;
+  bool single_cls = false, verbose = false, save_txt = false, save_conf = false, save_json = false;
+  std::filesystem::path project = "runs/val";
+  std::string name = "exp";
+  bool exist_ok = false, half = false, noplots = false;
+  std::string precision = "f32";
+};
+
+/// Validates as val.py does and returns the run's folder. Throws Error: one line with the file and the cause.
+std::filesystem::path run_validation(const ValConfig& config);
+
+}  // namespace frost::yolo
