@@ -10,6 +10,7 @@ namespace frost {
 /// Exit codes: what run returns; 0 after --help; 2 for a wrong command line; 1 for an error, told in one line on stderr.
 template <class Run>
 int run_tool(const char* name, int argc, char** argv, Run run) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // lines reach a log in order with the progress bars on stderr
   CLI::App app;
   app.name(name);
   try {
