@@ -229,6 +229,9 @@ struct ConvEngine::State {
 
 Plan& ConvEngine::State::plan(const PlanKey& key) {
   if (const auto it = plans.find(key); it != plans.end()) return it->second;
+  // Multi-scale training meets ever new sizes; a plan takes 20 to 150 kB (measured), mostly generated code.
+  constexpr std::size_t kMostPlans = 4096;
+  if (plans.size() == kMostPlans) plans.clear();
   const Choice choice = choose(key, engine);
   Plan plan;
   Layout layout;
