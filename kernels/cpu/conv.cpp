@@ -162,7 +162,8 @@ class Port {
  public:
   Port() = default;
   /// `add`: the operand is an output that is added to the caller's values.
-  Port(const memory::desc& user, const memory::desc& inner, bool output, bool add, const dnnl::engine& engine, Layout& scratch)
+  Port(const memory::desc& user, const memory::desc& inner, bool output, bool add, const dnnl::engine& engine,
+       Layout& scratch)
       : user_(user, engine, nullptr), inner_(inner, engine, nullptr), output_(output) {
     if (user == inner && !add) return;
     staged_ = true;
