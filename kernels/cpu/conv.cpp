@@ -162,7 +162,8 @@ class Port {
  public:
   Port() = default;
   /// `add`: the operand is an output that is added to the caller's values.
-  Port(const memory::desc& user, const memory::desc& inner, bool output, bool add, const dnnl::engine& engine, Layout& scratch)
+  Port(const memory::desc& user, const memory::desc& inner, bool output, bool add, const dnnl::engine& engine,
+       Layout& scratch)
       : user_(user, engine, nullptr), inner_(inner, engine, nullptr), output_(output) {
     if (user == inner && !add) return;
     staged_ = true;
@@ -229,6 +230,9 @@ struct ConvEngine::State {
 
 Plan& ConvEngine::State::plan(const PlanKey& key) {
   if (const auto it = plans.find(key); it != plans.end()) return it->second;
+  // Multi-scale training meets ever new sizes; a plan takes 20 to 150 kB (measured), mostly generated code.
+  constexpr std::size_t kMostPlans = 4096;
+  if (plans.size() == kMostPlans) plans.clear();
   const Choice choice = choose(key, engine);
   Plan plan;
   Layout layout;

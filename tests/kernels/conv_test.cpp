@@ -39,7 +39,8 @@ class Buffer {
         memory_(static_cast<std::size_t>((shape.pixels() * pitch_ + 2 * kGuard)), kGuardValue) {
     if (type == DType::bf16) memory16_.assign(memory_.size(), to_bf16(kGuardValue));
   }
-  Buffer(Shape shape, const std::vector<float>& values, DType type = DType::f32, std::int64_t left = 0, std::int64_t right = 0)
+  Buffer(Shape shape, const std::vector<float>& values, DType type = DType::f32, std::int64_t left = 0,
+         std::int64_t right = 0)
       : Buffer(shape, type, left, right) {
     for (std::int64_t p = 0; p < shape.pixels(); ++p)
       for (std::int64_t c = 0; c < shape.c; ++c) {
@@ -49,8 +50,8 @@ class Buffer {
       }
   }
   View view() {
-    void* data = type_ == DType::bf16 ? static_cast<void*>(&memory16_[place(0, 0)]) : static_cast<void*>(&memory_[place(0, 0)]);
-    return {data, shape_, type_, pitch_};
+    if (type_ == DType::bf16) return {&memory16_[place(0, 0)], shape_, type_, pitch_};
+    return {&memory_[place(0, 0)], shape_, type_, pitch_};
   }
   std::vector<float> values() const {
     std::vector<float> out;
@@ -100,7 +101,8 @@ struct ConvCase {
   }
 
   void forward(ConstView from, View y, std::uint64_t stamp = 0) const {
-    backend().conv_forward({.geometry = geometry, .x = from, .weight = {w.data(), stamp}, .bias = b.empty() ? nullptr : b.data(),
+    backend().conv_forward({.geometry = geometry, .x = from, .weight = {w.data(), stamp},
+                            .bias = b.empty() ? nullptr : b.data(),
                         .activation = activation, .y = y});
   }
   std::vector<float> forward(DType type = DType::f32) const {
@@ -176,7 +178,8 @@ std::vector<std::pair<std::string, ConvCase>> odd_cases() {
     cases.emplace_back(name, ConvCase::random(name, g, x, out, bias));
   };
   add("stem", {.kernel_h = 6, .kernel_w = 6, .stride_h = 2, .stride_w = 2, .pad_h = 2, .pad_w = 2}, {2, 34, 38, 3}, 16);
-  add("stem_odd", {.kernel_h = 6, .kernel_w = 6, .stride_h = 2, .stride_w = 2, .pad_h = 2, .pad_w = 2}, {1, 33, 35, 3}, 21, true);
+  add("stem_odd", {.kernel_h = 6, .kernel_w = 6, .stride_h = 2, .stride_w = 2, .pad_h = 2, .pad_w = 2}, {1, 33, 35, 3}, 21,
+      true);
   add("stem7", {.kernel_h = 7, .kernel_w = 7, .stride_h = 2, .stride_w = 2, .pad_h = 3, .pad_w = 3}, {1, 29, 32, 3}, 64);
   add("3x3", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, {2, 11, 9, 32}, 48, true);
   add("3x3_s2", {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1}, {2, 13, 10, 16}, 32);
@@ -188,8 +191,10 @@ std::vector<std::pair<std::string, ConvCase>> odd_cases() {
   add("1x1_s2", {.stride_h = 2, .stride_w = 2}, {1, 9, 8, 64}, 128);
   add("one_pixel", {}, {1, 1, 1, 9}, 24, true);
   add("rect", {.kernel_h = 1, .kernel_w = 7, .pad_h = 0, .pad_w = 3}, {1, 8, 12, 24}, 16);
-  add("rect_stride", {.kernel_h = 3, .kernel_w = 5, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 2}, {1, 9, 11, 8}, 12, true);
-  add("dilated", {.kernel_h = 3, .kernel_w = 3, .pad_h = 3, .pad_w = 3, .dilation_h = 3, .dilation_w = 3}, {1, 12, 11, 16}, 16);
+  add("rect_stride", {.kernel_h = 3, .kernel_w = 5, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 2}, {1, 9, 11, 8}, 12,
+      true);
+  add("dilated", {.kernel_h = 3, .kernel_w = 3, .pad_h = 3, .pad_w = 3, .dilation_h = 3, .dilation_w = 3}, {1, 12, 11, 16},
+      16);
   add("depthwise", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1, .groups = 32}, {2, 9, 10, 32}, 32, true);
   add("depthwise5_s2", {.kernel_h = 5, .kernel_w = 5, .stride_h = 2, .stride_w = 2, .pad_h = 2, .pad_w = 2, .groups = 24},
       {1, 11, 9, 24}, 24);
@@ -318,7 +323,8 @@ TEST_CASE("conv: a channel slice gives the packed result and its surroundings st
       CHECK(wide_y.guards_hold());
       CHECK(wide_y.values() == y.values());
       Buffer wide_dx(t.x_shape, type, 16, 16);
-      backend().conv_backward_data({.geometry = t.geometry, .dy = wide_dy.view(), .weight = {t.w.data(), 0}, .dx = wide_dx.view()});
+      backend().conv_backward_data({.geometry = t.geometry, .dy = wide_dy.view(), .weight = {t.w.data(), 0},
+                                    .dx = wide_dx.view()});
       CHECK(wide_dx.guards_hold());
       CHECK(wide_dx.values() == t.backward_data(type));
       const auto grad = t.backward_weight(type);
