@@ -1,7 +1,6 @@
 #include "kernels/cpu/detect_loss.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -10,27 +9,27 @@
 #include "kernels/math/assign.h"
 #include "kernels/math/bce.h"
 #include "kernels/math/box_iou.h"
+#include "kernels/math/half.h"
 
 namespace frost::cpu {
 namespace {
 
-float to_f32(std::uint16_t bf16) { return std::bit_cast<float>(static_cast<std::uint32_t>(bf16) << 16); }
-std::uint16_t to_bf16(float value) {  // to nearest, ties to even
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (value != value) return static_cast<std::uint16_t>(bits >> 16 | 0x40);
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+/// Calls what with a value of the C++ type that stands for `type`: f32, bf16 or f16.
+template <class What>
+auto with_type(DType type, What&& what) {
+  if (type == DType::bf16) return what(math::bf16{});
+  if (type == DType::f16) return what(math::f16{});
+  return what(float{});
 }
 float load(const ConstView& v, std::int64_t i) {
-  return v.dtype == DType::bf16 ? to_f32(v.as<std::uint16_t>()[i]) : v.as<float>()[i];
+  return with_type(v.dtype, [&](auto type) { return math::to_float(v.as<decltype(type)>()[i]); });
 }
 void store(const View& v, std::int64_t i, float value) {
-  if (v.dtype == DType::bf16) {
-    v.as<std::uint16_t>()[i] = to_bf16(value);
-  } else {
-    v.as<float>()[i] = value;
-  }
+  with_type(v.dtype, [&](auto type) { v.as<decltype(type)>()[i] = math::from_float<decltype(type)>(value); });
 }
-float rounded_to(DType type, float value) { return type == DType::bf16 ? to_f32(to_bf16(value)) : value; }
+float rounded_to(DType type, float value) {
+  return with_type(type, [&](auto t) { return math::to_float(math::from_float<decltype(t)>(value)); });
+}
 
 struct Sums {
   double box = 0, obj = 0, cls = 0;
@@ -152,8 +151,8 @@ void check(const DetectLoss& a) {
   for (std::size_t i = 0; i < a.levels.size(); ++i) {
     const ConstView& head = a.levels[i].head;
     const auto anchors = static_cast<std::int64_t>(a.levels[i].anchors.size() / 2);
-    FROST_CHECK(head.dtype == DType::f32 || head.dtype == DType::bf16, "detect_loss: head ", i, " is ", name_of(head.dtype),
-                "; f32 and bf16 are supported here");
+    const bool floating = head.dtype == DType::f32 || head.dtype == DType::bf16 || head.dtype == DType::f16;
+    FROST_CHECK(floating, "detect_loss: head ", i, " is ", name_of(head.dtype), ", f32, bf16 or f16 expected");
     FROST_CHECK(anchors > 0 && a.levels[i].anchors.size() % 2 == 0 && head.shape.c == anchors * (5 + a.classes),
                 "detect_loss: head ", i, " is ", head.shape, ", ", anchors, " anchors of 5 + ", a.classes,
                 " attributes expected");

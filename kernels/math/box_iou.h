@@ -1,4 +1,5 @@
 #pragma once
+#include "kernels/math/activation.h"
 #include "kernels/math/portable.h"
 
 namespace frost::math {
@@ -121,12 +122,8 @@ template <template <class> class Form, class T> FROST_HD T box_iou(const Form<T>
 /// A Detect head's box, relative to its cell, from the logits x y w h: centre 2s - 0.5, size (2s)^2 anchor, s = sigmoid.
 /// Lengths are in the anchor's unit (grid cells). `slope` holds d box / d logit, number by number.
 template <class T> struct DecodedBox { Box<T> box, slope; };
-template <class T> FROST_HD T logistic(T x) {
-  const T e = std::exp(-std::abs(x));
-  return (x >= 0 ? T(1) : e) / (1 + e);
-}
 template <class T> FROST_HD DecodedBox<T> decode_box(const Box<T>& logit, T anchor_w, T anchor_h) {
-  const T x = logistic(logit.x), y = logistic(logit.y), w = logistic(logit.w), h = logistic(logit.h);
+  const T x = sigmoid(logit.x), y = sigmoid(logit.y), w = sigmoid(logit.w), h = sigmoid(logit.h);
   return {{2 * x - T(0.5), 2 * y - T(0.5), 4 * w * w * anchor_w, 4 * h * h * anchor_h},
           {2 * x * (1 - x), 2 * y * (1 - y), 8 * w * w * (1 - w) * anchor_w, 8 * h * h * (1 - h) * anchor_h}};
 }

@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 #include <omp.h>
 
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -9,6 +8,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/detect_loss.h"
+#include "kernels/math/half.h"
 #include "tests/golden/golden.h"
 
 using namespace frost;
@@ -18,11 +18,13 @@ namespace {
 constexpr std::size_t kGuard = 64;  // values after every gradient that nobody may touch
 constexpr float kGuardValue = -1234.5f;
 
-std::uint16_t bf16_of(float v) {
-  const auto bits = std::bit_cast<std::uint32_t>(v);
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+std::uint16_t narrow(DType type, float v) {
+  return type == DType::f16 ? math::from_float<math::f16>(v).bits : math::from_float<math::bf16>(v).bits;
 }
-float f32_of(std::uint16_t v) { return std::bit_cast<float>(static_cast<std::uint32_t>(v) << 16); }
+float widen(DType type, std::uint16_t v) {
+  return type == DType::f16 ? math::to_float(math::f16{v}) : math::to_float(math::bf16{v});
+}
+float rounded(DType type, float v) { return widen(type, narrow(type, v)); }
 
 // One call of detect_loss with its memory: maps go in as (batch, anchors, rows, columns, attributes), as PyTorch has them.
 struct LossCase {
@@ -39,7 +41,8 @@ struct LossCase {
   std::vector<float> targets;
   DetectLossGains gains;
   std::vector<float> balance{4.0f, 1.0f, 0.4f};
-  bool autobalance = false, want_gradient = true, head_bf16 = false, dhead_bf16 = false;
+  bool autobalance = false, want_gradient = true, head16 = false, dhead16 = false;
+  DType half = DType::bf16;  // the type of what is 16 bits wide
   float grad_scale = 1;
   std::int64_t gap = 0;  // unused channels between pixels of head and dhead
   DetectLossResult result;
@@ -70,12 +73,12 @@ struct LossCase {
       l.head.assign(size, std::numeric_limits<float>::quiet_NaN());  // reading between the pixels would show
       visit(l, [&](std::size_t from, std::size_t to) { l.head[to] = l.map[from]; });
       l.head16.resize(size);
-      for (std::size_t i = 0; i < size; ++i) l.head16[i] = bf16_of(l.head[i]);
+      for (std::size_t i = 0; i < size; ++i) l.head16[i] = narrow(half, l.head[i]);
       l.dhead.assign(size + kGuard, kGuardValue);
-      l.dhead16.assign(size + kGuard, bf16_of(kGuardValue));
-      const void* head = head_bf16 ? static_cast<const void*>(l.head16.data()) : l.head.data();
-      void* dhead = dhead_bf16 ? static_cast<void*>(l.dhead16.data()) : l.dhead.data();
-      const DType type = head_bf16 ? DType::bf16 : DType::f32, dtype = dhead_bf16 ? DType::bf16 : DType::f32;
+      l.dhead16.assign(size + kGuard, narrow(half, kGuardValue));
+      const void* head = head16 ? static_cast<const void*>(l.head16.data()) : l.head.data();
+      void* dhead = dhead16 ? static_cast<void*>(l.dhead16.data()) : l.dhead.data();
+      const DType type = head16 ? half : DType::f32, dtype = dhead16 ? half : DType::f32;
       call.levels.push_back({.head = {head, shape, type, channels + gap}, .anchors = l.anchors, .stride = l.stride});
       if (want_gradient) call.dheads.push_back({dhead, shape, dtype, channels + gap});
     }
@@ -94,9 +97,9 @@ struct LossCase {
   std::vector<float> gradient(std::size_t level) const {
     const Level& l = levels[level];
     std::vector<float> all(l.dhead);
-    if (dhead_bf16)
-      for (std::size_t i = 0; i < all.size(); ++i) all[i] = f32_of(l.dhead16[i]);
-    const float guard = dhead_bf16 ? f32_of(bf16_of(kGuardValue)) : kGuardValue;
+    if (dhead16)
+      for (std::size_t i = 0; i < all.size(); ++i) all[i] = widen(half, l.dhead16[i]);
+    const float guard = dhead16 ? rounded(half, kGuardValue) : kGuardValue;
     std::vector<float> out(l.map.size());
     visit(l, [&](std::size_t to, std::size_t from) {
       out[to] = all[from];
@@ -429,27 +432,31 @@ TEST_CASE("detect_loss: the same bits for any number of threads, without a gradi
   check_same(padded);
 }
 
-TEST_CASE("detect_loss: bf16 maps") {
-  LossCase f32 = spec_case();
-  for (auto& l : f32.levels)
-    for (float& v : l.map) v = f32_of(bf16_of(v));
-  f32.run();
-  LossCase half = spec_case();
-  half.head_bf16 = true;
-  half.run();
-  // Only the objectness target differs: it is kept in the map's type, 8 bits of mantissa.
-  CHECK(near(half.result.items[0], f32.result.items[0], 1e-7));
-  CHECK(near(half.result.items[2], f32.result.items[2], 1e-7));
-  CHECK(near(half.result.loss, f32.result.loss, 1e-4));
-  LossCase both = half;
-  both.dhead_bf16 = true;
-  both.run();
-  CHECK(both.result.loss == half.result.loss);
-  for (std::size_t i = 0; i < 3; ++i) {
-    const auto wide = half.gradient(i), narrow = both.gradient(i);
-    CHECK(golden::relative_error(wide, f32.gradient(i)) < 1.0 / 256);
-    for (std::size_t k = 0; k < wide.size(); ++k)
-      CHECK(narrow[k] == f32_of(bf16_of(wide[k])));  // added in f32, rounded once
+TEST_CASE("detect_loss: 16-bit maps") {
+  for (const DType type : {DType::bf16, DType::f16}) {
+    const double step = type == DType::bf16 ? 1.0 / 256 : 1.0 / 2048;  // one rounding
+    LossCase f32 = spec_case();
+    for (auto& l : f32.levels)
+      for (float& v : l.map) v = rounded(type, v);
+    f32.run();
+    LossCase narrow_head = spec_case();
+    narrow_head.half = type;
+    narrow_head.head16 = true;
+    narrow_head.run();
+    // Only the objectness target differs: it is kept in the map's type.
+    CHECK(near(narrow_head.result.items[0], f32.result.items[0], 1e-7));
+    CHECK(near(narrow_head.result.items[2], f32.result.items[2], 1e-7));
+    CHECK(near(narrow_head.result.loss, f32.result.loss, step / 10));
+    LossCase both = narrow_head;
+    both.dhead16 = true;
+    both.run();
+    CHECK(both.result.loss == narrow_head.result.loss);
+    for (std::size_t i = 0; i < 3; ++i) {
+      const auto wide = narrow_head.gradient(i), stored = both.gradient(i);
+      CHECK(golden::relative_error(wide, f32.gradient(i)) < step);
+      for (std::size_t k = 0; k < wide.size(); ++k)
+        CHECK(stored[k] == rounded(type, wide[k]));  // added in f32, rounded once
+    }
   }
 }
 
@@ -489,7 +496,7 @@ TEST_CASE("detect_loss: odd targets give numbers, impossible ones a message") {
   CHECK(message([](LossCase& b) { b.targets[4] = -.5f; }) == "detect_loss: target 0 has size -0.5 x 0.3");
   CHECK(message([](LossCase& b) { b.targets[2] = NAN; }) == "detect_loss: target 0 holds nan");
   CHECK(message([](LossCase& b) { b.balance = {1, 2}; }) == "detect_loss: 2 balances for 3 levels");
-  CHECK(message([](LossCase& b) { b.dhead_bf16 = true; }) == "detect_loss: gradient 0 is bf16, its head is f32");
+  CHECK(message([](LossCase& b) { b.dhead16 = true; }) == "detect_loss: gradient 0 is bf16, its head is f32");
   CHECK(message([](LossCase& b) { b.levels[1].anchors.pop_back(); }).find("detect_loss: head 1 is ") == 0);
   CHECK(message([](LossCase& b) {
           b.autobalance = true;
