@@ -9,6 +9,7 @@
 // convolutions in float32; PyTorch's own float32 run lies 1e-5 from the reference on the same quantities.
 using namespace frost;
 using namespace frost::golden;
+using frost::golden::File;
 
 namespace {
 std::vector<std::string> bn_buffer_names(const File& g) { return g.fact_json("bn_names").get<std::vector<std::string>>(); }
@@ -28,7 +29,7 @@ void check_network(const std::string& name) {
   CHECK(tensors == std::stoll(g.fact("state_dict_tensors")));
   CHECK(model.detect().strides == g.fact_json("strides").get<std::vector<float>>());
 
-  const Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
+  const frost::Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
   const int anchors = model.detect().anchors_each;
   {  // evaluation: folded blocks
     Context context{.device = device};
@@ -151,7 +152,7 @@ TEST_CASE("loss and parameter gradients through the whole network equal PyTorch'
       Device device(make_cpu_backend());
       DetectionModel model(device, parse_model_yaml(n.fact("yaml"), "yolov5n", std::stoi(g.fact("classes"))));
       fill_model(model);
-      const Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
+      const frost::Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
       yolo::LossSettings settings{.gains = {.box = hyp["box"], .obj = hyp["obj"], .cls = hyp["cls"], .cls_pw = hyp["cls_pw"],
                                             .obj_pw = hyp["obj_pw"], .anchor_t = hyp["anchor_t"], .fl_gamma = hyp["fl_gamma"],
                                             .label_smoothing = hyp["label_smoothing"]}};

@@ -13,6 +13,7 @@
 // momentum, averages, freezing with moving batch-norm statistics.
 using namespace frost;
 using namespace frost::golden;
+using frost::golden::File;
 
 namespace {
 
@@ -76,7 +77,7 @@ void check_recipe(const std::string& recipe) {
     }
     CHECK(momentum == doctest::Approx(momenta[ni]).epsilon(1e-6));
     CHECK(now.accumulate == accumulates[ni]);
-    const Tensor image = fill_image(device, "input." + std::to_string(i), {2, 3, 96, 128});
+    const frost::Tensor image = fill_image(device, "input." + std::to_string(i), {2, 3, 96, 128});
     const auto result = yolo::train_step({.device = device, .frozen_bn = FrozenBn::batch}, model, image,
                                          data.at("batch" + std::to_string(i) + ".targets").f32(), settings);
     // Loss 1e-4: after some steps float32 weights differ by rounding; Adam amplifies tiny gradients (see the README), 1e-2.

@@ -39,16 +39,16 @@ inline void fill_model(Module& model) {
 }
 
 /// The stream `name` as an NHWC tensor of NCHW shape `nchw_shape`.
-inline Tensor fill_image(Device& device, const std::string& name, const std::vector<std::int64_t>& nchw_shape) {
+inline frost::Tensor fill_image(Device& device, const std::string& name, const std::vector<std::int64_t>& nchw_shape) {
   const Fill fill(name);
   const std::int64_t n = nchw_shape[0], c = nchw_shape[1], h = nchw_shape[2], w = nchw_shape[3];
   std::vector<float> values(static_cast<std::size_t>(n * c * h * w));
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(fill.u(i));
-  return Tensor::from(device, {n, h, w, c}, nhwc(values, n, c, h, w), Role::input);
+  return frost::Tensor::from(device, {n, h, w, c}, nhwc(values, n, c, h, w), Role::input);
 }
 
 /// A head map (B, ny, nx, na*no) as YOLOv5 lists it: (B, na, ny, nx, no).
-inline std::vector<float> head_order(const Tensor& map, int anchors) {
+inline std::vector<float> head_order(const frost::Tensor& map, int anchors) {
   const std::vector<float> values = map.to_vector();
   const Shape s = map.shape();
   const std::int64_t no = s.c / anchors;
@@ -61,7 +61,7 @@ inline std::vector<float> head_order(const Tensor& map, int anchors) {
   return out;
 }
 
-inline std::vector<float> nchw_values(const Tensor& t) {
+inline std::vector<float> nchw_values(const frost::Tensor& t) {
   return nchw(t.to_vector(), t.shape().n, t.shape().h, t.shape().w, t.shape().c);
 }
 
