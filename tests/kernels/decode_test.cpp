@@ -2,29 +2,16 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <iostream>
 #include <utility>
 
 #include "engine/base/rng.h"
 #include "kernels/backend.h"
-#include "kernels/math/decode.h"
+#include "kernels/math/half.h"
 
 using namespace frost;
 
 namespace {
-
-std::uint16_t to_bf16(float x) {  // truncation is enough: the reference reads the same bits back
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<std::uint16_t>(bits >> 16);
-}
-float from_bf16(std::uint16_t x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
 
 struct DecodeCase {
   std::int64_t images = 2, classes = 3;
@@ -32,7 +19,7 @@ struct DecodeCase {
   DType dtype = DType::f32;
   std::vector<DetectLevel> levels{};
   std::vector<std::vector<float>> f32{};
-  std::vector<std::vector<std::uint16_t>> bf16{};
+  std::vector<std::vector<math::bf16>> bf16{};
 
   void add_level(std::int64_t rows, std::int64_t columns, float stride, std::vector<float> anchors, double obj_mean = 0) {
     const auto na = static_cast<std::int64_t>(anchors.size()) / 2, no = 5 + classes, pitch = na * no + spare;
@@ -45,8 +32,8 @@ struct DecodeCase {
     bf16.emplace_back();
     if (dtype == DType::bf16)
       for (float& x : f32.back()) {
-        bf16.back().push_back(to_bf16(x));
-        x = from_bf16(bf16.back().back());
+        bf16.back().push_back(math::from_float<math::bf16>(x));
+        x = math::to_float(bf16.back().back());
       }
     const void* data = dtype == DType::bf16 ? static_cast<const void*>(bf16.back().data()) : f32.back().data();
     levels.push_back({{data, {images, rows, columns, na * no}, dtype, pitch}, std::move(anchors), stride});
@@ -88,20 +75,6 @@ void check_rows(const std::vector<float>& rows, const std::vector<double>& expec
 }
 
 }  // namespace
-
-TEST_CASE("decode: sigmoid agrees with double over the whole range") {
-  double worst = 0;
-  for (int i = -120000; i <= 120000; ++i) {
-    const float x = static_cast<float>(i) * 1e-3f;
-    const double expected = 1 / (1 + std::exp(-static_cast<double>(x)));
-    const double error = std::abs(math::vector_sigmoid(x) - expected) / std::max(expected, 1e-37);
-    if (x >= -87) worst = std::max(worst, error);
-    if (x < -87) CHECK(math::vector_sigmoid(x) < 1.7e-38f);
-  }
-  CHECK(worst < 5e-7);  // 4 ulp
-  CHECK(math::vector_sigmoid(0.0f) == 0.5f);
-  CHECK(math::vector_sigmoid(90.0f) == 1.0f);
-}
 
 TEST_CASE("decode: rows agree with the closed form, kept or not") {
   for (const DType dtype : {DType::f32, DType::bf16})
