@@ -21,7 +21,8 @@ float certain_reject(float threshold) {
 template <class T>
 void sigmoids(const T* logits, float* out, std::int64_t count) {
   simd_range(0, count, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
-    for_lanes(last - first, [=](std::int64_t i) FROST_LOOP { out[first + i] = math::sigmoid(math::to_float(logits[first + i])); });
+    for_lanes(last - first,
+              [=](std::int64_t i) FROST_LOOP { out[first + i] = math::sigmoid(math::to_float(logits[first + i])); });
   });
 }
 

@@ -158,7 +158,8 @@ bool classes_stay_apart(const Nms& a, const std::vector<Candidate>& candidates) 
 std::vector<Detection> CpuBackend::nms(const Nms& a) {
   FROST_CHECK(a.conf_threshold >= 0 && a.conf_threshold <= 1, "nms: confidence threshold ", a.conf_threshold,
               " is not between 0 and 1");
-  FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold, " is not between 0 and 1");
+  FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold,
+              " is not between 0 and 1");
   auto candidates = find_candidates(a);
   sort_by_confidence(candidates);
   if (static_cast<std::int64_t>(candidates.size()) > a.max_candidates)

@@ -44,9 +44,10 @@ void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector
     const int x1 = pixel(b.box.x1), y1 = pixel(b.box.y1);
     draw_box(image, x1, y1, pixel(b.box.x2), pixel(b.box.y2), colour, line);
     const int tab = text_height(scale) + 2 * margin;
-    const int top = y1 >= tab ? y1 - tab : y1;  // above the box where there is room, otherwise inside
-    fill_box(image, x1, top, x1 + text_width(text, scale) + 2 * margin - 1, top + tab - 1, colour);
-    draw_text(image, x1 + margin, top + margin, text, kWhite, scale);
+    const int top = y1 >= tab ? y1 - tab : std::max(y1, 0);  // above the box where there is room, otherwise inside
+    const int left = std::max(x1, 0);
+    fill_box(image, left, top, left + text_width(text, scale) + 2 * margin - 1, top + tab - 1, colour);
+    draw_text(image, left + margin, top + margin, text, kWhite, scale);
   }
 }
 
@@ -65,7 +66,10 @@ Image draw_sheet(std::span<const SheetImage> images, const std::vector<std::stri
   for (int i = 0; i < count; ++i) {
     const SheetImage& item = images[static_cast<std::size_t>(i)];
     Image cell(cell_h, cell_w, 255);
-    paste(cell, shrink < 1 ? resize_area(item.image, scaled(item.image.height), scaled(item.image.width)) : item.image, 0, 0);
+    if (shrink < 1)
+      paste(cell, resize_area(item.image, scaled(item.image.height), scaled(item.image.width)), 0, 0);
+    else
+      paste(cell, item.image, 0, 0);
     std::vector<DrawnBox> boxes;
     for (DrawnBox b : item.boxes) {
       if (b.confidence && !(*b.confidence > 0.25f)) continue;
@@ -73,9 +77,9 @@ Image draw_sheet(std::span<const SheetImage> images, const std::vector<std::stri
       b.box = {b.box.x1 * s, b.box.y1 * s, b.box.x2 * s, b.box.y2 * s};
       boxes.push_back(b);
     }
-    draw_boxes(cell, boxes, names);
     draw_box(cell, 0, 0, cell_w - 1, cell_h - 1, kWhite, 1);  // two neighbours make a border of two pixels
     draw_text(cell, 5, 5, first_characters(item.title, 40), kGrey, std::max(1, cell_w / 320));
+    draw_boxes(cell, boxes, names);
     paste(sheet, cell, i / cells * cell_w, i % cells * cell_h);
   }
   return sheet;

@@ -27,7 +27,8 @@ struct DecodeCase {
     std::vector<float> values(static_cast<std::size_t>(images * rows * columns * pitch), 1e30f);  // spare channels: poison
     for (std::int64_t p = 0; p < images * rows * columns; ++p)
       for (std::int64_t k = 0; k < na * no; ++k)
-        values[static_cast<std::size_t>(p * pitch + k)] = static_cast<float>(3 * rng.normal() + (k % no == 4 ? obj_mean : 0.0));
+        values[static_cast<std::size_t>(p * pitch + k)] =
+            static_cast<float>(3 * rng.normal() + (k % no == 4 ? obj_mean : 0.0));
     f32.push_back(std::move(values));
     bf16.emplace_back();
     if (dtype == DType::bf16)
@@ -49,7 +50,8 @@ struct DecodeCase {
       for (std::int64_t a = 0; a < s.c / no; ++a)
         for (std::int64_t y = 0; y < s.h; ++y)
           for (std::int64_t x = 0; x < s.w; ++x) {
-            const float* t = &f32[l][static_cast<std::size_t>(((image * s.h + y) * s.w + x) * levels[l].head.pitch + a * no)];
+            const float* t =
+                &f32[l][static_cast<std::size_t>(((image * s.h + y) * s.w + x) * levels[l].head.pitch + a * no)];
             if (!(sigmoid(t[4]) > threshold)) continue;
             const double stride = levels[l].stride;
             const float* anchor = &levels[l].anchors[static_cast<std::size_t>(2 * a)];
@@ -107,7 +109,8 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
   DecodeCase t{.images = 8, .classes = 80};
   const std::vector<float> anchors{1.25f, 1.625f, 2, 3.75f, 4.125f, 2.875f};
   // Objectness and class logits as a trained model has them: few cells survive, each with a few classes above the threshold.
-  for (const auto& [side, stride] : {std::pair{80, 8.0f}, {40, 16.0f}, {20, 32.0f}}) t.add_level(side, side, stride, anchors, -11);
+  for (const auto& [side, stride] : {std::pair{80, 8.0f}, {40, 16.0f}, {20, 32.0f}})
+    t.add_level(side, side, stride, anchors, -11);
   for (auto& level : t.f32)
     for (std::size_t i = 0; i < level.size(); ++i)
       if (i % 85 > 4) level[i] -= 5;
@@ -127,8 +130,13 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
   const double nms_ms = best_of_five([&] {
     kept = 0;
     for (const auto& r : rows)
-      kept += backend->nms({.rows = r.data(), .row_count = static_cast<std::int64_t>(r.size()) / 85, .conf_threshold = 0.001f,
-                            .iou_threshold = 0.6, .multi_label = true}).size();
+      kept += backend
+                  ->nms({.rows = r.data(),
+                         .row_count = static_cast<std::int64_t>(r.size()) / 85,
+                         .conf_threshold = 0.001f,
+                         .iou_threshold = 0.6,
+                         .multi_label = true})
+                  .size();
   });
   for (const auto& r : rows)
     for (std::size_t i = 0; i < r.size(); ++i) {

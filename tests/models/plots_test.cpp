@@ -41,7 +41,7 @@ TEST_CASE("plots: a sheet runs column by column and leaves weak predictions out"
     const int x = i / 3 * 80, y = i % 3 * 60;
     CAPTURE(i);
     CHECK(has_colour(sheet, x, y, x + 80, y + 60, class_colour(i)));
-    CHECK(sheet.at(y, x)[0] == 255);                              // the border
+    CHECK(sheet.at(y, x)[0] == 255);                                  // the border
     CHECK(sheet.at(y + 58, x + 40)[1] == 20 * i);                     // the picture
     CHECK(has_colour(sheet, x, y, x + 80, y + 20, {220, 220, 220}));  // the title
   }
@@ -51,7 +51,8 @@ TEST_CASE("plots: a sheet runs column by column and leaves weak predictions out"
 }
 
 TEST_CASE("plots: a large batch is cut to sixteen images and shrunk") {
-  std::vector<SheetImage> items(20, SheetImage{.image = Image(640, 512, 77), .boxes = {{.box = {100, 100, 500, 600}, .label = 3}}});
+  std::vector<SheetImage> items(
+      20, SheetImage{.image = Image(640, 512, 77), .boxes = {{.box = {100, 100, 500, 600}, .label = 3}}});
   const Image sheet = draw_sheet(items, {"a", "b", "c", "d"});
   CHECK(sheet.height == 1920);
   CHECK(sheet.width == 4 * 384);
