@@ -17,15 +17,20 @@ std::string progress_line(const std::string& label, std::int64_t done, std::int6
   bar += kEighths[static_cast<std::size_t>(eighths % 8)];
   bar.append(static_cast<std::size_t>(kCells - (eighths + 7) / 8), ' ');
   const auto s = static_cast<std::int64_t>(seconds);
-  const std::string elapsed = s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
-                                        : fmt::format("{:02}:{:02}", s / 60, s % 60);
+  const std::string elapsed =
+      s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) : fmt::format("{:02}:{:02}", s / 60, s % 60);
   const double percent = total > 0 ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 100.0;
   return fmt::format("{}: {:3.0f}%|{}| {}/{} {}", label, percent, bar, done, total, elapsed);
 }
 
 ProgressBar::ProgressBar(std::string label, std::int64_t total, std::FILE* out, bool visible)
-    : label_(std::move(label)), total_(total), out_(out), visible_(visible), terminal_(isatty(fileno(out)) == 1),
-      start_(Clock::now()), last_draw_(start_) {
+    : label_(std::move(label)),
+      total_(total),
+      out_(out),
+      visible_(visible),
+      terminal_(isatty(fileno(out)) == 1),
+      start_(Clock::now()),
+      last_draw_(start_) {
   if (visible_ && terminal_) draw(false);
 }
 

@@ -12,7 +12,8 @@
 namespace frost {
 namespace fs = std::filesystem;
 
-ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns) : file_(std::move(file)), columns_(std::move(columns)) {
+ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns)
+    : file_(std::move(file)), columns_(std::move(columns)) {
   std::error_code error;
   if (!fs::exists(file_, error)) return;
   std::ifstream in(file_, std::ios::binary);
@@ -26,7 +27,8 @@ ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns) : file_(
 }
 
 void ResultsCsv::append(std::span<const double> values) {
-  FROST_CHECK(values.size() == columns_.size(), file_.string(), ": ", values.size(), " values for ", columns_.size(), " columns");
+  FROST_CHECK(values.size() == columns_.size(), file_.string(), ": ", values.size(), " values for ", columns_.size(),
+              " columns");
   std::string text;
   std::error_code error;
   const auto size = fs::file_size(file_, error);

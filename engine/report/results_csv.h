@@ -22,5 +22,4 @@ class ResultsCsv {
   std::vector<std::string> columns_;
 };
 
-
 }  // namespace frost

@@ -2,19 +2,13 @@
 #include <limits>
 
 #include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/math/activation.h"
 #include "kernels/math/decode.h"
+#include "kernels/math/half.h"
 
 namespace frost::cpu {
 namespace {
-
-float widen(float x) { return x; }
-float widen(std::uint16_t bf16) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(bf16) << 16;
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
 
 // A logit below this cannot reach the threshold, whatever the rounding of the sigmoid; the others are compared as numbers.
 float certain_reject(float threshold) {
@@ -24,17 +18,12 @@ float certain_reject(float threshold) {
   return static_cast<float>(std::log(t / (1 - t)) - 1e-3);
 }
 
-// One row of logits to one output row. Two vector widths, chosen when the program starts; neither fuses multiply-adds.
 template <class T>
-[[gnu::always_inline]] inline void sigmoids(const T* logits, float* out, std::int64_t count) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < count; ++i) out[i] = math::vector_sigmoid(widen(logits[i]));
-}
-[[gnu::target_clones("avx2", "default")]] void sigmoid_row(const float* logits, float* out, std::int64_t count) {
-  sigmoids(logits, out, count);
-}
-[[gnu::target_clones("avx2", "default")]] void sigmoid_row(const std::uint16_t* logits, float* out, std::int64_t count) {
-  sigmoids(logits, out, count);
+void sigmoids(const T* logits, float* out, std::int64_t count) {
+  simd_range(0, count, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
+    for_lanes(last - first,
+              [=](std::int64_t i) FROST_LOOP { out[first + i] = math::sigmoid(math::to_float(logits[first + i])); });
+  });
 }
 
 template <class T>
@@ -48,12 +37,15 @@ void decode_level(const DetectLevel& level, std::int64_t image, std::int64_t att
       for (std::int64_t x = 0; x < s.w; ++x) {
         const T* logits = head + (y * s.w + x) * level.head.pitch + a * attributes;
         // Most cells end here, having touched one number of their row.
-        const float objectness = widen(logits[4]);
-        if (objectness < reject || !(math::vector_sigmoid(objectness) > threshold)) continue;
+        if (math::to_float(logits[4]) < reject) continue;
         const std::size_t at = rows.size();
         rows.resize(at + static_cast<std::size_t>(attributes));
         float* row = rows.data() + at;
-        sigmoid_row(logits, row, attributes);
+        sigmoids(logits, row, attributes);
+        if (threshold >= 0 && !(row[4] > threshold)) {
+          rows.resize(at);
+          continue;
+        }
         row[0] = math::decode_centre(row[0], static_cast<float>(x), level.stride);
         row[1] = math::decode_centre(row[1], static_cast<float>(y), level.stride);
         row[2] = math::decode_size(row[2], level.anchors[static_cast<std::size_t>(2 * a)], level.stride);
@@ -84,7 +76,7 @@ void CpuBackend::detect_decode(const DetectDecode& d) {
         if (level.head.dtype == DType::f32)
           decode_level<float>(level, image, attributes, d.conf_threshold, rows);
         else
-          decode_level<std::uint16_t>(level, image, attributes, d.conf_threshold, rows);
+          decode_level<math::bf16>(level, image, attributes, d.conf_threshold, rows);
       }
     }
   });

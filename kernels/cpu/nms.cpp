@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/math/box_overlap.h"
 
 namespace frost::cpu {
@@ -24,15 +25,18 @@ Box corners(const float* row) {
 }
 
 // Class scores times objectness; returns the largest.
-[[gnu::target_clones("avx2", "default")]] float scale_scores(const float* scores, float objectness, float* out,
-                                                             std::int64_t count) {
-  float most = -std::numeric_limits<float>::infinity();
+float scale_scores(const float* scores, float objectness, float* out, std::int64_t count) {
+  float largest = 0;
+  simd_range(0, count, [=, &largest](std::int64_t first, std::int64_t last) FROST_LOOP {
+    float most = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : most)
-  for (std::int64_t i = 0; i < count; ++i) {
-    out[i] = scores[i] * objectness;
-    most = out[i] > most ? out[i] : most;
-  }
-  return most;
+    for (std::int64_t i = first; i < last; ++i) {
+      out[i] = scores[i] * objectness;
+      most = out[i] > most ? out[i] : most;
+    }
+    largest = most;
+  });
+  return largest;
 }
 
 std::vector<Candidate> find_candidates(const Nms& a) {
@@ -98,24 +102,26 @@ struct Kept {
   }
 };
 
-[[gnu::target_clones("avx2", "default")]] bool overlaps_any(const Box& box, float area, const Kept* kept, std::size_t blocks,
-                                                            float threshold) {
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const Kept& k = kept[b];
-    int hits = 0;
+bool overlaps_any(const Box& box, float area, const std::vector<Kept>& kept, float threshold) {
+  bool any = false;
+  simd_range(0, static_cast<std::int64_t>(kept.size()), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+    for (std::int64_t block = first; block < last && !any; ++block) {
+      const Kept& k = kept[static_cast<std::size_t>(block)];
+      int hits = 0;
 #pragma omp simd reduction(+ : hits)
-    for (int i = 0; i < Kept::kLanes; ++i)
-      hits += math::box_overlap<float>({k.x1[i], k.y1[i], k.x2[i], k.y2[i]}, k.area[i], box, area, 0.0f) > threshold;
-    if (hits != 0) return true;
-  }
-  return false;
+      for (int i = 0; i < Kept::kLanes; ++i)
+        hits += math::box_overlap<float>({k.x1[i], k.y1[i], k.x2[i], k.y2[i]}, k.area[i], box, area, 0.0f) > threshold;
+      any = hits != 0;
+    }
+  });
+  return any;
 }
 
 // Boxes that were already kept and can meet the next one.
 class Bucket {
  public:
   bool suppresses(const Box& box, float area, float threshold) const {
-    return overlaps_any(box, area, blocks_.data(), blocks_.size(), threshold);
+    return !blocks_.empty() && overlaps_any(box, area, blocks_, threshold);
   }
   void keep(const Box& box, float area) {
     const auto lane = count_++ % Kept::kLanes;
@@ -152,7 +158,8 @@ bool classes_stay_apart(const Nms& a, const std::vector<Candidate>& candidates) 
 std::vector<Detection> CpuBackend::nms(const Nms& a) {
   FROST_CHECK(a.conf_threshold >= 0 && a.conf_threshold <= 1, "nms: confidence threshold ", a.conf_threshold,
               " is not between 0 and 1");
-  FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold, " is not between 0 and 1");
+  FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold,
+              " is not between 0 and 1");
   auto candidates = find_candidates(a);
   sort_by_confidence(candidates);
   if (static_cast<std::int64_t>(candidates.size()) > a.max_candidates)

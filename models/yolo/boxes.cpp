@@ -33,8 +33,9 @@ CanvasFit centred_fit(int canvas_width, int canvas_height, int width, int height
 }
 
 BoxXyxy to_native(const BoxXyxy& b, const CanvasFit& f) {
-  return clipped({(b.x1 - f.pad_x) / f.gain, (b.y1 - f.pad_y) / f.gain, (b.x2 - f.pad_x) / f.gain, (b.y2 - f.pad_y) / f.gain},
-                 f.width, f.height);
+  return clipped(
+      {(b.x1 - f.pad_x) / f.gain, (b.y1 - f.pad_y) / f.gain, (b.x2 - f.pad_x) / f.gain, (b.y2 - f.pad_y) / f.gain}, f.width,
+      f.height);
 }
 
 float metric_iou(const BoxXyxy& a, const BoxXyxy& b) {

@@ -21,8 +21,8 @@ BoxXyxy clipped(const BoxXyxy& box, float width, float height, float eps = 0);
 
 /// How an image was fitted into the network's canvas: canvas = native * gain + pad (spec/val.md section 4.1).
 struct CanvasFit {
-  float gain = 1;             // one ratio for both axes; for validation that of the heights
-  float pad_x = 0, pad_y = 0;  // pixels of the canvas, left and top
+  float gain = 1;               // one ratio for both axes; for validation that of the heights
+  float pad_x = 0, pad_y = 0;   // pixels of the canvas, left and top
   float width = 0, height = 0;  // native size in pixels
 };
 /// The fit when only the two sizes are known: the smaller ratio, centred.

@@ -15,7 +15,8 @@ struct BestMatch {
   float iou = 0;
 };
 
-template <class Values> double mean(const Values& values) {
+template <class Values>
+double mean(const Values& values) {
   return values.empty() ? 0.0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
@@ -43,8 +44,8 @@ void measure(ClassMetrics& c, const MatchRecord& record, std::span<const std::si
 
 }  // namespace
 
-const std::array<float, kIouThresholds> kIouThreshold = {0.5f,         0.550000012f, 0.600000024f, 0.649999976f, 0.699999988f,
-                                                         0.75f,        0.800000012f, 0.850000024f, 0.899999976f, 0.949999988f};
+const std::array<float, kIouThresholds> kIouThreshold = {0.5f,  0.550000012f, 0.600000024f, 0.649999976f, 0.699999988f,
+                                                         0.75f, 0.800000012f, 0.850000024f, 0.899999976f, 0.949999988f};
 
 std::vector<Correct> match_detections(std::span<const Detection> detections, std::span<const LabelledBox> labels) {
   std::vector<Correct> correct(detections.size(), Correct{});
@@ -200,9 +201,8 @@ DetectionSummary DetectionMetrics::summary() const {
   DetectionSummary s;
   s.images = images_;
   s.instances = static_cast<std::int64_t>(record_.target_class.size());
-  const bool any = std::any_of(record_.correct.begin(), record_.correct.end(), [](const Correct& c) {
-    return std::any_of(c.begin(), c.end(), [](bool b) { return b; });
-  });
+  const bool any = std::any_of(record_.correct.begin(), record_.correct.end(),
+                               [](const Correct& c) { return std::any_of(c.begin(), c.end(), [](bool b) { return b; }); });
   if (!any) return s;
   auto result = ap_per_class(record_);
   const auto n = static_cast<double>(result.classes.size());

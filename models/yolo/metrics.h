@@ -30,7 +30,7 @@ std::vector<Correct> match_detections(std::span<const Detection> detections, std
 /// Area under a precision-recall curve: envelope, 101-point linear interpolation, trapezoid. At most 0.995.
 double average_precision(std::span<const double> recall, std::span<const double> precision);
 
-/// numpy.interp's rules: a group of equal abscissae counts with its last point; `left` below the first, the last value above.
+/// numpy.interp: of equal abscissae the last point counts; `left` below the first, the last value above the last.
 double interpolate(double x, std::span<const double> xs, std::span<const double> ys, double left);
 
 /// Box filter over the fraction `f` of the points, ends repeated.
@@ -38,10 +38,10 @@ std::vector<double> smooth(std::span<const double> y, double f);
 
 /// What a run has recorded, ready for ap_per_class.
 struct MatchRecord {
-  std::vector<Correct> correct;       // one for each detection, in order of arrival
+  std::vector<Correct> correct;  // one for each detection, in order of arrival
   std::vector<float> confidence;
   std::vector<int> predicted_class;
-  std::vector<int> target_class;      // one for each label
+  std::vector<int> target_class;  // one for each label
 };
 
 constexpr int kCurvePoints = 1000;
@@ -49,8 +49,8 @@ constexpr int kCurvePoints = 1000;
 struct ClassMetrics {
   int label = 0;
   std::int64_t instances = 0;
-  std::array<double, kIouThresholds> ap{};      // at each threshold
-  double precision = 0, recall = 0, f1 = 0;     // at the confidence that is best for the mean F1
+  std::array<double, kIouThresholds> ap{};   // at each threshold
+  double precision = 0, recall = 0, f1 = 0;  // at the confidence that is best for the mean F1
   std::int64_t true_positives = 0, false_positives = 0;
   std::vector<double> precision_curve, recall_curve, f1_curve;  // over confidence k / 999
   double ap50() const { return ap[0]; }
@@ -66,10 +66,13 @@ ApPerClass ap_per_class(const MatchRecord& record);
 /// Counts of (predicted, true) classes; the last row (column) is the background. Detections above 0.25, overlap above 0.45.
 class ConfusionMatrix {
  public:
-  explicit ConfusionMatrix(int classes) : classes_(classes), counts_(static_cast<std::size_t>((classes + 1) * (classes + 1))) {}
+  explicit ConfusionMatrix(int classes)
+      : classes_(classes), counts_(static_cast<std::size_t>((classes + 1) * (classes + 1))) {}
   void add_image(std::span<const Detection> detections, std::span<const LabelledBox> labels);
   int classes() const { return classes_; }
-  std::int64_t at(int predicted, int truth) const { return counts_[static_cast<std::size_t>(predicted * (classes_ + 1) + truth)]; }
+  std::int64_t at(int predicted, int truth) const {
+    return counts_[static_cast<std::size_t>(predicted * (classes_ + 1) + truth)];
+  }
   std::int64_t true_positives(int label) const { return at(label, label); }
   std::int64_t false_positives(int label) const;
 

@@ -22,13 +22,14 @@ void write_text(const std::filesystem::path& file, const std::string& text, std:
 }  // namespace
 
 std::string metrics_header() {
-  return fmt::format("{:>22}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}", "Class", "Images", "Instances", "P", "R", "mAP50", "mAP50-95");
+  return fmt::format("{:>22}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}", "Class", "Images", "Instances", "P", "R", "mAP50",
+                     "mAP50-95");
 }
 
-std::string metrics_row(const std::string& name, std::int64_t images, std::int64_t instances, double precision, double recall,
-                        double map50, double map50_95) {
-  return fmt::format("{:>22}{:>11}{:>11}{:>11.3g}{:>11.3g}{:>11.3g}{:>11.3g}", name, images, instances, precision, recall, map50,
-                     map50_95);
+std::string metrics_row(const std::string& name, std::int64_t images, std::int64_t instances, double precision,
+                        double recall, double map50, double map50_95) {
+  return fmt::format("{:>22}{:>11}{:>11}{:>11.3g}{:>11.3g}{:>11.3g}{:>11.3g}", name, images, instances, precision, recall,
+                     map50, map50_95);
 }
 
 std::string metrics_table(const DetectionSummary& s, const std::vector<std::string>& names, bool per_class) {
@@ -74,7 +75,8 @@ std::string rounded_number(double value, int digits) {
   // The C library rounds the exact binary value, ties to even: the same decimal that Python's round() finds. What remains
   // is Python's way of writing it: shortest, with at least one decimal, and an exponent below 1e-4.
   std::string text = fmt::format("{:.{}f}", value, digits);
-  if (const double rounded = std::abs(std::stod(text)); rounded > 0 && rounded < 1e-4) return fmt::format("{:.0e}", std::stod(text));
+  if (const double rounded = std::abs(std::stod(text)); rounded > 0 && rounded < 1e-4)
+    return fmt::format("{:.0e}", std::stod(text));
   if (text.find('.') == std::string::npos) return text;  // nan, inf
   text.erase(std::min(text.find_last_not_of('0') + 1, text.size()));
   return text.back() == '.' ? text + "0" : text;
@@ -83,8 +85,8 @@ std::string rounded_number(double value, int digits) {
 void CocoPredictions::add_image(const std::string& stem, std::span<const Detection> native) {
   const bool number = !stem.empty() && stem.find_first_not_of("0123456789") == std::string::npos;
   const auto first = std::min(stem.find_first_not_of('0'), stem.empty() ? std::size_t{0} : stem.size() - 1);
-  const std::string id = number ? stem.substr(first)
-                                : nlohmann::json(stem).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  const std::string id =
+      number ? stem.substr(first) : nlohmann::json(stem).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   for (const auto& d : native) {
     const BoxXywh b = xywh_of(box_of(d));
     if (!entries_.empty()) entries_ += ", ";

@@ -14,8 +14,8 @@ namespace frost::yolo {
 
 /// `Class Images Instances P R mAP50 mAP50-95`: one column 22 wide, six of 11.
 std::string metrics_header();
-std::string metrics_row(const std::string& name, std::int64_t images, std::int64_t instances, double precision, double recall,
-                        double map50, double map50_95);
+std::string metrics_row(const std::string& name, std::int64_t images, std::int64_t instances, double precision,
+                        double recall, double map50, double map50_95);
 /// The row `all`, then, if `per_class`, one row for each class with labels. Lines end with a newline.
 std::string metrics_table(const DetectionSummary& summary, const std::vector<std::string>& names, bool per_class);
 /// `Speed: 0.3ms pre-process, ...`: milliseconds for one image, and the batch's shape (batch, 3, side, side).

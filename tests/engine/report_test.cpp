@@ -44,7 +44,8 @@ TEST_CASE("report: results.csv grows row by row and survives a crash") {
   std::ofstream(file, std::ios::app) << "                   1,    0.3";  // a crash in the middle of a row
   ResultsCsv resumed(file, {"epoch", "metrics/mAP_0.5:0.95"});
   resumed.append(std::vector<double>{1, std::nan("")});
-  CHECK(read(file) == header + "                   0,             0.12346\n" + "                   1,                 nan\n");
+  CHECK(read(file) ==
+        header + "                   0,             0.12346\n" + "                   1,                 nan\n");
   CHECK_THROWS_AS(resumed.append(std::vector<double>{1}), Error);
   std::ofstream(file, std::ios::trunc) << "half a hea";
   ResultsCsv fresh(file, {"epoch", "metrics/mAP_0.5:0.95"});

@@ -2,29 +2,16 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <iostream>
 #include <utility>
 
 #include "engine/base/rng.h"
 #include "kernels/backend.h"
-#include "kernels/math/decode.h"
+#include "kernels/math/half.h"
 
 using namespace frost;
 
 namespace {
-
-std::uint16_t to_bf16(float x) {  // truncation is enough: the reference reads the same bits back
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<std::uint16_t>(bits >> 16);
-}
-float from_bf16(std::uint16_t x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
 
 struct DecodeCase {
   std::int64_t images = 2, classes = 3;
@@ -32,7 +19,7 @@ struct DecodeCase {
   DType dtype = DType::f32;
   std::vector<DetectLevel> levels{};
   std::vector<std::vector<float>> f32{};
-  std::vector<std::vector<std::uint16_t>> bf16{};
+  std::vector<std::vector<math::bf16>> bf16{};
 
   void add_level(std::int64_t rows, std::int64_t columns, float stride, std::vector<float> anchors, double obj_mean = 0) {
     const auto na = static_cast<std::int64_t>(anchors.size()) / 2, no = 5 + classes, pitch = na * no + spare;
@@ -40,13 +27,14 @@ struct DecodeCase {
     std::vector<float> values(static_cast<std::size_t>(images * rows * columns * pitch), 1e30f);  // spare channels: poison
     for (std::int64_t p = 0; p < images * rows * columns; ++p)
       for (std::int64_t k = 0; k < na * no; ++k)
-        values[static_cast<std::size_t>(p * pitch + k)] = static_cast<float>(3 * rng.normal() + (k % no == 4 ? obj_mean : 0.0));
+        values[static_cast<std::size_t>(p * pitch + k)] =
+            static_cast<float>(3 * rng.normal() + (k % no == 4 ? obj_mean : 0.0));
     f32.push_back(std::move(values));
     bf16.emplace_back();
     if (dtype == DType::bf16)
       for (float& x : f32.back()) {
-        bf16.back().push_back(to_bf16(x));
-        x = from_bf16(bf16.back().back());
+        bf16.back().push_back(math::from_float<math::bf16>(x));
+        x = math::to_float(bf16.back().back());
       }
     const void* data = dtype == DType::bf16 ? static_cast<const void*>(bf16.back().data()) : f32.back().data();
     levels.push_back({{data, {images, rows, columns, na * no}, dtype, pitch}, std::move(anchors), stride});
@@ -62,7 +50,8 @@ struct DecodeCase {
       for (std::int64_t a = 0; a < s.c / no; ++a)
         for (std::int64_t y = 0; y < s.h; ++y)
           for (std::int64_t x = 0; x < s.w; ++x) {
-            const float* t = &f32[l][static_cast<std::size_t>(((image * s.h + y) * s.w + x) * levels[l].head.pitch + a * no)];
+            const float* t =
+                &f32[l][static_cast<std::size_t>(((image * s.h + y) * s.w + x) * levels[l].head.pitch + a * no)];
             if (!(sigmoid(t[4]) > threshold)) continue;
             const double stride = levels[l].stride;
             const float* anchor = &levels[l].anchors[static_cast<std::size_t>(2 * a)];
@@ -88,20 +77,6 @@ void check_rows(const std::vector<float>& rows, const std::vector<double>& expec
 }
 
 }  // namespace
-
-TEST_CASE("decode: sigmoid agrees with double over the whole range") {
-  double worst = 0;
-  for (int i = -120000; i <= 120000; ++i) {
-    const float x = static_cast<float>(i) * 1e-3f;
-    const double expected = 1 / (1 + std::exp(-static_cast<double>(x)));
-    const double error = std::abs(math::vector_sigmoid(x) - expected) / std::max(expected, 1e-37);
-    if (x >= -87) worst = std::max(worst, error);
-    if (x < -87) CHECK(math::vector_sigmoid(x) < 1.7e-38f);
-  }
-  CHECK(worst < 5e-7);  // 4 ulp
-  CHECK(math::vector_sigmoid(0.0f) == 0.5f);
-  CHECK(math::vector_sigmoid(90.0f) == 1.0f);
-}
 
 TEST_CASE("decode: rows agree with the closed form, kept or not") {
   for (const DType dtype : {DType::f32, DType::bf16})
@@ -134,7 +109,8 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
   DecodeCase t{.images = 8, .classes = 80};
   const std::vector<float> anchors{1.25f, 1.625f, 2, 3.75f, 4.125f, 2.875f};
   // Objectness and class logits as a trained model has them: few cells survive, each with a few classes above the threshold.
-  for (const auto& [side, stride] : {std::pair{80, 8.0f}, {40, 16.0f}, {20, 32.0f}}) t.add_level(side, side, stride, anchors, -11);
+  for (const auto& [side, stride] : {std::pair{80, 8.0f}, {40, 16.0f}, {20, 32.0f}})
+    t.add_level(side, side, stride, anchors, -11);
   for (auto& level : t.f32)
     for (std::size_t i = 0; i < level.size(); ++i)
       if (i % 85 > 4) level[i] -= 5;
@@ -154,8 +130,13 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
   const double nms_ms = best_of_five([&] {
     kept = 0;
     for (const auto& r : rows)
-      kept += backend->nms({.rows = r.data(), .row_count = static_cast<std::int64_t>(r.size()) / 85, .conf_threshold = 0.001f,
-                            .iou_threshold = 0.6, .multi_label = true}).size();
+      kept += backend
+                  ->nms({.rows = r.data(),
+                         .row_count = static_cast<std::int64_t>(r.size()) / 85,
+                         .conf_threshold = 0.001f,
+                         .iou_threshold = 0.6,
+                         .multi_label = true})
+                  .size();
   });
   for (const auto& r : rows)
     for (std::size_t i = 0; i < r.size(); ++i) {

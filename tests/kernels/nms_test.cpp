@@ -57,7 +57,8 @@ std::vector<Detection> plain_nms(const Nms& a) {
 
 bool same(const std::vector<Detection>& a, const std::vector<Detection>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Detection& p, const Detection& q) {
-    return p.x1 == q.x1 && p.y1 == q.y1 && p.x2 == q.x2 && p.y2 == q.y2 && p.confidence == q.confidence && p.label == q.label;
+    return p.x1 == q.x1 && p.y1 == q.y1 && p.x2 == q.x2 && p.y2 == q.y2 && p.confidence == q.confidence &&
+           p.label == q.label;
   });
 }
 
@@ -129,8 +130,14 @@ TEST_CASE("nms: agrees bit for bit with the plain rule") {
           CAPTURE(agnostic);
           CAPTURE(scale);
           const auto rows = random_rows(700, classes, 11, scale);
-          Nms a{.rows = rows.data(), .row_count = 700, .classes = classes, .conf_threshold = 0.01f, .iou_threshold = 0.6,
-                .multi_label = multi_label && classes > 1, .agnostic = agnostic, .max_detections = 100000};
+          Nms a{.rows = rows.data(),
+                .row_count = 700,
+                .classes = classes,
+                .conf_threshold = 0.01f,
+                .iou_threshold = 0.6,
+                .multi_label = multi_label && classes > 1,
+                .agnostic = agnostic,
+                .max_detections = 100000};
           const auto expected = plain_nms(a);
           CHECK(expected.size() > 30);
           CHECK(expected.size() < 700 * static_cast<std::size_t>(classes));

@@ -42,9 +42,8 @@ TEST_CASE("boxes: golden conversions") {
   CHECK(worst(file, "xyxy2xywh", "xywh2xyxy_of_xyxy2xywh", [&](const Four& v) { return four(xyxy_of(xywh(v))); }) < 2e-5);
   CHECK(worst(file, "xyxy", "xyxy2xywhn_w71_h53", [&](const Four& v) { return four(normalised_xywh_of(xyxy(v), 71, 53)); }) <
         5e-7);
-  CHECK(worst(file, "xyxy", "xyxy2xywhn_w71_h53_clip_eps0.001", [&](const Four& v) {
-          return four(normalised_xywh_of(clipped(xyxy(v), 71, 53, 0.001f), 71, 53));
-        }) < 5e-7);
+  CHECK(worst(file, "xyxy", "xyxy2xywhn_w71_h53_clip_eps0.001",
+              [&](const Four& v) { return four(normalised_xywh_of(clipped(xyxy(v), 71, 53, 0.001f), 71, 53)); }) < 5e-7);
   CHECK(worst(file, "xywhn", "xywhn2xyxy_w71_h53_pad3.5_7",
               [&](const Four& v) { return four(xyxy_of_normalised(xywh(v), 71, 53, 3.5f, 7)); }) < 4e-5);
   CHECK(worst(file, "xyxy", "clip_boxes_53x71", [&](const Four& v) { return four(clipped(xyxy(v), 71, 53)); }) < 1e-6);

@@ -107,7 +107,7 @@ TEST_CASE("metrics: a class counts in matching but not in the confusion matrix; 
   CHECK(m.at(3, 0) == 1);  // the earlier one is missed; the detection below 0.25 does not exist
   CHECK(m.at(0, 3) == 1);
   CHECK(m.at(1, 1) == 0);
-  m.add_image(detections, {});  // nothing is counted on an image without labels
+  m.add_image(detections, {});                                             // nothing is counted on an image without labels
   m.add_image(std::vector<Detection>{{50, 50, 60, 60, 0.8f, 0}}, labels);  // no match at all: only the misses
   CHECK(m.at(0, 3) == 1);
   CHECK(m.at(3, 0) == 2);

@@ -86,14 +86,17 @@ TEST_CASE("results: predictions for COCO's evaluation") {
   CHECK(coco.json() == "[]");
   const std::vector<Detection> d{{10, 20.5f, 30.125f, 60, 0.123456f, 11}, {0, 0, 1, 1, 1, 0}};
   coco.add_image("000000000139", d);
-  CHECK(coco.json() ==
-        R"([{"image_id": 139, "category_id": 13, "bbox": [10.0, 20.5, 20.125, 39.5], "score": 0.12346}, )"
-        R"({"image_id": 139, "category_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0}])");
+  CHECK(coco.json() == R"([{"image_id": 139, "category_id": 13, "bbox": [10.0, 20.5, 20.125, 39.5], "score": 0.12346}, )"
+                       R"({"image_id": 139, "category_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0}])");
   own.add_image("000", std::vector<Detection>{d[1]});
-  own.add_image("a\"\xc3\xbc" "1", std::vector<Detection>{d[0]});
+  own.add_image(
+      "a\"\xc3\xbc"
+      "1",
+      std::vector<Detection>{d[0]});
   own.add_image("empty", {});
-  CHECK(own.json() == R"([{"image_id": 0, "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0}, )"
-                      R"({"image_id": "a\"\u00fc1", "category_id": 11, "bbox": [10.0, 20.5, 20.125, 39.5], "score": 0.12346}])");
+  CHECK(own.json() ==
+        R"([{"image_id": 0, "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0}, )"
+        R"({"image_id": "a\"\u00fc1", "category_id": 11, "bbox": [10.0, 20.5, 20.125, 39.5], "score": 0.12346}])");
   CHECK(nlohmann::json::parse(own.json()).size() == 2);
   const auto file = fs::temp_directory_path() / "frost_results_test.json";
   own.write(file);
