@@ -5,11 +5,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <fstream>
 
 #include "kernels/error.h"
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::worst;
@@ -324,14 +324,11 @@ TEST_CASE("a full disk is an Error and leaves nothing behind") {
 
 TEST_CASE("speed of decoding" * doctest::skip()) {
   if (!golden::have("data/coco128/images")) return;
-  int count = 0;
-  double pixels = 0;
-  const auto start = std::chrono::steady_clock::now();
+  std::vector<Bytes> files;
   for (const auto& entry : fs::recursive_directory_iterator(golden::shared_dir() / "data" / "coco128" / "images")) {
-    if (entry.path().extension() != ".jpg") continue;
-    pixels += static_cast<double>(decode_image(entry.path()).pixels.size()) / 3;
-    ++count;
+    if (entry.path().extension() == ".jpg") files.push_back(read(entry.path()));
   }
-  const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-  std::printf("%-44s %.3f ms (%.0f pixels)\n", "decode one coco128 JPEG", spent.count() / count, pixels / count);
+  std::size_t next = 0;
+  timing::report("decode one coco128 JPEG (mean of 128)", [&] { (void)decode_image(files[next++ % files.size()], "speed"); },
+                 static_cast<int>(files.size()), 3);
 }

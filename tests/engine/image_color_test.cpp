@@ -2,9 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
-
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::image_of;
@@ -87,14 +86,8 @@ TEST_CASE("flips and channel order") {
 TEST_CASE("speed of colour" * doctest::skip()) {
   Image image = golden::noise(320, 320, "speed");
   std::vector<std::uint8_t> rgb(image.pixels.size());
-  const auto time = [](const char* what, auto work) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 200; ++i) work();
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    std::printf("%-44s %.3f ms\n", what, spent.count() / 200);
-  };
-  time("320x320 hsv gains", [&] { scale_hsv(image, 1.01, 1.3, 0.8); });
-  time("320x320 flip columns", [&] { flip_columns(image); });
-  time("320x320 flip rows", [&] { flip_rows(image); });
-  time("320x320 pack rgb", [&] { pack_rgb(image, rgb.data()); });
+  timing::report("320x320 hsv gains", [&] { scale_hsv(image, 1.01, 1.3, 0.8); });
+  timing::report("320x320 flip columns", [&] { flip_columns(image); });
+  timing::report("320x320 flip rows", [&] { flip_rows(image); });
+  timing::report("320x320 pack rgb", [&] { pack_rgb(image, rgb.data()); });
 }

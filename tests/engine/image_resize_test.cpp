@@ -2,10 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::image_of;
@@ -152,16 +152,10 @@ TEST_CASE("letterbox: the specification's numbers") {
 
 TEST_CASE("speed of resizing" * doctest::skip()) {
   const Image source = golden::noise(480, 640, "speed"), odd = golden::noise(427, 640, "speed");
-  const auto time = [](const char* what, auto work) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 200; ++i) work();
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    std::printf("%-44s %.3f ms\n", what, spent.count() / 200);
-  };
-  time("640x480 to 320x240 (2x2 mean)", [&] { (void)resize_linear(source, 240, 320); });
-  time("640x427 to 320x213 linear", [&] { (void)resize_linear(odd, 213, 320); });
-  time("640x427 to 320x213 area", [&] { (void)resize_area(odd, 213, 320); });
-  time("640x427 to 416x277 linear", [&] { (void)resize_linear(odd, 277, 416); });
+  timing::report("640x480 to 320x240 (2x2 mean)", [&] { (void)resize_linear(source, 240, 320); });
+  timing::report("640x427 to 320x213 linear", [&] { (void)resize_linear(odd, 213, 320); });
+  timing::report("640x427 to 320x213 area", [&] { (void)resize_area(odd, 213, 320); });
+  timing::report("640x427 to 416x277 linear", [&] { (void)resize_linear(odd, 277, 416); });
   std::vector<std::uint8_t> slot(640 * 640 * 3);
-  time("640x427 letterboxed to 640x640 rgb", [&] { letterbox_rgb(odd, {}, slot.data()); });
+  timing::report("640x427 letterboxed to 640x640 rgb", [&] { letterbox_rgb(odd, {}, slot.data()); });
 }

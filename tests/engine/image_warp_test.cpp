@@ -2,10 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::worst;
@@ -81,14 +81,8 @@ TEST_CASE("warp: extreme matrices are harmless") {
 
 TEST_CASE("speed of warping" * doctest::skip()) {
   const Image canvas = golden::noise(640, 640, "speed");
-  const auto time = [](const char* what, auto work) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 200; ++i) work();
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    std::printf("%-44s %.3f ms\n", what, spent.count() / 200);
-  };
   const double c = std::cos(0.1), s = std::sin(0.1);
-  time("affine 640 to 320, scale 0.8, no rotation", [&] { (void)warp_affine(canvas, {0.8, 0, -97.3, 0, 0.8, -91.7, 0, 0, 1}, 320, 320); });
-  time("affine 640 to 320, rotated", [&] { (void)warp_affine(canvas, {c, s, -173, -s, c, -130, 0, 0, 1}, 320, 320); });
-  time("perspective 640 to 320", [&] { (void)warp_perspective(canvas, {c, s, -173, -s, c, -130, 1e-4, 2e-4, 1}, 320, 320); });
+  timing::report("affine 640 to 320, scale 0.8, no rotation", [&] { (void)warp_affine(canvas, {0.8, 0, -97.3, 0, 0.8, -91.7, 0, 0, 1}, 320, 320); });
+  timing::report("affine 640 to 320, rotated", [&] { (void)warp_affine(canvas, {c, s, -173, -s, c, -130, 0, 0, 1}, 320, 320); });
+  timing::report("perspective 640 to 320", [&] { (void)warp_perspective(canvas, {c, s, -173, -s, c, -130, 1e-4, 2e-4, 1}, 320, 320); });
 }
