@@ -5,7 +5,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdio>  // jpeglib.h needs FILE
 #include <fstream>
+
+#include <jpeglib.h>  // after <cstdio>
 
 #include "kernels/error.h"
 #include "tests/golden/images.h"
@@ -56,6 +59,34 @@ void append(Bytes& out, std::initializer_list<int> values) {
   for (int v : values) out.push_back(static_cast<std::uint8_t>(v));
 }
 void append32(Bytes& out, std::uint32_t v) { append(out, {static_cast<int>(v >> 24), static_cast<int>(v >> 16 & 255), static_cast<int>(v >> 8 & 255), static_cast<int>(v & 255)}); }
+
+/// 16 x 16 pixels of one colour, by libjpeg itself.
+Bytes one_colour_jpeg(J_COLOR_SPACE space, const Bytes& colour) {
+  jpeg_compress_struct codec = {};
+  jpeg_error_mgr errors;
+  codec.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&codec);
+  unsigned char* data = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&codec, &data, &size);
+  codec.image_width = codec.image_height = 16;
+  codec.input_components = static_cast<int>(colour.size());
+  codec.in_color_space = space;
+  jpeg_set_defaults(&codec);
+  jpeg_set_quality(&codec, 100, TRUE);
+  jpeg_start_compress(&codec, TRUE);
+  Bytes row;
+  for (int x = 0; x < 16; ++x) row.insert(row.end(), colour.begin(), colour.end());
+  for (int y = 0; y < 16; ++y) {
+    JSAMPROW rows[1] = {row.data()};
+    jpeg_write_scanlines(&codec, rows, 1);
+  }
+  jpeg_finish_compress(&codec);
+  Bytes out(data, data + size);
+  jpeg_destroy_compress(&codec);
+  std::free(data);
+  return out;
+}
 
 /// A TIFF block with the one tag that matters.
 Bytes tiff(int orientation, bool little) {
@@ -183,9 +214,13 @@ TEST_CASE("jpeg: EXIF orientations, both byte orders") {
 }
 
 TEST_CASE("jpeg: grey and four inks") {
-  Bytes grey = encode_jpeg(golden::smooth(16, 16), 95, true);
-  // A grey JPEG by surgery would need its own tables; libjpeg decodes 1-component files by the same path, tested through PNG below.
-  CHECK(decode_image(grey, "x").pixels.size() == 16 * 16 * 3);
+  const Image grey = decode_image(one_colour_jpeg(JCS_GRAYSCALE, {100}), "grey");
+  CHECK(grey.pixels == Bytes(16 * 16 * 3, 100));
+  // Adobe's inverted inks: 255 is none. Channel = K - ((255 - ink) * K >> 8), as OpenCV computes it.
+  const Image inks = decode_image(one_colour_jpeg(JCS_CMYK, {255, 128, 0, 200}), "inks");
+  CHECK(std::abs(inks.pixels[2] - 200) <= 1);  // red: no cyan
+  CHECK(std::abs(inks.pixels[1] - (200 - (127 * 200 >> 8))) <= 1);
+  CHECK(std::abs(inks.pixels[0] - (200 - (255 * 200 >> 8))) <= 1);
 }
 
 TEST_CASE("jpeg: damaged files are kept with a warning, hopeless ones refused") {
