@@ -6,9 +6,10 @@
 /// Measurements are test cases that are skipped unless asked for: `<test> -ns -tc='speed*'`.
 namespace frost::timing {
 
-/// Prints the milliseconds of this thread's processor time that one call takes: the best of several rounds, so that other work on
-/// the machine counts little.
-template <class Work> double report(const char* what, Work work, int calls = 20, int rounds = 10) {
+/// Prints the milliseconds of this thread's processor time that one call takes: the best of several rounds, so that other
+/// work on the machine counts little.
+template <class Work>
+double report(const char* what, Work work, int calls = 20, int rounds = 10) {
   const auto now = [] {
     std::timespec t{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);

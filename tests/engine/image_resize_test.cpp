@@ -54,7 +54,8 @@ TEST_CASE("resize: OpenCV's pixels, bit for bit") {
     if (to == std::string::npos) continue;
     const Image source = image_of(file.at(name.substr(dot + 1, to - dot - 1) + ".image")), expected = image_of(tensor);
     const bool area = name.starts_with("area");
-    const Image got = area ? resize_area(source, expected.height, expected.width) : resize_linear(source, expected.height, expected.width);
+    const Image got =
+        area ? resize_area(source, expected.height, expected.width) : resize_linear(source, expected.height, expected.width);
     CHECK_MESSAGE(worst(got, expected) == 0, name);
     ++compared;
   }
@@ -110,7 +111,8 @@ TEST_CASE("letterbox: reference pictures, ratios and pads") {
     if (!file.has(name + ".image")) continue;
     const auto fact = nlohmann::json::parse(text);
     const auto shape = fact["new_shape"];
-    LetterboxOptions options{.minimal = fact["auto"], .stretch = fact["scaleFill"], .enlarge = fact["scaleup"], .stride = fact["stride"]};
+    LetterboxOptions options{
+        .minimal = fact["auto"], .stretch = fact["scaleFill"], .enlarge = fact["scaleup"], .stride = fact["stride"]};
     options.height = shape.is_array() ? shape[0].get<int>() : shape.get<int>();
     options.width = shape.is_array() ? shape[1].get<int>() : shape.get<int>();
     const Image expected = image_of(file.at(name + ".image"));
@@ -122,7 +124,8 @@ TEST_CASE("letterbox: reference pictures, ratios and pads") {
     std::vector<std::uint8_t> slot(got.image.pixels.size() + 16, 77);
     letterbox_rgb(source, options, slot.data() + 8);
     bool same = true;
-    for (std::size_t i = 0; i < got.image.pixels.size(); ++i) same = same && slot[8 + i] == got.image.pixels[i - i % 3 + 2 - i % 3];
+    for (std::size_t i = 0; i < got.image.pixels.size(); ++i)
+      same = same && slot[8 + i] == got.image.pixels[i - i % 3 + 2 - i % 3];
     CHECK(same);
     CHECK(std::count(slot.begin(), slot.begin() + 8, 77) == 8);
     CHECK(std::count(slot.end() - 8, slot.end(), 77) == 8);

@@ -42,7 +42,8 @@ double worst_box(const std::vector<PixelBox>& a, const std::vector<PixelBox>& b)
   double most = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (a[i].cls != b[i].cls) return 1000;
-    for (const float d : {a[i].x1 - b[i].x1, a[i].y1 - b[i].y1, a[i].x2 - b[i].x2, a[i].y2 - b[i].y2}) most = std::max<double>(most, std::abs(d));
+    for (const float d : {a[i].x1 - b[i].x1, a[i].y1 - b[i].y1, a[i].x2 - b[i].x2, a[i].y2 - b[i].y2})
+      most = std::max<double>(most, std::abs(d));
   }
   return most;
 }
@@ -63,8 +64,16 @@ struct Pictures {
     }
   }
   ItemSource source(int size) const {
-    return {.load = [this](std::int64_t i) { return LoadedImage{images.at(static_cast<std::size_t>(i)), rows, {}}; },
-            .index_list = indices, .count = std::ssize(indices), .size = size, .height = size, .width = size, .params = {}};
+    return {.load =
+                [this](std::int64_t i) {
+                  return LoadedImage{images.at(static_cast<std::size_t>(i)), rows, {}};
+                },
+            .index_list = indices,
+            .count = std::ssize(indices),
+            .size = size,
+            .height = size,
+            .width = size,
+            .params = {}};
   }
 };
 
@@ -129,9 +138,9 @@ TEST_CASE("mixup: OpenCV's pixels") {
 TEST_CASE("box_candidate: the thresholds") {
   const std::array<double, 4> old = {0, 0, 10, 10};
   CHECK(box_candidate(old, {0, 0, 4, 4}, 0.10));
-  CHECK_FALSE(box_candidate(old, {0, 0, 3, 3}, 0.10));  // 9 % of the area
-  CHECK(box_candidate(old, {0, 0, 3, 3}, 0.01));        // enough for polygons
-  CHECK_FALSE(box_candidate(old, {0, 0, 2, 10}, 0.10));  // sides must be more than 2
+  CHECK_FALSE(box_candidate(old, {0, 0, 3, 3}, 0.10));               // 9 % of the area
+  CHECK(box_candidate(old, {0, 0, 3, 3}, 0.01));                     // enough for polygons
+  CHECK_FALSE(box_candidate(old, {0, 0, 2, 10}, 0.10));              // sides must be more than 2
   CHECK_FALSE(box_candidate({0, 0, 400, 3}, {0, 0, 400, 3}, 0.10));  // 133 : 1
 }
 
@@ -147,7 +156,8 @@ TEST_CASE("labels: pixels and back") {
 }
 
 TEST_CASE("polygons decide the boxes") {
-  // A diamond: turned by 45 degrees it is a square of side 40 / sqrt(2), while the turned corners of its box would give 40 * sqrt(2).
+  // A diamond: turned by 45 degrees it is a square of side 40 / sqrt(2), while the turned corners of its box would give 40 *
+  // sqrt(2).
   Sample sample{Image(100, 100), {{1, 30, 30, 70, 70}}, {{50, 30, 70, 50, 50, 70, 30, 50}}};
   Sample got = random_perspective(sample, {.angle = 45}, false, 0, 0);
   REQUIRE(got.boxes.size() == 1);
@@ -202,7 +212,7 @@ TEST_CASE("draws: ranges, order, distribution") {
     mean += r / kDraws;
     square += r * r / kDraws;
   }
-  CHECK(std::abs(mean - 0.5) < 0.003);                                 // Beta(32, 32): 1/2, variance 1/260; five standard errors
+  CHECK(std::abs(mean - 0.5) < 0.003);  // Beta(32, 32): 1/2, variance 1/260; five standard errors
   CHECK(std::abs(square - mean * mean - 1.0 / 260) < 0.0002);
   std::set<std::array<std::int64_t, 4>> orders;
   const std::vector<std::int64_t> list = {4, 5, 6};
@@ -228,7 +238,8 @@ TEST_CASE("items: same stream, same bytes; labels stay on their objects") {
   source.params.flipud = 0.5;
   for (int index = 0; index < 5; ++index) {
     Rng a(1, 2, 3), b(1, 2, 3), c(1, 2, 4);
-    const TrainingItem first = training_item(index, source, a), second = training_item(index, source, b), other = training_item(index, source, c);
+    const TrainingItem first = training_item(index, source, a), second = training_item(index, source, b),
+                       other = training_item(index, source, c);
     CHECK(first.image.height == 64);
     CHECK(first.image.width == 64);
     CHECK(worst(first.image, second.image) == 0);
@@ -236,7 +247,8 @@ TEST_CASE("items: same stream, same bytes; labels stay on their objects") {
     CHECK(worst(first.image, other.image) > 0);
     for (const LabelRow& row : first.rows) {
       CHECK(row.cls == 3);
-      CHECK((row.x - row.w / 2 > -1e-4 && row.x + row.w / 2 < 1 + 1e-4 && row.y - row.h / 2 > -1e-4 && row.y + row.h / 2 < 1 + 1e-4));
+      CHECK((row.x - row.w / 2 > -1e-4 && row.x + row.w / 2 < 1 + 1e-4 && row.y - row.h / 2 > -1e-4 &&
+             row.y + row.h / 2 < 1 + 1e-4));
     }
   }
   // Without any augmentation an item is its letterboxed picture.
