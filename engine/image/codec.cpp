@@ -1,19 +1,18 @@
 #include "engine/image/codec.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h needs FILE
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <new>
 
 #include <jpeglib.h>  // after <cstdio>
 
+#include "engine/base/atomic_file.h"
 #include "engine/image/color.h"
 #include "engine/image/stb.h"
 #include "kernels/error.h"
@@ -48,9 +47,7 @@ struct Reader {
   bool big_endian = true;
   std::uint32_t u8(std::size_t at) const { return at < bytes.size() ? bytes[at] : 0; }
   std::uint32_t u16(std::size_t at) const { return big_endian ? u8(at) << 8 | u8(at + 1) : u8(at + 1) << 8 | u8(at); }
-  std::uint32_t u32(std::size_t at) const {
-    return big_endian ? u16(at) << 16 | u16(at + 2) : u16(at + 2) << 16 | u16(at);
-  }
+  std::uint32_t u32(std::size_t at) const { return big_endian ? u16(at) << 16 | u16(at + 2) : u16(at + 2) << 16 | u16(at); }
 };
 
 bool starts_with(Bytes bytes, std::string_view magic) {
@@ -101,7 +98,7 @@ Header jpeg_header(Bytes bytes, ImageInfo& info) {
     if (at >= bytes.size()) return Header::cut;
     const unsigned marker = bytes[at++];
     if (marker == 0 || marker == 0x01 || (marker >= 0xd0 && marker <= 0xd8)) continue;  // no length follows
-    if (marker == 0xd9 || marker == 0xda) return Header::bad;                            // data before any frame header
+    if (marker == 0xd9 || marker == 0xda) return Header::bad;                           // data before any frame header
     if (bytes.size() - at < 2) return Header::cut;
     const std::size_t length = in.u16(at);
     if (length < 2) return Header::bad;
@@ -171,8 +168,9 @@ Header read_header(Bytes bytes, ImageInfo& info) {
   return info.format.empty() ? Header::bad : Header::ok;
 }
 
-/// A hostile or damaged header must not make us allocate gigabytes: sizes are bounded as in OpenCV, and by the file's own size
-/// (a JPEG spends at least one bit on a 32 x 32 block, a PNG at least one byte on about 8000 pixels: 65536 is generous).
+/// A hostile or damaged header must not make us allocate gigabytes: sizes are bounded as in OpenCV, and by the file's own
+/// size (a JPEG spends at least one bit on a 32 x 32 block, a PNG at least one byte on about 8000 pixels: 65536 is
+/// generous).
 void check_size(const ImageInfo& info, std::size_t file_size, const std::string& name) {
   const auto pixels = static_cast<std::int64_t>(info.width) * info.height;
   FROST_CHECK(info.width > 0 && info.height > 0 && info.width <= 1 << 20 && info.height <= 1 << 20 && pixels <= 1 << 30 &&
@@ -208,7 +206,8 @@ Image turned(Image source, int orientation) {
   return out;
 }
 
-// ---- JPEG ------------------------------------------------------------------------------------------------------------------
+// ---- JPEG
+// ------------------------------------------------------------------------------------------------------------------
 
 /// libjpeg reports errors by a callback that must not return: it jumps back into the function that called libjpeg. Those
 /// functions own nothing that needs a destructor.
@@ -288,7 +287,8 @@ class JpegDecoder {
 Image decode_jpeg(Bytes bytes, const ImageInfo& info, const std::string& name, std::string& damage) {
   JpegDecoder decoder;
   FROST_CHECK(decoder.start(bytes), name, ": cannot decode JPEG: ", decoder.text());
-  FROST_CHECK(decoder.width() == info.width && decoder.height() == info.height, name, ": cannot decode JPEG: contradictory sizes");
+  FROST_CHECK(decoder.width() == info.width && decoder.height() == info.height, name,
+              ": cannot decode JPEG: contradictory sizes");
   Image image(decoder.height(), decoder.width());
   std::vector<std::uint8_t> inks(decoder.four_inks() ? static_cast<std::size_t>(image.width) * 4 : 0);
   for (int y = 0; y < image.height; ++y) {
@@ -346,7 +346,8 @@ class JpegEncoder {
   unsigned long size_ = 0;
 };
 
-// ---- PNG -------------------------------------------------------------------------------------------------------------------
+// ---- PNG
+// -------------------------------------------------------------------------------------------------------------------
 
 std::uint32_t crc32(Bytes bytes) {
   static const auto table = [] {
@@ -381,29 +382,13 @@ Image decode_with_stb(Bytes bytes, const ImageInfo& info, const std::string& nam
   int width = 0, height = 0;
   Image image;
   std::string cause;
-  FROST_CHECK(stb::decode_rgb(bytes, width, height, image.pixels, cause), name, ": cannot decode ", info.format, ": ", cause);
+  FROST_CHECK(stb::decode_rgb(bytes, width, height, image.pixels, cause), name, ": cannot decode ", info.format, ": ",
+              cause);
   FROST_CHECK(width == info.width && height == info.height, name, ": cannot decode ", info.format, ": contradictory sizes");
   image.height = height;
   image.width = width;
   swap_red_blue(image.pixels.data(), image.pixels.data(), image.pixels.size() / 3);
   return image;
-}
-
-/// Complete or not at all: temporary file in the same folder, then rename.
-void write_atomically(const fs::path& path, Bytes bytes) {
-  static std::atomic<unsigned> counter{0};
-  fs::path temporary = path;
-  temporary += ".tmp" + std::to_string(::getpid()) + "_" + std::to_string(counter++);
-  errno = 0;
-  std::FILE* file = std::fopen(temporary.c_str(), "wb");
-  FROST_CHECK(file, path.string(), ": cannot write: ", reason());
-  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
-  const bool closed = std::fclose(file) == 0;  // a full disk may show only here
-  if (!written || !closed || std::rename(temporary.c_str(), path.c_str()) != 0) {
-    const std::string why = reason();
-    std::remove(temporary.c_str());
-    fail(path.string(), ": cannot write: ", why);
-  }
 }
 
 void check_writable(const fs::path& path, const Image& image, int most) {
@@ -429,7 +414,9 @@ ImageInfo probe_image(const fs::path& path) {
   return checked_header(bytes, file_size, path.string());
 }
 
-Image decode_image(const fs::path& path, std::string* warning) { return decode_image(read_file(path), path.string(), warning); }
+Image decode_image(const fs::path& path, std::string* warning) {
+  return decode_image(read_file(path), path.string(), warning);
+}
 
 Image decode_image(Bytes bytes, const std::string& name, std::string* warning) try {
   if (warning) warning->clear();
@@ -458,7 +445,8 @@ std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality, bool full
 
 void write_jpeg(const fs::path& path, const Image& image, int quality, bool full_chroma) {
   check_writable(path, image, JPEG_MAX_DIMENSION);
-  write_atomically(path, encode_jpeg(image, quality, full_chroma));
+  const auto bytes = encode_jpeg(image, quality, full_chroma);
+  write_file_atomically(path, std::as_bytes(std::span(bytes)));
 }
 
 void write_png(const fs::path& path, const Image& image) {
@@ -467,7 +455,7 @@ void write_png(const fs::path& path, const Image& image) {
   swap_red_blue(image.pixels.data(), rgb.data(), rgb.size() / 3);
   const auto png = stb::encode_png(rgb.data(), image.width, image.height);
   FROST_CHECK(!png.empty(), path.string(), ": cannot encode PNG");
-  write_atomically(path, png);
+  write_file_atomically(path, std::as_bytes(std::span(png)));
 }
 
 }  // namespace frost

@@ -23,8 +23,8 @@ ImageInfo probe_image(const std::filesystem::path& path);
 /// Decodes JPEG, PNG or BMP, recognised by content. Grey is replicated, alpha dropped, 16 bits become the upper 8, the EXIF
 /// orientation (JPEG, PNG) is applied: the pixels that OpenCV's imread gives (spec data.md section 6).
 ///
-/// A damaged JPEG of which the header and some data are sound is kept, with grey or repeated pixels where data is missing, as
-/// YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file, and is empty otherwise.
+/// A damaged JPEG of which the header and some data are sound is kept, with grey or repeated pixels where data is missing,
+/// as YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file, and is empty otherwise.
 /// Everything else that is wrong is an Error naming the file and the cause.
 Image decode_image(const std::filesystem::path& path, std::string* warning = nullptr);
 
@@ -34,8 +34,8 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
 /// JPEG bytes of an image. quality 1..100; chroma is halved in both directions unless full_chroma.
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality = 95, bool full_chroma = false);
 
-/// Writes a temporary file beside `path`, then renames it: a reader never sees half an image. Throws Error if the folder cannot
-/// be written or the disk is full.
+/// Written whole or not at all, missing folders are made; Error if the place cannot be written or the disk is full
+/// (engine/base/atomic_file.h).
 void write_jpeg(const std::filesystem::path& path, const Image& image, int quality = 95, bool full_chroma = false);
 void write_png(const std::filesystem::path& path, const Image& image);
 

@@ -17,18 +17,6 @@ struct Planes {
   alignas(64) std::int32_t a[kBlock], b[kBlock], c[kBlock];
 };
 
-/// Scaled reciprocals: 255 / v in units of 2^-12, and 180 / (6 d) alike.
-struct Reciprocals {
-  std::array<std::int32_t, 256> saturation{}, hue{};
-  Reciprocals() {
-    for (int i = 1; i < 256; ++i) {
-      saturation[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(std::nearbyint((255 << 12) / static_cast<double>(i)));
-      hue[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(std::nearbyint((180 << 12) / (6.0 * i)));
-    }
-  }
-};
-const Reciprocals kReciprocals;
-
 struct HsvTables {
   std::int32_t hue[256], saturation[256], value[256];
 };
@@ -51,17 +39,21 @@ FROST_INLINE void join(const Planes& p, int count, std::uint8_t* pixels) {
   }
 }
 
-/// In: b, g, r. Out: h, s, v.
+/// round(scale / x), half to even. Computed, as fetching it from a table is slower. Adding 1.5 * 2^23 leaves no fraction
+/// bits. For x = 0, where the result is multiplied by 0, anything will do.
+FROST_INLINE std::int32_t reciprocal(float scale, std::int32_t x) {
+  return static_cast<std::int32_t>((scale / static_cast<float>(std::max(x, 1)) + 12582912.f) - 12582912.f);
+}
+
+/// In: b, g, r. Out: h, s, v. The reciprocals are in units of 2^-12: 255 / v, and 180 / (6 d).
 FROST_INLINE void to_hsv(Planes& p, int count) {
-  const std::int32_t* saturation_of = kReciprocals.saturation.data();
-  const std::int32_t* hue_of = kReciprocals.hue.data();
   for (int i = 0; i < count; ++i) {
     const std::int32_t b = p.a[i], g = p.b[i], r = p.c[i];
     const std::int32_t v = std::max(b, std::max(g, r)), d = v - std::min(b, std::min(g, r));
     const std::int32_t turn = v == r ? g - b : v == g ? b - r + 2 * d : r - g + 4 * d;
-    const std::int32_t h = (turn * hue_of[d] + 2048) >> 12;
+    const std::int32_t h = (turn * reciprocal(30 << 12, d) + 2048) >> 12;
     p.a[i] = h < 0 ? h + 180 : h;
-    p.b[i] = (d * saturation_of[v] + 2048) >> 12;
+    p.b[i] = (d * reciprocal(255 << 12, v) + 2048) >> 12;
     p.c[i] = v;
   }
 }
@@ -75,15 +67,18 @@ FROST_INLINE void look_up(Planes& p, int count, const HsvTables& t) {
 }
 
 /// 1 - s * k with one rounding. A double holds the product exactly, and no s, k that occur here are near a tie.
-template <bool kFused> FROST_INLINE float one_minus(float s, float k) {
+template <bool kFused>
+FROST_INLINE float one_minus(float s, float k) {
   if constexpr (kFused) return __builtin_fmaf(-s, k, 1.f);
   return static_cast<float>(1.0 - static_cast<double>(s) * static_cast<double>(k));
 }
 
 FROST_INLINE float unit(float x) { return std::min(std::max(x, 0.f), 1.f); }
 
-/// In: h, s, v. Out: b, g, r. Every channel is v (1 - s k), where k falls from 1 to 0 or rises over one sixth of the hue circle.
-template <bool kFused> FROST_INLINE void to_bgr(Planes& p, int count) {
+/// In: h, s, v. Out: b, g, r. Every channel is v (1 - s k), where k falls from 1 to 0 or rises over one sixth of the hue
+/// circle.
+template <bool kFused>
+FROST_INLINE void to_bgr(Planes& p, int count) {
   for (int i = 0; i < count; ++i) {
     const float h = static_cast<float>(p.a[i]) * (6.f / 180.f);
     const float s = static_cast<float>(p.b[i]) * (1.f / 255.f), v = static_cast<float>(p.c[i]) * (1.f / 255.f);
@@ -96,7 +91,8 @@ template <bool kFused> FROST_INLINE void to_bgr(Planes& p, int count) {
   }
 }
 
-template <bool kFused> FROST_INLINE void scale_pixels(std::uint8_t* pixels, std::size_t count, const HsvTables& tables) {
+template <bool kFused>
+FROST_INLINE void scale_pixels(std::uint8_t* pixels, std::size_t count, const HsvTables& tables) {
   Planes planes;
   for (std::size_t done = 0; done < count; done += kBlock) {
     const int n = static_cast<int>(std::min<std::size_t>(kBlock, count - done));
@@ -108,7 +104,9 @@ template <bool kFused> FROST_INLINE void scale_pixels(std::uint8_t* pixels, std:
   }
 }
 
-void scale_plain(std::uint8_t* pixels, std::size_t count, const HsvTables& tables) { scale_pixels<false>(pixels, count, tables); }
+void scale_plain(std::uint8_t* pixels, std::size_t count, const HsvTables& tables) {
+  scale_pixels<false>(pixels, count, tables);
+}
 
 #if FROST_TWO_TARGETS
 __attribute__((target("avx2,fma"))) void scale_fused(std::uint8_t* pixels, std::size_t count, const HsvTables& tables) {
@@ -117,7 +115,8 @@ __attribute__((target("avx2,fma"))) void scale_fused(std::uint8_t* pixels, std::
 const bool kHasFma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
 
-template <class Step> Image by_blocks(const Image& source, Step step) {
+template <class Step>
+Image by_blocks(const Image& source, Step step) {
   Image out(source.height, source.width);
   const std::size_t count = source.pixels.size() / 3;
   Planes planes;

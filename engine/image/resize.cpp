@@ -24,7 +24,8 @@ int round_even(double v) { return static_cast<int>(std::nearbyint(v)); }
 /// OpenCV computes the step as the reciprocal of the quotient; the two roundings are part of the result.
 double step_of(int in, int out) { return 1.0 / (static_cast<double>(out) / in); }
 
-// ---- Bilinear --------------------------------------------------------------------------------------------------------------
+// ---- Bilinear
+// --------------------------------------------------------------------------------------------------------------
 
 /// For every target row or column: the first of two neighbouring source positions, and their weights, which sum to 2048.
 struct Taps {
@@ -36,7 +37,8 @@ struct Taps {
 };
 
 Taps::Tap linear_tap(int first, float f) {
-  return {first, static_cast<std::int16_t>(std::nearbyint((1.f - f) * 2048)), static_cast<std::int16_t>(std::nearbyint(f * 2048))};
+  return {first, static_cast<std::int16_t>(std::nearbyint((1.f - f) * 2048)),
+          static_cast<std::int16_t>(std::nearbyint(f * 2048))};
 }
 
 /// `growing_area`: the positions of INTER_AREA where a side grows.
@@ -87,7 +89,8 @@ void resize_row(const uint8_t* row, int in_width, const Taps& columns, std::int1
   }
 }
 
-void blend_rows(const std::int16_t* top, const std::int16_t* bottom, std::int16_t w0, std::int16_t w1, size_t count, uint8_t* out) {
+void blend_rows(const std::int16_t* top, const std::int16_t* bottom, std::int16_t w0, std::int16_t w1, size_t count,
+                uint8_t* out) {
   for (size_t k = 0; k < count; ++k) {
     const auto a = static_cast<std::int16_t>((w0 * top[k]) >> 16), b = static_cast<std::int16_t>((w1 * bottom[k]) >> 16);
     out[k] = static_cast<uint8_t>(static_cast<std::int16_t>(a + b + 2) >> 2);
@@ -112,7 +115,8 @@ void resize_separable(const Image& source, const Taps& columns, const Taps& rows
   }
 }
 
-// ---- Area ------------------------------------------------------------------------------------------------------------------
+// ---- Area
+// ------------------------------------------------------------------------------------------------------------------
 
 void halve_row(const uint8_t* top, const uint8_t* bottom, int out_width, uint8_t* out) {
   int x = 0;
@@ -136,7 +140,8 @@ void halve_row(const uint8_t* top, const uint8_t* bottom, int out_width, uint8_t
 }
 
 void halve(const Image& source, int height, int width, uint8_t* out, size_t row_bytes) {
-  for (int y = 0; y < height; ++y) halve_row(source.at(2 * y, 0), source.at(2 * y + 1, 0), width, out + static_cast<size_t>(y) * row_bytes);
+  for (int y = 0; y < height; ++y)
+    halve_row(source.at(2 * y, 0), source.at(2 * y + 1, 0), width, out + static_cast<size_t>(y) * row_bytes);
 }
 
 void shrink_whole(const Image& source, int factor_y, int factor_x, Image& out) {
@@ -243,8 +248,8 @@ void shrink(const Image& source, Image& out) {
 }
 
 void check_sizes(const Image& source, int height, int width) {
-  FROST_CHECK(!source.empty() && height > 0 && width > 0, "resize: from ", source.width, " x ", source.height, " to ", width, " x ",
-              height, " pixels is not possible");
+  FROST_CHECK(!source.empty() && height > 0 && width > 0, "resize: from ", source.width, " x ", source.height, " to ", width,
+              " x ", height, " pixels is not possible");
 }
 
 bool is_half(const Image& source, int height, int width) {
@@ -253,12 +258,13 @@ bool is_half(const Image& source, int height, int width) {
 
 void resize_linear_into(const Image& source, int height, int width, uint8_t* out, size_t row_bytes) {
   if (height == source.height && width == source.width) {
-    for (int y = 0; y < height; ++y) std::memcpy(out + static_cast<size_t>(y) * row_bytes, source.at(y, 0), static_cast<size_t>(width) * 3);
+    for (int y = 0; y < height; ++y)
+      std::memcpy(out + static_cast<size_t>(y) * row_bytes, source.at(y, 0), static_cast<size_t>(width) * 3);
   } else if (is_half(source, height, width)) {
     halve(source, height, width, out, row_bytes);
   } else {
-    resize_separable(source, linear_taps(source.width, width, true, false), linear_taps(source.height, height, false, false), out,
-                     row_bytes);
+    resize_separable(source, linear_taps(source.width, width, true, false), linear_taps(source.height, height, false, false),
+                     out, row_bytes);
   }
 }
 
@@ -312,16 +318,20 @@ Image resize_area(const Image& source, int height, int width) {
 Image resize_longest(Image source, int size, bool area_when_shrinking) {
   const double r = static_cast<double>(size) / std::max(source.height, source.width);
   if (r == 1) return source;
-  const int height = std::max(1, static_cast<int>(source.height * r)), width = std::max(1, static_cast<int>(source.width * r));
+  const int height = std::max(1, static_cast<int>(source.height * r)),
+            width = std::max(1, static_cast<int>(source.width * r));
   return area_when_shrinking && r < 1 ? resize_area(source, height, width) : resize_linear(source, height, width);
 }
 
 Letterbox plan_letterbox(int height, int width, const LetterboxOptions& o) {
-  FROST_CHECK(height > 0 && width > 0 && o.height > 0 && o.width > 0 && o.stride > 0, "letterbox: from ", width, " x ", height, " to ",
-              o.width, " x ", o.height, " pixels is not possible");
+  FROST_CHECK(height > 0 && width > 0 && o.height > 0 && o.width > 0 && o.stride > 0, "letterbox: from ", width, " x ",
+              height, " to ", o.width, " x ", o.height, " pixels is not possible");
   double r = std::min(static_cast<double>(o.height) / height, static_cast<double>(o.width) / width);
   if (!o.enlarge) r = std::min(r, 1.0);
-  Letterbox box{.ratio_w = r, .ratio_h = r, .picture_h = std::max(1, round_even(height * r)), .picture_w = std::max(1, round_even(width * r))};
+  Letterbox box{.ratio_w = r,
+                .ratio_h = r,
+                .picture_h = std::max(1, round_even(height * r)),
+                .picture_w = std::max(1, round_even(width * r))};
   double spare_w = o.width - box.picture_w, spare_h = o.height - box.picture_h;
   if (o.minimal) {
     spare_w = std::fmod(spare_w, o.stride);

@@ -24,7 +24,8 @@
 
 namespace frost::stb {
 
-bool decode_rgb(std::span<const std::uint8_t> bytes, int& width, int& height, std::vector<std::uint8_t>& rgb, std::string& cause) {
+bool decode_rgb(std::span<const std::uint8_t> bytes, int& width, int& height, std::vector<std::uint8_t>& rgb,
+                std::string& cause) {
   int channels = 0;
   if (bytes.size() > INT_MAX) {
     cause = "larger than 2 GiB";

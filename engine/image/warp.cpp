@@ -61,7 +61,8 @@ inline void blend_inside(const uint8_t* top, std::size_t row_bytes, int fx, int 
   const __m128i t = _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(top)), zero);
   const __m128i b = _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(top + row_bytes)), zero);
   const __m128i column = _mm_add_epi16(_mm_mullo_epi16(t, load(kWeights.y0[fy])), _mm_mullo_epi16(b, load(kWeights.y1[fy])));
-  const __m128i pairs = _mm_unpacklo_epi16(column, _mm_srli_si128(column, 6));  // left and right, by channel; at most 32 * 255
+  const __m128i pairs =
+      _mm_unpacklo_epi16(column, _mm_srli_si128(column, 6));  // left and right, by channel; at most 32 * 255
   const __m128i sums = _mm_add_epi32(_mm_madd_epi16(pairs, load(kWeights.x[fx])), _mm_set1_epi32(512));
   const __m128i words = _mm_packs_epi32(_mm_srli_epi32(sums, 10), zero);
   const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, zero));
@@ -84,11 +85,13 @@ struct Span {
 
 /// The columns x with low <= (base + delta[x]) >> 10 <= high. delta is monotone.
 Span columns_within(const std::vector<int>& delta, int base, int low, int high) {
-  const std::int64_t from = static_cast<std::int64_t>(low) * 1024 - base, to = (static_cast<std::int64_t>(high) + 1) * 1024 - base;
+  const std::int64_t from = static_cast<std::int64_t>(low) * 1024 - base,
+                     to = (static_cast<std::int64_t>(high) + 1) * 1024 - base;
   const auto position = [&](auto before) {
     return static_cast<int>(std::partition_point(delta.begin(), delta.end(), before) - delta.begin());
   };
-  if (delta.front() <= delta.back()) return {position([&](int d) { return d < from; }), position([&](int d) { return d < to; })};
+  if (delta.front() <= delta.back())
+    return {position([&](int d) { return d < from; }), position([&](int d) { return d < to; })};
   return {position([&](int d) { return d >= to; }), position([&](int d) { return d >= from; })};
 }
 
@@ -106,7 +109,10 @@ Matrix3 inverse_affine(const Matrix3& m) {
 }
 
 Matrix3 inverse(const Matrix3& m) {
-  const auto minor = [&](int a, int b, int c, int d) { return m[static_cast<std::size_t>(a)] * m[static_cast<std::size_t>(d)] - m[static_cast<std::size_t>(b)] * m[static_cast<std::size_t>(c)]; };
+  const auto minor = [&](int a, int b, int c, int d) {
+    return m[static_cast<std::size_t>(a)] * m[static_cast<std::size_t>(d)] -
+           m[static_cast<std::size_t>(b)] * m[static_cast<std::size_t>(c)];
+  };
   const double det = m[0] * minor(4, 5, 7, 8) - m[1] * minor(3, 5, 6, 8) + m[2] * minor(3, 4, 6, 7);
   const double d = det != 0 ? 1.0 / det : 0.0;
   return {minor(4, 5, 7, 8) * d, minor(2, 1, 8, 7) * d, minor(1, 2, 4, 5) * d, minor(5, 3, 8, 6) * d, minor(0, 2, 6, 8) * d,
@@ -135,7 +141,8 @@ Image warp_affine(const Image& source, const Matrix3& matrix, int height, int wi
   Image out(height, width, fill);
   for (int y = 0; y < height; ++y) {
     const int base_x = fixed((m[1] * y + m[2]) * 1024) + 16, base_y = fixed((m[4] * y + m[5]) * 1024) + 16;
-    const Span touching = columns_within(delta_x, base_x, -1, source.width - 1).meet(columns_within(delta_y, base_y, -1, source.height - 1));
+    const Span touching =
+        columns_within(delta_x, base_x, -1, source.width - 1).meet(columns_within(delta_y, base_y, -1, source.height - 1));
     // blend_inside reads and writes slightly more than a pixel: the last columns of source and target are left to the other.
     const Span inside = touching.meet(columns_within(delta_x, base_x, 0, source.width - 3))
                             .meet(columns_within(delta_y, base_y, 0, source.height - 2))
@@ -143,7 +150,8 @@ Image warp_affine(const Image& source, const Matrix3& matrix, int height, int wi
     uint8_t* row = out.at(y, 0);
     const auto careful = [&](int from, int to) {
       for (int x = from; x < to; ++x) {
-        const int px = (base_x + delta_x[static_cast<std::size_t>(x)]) >> 5, py = (base_y + delta_y[static_cast<std::size_t>(x)]) >> 5;
+        const int px = (base_x + delta_x[static_cast<std::size_t>(x)]) >> 5,
+                  py = (base_y + delta_y[static_cast<std::size_t>(x)]) >> 5;
         blend_careful(source, px >> 5, py >> 5, px & 31, py & 31, fill, row + 3 * x);
       }
     };
@@ -153,7 +161,8 @@ Image warp_affine(const Image& source, const Matrix3& matrix, int height, int wi
     }
     careful(touching.first, inside.first);
     for (int x = inside.first; x < inside.last; ++x) {
-      const int px = (base_x + delta_x[static_cast<std::size_t>(x)]) >> 5, py = (base_y + delta_y[static_cast<std::size_t>(x)]) >> 5;
+      const int px = (base_x + delta_x[static_cast<std::size_t>(x)]) >> 5,
+                py = (base_y + delta_y[static_cast<std::size_t>(x)]) >> 5;
       blend_inside(source.at(py >> 5, px >> 5), row_bytes, px & 31, py & 31, row + 3 * x);
     }
     if (inside.last < touching.last) {

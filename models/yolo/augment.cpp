@@ -41,7 +41,8 @@ Corners moved_box(const PixelBox& box, const Matrix3& m, bool perspective, doubl
                       transformed(m, box.x1, box.y2, perspective), transformed(m, box.x2, box.y1, perspective)};
   const auto [left, right] = std::minmax({p[0].x, p[1].x, p[2].x, p[3].x});
   const auto [top, bottom] = std::minmax({p[0].y, p[1].y, p[2].y, p[3].y});
-  return {std::clamp(left, 0.0, width), std::clamp(top, 0.0, height), std::clamp(right, 0.0, width), std::clamp(bottom, 0.0, height)};
+  return {std::clamp(left, 0.0, width), std::clamp(top, 0.0, height), std::clamp(right, 0.0, width),
+          std::clamp(bottom, 0.0, height)};
 }
 
 /// The box around those of 1000 points along the moved, closed polygon that lie in the picture; zeros if none does.
@@ -73,12 +74,15 @@ Corners moved_segment(const Segment& segment, const Matrix3& m, bool perspective
 void fill_polygon(const Segment& segment, int height, int width, std::vector<std::uint8_t>& mask) {
   const std::size_t count = segment.size() / 2;
   std::vector<std::array<int, 2>> points(count);
-  for (std::size_t i = 0; i < count; ++i) points[i] = {static_cast<int>(segment[2 * i]), static_cast<int>(segment[2 * i + 1])};
+  for (std::size_t i = 0; i < count; ++i)
+    points[i] = {static_cast<int>(segment[2 * i]), static_cast<int>(segment[2 * i + 1])};
   const auto set = [&](int y, int from, int to) {  // both ends included
     if (y < 0 || y >= height) return;
     from = std::max(from, 0);
     to = std::min(to, width - 1);
-    if (from <= to) std::memset(mask.data() + static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + from, 1, static_cast<std::size_t>(to - from + 1));
+    if (from <= to)
+      std::memset(mask.data() + static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + from, 1,
+                  static_cast<std::size_t>(to - from + 1));
   };
   const auto nearest = [](double v) { return static_cast<int>(std::lround(v)); };
   std::vector<double> crossings;
@@ -138,8 +142,8 @@ Sample letterboxed_sample(std::int64_t index, const ItemSource& source, Rng& rng
 }  // namespace
 
 PixelBox to_pixels(const LabelRow& row, float width, float height, float pad_x, float pad_y) {
-  return {row.cls, width * (row.x - row.w / 2) + pad_x, height * (row.y - row.h / 2) + pad_y, width * (row.x + row.w / 2) + pad_x,
-          height * (row.y + row.h / 2) + pad_y};
+  return {row.cls, width * (row.x - row.w / 2) + pad_x, height * (row.y - row.h / 2) + pad_y,
+          width * (row.x + row.w / 2) + pad_x, height * (row.y + row.h / 2) + pad_y};
 }
 
 LabelRow to_fractions(const PixelBox& box, int width, int height) {
@@ -183,8 +187,10 @@ MosaicPlan draw_mosaic(std::int64_t index, std::span<const std::int64_t> index_l
   plan.centre_y = static_cast<int>(rng.uniform(border, 2 * size - border));
   plan.centre_x = static_cast<int>(rng.uniform(border, 2 * size - border));
   plan.tiles[0] = index;
-  for (std::size_t i = 1; i < 4; ++i) plan.tiles[i] = index_list[static_cast<std::size_t>(rng.below(std::ssize(index_list)))];
-  for (std::size_t i = 3; i > 0; --i) std::swap(plan.tiles[i], plan.tiles[static_cast<std::size_t>(rng.below(static_cast<std::int64_t>(i) + 1))]);
+  for (std::size_t i = 1; i < 4; ++i)
+    plan.tiles[i] = index_list[static_cast<std::size_t>(rng.below(std::ssize(index_list)))];
+  for (std::size_t i = 3; i > 0; --i)
+    std::swap(plan.tiles[i], plan.tiles[static_cast<std::size_t>(rng.below(static_cast<std::int64_t>(i) + 1))]);
   return plan;
 }
 
@@ -202,7 +208,9 @@ void copy_paste(Sample& sample, double p, Rng& rng) {
     const PixelBox box = sample.boxes[order[i]];
     const auto side = static_cast<float>(width);
     const PixelBox mirrored = {box.cls, side - box.x2, box.y1, side - box.x1, box.y2};
-    if (!std::all_of(sample.boxes.begin(), sample.boxes.end(), [&](const PixelBox& b) { return covered_share(mirrored, b) < 0.30f; })) continue;
+    if (!std::all_of(sample.boxes.begin(), sample.boxes.end(),
+                     [&](const PixelBox& b) { return covered_share(mirrored, b) < 0.30f; }))
+      continue;
     Segment segment = sample.segments[order[i]];
     fill_polygon(segment, image.height, width, mask);
     for (std::size_t k = 0; k + 1 < segment.size(); k += 2) segment[k] = side - segment[k];
@@ -234,7 +242,8 @@ PerspectiveDraws draw_perspective(const AugmentParams& p, Rng& rng) {
 }
 
 Matrix3 perspective_matrix(const PerspectiveDraws& d, int height, int width, int out_height, int out_width) {
-  const double degree = std::numbers::pi / 180, a = d.scale * std::cos(d.angle * degree), b = d.scale * std::sin(d.angle * degree);
+  const double degree = std::numbers::pi / 180, a = d.scale * std::cos(d.angle * degree),
+               b = d.scale * std::sin(d.angle * degree);
   const Matrix3 centre = {1, 0, -width / 2.0, 0, 1, -height / 2.0, 0, 0, 1};
   const Matrix3 perspective = {1, 0, 0, 0, 1, 0, d.perspective_x, d.perspective_y, 1};
   const Matrix3 rotation = {a, b, 0, -b, a, 0, 0, 0, 1};
@@ -268,12 +277,14 @@ Sample random_perspective(Sample sample, const PerspectiveDraws& draws, bool per
     Corners box = {};
     if (!by_segments) {
       box = moved_box(old, m, perspective, width, height);
-    } else if (i < sample.segments.size()) {  // a label without a polygon among labels with: its box becomes empty, as upstream
+    } else if (i <
+               sample.segments.size()) {  // a label without a polygon among labels with: its box becomes empty, as upstream
       box = moved_segment(sample.segments[i], m, perspective, width, height);
     }
     const double g = draws.scale;
     if (box_candidate({old.x1 * g, old.y1 * g, old.x2 * g, old.y2 * g}, box, by_segments ? 0.01 : 0.10)) {
-      out.boxes.push_back({old.cls, static_cast<float>(box[0]), static_cast<float>(box[1]), static_cast<float>(box[2]), static_cast<float>(box[3])});
+      out.boxes.push_back({old.cls, static_cast<float>(box[0]), static_cast<float>(box[1]), static_cast<float>(box[2]),
+                           static_cast<float>(box[3])});
     }
   }
   return out;
@@ -281,7 +292,8 @@ Sample random_perspective(Sample sample, const PerspectiveDraws& draws, bool per
 
 void mixup(Sample& first, const Sample& second, double ratio) {
   FROST_CHECK(first.image.height == second.image.height && first.image.width == second.image.width, "mixup: images of ",
-              first.image.width, " x ", first.image.height, " and ", second.image.width, " x ", second.image.height, " pixels");
+              first.image.width, " x ", first.image.height, " and ", second.image.width, " x ", second.image.height,
+              " pixels");
   auto& a = first.image.pixels;
   const auto& b = second.image.pixels;
   for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<std::uint8_t>(a[i] * ratio + b[i] * (1 - ratio));
@@ -321,7 +333,8 @@ TrainingItem training_item(std::int64_t index, const ItemSource& source, Rng& rn
   item.rows.reserve(sample.boxes.size());
   for (const PixelBox& box : sample.boxes) item.rows.push_back(to_fractions(box, item.image.width, item.image.height));
   if (p.hsv_h != 0 || p.hsv_s != 0 || p.hsv_v != 0) {
-    const double h = rng.uniform(-1, 1) * p.hsv_h + 1, s = rng.uniform(-1, 1) * p.hsv_s + 1, v = rng.uniform(-1, 1) * p.hsv_v + 1;
+    const double h = rng.uniform(-1, 1) * p.hsv_h + 1, s = rng.uniform(-1, 1) * p.hsv_s + 1,
+                 v = rng.uniform(-1, 1) * p.hsv_v + 1;
     scale_hsv(item.image, h, s, v);
   }
   if (rng.uniform() < p.flipud) flip_up_down(item.image, item.rows);

@@ -11,8 +11,8 @@
 #include "engine/image/warp.h"
 #include "models/yolo/labels.h"
 
-/// Training augmentation, spec data.md sections 7 and 8. Functions that use random numbers take them as arguments or are split
-/// into "draw" and "apply", so that a test can apply known draws. All of them run on the calling thread.
+/// Training augmentation, spec data.md sections 7 and 8. Functions that use random numbers take them as arguments or are
+/// split into "draw" and "apply", so that a test can apply known draws. All of them run on the calling thread.
 namespace frost::yolo {
 
 /// The hyperparameters that act on data, under YOLOv5's names and with the values of hyp.scratch-low.
@@ -34,8 +34,8 @@ struct Sample {
   std::vector<Segment> segments;
 };
 
-/// What the loader hands in: a picture after its first resize (section 6), its labels as fractions. A shared pointer, so that an
-/// image cache gives its picture without a copy; the spans must live as long as the item is being made.
+/// What the loader hands in: a picture after its first resize (section 6), its labels as fractions. A shared pointer, so
+/// that an image cache gives its picture without a copy; the spans must live as long as the item is being made.
 struct LoadedImage {
   std::shared_ptr<const Image> image;
   std::span<const LabelRow> rows;
@@ -57,14 +57,15 @@ struct MosaicPlan {
 /// Steps 1 and 2. `index_list` holds the indices to draw from.
 MosaicPlan draw_mosaic(std::int64_t index, std::span<const std::int64_t> index_list, int size, Rng& rng);
 
-/// Section 8.3: mirrored copies of objects with polygons, where they hide little. Does nothing, and draws nothing, for p = 0.
+/// Section 8.3: mirrored copies of objects with polygons, where they hide little. Does nothing, and draws nothing, for p =
+/// 0.
 void copy_paste(Sample& sample, double p, Rng& rng);
 
 /// The eight numbers of section 8.4, in the order in which they are drawn.
 struct PerspectiveDraws {
   double perspective_x = 0, perspective_y = 0;
-  double angle = 0, scale = 1;            // degrees
-  double shear_x = 0, shear_y = 0;        // degrees
+  double angle = 0, scale = 1;                  // degrees
+  double shear_x = 0, shear_y = 0;              // degrees
   double translate_x = 0.5, translate_y = 0.5;  // where the centre goes, as a fraction of the result
 };
 PerspectiveDraws draw_perspective(const AugmentParams& params, Rng& rng);
@@ -98,8 +99,8 @@ struct ItemSource {
   std::span<const std::int64_t> index_list;  // tiles of a mosaic are drawn from here
   std::int64_t count = 0;                    // of images; the partner for mixup is drawn from all of them
   int size = 640;
-  int height = 640, width = 640;             // the batch shape where no mosaic is made
-  bool rectangular = false;                  // never a mosaic
+  int height = 640, width = 640;  // the batch shape where no mosaic is made
+  bool rectangular = false;       // never a mosaic
   AugmentParams params;
 };
 

@@ -2,9 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
+#include <cmath>
 
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::image_of;
@@ -20,7 +21,8 @@ TEST_CASE("hsv: OpenCV's pixels") {
   if (!golden::have("golden/vision_hsv.safetensors")) return;
   const auto file = golden::load("vision_hsv");
   for (const std::string name : {"wide", "narrow"}) {
-    // `wide` runs in OpenCV's vector loop, whose truncation is ours: equal. `narrow` is its scalar loop, which rounds: within 1.
+    // `wide` runs in OpenCV's vector loop, whose truncation is ours: equal. `narrow` is its scalar loop, which rounds:
+    // within 1.
     const int tolerance = name == "wide" ? 0 : 1;
     const Image source = image_of(file.at(name + ".image"));
     CHECK(worst(bgr_to_hsv(source), image_of(file.at(name + ".to_hsv"))) == 0);
@@ -31,6 +33,30 @@ TEST_CASE("hsv: OpenCV's pixels") {
       scale_hsv(got, r[0], r[1], r[2]);
       CHECK_MESSAGE(worst(got, image_of(file.at(name + "." + gains))) <= tolerance, name, " ", gains);
     }
+  }
+}
+
+TEST_CASE("hsv: every value and chroma, with the exact reciprocals") {
+  for (int order = 0; order < 6; ++order) {  // which channel is largest, and which smallest
+    Image bgr(256, 256);
+    std::vector<int> expected;
+    for (int v = 0; v < 256; ++v) {
+      for (int d = 0; d < 256; ++d) {
+        const int chroma = std::min(d, v), middle = v - chroma / 3;
+        std::array<int, 3> p = {};
+        p[static_cast<std::size_t>(order / 2)] = v;
+        p[static_cast<std::size_t>((order / 2 + 1 + order % 2) % 3)] = v - chroma;
+        p[static_cast<std::size_t>((order / 2 + 2 - order % 2) % 3)] = middle;
+        std::copy(p.begin(), p.end(), bgr.at(v, d));
+        const auto [b, g, r] = p;
+        const int saturation = v ? static_cast<int>(std::nearbyint(1044480.0 / v)) : 0,
+                  hue = chroma ? static_cast<int>(std::nearbyint(737280 / (6.0 * chroma))) : 0;
+        const int turn = v == r ? g - b : v == g ? b - r + 2 * chroma : r - g + 4 * chroma, h = (turn * hue + 2048) >> 12;
+        for (int x : {h < 0 ? h + 180 : h, (chroma * saturation + 2048) >> 12, v}) expected.push_back(x);
+      }
+    }
+    const Image got = bgr_to_hsv(bgr);
+    CHECK(std::equal(got.pixels.begin(), got.pixels.end(), expected.begin()));
   }
 }
 
@@ -87,14 +113,8 @@ TEST_CASE("flips and channel order") {
 TEST_CASE("speed of colour" * doctest::skip()) {
   Image image = golden::noise(320, 320, "speed");
   std::vector<std::uint8_t> rgb(image.pixels.size());
-  const auto time = [](const char* what, auto work) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 200; ++i) work();
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    std::printf("%-44s %.3f ms\n", what, spent.count() / 200);
-  };
-  time("320x320 hsv gains", [&] { scale_hsv(image, 1.01, 1.3, 0.8); });
-  time("320x320 flip columns", [&] { flip_columns(image); });
-  time("320x320 flip rows", [&] { flip_rows(image); });
-  time("320x320 pack rgb", [&] { pack_rgb(image, rgb.data()); });
+  timing::report("320x320 hsv gains", [&] { scale_hsv(image, 1.01, 1.3, 0.8); });
+  timing::report("320x320 flip columns", [&] { flip_columns(image); });
+  timing::report("320x320 flip rows", [&] { flip_rows(image); });
+  timing::report("320x320 pack rgb", [&] { pack_rgb(image, rgb.data()); });
 }

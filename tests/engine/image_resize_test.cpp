@@ -2,10 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::image_of;
@@ -54,7 +54,8 @@ TEST_CASE("resize: OpenCV's pixels, bit for bit") {
     if (to == std::string::npos) continue;
     const Image source = image_of(file.at(name.substr(dot + 1, to - dot - 1) + ".image")), expected = image_of(tensor);
     const bool area = name.starts_with("area");
-    const Image got = area ? resize_area(source, expected.height, expected.width) : resize_linear(source, expected.height, expected.width);
+    const Image got =
+        area ? resize_area(source, expected.height, expected.width) : resize_linear(source, expected.height, expected.width);
     CHECK_MESSAGE(worst(got, expected) == 0, name);
     ++compared;
   }
@@ -110,7 +111,8 @@ TEST_CASE("letterbox: reference pictures, ratios and pads") {
     if (!file.has(name + ".image")) continue;
     const auto fact = nlohmann::json::parse(text);
     const auto shape = fact["new_shape"];
-    LetterboxOptions options{.minimal = fact["auto"], .stretch = fact["scaleFill"], .enlarge = fact["scaleup"], .stride = fact["stride"]};
+    LetterboxOptions options{
+        .minimal = fact["auto"], .stretch = fact["scaleFill"], .enlarge = fact["scaleup"], .stride = fact["stride"]};
     options.height = shape.is_array() ? shape[0].get<int>() : shape.get<int>();
     options.width = shape.is_array() ? shape[1].get<int>() : shape.get<int>();
     const Image expected = image_of(file.at(name + ".image"));
@@ -122,7 +124,8 @@ TEST_CASE("letterbox: reference pictures, ratios and pads") {
     std::vector<std::uint8_t> slot(got.image.pixels.size() + 16, 77);
     letterbox_rgb(source, options, slot.data() + 8);
     bool same = true;
-    for (std::size_t i = 0; i < got.image.pixels.size(); ++i) same = same && slot[8 + i] == got.image.pixels[i - i % 3 + 2 - i % 3];
+    for (std::size_t i = 0; i < got.image.pixels.size(); ++i)
+      same = same && slot[8 + i] == got.image.pixels[i - i % 3 + 2 - i % 3];
     CHECK(same);
     CHECK(std::count(slot.begin(), slot.begin() + 8, 77) == 8);
     CHECK(std::count(slot.end() - 8, slot.end(), 77) == 8);
@@ -152,16 +155,10 @@ TEST_CASE("letterbox: the specification's numbers") {
 
 TEST_CASE("speed of resizing" * doctest::skip()) {
   const Image source = golden::noise(480, 640, "speed"), odd = golden::noise(427, 640, "speed");
-  const auto time = [](const char* what, auto work) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 200; ++i) work();
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    std::printf("%-44s %.3f ms\n", what, spent.count() / 200);
-  };
-  time("640x480 to 320x240 (2x2 mean)", [&] { (void)resize_linear(source, 240, 320); });
-  time("640x427 to 320x213 linear", [&] { (void)resize_linear(odd, 213, 320); });
-  time("640x427 to 320x213 area", [&] { (void)resize_area(odd, 213, 320); });
-  time("640x427 to 416x277 linear", [&] { (void)resize_linear(odd, 277, 416); });
+  timing::report("640x480 to 320x240 (2x2 mean)", [&] { (void)resize_linear(source, 240, 320); });
+  timing::report("640x427 to 320x213 linear", [&] { (void)resize_linear(odd, 213, 320); });
+  timing::report("640x427 to 320x213 area", [&] { (void)resize_area(odd, 213, 320); });
+  timing::report("640x427 to 416x277 linear", [&] { (void)resize_linear(odd, 277, 416); });
   std::vector<std::uint8_t> slot(640 * 640 * 3);
-  time("640x427 letterboxed to 640x640 rgb", [&] { letterbox_rgb(odd, {}, slot.data()); });
+  timing::report("640x427 letterboxed to 640x640 rgb", [&] { letterbox_rgb(odd, {}, slot.data()); });
 }

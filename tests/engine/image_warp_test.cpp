@@ -2,10 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "tests/golden/images.h"
+#include "tests/timing.h"
 
 using namespace frost;
 using golden::worst;
@@ -14,7 +14,8 @@ namespace {
 
 /// The formula of the specification, pixel by pixel, without any notion of inside and outside.
 Image plain_affine(const Image& source, const Matrix3& m, int height, int width, int fill) {
-  const double det = m[0] * m[4] - m[1] * m[3], d = det != 0 ? 1 / det : 0, a = m[4] * d, b = m[1] * -d, c = m[3] * -d, e = m[0] * d;
+  const double det = m[0] * m[4] - m[1] * m[3], d = det != 0 ? 1 / det : 0, a = m[4] * d, b = m[1] * -d, c = m[3] * -d,
+               e = m[0] * d;
   const double f = -a * m[2] - b * m[5], g = -c * m[2] - e * m[5];
   Image out(height, width);
   for (int y = 0; y < height; ++y) {
@@ -46,7 +47,8 @@ TEST_CASE("warp: check vector") {
     for (int x = 0; x < 5; ++x) std::fill_n(source.at(y, x), 3, static_cast<std::uint8_t>(50 * y + row[x]));
   }
   const Image got = warp_affine(source, {1.1, 0.2, -0.7, -0.15, 0.9, 0.6, 0, 0, 1}, 4, 5, 114);
-  const std::vector<int> expected = {65, 59, 50, 44, 63, 33, 54, 70, 82, 102, 86, 104, 123, 134, 153, 136, 156, 176, 186, 205};
+  const std::vector<int> expected = {65, 59,  50,  44,  63,  33,  54,  70,  82,  102,
+                                     86, 104, 123, 134, 153, 136, 156, 176, 186, 205};
   for (std::size_t i = 0; i < expected.size(); ++i) {
     for (std::size_t c = 0; c < 3; ++c) CHECK(got.pixels[3 * i + c] == expected[i]);
   }
@@ -57,9 +59,18 @@ TEST_CASE("warp: spans and wide loads give what the plain formula gives") {
   std::uint64_t draw = 0;
   const auto u = [&](double low, double high) { return low + (high - low) * random.u(draw++); };
   for (int round = 0; round < 400; ++round) {
-    const int h = static_cast<int>(u(1, 24)), w = static_cast<int>(u(1, 24)), oh = static_cast<int>(u(1, 30)), ow = static_cast<int>(u(1, 30));
+    const int h = static_cast<int>(u(1, 24)), w = static_cast<int>(u(1, 24)), oh = static_cast<int>(u(1, 30)),
+              ow = static_cast<int>(u(1, 30));
     const double angle = u(-3.2, 3.2) * (round % 3 != 0), g = u(0.2, 2.5), tilt = u(-0.5, 0.5) * (round % 2);
-    const Matrix3 m = {g * std::cos(angle), g * std::sin(angle) + tilt, u(-20, 20), -g * std::sin(angle), g * std::cos(angle), u(-20, 20), 0, 0, 1};
+    const Matrix3 m = {g * std::cos(angle),
+                       g * std::sin(angle) + tilt,
+                       u(-20, 20),
+                       -g * std::sin(angle),
+                       g * std::cos(angle),
+                       u(-20, 20),
+                       0,
+                       0,
+                       1};
     const Image source = golden::noise(h, w, "warp");
     REQUIRE(worst(warp_affine(source, m, oh, ow, 114), plain_affine(source, m, oh, ow, 114)) == 0);
     // The last row of a perspective matrix being (0, 0, 1), both warps show one picture but for the rounding of coordinates.
@@ -69,8 +80,9 @@ TEST_CASE("warp: spans and wide loads give what the plain formula gives") {
 
 TEST_CASE("warp: extreme matrices are harmless") {
   const Image source = golden::noise(7, 9, "extreme");
-  for (const Matrix3& m : {Matrix3{0, 0, 0, 0, 0, 0, 0, 0, 0}, Matrix3{1e-9, 0, 0, 0, 1e-9, 0, 0, 0, 1}, Matrix3{1e9, 0, 0, 0, 1e9, 0, 0, 0, 1},
-                           Matrix3{1, 0, 1e12, 0, 1, -1e12, 0, 0, 1}, Matrix3{1, 0, 0, 0, 1, 0, 0.5, -0.5, 0}}) {
+  for (const Matrix3& m :
+       {Matrix3{0, 0, 0, 0, 0, 0, 0, 0, 0}, Matrix3{1e-9, 0, 0, 0, 1e-9, 0, 0, 0, 1}, Matrix3{1e9, 0, 0, 0, 1e9, 0, 0, 0, 1},
+        Matrix3{1, 0, 1e12, 0, 1, -1e12, 0, 0, 1}, Matrix3{1, 0, 0, 0, 1, 0, 0.5, -0.5, 0}}) {
     CHECK(warp_affine(source, m, 11, 13).pixels.size() == 11 * 13 * 3);
     CHECK(warp_perspective(source, m, 11, 13).pixels.size() == 11 * 13 * 3);
   }
@@ -81,14 +93,14 @@ TEST_CASE("warp: extreme matrices are harmless") {
 
 TEST_CASE("speed of warping" * doctest::skip()) {
   const Image canvas = golden::noise(640, 640, "speed");
-  const auto time = [](const char* what, auto work) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 200; ++i) work();
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    std::printf("%-44s %.3f ms\n", what, spent.count() / 200);
-  };
   const double c = std::cos(0.1), s = std::sin(0.1);
-  time("affine 640 to 320, scale 0.8, no rotation", [&] { (void)warp_affine(canvas, {0.8, 0, -97.3, 0, 0.8, -91.7, 0, 0, 1}, 320, 320); });
-  time("affine 640 to 320, rotated", [&] { (void)warp_affine(canvas, {c, s, -173, -s, c, -130, 0, 0, 1}, 320, 320); });
-  time("perspective 640 to 320", [&] { (void)warp_perspective(canvas, {c, s, -173, -s, c, -130, 1e-4, 2e-4, 1}, 320, 320); });
+  timing::report("affine 640 to 320, scale 0.8, no rotation", [&] {
+    (void)warp_affine(canvas, {0.8, 0, -97.3, 0, 0.8, -91.7, 0, 0, 1}, 320, 320);
+  });
+  timing::report("affine 640 to 320, rotated", [&] {
+    (void)warp_affine(canvas, {c, s, -173, -s, c, -130, 0, 0, 1}, 320, 320);
+  });
+  timing::report("perspective 640 to 320", [&] {
+    (void)warp_perspective(canvas, {c, s, -173, -s, c, -130, 1e-4, 2e-4, 1}, 320, 320);
+  });
 }
