@@ -11,6 +11,14 @@ void remember(Context& context, Var& var, std::function<void(View)> write) {
   var.origin = std::make_shared<Origin>(Origin{&context.device, var.value.shape(), var.value.dtype(), std::move(write), {}});
 }
 
+void count_convolution(Context& context, const Var& x, const ConvGeometry& geometry, std::int64_t filters, DType out, bool trainable,
+                       bool folded) {
+  if (!context.profile) return;
+  context.profile->convolution += geometry.output(x.shape(), filters).elements() * (x.shape().c / geometry.groups) * geometry.kernel_h *
+                                  geometry.kernel_w;
+  context.profile->calls.push_back({geometry, x.shape(), filters, out, context.records(x), context.tape && trainable, folded});
+}
+
 struct ConvNode final : Node {
   Saved x;  // only where the weight is trainable
   Shape x_shape;
@@ -136,6 +144,7 @@ Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, c
               " channels, the weight expects ", weight.value.shape().c * geometry.groups);
   const Shape y_shape = geometry.output(x.shape(), filters);
   FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d ", weight.name, ": input ", x.shape(), " is smaller than the kernel");
+  count_convolution(context, x, geometry, filters, out, weight.trainable, false);
   Tensor y = place.tensor(context, y_shape, out);
   context.device.backend().conv_forward({.geometry = geometry, .x = x.value, .weight = {weight.value.f32(), weight.stamp},
                                          .bias = bias ? bias->value.f32() : nullptr, .activation = {}, .y = y});
@@ -155,6 +164,7 @@ Var conv2d_constant(Context& context, const Var& x, Filters weight, std::int64_t
   FROST_CHECK(!context.records(x), "conv2d_constant: its input needs a gradient");
   const Shape y_shape = geometry.output(x.shape(), out_channels);
   FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d: input ", x.shape(), " is smaller than the kernel");
+  count_convolution(context, x, geometry, out_channels, context.compute, false, true);
   Tensor y = place.tensor(context, y_shape, context.compute);
   context.device.backend().conv_forward({.geometry = geometry, .x = x.value, .weight = weight, .bias = bias,
                                          .activation = activation, .y = y});

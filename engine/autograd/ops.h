@@ -14,6 +14,14 @@ enum class FrozenBn { running, batch };
 /// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (spec/model.md section 7).
 struct Profile {
   std::int64_t convolution = 0, norm = 0, resize = 0;
+  struct ConvCall {  // one convolution, and which of its gradients backward will compute
+    ConvGeometry geometry;
+    Shape x;
+    std::int64_t filters;
+    DType out;
+    bool backward_data, backward_weight, folded;
+  };
+  std::vector<ConvCall> calls;
 };
 
 /// How a forward pass runs. Without a tape nothing is recorded.

@@ -9,12 +9,6 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
   for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
   return values;
 }
-
-void count_convolution(Context& context, const Conv2d& conv, const Shape& x) {
-  if (!context.profile) return;
-  const Shape y = conv.geometry.output(x, conv.out);
-  context.profile->convolution += y.elements() * (conv.in / conv.geometry.groups) * conv.geometry.kernel_h * conv.geometry.kernel_w;
-}
 }  // namespace
 
 Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias)
@@ -30,7 +24,6 @@ Var Conv2d::forward(Context& context, const Var& x, const Place& place) { return
 
 Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
-  count_convolution(context, *this, x.shape());
   return conv2d(context, x, weight, bias, geometry, type, place);
 }
 
@@ -119,7 +112,6 @@ Var ConvNormAct::forward(Context& context, const Var& x, const Var* residual, co
   if (constant && bn.uses_running(context, true) && !context.records(x)) {
     fold();
     const Device::ScopeGuard scope(context.device, name());
-    count_convolution(context, conv, x.shape());
     if (context.profile) context.profile->norm += 4 * conv.geometry.output(x.shape(), conv.out).elements();
     const Filters weight{folded_weight_.f32(), folded_stamp_};
     if (!residual) return conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation, place);

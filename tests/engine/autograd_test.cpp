@@ -1,0 +1,216 @@
+#include <doctest/doctest.h>
+
+#include <functional>
+
+#include "engine/base/rng.h"
+#include "engine/nn/layers.h"
+
+using namespace frost;
+
+namespace {
+
+std::vector<float> noise(std::size_t count, std::uint64_t seed) {
+  Rng rng(seed);
+  std::vector<float> values(count);
+  for (float& v : values) v = static_cast<float>(rng.uniform(-1, 1));
+  return values;
+}
+double dot(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+/// Gradient of dot(f(x), dy) by the tape against central differences, in float32: values of order 1 and a step of 1/64 leave
+/// a rounding error of some 1e-4 in a quotient, and the curvature term h^2/6 f''' another 1e-4.
+void check_gradient(Device& device, const Shape& shape, const std::function<Var(Context&, const Var&)>& f, double tolerance = 3e-3) {
+  const std::vector<float> x0 = noise(static_cast<std::size_t>(shape.elements()), 1);
+  Tape tape;
+  Context context{.device = device, .tape = &tape, .training = true};
+  const Var x = tape.leaf(Tensor::from(device, shape, x0));
+  const Var y = f(context, x);
+  const std::vector<float> dy = noise(static_cast<std::size_t>(y.value.elements()), 2);
+  tape.backward({{y.slot, Tensor::from(device, y.shape(), dy)}});
+  const std::vector<float> grad = tape.gradient(x).to_vector();
+
+  const auto loss = [&](std::size_t i, float h) {
+    std::vector<float> moved = x0;
+    moved[i] += h;
+    Context plain{.device = device, .training = true};
+    return dot(f(plain, {Tensor::from(device, shape, moved), -1, nullptr}).value.to_vector(), dy);
+  };
+  const float h = 1.0f / 64;
+  double worst = 0, scale = 0;
+  for (std::size_t i = 0; i < x0.size(); i += std::max<std::size_t>(1, x0.size() / 60)) {
+    const double numeric = (loss(i, h) - loss(i, -h)) / (2 * h);
+    worst = std::max(worst, std::abs(numeric - grad[i]));
+    scale = std::max(scale, std::abs(numeric));
+  }
+  CHECK(scale > 0.01);
+  CHECK(worst < tolerance * std::max(1.0, scale));
+}
+
+struct Block {  // a conv block with everything moved away from its initial values
+  explicit Block(Device& device, std::int64_t in = 5, std::int64_t out = 6, Activation act = {ActivationKind::silu})
+      : module(device, in, out, {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, act) {
+    Rng rng(7);
+    module.conv.initialise(rng);
+    module.bn.weight.value.assign(noise(static_cast<std::size_t>(out), 3));
+    module.bn.bias.value.assign(noise(static_cast<std::size_t>(out), 4));
+    module.bn.running_mean.value.assign(noise(static_cast<std::size_t>(out), 5));
+    module.name_all("block");
+  }
+  void freeze() {
+    for (Parameter* p : module.parameters()) p->trainable = false;
+  }
+  ConvNormAct module;
+};
+}  // namespace
+
+TEST_CASE("operators: the tape's gradients are derivatives") {
+  Device device(make_cpu_backend());
+  Block block(device);
+  SUBCASE("conv, batch norm, SiLU") { check_gradient(device, {2, 5, 4, 5}, [&](Context& c, const Var& x) { return block.module.forward(c, x); }, 1e-2); }
+  SUBCASE("frozen: running statistics") {
+    block.freeze();
+    check_gradient(device, {2, 5, 4, 5}, [&](Context& c, const Var& x) { return block.module.forward(c, x); });
+  }
+  SUBCASE("residual: x is used twice") {
+    Block same(device, 6, 6);
+    check_gradient(device, {1, 4, 3, 6}, [&](Context& c, const Var& x) { return same.module.forward(c, x, &x); }, 1e-2);
+  }
+  SUBCASE("concat in place, a part used again") {
+    Block a(device, 5, 4), b(device, 5, 3);
+    a.freeze(), b.freeze();
+    check_gradient(device, {1, 4, 4, 5}, [&](Context& c, const Var& x) {
+      Concatenation joined(c, x.shape(), {4, 3});
+      const Var left = a.module.forward(c, x, joined.place(0)), right = b.module.forward(c, x, joined.place(1));
+      const Var both = joined.join({left, right});
+      return concat(c, {both, left});  // copies: `left` gets two gradients
+    });
+  }
+  SUBCASE("add of a value to itself") { check_gradient(device, {1, 3, 3, 4}, [](Context& c, const Var& x) { const Var y = add(c, x, x); return add(c, y, x); }); }
+  SUBCASE("max pool chain as in SPPF") {
+    check_gradient(device, {1, 6, 5, 3}, [](Context& c, const Var& x) {
+      const Var a = max_pool(c, x, {3, 1, 1}), b = max_pool(c, a, {3, 1, 1});
+      return concat(c, {x, a, b});
+    }, 0.02);  // a kink inside the step moves single values
+  }
+  SUBCASE("upsample, nearest and bilinear") {
+    check_gradient(device, {1, 3, 4, 2}, [](Context& c, const Var& x) {
+      return concat(c, {upsample(c, x, 6, 8, ResizeMode::nearest), upsample(c, x, 6, 8, ResizeMode::bilinear)});
+    });
+  }
+  SUBCASE("zero pad, space to depth, activation") {
+    check_gradient(device, {1, 3, 5, 2}, [](Context& c, const Var& x) {
+      return activation(c, space_to_depth(c, zero_pad(c, x, 0, 1, 1, 0)), {ActivationKind::hardswish});
+    }, 0.02);
+  }
+}
+
+TEST_CASE("recomputed activations give the same bits as kept ones") {
+  Device device(make_cpu_backend());
+  std::vector<std::vector<float>> first;
+  for (const bool recompute : {true, false}) {
+    Block a(device, 5, 6), b(device, 6, 6), c(device, 12, 4);
+    Tape tape(recompute);
+    Context context{.device = device, .tape = &tape, .training = true};
+    const Var x = tape.leaf(Tensor::from(device, {2, 6, 4, 5}, noise(240, 1)));
+    const Var y = a.module.forward(context, x);
+    const Var z = b.module.forward(context, y, &y);
+    const Var out = c.module.forward(context, concat(context, {z, y}));
+    tape.backward({{out.slot, Tensor::from(device, out.shape(), noise(static_cast<std::size_t>(out.value.elements()), 2))}});
+    std::vector<std::vector<float>> grads{tape.gradient(x).to_vector()};
+    for (Block* block : {&a, &b, &c})
+      for (Parameter* p : block->module.parameters()) grads.push_back(p->grad.to_vector());
+    if (recompute) first = grads;
+    else CHECK(grads == first);
+  }
+}
+
+TEST_CASE("what is saved: exactly what backward will read") {
+  Device device(make_cpu_backend());
+  const Shape shape{2, 8, 8, 8};
+  const std::int64_t map = shape.elements() * 4, channels = 8 * 4;
+  const auto saved_after = [&](const std::vector<bool>& frozen, bool recompute) {
+    std::vector<std::unique_ptr<Block>> blocks;
+    for (const bool f : frozen) {
+      blocks.push_back(std::make_unique<Block>(device, 8, 8));
+      if (f) blocks.back()->freeze();
+    }
+    Tape tape(recompute);
+    Context context{.device = device, .tape = &tape, .training = true};
+    Var x{Tensor(device, shape, DType::f32, Role::input), -1, nullptr};
+    x.value.assign(noise(static_cast<std::size_t>(shape.elements()), 1));
+    for (auto& block : blocks) x = block->module.forward(context, x);
+    const std::int64_t bytes = device.ledger().of(Role::saved_activation).current;
+    const std::size_t nodes = tape.nodes();
+    if (x.slot >= 0) tape.backward({{x.slot, Tensor::from(device, x.shape(), noise(static_cast<std::size_t>(x.value.elements()), 2))}});
+    CHECK(device.ledger().of(Role::saved_activation).current == 0);  // backward gives everything back
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      for (Parameter* p : blocks[i]->module.parameters()) CHECK(static_cast<bool>(p->grad) == !frozen[i]);
+    return std::pair(bytes, nodes);
+  };
+  const std::int64_t conv_out = map + 2 * channels;  // the convolution's output, mean and rstd
+  // Three trained blocks: each keeps its convolution's output; the outputs of the activations are made again.
+  CHECK(saved_after({false, false, false}, true) == std::pair(3 * conv_out, std::size_t{6}));
+  // ... or kept, for the weight gradients of the second and third convolution.
+  CHECK(saved_after({false, false, false}, false) == std::pair(3 * conv_out + 2 * map, std::size_t{6}));
+  // A frozen prefix leaves no trace; the first trained convolution keeps its input.
+  CHECK(saved_after({true, true, false}, true) == std::pair(conv_out + map, std::size_t{2}));
+  CHECK(saved_after({true, true, true}, true) == std::pair(std::int64_t{0}, std::size_t{0}));
+  // Frozen above a trained one: backward passes through, reading only the activation's input; statistics are constants.
+  CHECK(saved_after({false, true, true}, true) == std::pair(conv_out + 2 * map, std::size_t{6}));
+}
+
+TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
+  Device device(make_cpu_backend());
+  for (const FrozenBn mode : {FrozenBn::running, FrozenBn::batch}) {
+    Block block(device, 5, 6);
+    block.freeze();
+    std::vector<std::vector<float>> before;
+    const auto state = [&] {
+      std::vector<std::vector<float>> values;
+      block.module.visit({.parameter = [&](Parameter& p) { values.push_back(p.value.to_vector()); },
+                          .buffer = [&](Buffer& b) { values.push_back(b.value.to_vector()); }, .counter = {}});
+      return values;
+    };
+    before = state();
+    Tape tape;
+    Context context{.device = device, .tape = &tape, .training = true, .frozen_bn = mode};
+    const Var x{Tensor::from(device, {2, 6, 4, 5}, noise(240, 1)), -1, nullptr};
+    const Var y = block.module.forward(context, x);
+    CHECK(y.slot == -1);
+    if (mode == FrozenBn::running) CHECK(state() == before);
+    else CHECK(state() != before);  // YOLOv5's behaviour: the statistics move
+  }
+}
+
+TEST_CASE("a folded block equals its parts in evaluation") {
+  Device device(make_cpu_backend());
+  Block block(device, 5, 6);
+  const Var x{Tensor::from(device, {2, 6, 4, 5}, noise(240, 1)), -1, nullptr};
+  Context context{.device = device};
+  const std::vector<float> folded = block.module.forward(context, x).value.to_vector();
+  const Var parts = block.module.bn.apply(context, block.module.conv.forward(context, x), block.module.activation);
+  const std::vector<float> plain = parts.value.to_vector();
+  for (std::size_t i = 0; i < plain.size(); ++i) CHECK(folded[i] == doctest::Approx(plain[i]).epsilon(1e-5));  // another order of the same sums
+  block.module.conv.weight.value.assign(noise(static_cast<std::size_t>(block.module.conv.weight.value.elements()), 9));
+  block.module.conv.weight.touch();
+  CHECK(block.module.forward(context, x).value.to_vector() != folded);  // folded again after a change
+}
+
+TEST_CASE("a steady step asks the backend for no memory") {
+  Device device(make_cpu_backend());
+  Block a(device, 5, 6), b(device, 6, 6);
+  const auto step = [&] {
+    Tape tape;
+    Context context{.device = device, .tape = &tape, .training = true};
+    const Var y = b.module.forward(context, a.module.forward(context, {Tensor(device, {4, 20, 20, 5}), -1, nullptr}));
+    tape.backward({{y.slot, Tensor::zeros(device, y.shape())}});
+  };
+  step();
+  const std::size_t reserved = device.allocator().reserved_bytes();
+  for (int i = 0; i < 3; ++i) step();
+  CHECK(device.allocator().reserved_bytes() == reserved);
+}
