@@ -51,6 +51,22 @@ std::int64_t HostTensor::count() const {
 std::vector<float> HostTensor::to_f32() const { return converted<float>(*this); }
 std::vector<double> HostTensor::to_f64() const { return converted<double>(*this); }
 
+bool HostTensor::all_finite() const {
+  // Infinity and NaN are the values whose exponent bits are all set.
+  const auto none_has = [this]<class Bits>(Bits exponent) {
+    bool found = false;
+    for (std::size_t i = 0; i < bytes.size() / sizeof(Bits); ++i) found |= (element<Bits>(bytes.data(), i) & exponent) == exponent;
+    return !found;
+  };
+  switch (dtype) {
+    case DType::f16: return none_has(std::uint16_t{0x7C00});
+    case DType::bf16: return none_has(std::uint16_t{0x7F80});
+    case DType::f32: return none_has(std::uint32_t{0x7F800000});
+    case DType::f64: return none_has(std::uint64_t{0x7FF0000000000000});
+    default: return true;
+  }
+}
+
 HostTensor HostTensor::from_f32(std::vector<std::int64_t> shape, std::span<const float> values) {
   return copied(DType::f32, std::move(shape), values);
 }

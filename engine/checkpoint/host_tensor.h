@@ -24,6 +24,8 @@ struct HostTensor {
   std::vector<float> to_f32() const;
   /// The values as f64: exact for every dtype but large i64.
   std::vector<double> to_f64() const;
+  /// No NaN and no infinity in it.
+  bool all_finite() const;
 
   static HostTensor from_f32(std::vector<std::int64_t> shape, std::span<const float> values);
   static HostTensor from_i64(std::vector<std::int64_t> shape, std::span<const std::int64_t> values);

@@ -203,10 +203,8 @@ class TorchReader {
   }
 
   void check_finite() {
-    for (const auto& [name, tensor] : out_.state) {
-      const auto values = tensor.to_f32();
-      if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) out_.warnings.push_back(name + " holds NaN or Inf");
-    }
+    for (const auto& [name, tensor] : out_.state)
+      if (!tensor.all_finite()) out_.warnings.push_back(name + " holds NaN or Inf");
   }
 
   // ---- the graph

@@ -1,1 +1,136 @@
+#include "engine/base/atomic_file.h"
+
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <stdexcept>
+
+#include "engine/base/half.h"
+#include "engine/base/mapped_file.h"
+#include "tests/engine/torch_builder.h"
+
+using namespace frost;
+using namespace frost::build;
+namespace fs = std::filesystem;
+
+namespace {
+const Folder folder;
+
+void put(const fs::path& path, const std::string& bytes) {
+  write_file_atomically(path, [&](FileSink& file) { file.write(bytes); });
+}
+std::size_t files_in(const fs::path& path) {
+  return static_cast<std::size_t>(std::distance(fs::directory_iterator(path), fs::directory_iterator()));
+}
+
+/// Files of this process may not grow beyond `bytes`: what a full disk looks like to write().
+class DiskLimit {
+ public:
+  explicit DiskLimit(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{bytes, old_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~DiskLimit() { setrlimit(RLIMIT_FSIZE, &old_); }
+
+ private:
+  rlimit old_{};
+};
+}  // namespace
+
+TEST_CASE("writes small and large pieces in order, makes folders, replaces") {
+  const auto path = folder / "a/b/file.bin";
+  std::string expected;
+  write_file_atomically(path, [&](FileSink& file) {
+    for (int i = 0; i < 50; ++i) {
+      const std::string piece(static_cast<std::size_t>(i * i * 97 % 100'000), static_cast<char>('a' + i % 26));
+      file.write(piece);
+      expected += piece;
+    }
+  });
+  CHECK(contents(path) == expected);
+  put(path, "new");
+  CHECK(contents(path) == "new");
+  put(path, "");
+  CHECK(contents(path).empty());
+  CHECK(files_in(path.parent_path()) == 1);
+}
+
+TEST_CASE("a full disk or an exception keeps the old file and leaves no other") {
+  fs::create_directories(folder / "full");
+  const auto path = folder / "full/best.bin";
+  put(path, "old");
+  {
+    const DiskLimit limit(200'000);
+    const auto message = error_of([&] { put(path, std::string(300'000, 'x')); });
+    CHECK(message == "cannot write " + path.string() + ": File too large");
+  }
+  CHECK(contents(path) == "old");
+  CHECK_THROWS_AS(write_file_atomically(path, [](FileSink& file) {
+                    file.write("half of it");
+                    throw std::runtime_error("no more");
+                  }), std::runtime_error);
+  CHECK(contents(path) == "old");
+  CHECK(files_in(folder / "full") == 1);
+}
+
+TEST_CASE("a reader never sees half a file") {
+  const auto path = folder / "whole.bin";
+  put(path, "old");
+  write_file_atomically(path, [&](FileSink& file) {
+    file.write(std::string(1'000'000, 'n'));
+    CHECK(contents(path) == "old");
+  });
+  CHECK(contents(path).size() == 1'000'000);
+}
+
+TEST_CASE("links stay links, modes stay modes, devices and folders are refused") {
+  const auto target = folder / "target.bin", link = folder / "link.bin";
+  put(target, "one");
+  fs::permissions(target, fs::perms::owner_read | fs::perms::owner_write);
+  fs::create_symlink(target, link);
+  put(link, "two");
+  CHECK(fs::is_symlink(link));
+  CHECK(contents(target) == "two");
+  CHECK((fs::status(target).permissions() & fs::perms::all) == (fs::perms::owner_read | fs::perms::owner_write));
+  CHECK(has(error_of([&] { put(folder.path(), "x"); }), "not a regular file"));
+  CHECK(has(error_of([&] { put("/dev/null", "x"); }), "not a regular file"));
+  CHECK(has(error_of([&] { put("", "x"); }), "not a file name"));
+  CHECK(has(error_of([&] { put(target / "below", "x"); }), "cannot write"));
+}
+
+TEST_CASE("mapped files") {
+  const auto path = folder.write("mapped.bin", "bytes");
+  MappedFile file(path);
+  CHECK(file.bytes().size() == 5);
+  MappedFile moved(std::move(file));
+  CHECK(static_cast<char>(moved.bytes()[4]) == 's');
+  CHECK(MappedFile(folder.write("empty.bin", "")).bytes().empty());
+  CHECK(has(error_of([] { MappedFile{folder / "missing.bin"}; }), "missing.bin: No such file"));
+  CHECK(has(error_of([] { MappedFile{folder.path()}; }), "is a folder"));
+}
+
+TEST_CASE("16-bit floats: every value survives the way through f32, and rounding is to nearest even") {
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    if (const float f = f16_to_f32(half); f == f) REQUIRE(f32_to_f16(f) == half);
+    else REQUIRE((f32_to_f16(f) & 0x7C00) == 0x7C00);
+    if (const float f = bf16_to_f32(half); f == f) REQUIRE(f32_to_bf16(f) == half);
+  }
+  CHECK(f16_to_f32(0x3C01) == 1 + 0x1p-10f);
+  CHECK(f16_to_f32(0x0001) == 0x1p-24f);
+  CHECK(f16_to_f32(0xFBFF) == -65504.f);
+  CHECK(f32_to_f16(1 + 0x1p-11f) == 0x3C00);           // half way: to even
+  CHECK(f32_to_f16(1 + 0x1p-10f + 0x1p-11f) == 0x3C02);
+  CHECK(f32_to_f16(65519.f) == 0x7BFF);
+  CHECK(f32_to_f16(65520.f) == 0x7C00);
+  CHECK(f32_to_f16(0x1p-25f) == 0);                    // half the smallest: to even
+  CHECK(f32_to_f16(0x1.8p-25f) == 1);
+  CHECK(f32_to_f16(-0x1p-14f + 0x1p-25f) == 0x8400);  // between the largest subnormal and the smallest normal: to even
+  CHECK(f32_to_bf16(1 + 0x1p-8f) == 0x3F80);
+  CHECK(f32_to_bf16(1 + 0x1p-7f + 0x1p-8f) == 0x3F82);
+  CHECK(f32_to_bf16(3.4e38f) == 0x7F80);
+}

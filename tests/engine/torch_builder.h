@@ -88,9 +88,10 @@ struct ZipEntry {
   std::int32_t size_error = 0;     // added to the uncompressed size in the directory
   std::string local_name{};        // where the local header tells another name
   std::int64_t offset = -1;        // where the directory tells another place
+  bool directory_only = false;     // no header and data of its own
 };
 
-inline std::string zip(const std::vector<ZipEntry>& entries) {
+inline std::string zipped(const std::vector<ZipEntry>& entries) {
   std::string out, directory;
   for (const auto& e : entries) {
     std::string data = e.data;
@@ -107,7 +108,7 @@ inline std::string zip(const std::vector<ZipEntry>& entries) {
              little(static_cast<std::uint16_t>(name.size())) + little<std::uint16_t>(0);
     };
     const auto offset = static_cast<std::uint32_t>(e.offset >= 0 ? static_cast<std::size_t>(e.offset) : out.size());
-    out += "PK\3\4" + head(local_name) + local_name + data;
+    if (!e.directory_only) out += "PK\3\4" + head(local_name) + local_name + data;
     directory += "PK\1\2" + little<std::uint16_t>(20) + head(e.name) + little<std::uint16_t>(0) + little<std::uint16_t>(0) +
                  little<std::uint16_t>(0) + little<std::uint32_t>(0) + little(offset) + e.name;
   }
@@ -123,7 +124,7 @@ inline std::vector<ZipEntry> torch_entries(const std::string& pickle, const Pair
   entries.push_back({"archive/version", "3\n"});
   return entries;
 }
-inline std::string torch_zip(const std::string& pickle, const Pairs& storages) { return zip(torch_entries(pickle, storages)); }
+inline std::string torch_zip(const std::string& pickle, const Pairs& storages) { return zipped(torch_entries(pickle, storages)); }
 
 /// A folder of its own for each test program, removed at its end.
 class Folder {
