@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 class TemporaryFile final : public FileSink {
  public:
   TemporaryFile(const fs::path& target, mode_t mode)
-      : target_(target), name_(target.parent_path() / ("." + target.filename().string() + "." + std::to_string(getpid()) + ".tmp")) {
+      : target_(target),
+        name_(target.parent_path() / ("." + target.filename().string() + "." + std::to_string(getpid()) + ".tmp")) {
     buffer_.reserve(kBuffer);
     unlink(name_.c_str());  // only a dead process with our id can have left one
     descriptor_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -96,7 +97,8 @@ void write_file_atomically(const fs::path& path, const std::function<void(FileSi
   const fs::file_status old = fs::status(target, error);
   FROST_CHECK(!fs::exists(old) || fs::is_regular_file(old), "cannot write ", path.string(), ": not a regular file");
   fs::create_directories(target.parent_path(), error);
-  FROST_CHECK(!error, "cannot write ", path.string(), ": cannot make the folder ", target.parent_path().string(), ": ", error.message());
+  FROST_CHECK(!error, "cannot write ", path.string(), ": cannot make the folder ", target.parent_path().string(), ": ",
+              error.message());
   const mode_t mode = fs::exists(old) ? static_cast<mode_t>(old.permissions()) & 0777 : 0666;
   TemporaryFile file(target, mode);
   fill(file);

@@ -55,7 +55,8 @@ bool HostTensor::all_finite() const {
   // Infinity and NaN are the values whose exponent bits are all set.
   const auto none_has = [this]<class Bits>(Bits exponent) {
     bool found = false;
-    for (std::size_t i = 0; i < bytes.size() / sizeof(Bits); ++i) found |= (element<Bits>(bytes.data(), i) & exponent) == exponent;
+    for (std::size_t i = 0; i < bytes.size() / sizeof(Bits); ++i)
+      found |= (element<Bits>(bytes.data(), i) & exponent) == exponent;
     return !found;
   };
   switch (dtype) {
@@ -78,9 +79,11 @@ HostTensor HostTensor::as(DType type) const {
   if (type == dtype) return *this;
   const auto values = to_f32();
   if (type == DType::f32) return from_f32(shape, values);
-  FROST_CHECK(type == DType::f16 || type == DType::bf16, "cannot convert a tensor from ", name_of(dtype), " to ", name_of(type));
+  FROST_CHECK(type == DType::f16 || type == DType::bf16, "cannot convert a tensor from ", name_of(dtype), " to ",
+              name_of(type));
   std::vector<std::uint16_t> halves(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) halves[i] = type == DType::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    halves[i] = type == DType::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
   return copied<std::uint16_t>(type, shape, halves);
 }
 

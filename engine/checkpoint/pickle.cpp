@@ -17,13 +17,14 @@ constexpr std::size_t kMaxItems = std::size_t{1} << 24, kMaxMemo = std::size_t{1
 constexpr std::size_t kMaxNesting = 1000, kMaxDimensions = 8;
 
 enum Op : std::uint8_t {
-  kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2', kBinFloat = 'G', kBinInt = 'J', kBinInt1 = 'K', kBinInt2 = 'M',
-  kNone = 'N', kBinPersId = 'Q', kReduce = 'R', kBinString = 'T', kShortBinString = 'U', kBinUnicode = 'X', kAppend = 'a',
-  kBuild = 'b', kGlobal = 'c', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j', kBinPut = 'q', kLongBinPut = 'r', kSetItem = 's',
-  kTuple = 't', kSetItems = 'u', kBinBytes = 'B', kShortBinBytes = 'C', kEmptyTuple = ')', kEmptyList = ']', kEmptyDict = '}',
-  kProto = 0x80, kNewObj = 0x81, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88, kNewFalse = 0x89, kLong1 = 0x8A,
-  kLong4 = 0x8B, kShortBinUnicode = 0x8C, kBinUnicode8 = 0x8D, kBinBytes8 = 0x8E, kEmptySet = 0x8F, kAddItems = 0x90,
-  kFrozenSet = 0x91, kStackGlobal = 0x93, kMemoize = 0x94, kFrame = 0x95,
+  kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2', kBinFloat = 'G', kBinInt = 'J', kBinInt1 = 'K',
+  kBinInt2 = 'M', kNone = 'N', kBinPersId = 'Q', kReduce = 'R', kBinString = 'T', kShortBinString = 'U', kBinUnicode = 'X',
+  kAppend = 'a', kBuild = 'b', kGlobal = 'c', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j', kBinPut = 'q',
+  kLongBinPut = 'r', kSetItem = 's', kTuple = 't', kSetItems = 'u', kBinBytes = 'B', kShortBinBytes = 'C', kEmptyTuple = ')',
+  kEmptyList = ']', kEmptyDict = '}', kProto = 0x80, kNewObj = 0x81, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87,
+  kNewTrue = 0x88, kNewFalse = 0x89, kLong1 = 0x8A, kLong4 = 0x8B, kShortBinUnicode = 0x8C, kBinUnicode8 = 0x8D,
+  kBinBytes8 = 0x8E, kEmptySet = 0x8F, kAddItems = 0x90, kFrozenSet = 0x91, kStackGlobal = 0x93, kMemoize = 0x94,
+  kFrame = 0x95,
 };
 
 struct StorageType {
@@ -51,7 +52,11 @@ constexpr std::array kDtypes = {
 std::size_t utf8_character(std::string_view text, std::uint32_t& code) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t lead = at(0);
-  const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+  std::size_t length = 0;  // the leads 0x80 to 0xC1 and from 0xF5 on begin nothing
+  if (lead < 0x80) length = 1;
+  else if (lead >= 0xC2 && lead < 0xE0) length = 2;
+  else if (lead >= 0xE0 && lead < 0xF0) length = 3;
+  else if (lead >= 0xF0 && lead < 0xF5) length = 4;
   if (length == 0 || length > text.size()) return 0;
   code = length == 1 ? lead : lead & (0x7Fu >> length);
   for (std::size_t i = 1; i < length; ++i) {
@@ -120,7 +125,8 @@ class Machine {
     return {reinterpret_cast<const char*>(part.data()), part.size()};
   }
   std::string_view line() {
-    const std::string_view rest(reinterpret_cast<const char*>(bytes_.data()) + position_, std::min(bytes_.size() - position_, kMaxLine));
+    const std::string_view rest(reinterpret_cast<const char*>(bytes_.data()) + position_,
+                                std::min(bytes_.size() - position_, kMaxLine));
     const auto end = rest.find('\n');
     FROST_CHECK(end != rest.npos, "a global's name without end");
     position_ += end + 1;
@@ -249,7 +255,9 @@ class Machine {
       case kBinInt: push_integer(number<std::int32_t>()); break;
       case kLong1: push_long(byte()); break;
       case kLong4: push_long(number<std::uint32_t>()); break;
-      case kBinFloat: push({.kind = Kind::real, .real = std::bit_cast<double>(__builtin_bswap64(number<std::uint64_t>()))}); break;
+      case kBinFloat:
+        push({.kind = Kind::real, .real = std::bit_cast<double>(__builtin_bswap64(number<std::uint64_t>()))});
+        break;
       case kBinUnicode: push({.kind = Kind::text, .text = text(chars(number<std::uint32_t>()))}); break;
       case kShortBinUnicode: push({.kind = Kind::text, .text = text(chars(byte()))}); break;
       case kBinUnicode8: push({.kind = Kind::text, .text = text(chars(number<std::uint64_t>()))}); break;
@@ -377,7 +385,8 @@ class Machine {
     FROST_CHECK(is(items[0], Kind::list), "OrderedDict of a ", name_of(at(items[0]).kind));
     for (const Ref pair : std::vector(at(items[0]).items)) {
       const Kind kind = at(pair).kind;
-      FROST_CHECK((kind == Kind::list || kind == Kind::tuple) && at(pair).items.size() == 2, "OrderedDict with an item that is no pair");
+      FROST_CHECK((kind == Kind::list || kind == Kind::tuple) && at(pair).items.size() == 2,
+                  "OrderedDict with an item that is no pair");
       set_items(dict, std::vector(at(pair).items));
     }
     return dict;
@@ -427,9 +436,11 @@ class Machine {
     t.type = storage.type;
     std::int64_t available = storage.count;
     if (dtype != kNothing) {
-      const auto known = std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& d) { return d.symbol == document_.symbol(dtype); });
+      const auto known =
+          std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& d) { return d.symbol == document_.symbol(dtype); });
       FROST_CHECK(known != kDtypes.end(), "a tensor of unsupported type ", document_.symbol(dtype));
-      FROST_CHECK(storage.type == ElementType::untyped || storage.type == known->type, "a tensor's type differs from its storage's");
+      FROST_CHECK(storage.type == ElementType::untyped || storage.type == known->type,
+                  "a tensor's type differs from its storage's");
       if (storage.type == ElementType::untyped) available /= static_cast<std::int64_t>(size_of(known->type));
       t.type = known->type;
     }
@@ -437,7 +448,8 @@ class Machine {
     t.offset = natural(items[1], "a tensor's offset");
     t.size = naturals(items[2], "a tensor's size");
     t.stride = naturals(items[3], "a tensor's stride");
-    FROST_CHECK(t.size.size() == t.stride.size(), "a tensor of ", t.size.size(), " dimensions with ", t.stride.size(), " strides");
+    FROST_CHECK(t.size.size() == t.stride.size(), "a tensor of ", t.size.size(), " dimensions with ", t.stride.size(),
+                " strides");
     std::int64_t last = t.offset, count = 1;
     bool overflow = false, empty = false;
     for (std::size_t i = 0; i < t.size.size(); ++i) {
@@ -456,28 +468,35 @@ class Machine {
 
   /// ("storage", type, key, location, count[, view]) or, in the legacy container, ("module", class, file, source).
   Ref persistent(Ref id) {
-    FROST_CHECK(is(id, Kind::tuple) && !at(id).items.empty() && is(at(id).items[0], Kind::text), "a persistent id that is no tuple");
+    FROST_CHECK(is(id, Kind::tuple) && !at(id).items.empty() && is(at(id).items[0], Kind::text),
+                "a persistent id that is no tuple");
     const std::vector<Ref> items = at(id).items;
     const std::string& tag = at(items[0]).text;
     if (tag == "module" && items.size() == 4 && is(items[1], Kind::symbol)) return items[1];
-    FROST_CHECK(tag == "storage" && (items.size() == 5 || items.size() == 6) && is(items[1], Kind::symbol) && is(items[2], Kind::text),
+    FROST_CHECK(tag == "storage" && (items.size() == 5 || items.size() == 6) && is(items[1], Kind::symbol) &&
+                    is(items[2], Kind::text),
                 "an unknown kind of persistent id");
-    const auto type = std::find_if(kStorageTypes.begin(), kStorageTypes.end(), [&](const auto& t) { return t.symbol == at(items[1]).text; });
+    const auto type = std::find_if(kStorageTypes.begin(), kStorageTypes.end(),
+                                   [&](const auto& t) { return t.symbol == at(items[1]).text; });
     FROST_CHECK(type != kStorageTypes.end(), "unsupported storage type ", at(items[1]).text);
     Storage storage{at(items[2]).text, type->type, natural(items[4], "a storage's element count"), 0, 0};
     std::int64_t bytes = 0;
-    FROST_CHECK(!__builtin_mul_overflow(storage.stored, static_cast<std::int64_t>(size_of(storage.type)), &bytes), "a storage is too large");
+    FROST_CHECK(!__builtin_mul_overflow(storage.stored, static_cast<std::int64_t>(size_of(storage.type)), &bytes),
+                "a storage is too large");
     storage.count = storage.stored;
     if (items.size() == 6 && !is(items[5], Kind::none)) {
-      FROST_CHECK(is(items[5], Kind::tuple) && at(items[5]).items.size() == 3, "a storage's view is not (key, offset, size)");
+      FROST_CHECK(is(items[5], Kind::tuple) && at(items[5]).items.size() == 3,
+                  "a storage's view is not (key, offset, size)");
       storage.first = natural(at(items[5]).items[1], "a view's offset");
       storage.count = natural(at(items[5]).items[2], "a view's size");
-      FROST_CHECK(storage.first <= storage.stored && storage.count <= storage.stored - storage.first, "a view outside its storage");
+      FROST_CHECK(storage.first <= storage.stored && storage.count <= storage.stored - storage.first,
+                  "a view outside its storage");
     }
     const auto [known, fresh] = first_use_.emplace(storage.key, document_.storages_.size());
     if (!fresh) {
       const Storage& other = document_.storages_[known->second];
-      FROST_CHECK(other.type == storage.type && other.stored == storage.stored, "storage ", storage.key, " has two types or sizes");
+      FROST_CHECK(other.type == storage.type && other.stored == storage.stored, "storage ", storage.key,
+                  " has two types or sizes");
     }
     document_.storages_.push_back(std::move(storage));
     return make({.kind = Kind::storage, .integer = static_cast<std::int64_t>(document_.storages_.size() - 1)});
@@ -486,7 +505,8 @@ class Machine {
   void build(Ref target, Ref state) {
     switch (at(target).kind) {
       case Kind::object: {
-        if (is(state, Kind::tuple) && at(state).items.size() == 2 && is(at(state).items[0], Kind::dict)) state = at(state).items[0];
+        if (is(state, Kind::tuple) && at(state).items.size() == 2 && is(at(state).items[0], Kind::dict))
+          state = at(state).items[0];
         FROST_CHECK(is(state, Kind::dict), "BUILD of an object from a ", name_of(at(state).kind));
         add_pairs(target, std::vector(at(state).items));
         break;
@@ -555,7 +575,8 @@ Document::Pairs Document::entries(Ref dict) const {
   const auto& items = values_[dict].items;
   for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
     const Value& key = values_[items[i]];
-    const auto [known, fresh] = position.emplace(key.kind == Kind::text ? "t" + key.text : "i" + std::to_string(key.integer), pairs.size());
+    const auto [known, fresh] =
+        position.emplace(key.kind == Kind::text ? "t" + key.text : "i" + std::to_string(key.integer), pairs.size());
     if (fresh) pairs.emplace_back(items[i], items[i + 1]);
     else pairs[known->second].second = items[i + 1];
   }
@@ -587,10 +608,14 @@ std::optional<double> numpy_element(std::string_view type, const char* data) {
 
 /// The values of `bytes` under a pickled numpy.dtype: a call ("f8", ...) with the state (3, "<", ...).
 std::optional<std::vector<double>> numpy_values(const Document& d, Ref dtype, Ref bytes) {
-  if (d.symbol(dtype) != "numpy.dtype" || d[dtype].items.empty() || !d.is(d[dtype].items[0], Kind::text) || !d.is(bytes, Kind::bytes)) return {};
+  if (d.symbol(dtype) != "numpy.dtype" || d[dtype].items.empty() || !d.is(d[dtype].items[0], Kind::text) ||
+      !d.is(bytes, Kind::bytes))
+    return {};
   const std::string& type = d[d[dtype].items[0]].text;
   const Ref state = d[dtype].state;
-  if (d.is(state, Kind::tuple) && d[state].items.size() > 1 && d.is(d[state].items[1], Kind::text) && d[d[state].items[1]].text == ">") return {};
+  if (d.is(state, Kind::tuple) && d[state].items.size() > 1 && d.is(d[state].items[1], Kind::text) &&
+      d[d[state].items[1]].text == ">")
+    return {};
   if (type.size() != 2 || type[1] < '1' || type[1] > '8') return {};
   const auto width = static_cast<std::size_t>(type[1] - '0');
   const std::string& raw = d[bytes].text;
@@ -611,8 +636,10 @@ std::optional<double> Document::number(Ref ref) const {
   const Value& v = values_[ref];
   if (v.kind == Kind::boolean || v.kind == Kind::integer) return static_cast<double>(v.integer);
   if (v.kind == Kind::real) return v.real;
-  if (v.kind == Kind::call && symbol(ref).starts_with("numpy.") && symbol(ref).ends_with("multiarray.scalar") && v.items.size() == 2)
-    if (const auto values = numpy_values(*this, v.items[0], v.items[1]); values && values->size() == 1) return values->front();
+  if (v.kind == Kind::call && symbol(ref).starts_with("numpy.") && symbol(ref).ends_with("multiarray.scalar") &&
+      v.items.size() == 2)
+    if (const auto values = numpy_values(*this, v.items[0], v.items[1]); values && values->size() == 1)
+      return values->front();
   return {};
 }
 

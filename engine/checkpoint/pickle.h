@@ -88,8 +88,8 @@ class Document {
   Ref root_ = kNothing;
 };
 
-/// Reads one pickle from the front of `bytes`. Where `used` is given it gets the length of the pickle, else trailing bytes are
-/// refused. Throws frost::Error ("byte 17: ...", without the file's name) for all that checkpoint.md section 7 refuses.
+/// Reads one pickle from the front of `bytes`. Where `used` is given it gets the length of the pickle, else trailing bytes
+/// are refused. Throws frost::Error ("byte 17: ...", without the file's name) for all that checkpoint.md section 7 refuses.
 Document parse(std::span<const std::byte> bytes, std::size_t* used = nullptr);
 
 }  // namespace frost::pickle

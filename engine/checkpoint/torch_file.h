@@ -12,8 +12,8 @@
 
 namespace frost {
 
-/// A file of torch.save: the zip container or the legacy one. Nothing in it is executed. Spec: checkpoint.md sections 1 to 5.
-/// Errors are frost::Error with the file's name and one cause.
+/// A file of torch.save: the zip container or the legacy one. Nothing in it is executed. Spec: checkpoint.md sections 1
+/// to 5. Errors are frost::Error with the file's name and one cause.
 class TorchFile {
  public:
   explicit TorchFile(const std::filesystem::path& path);
@@ -24,7 +24,8 @@ class TorchFile {
 
   /// The values of a tensor, made row-major. `where` is its place in the file, for error texts.
   HostTensor tensor(pickle::Ref ref, std::string_view where) const;
-  /// A pickled module's parameters and buffers under the names of its PyTorch state dict: own parameters, own buffers, children.
+  /// A pickled module's parameters and buffers under the names of its PyTorch state dict: own parameters, own buffers,
+  /// children.
   StateDict module_state(pickle::Ref module) const;
   /// The tensors of a plain state dict (`.pth`): the root itself, or the map or module under `state_dict` or `model`.
   /// A `module.` prefix (DataParallel) is dropped where all names have it.

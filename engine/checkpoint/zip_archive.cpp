@@ -20,6 +20,7 @@ std::string cause_of(const zip_error_t& error) {
   switch (zip_error_code_zip(&error)) {
     case ZIP_ER_NOZIP: return "the zip directory at its end is missing: truncated, or an unfinished download";
     case ZIP_ER_INCONS: return "the zip directory does not agree with the entries: truncated or damaged";
+    case ZIP_ER_EXISTS: return "zip: two entries have the same name";
     case ZIP_ER_CRC: return "damaged: the checksum differs";
     default: {
       zip_error_t copy = error;
@@ -46,17 +47,21 @@ ZipArchive::ZipArchive(std::span<const std::byte> bytes) : zip_(nullptr, [](stru
   for (zip_int64_t i = 0; i < count; ++i) {
     zip_stat_t stat;
     zip_stat_init(&stat);
-    FROST_CHECK(zip_stat_index(zip_.get(), static_cast<zip_uint64_t>(i), ZIP_FL_ENC_RAW, &stat) == 0, "zip: entry ", i, " cannot be read");
+    FROST_CHECK(zip_stat_index(zip_.get(), static_cast<zip_uint64_t>(i), ZIP_FL_ENC_RAW, &stat) == 0, "zip: entry ", i,
+                " cannot be read");
     const std::string name = stat.name;
     FROST_CHECK(!unsafe(name), "zip: refused the entry name '", name, "'");
     FROST_CHECK(stat.encryption_method == ZIP_EM_NONE, "zip: entry ", name, " is encrypted");
-    FROST_CHECK(stat.comp_method == ZIP_CM_STORE || stat.comp_method == ZIP_CM_DEFLATE, "zip: entry ", name, ": compression method ",
-                stat.comp_method, " is not supported");
-    FROST_CHECK(stat.comp_method != ZIP_CM_STORE || stat.size == stat.comp_size, "zip: entry ", name, " is stored, but its two sizes differ");
-    FROST_CHECK(stat.comp_method == ZIP_CM_STORE || stat.size <= kMaxDeflated, "zip: entry ", name, " unpacks to ", stat.size, " bytes");
-    FROST_CHECK(stat.comp_size <= bytes.size() - total, "zip: entries overlap");  // together they need more than the file has
+    FROST_CHECK(stat.comp_method == ZIP_CM_STORE || stat.comp_method == ZIP_CM_DEFLATE, "zip: entry ", name,
+                ": compression method ", stat.comp_method, " is not supported");
+    FROST_CHECK(stat.comp_method != ZIP_CM_STORE || stat.size == stat.comp_size, "zip: entry ", name,
+                " is stored, but its two sizes differ");
+    FROST_CHECK(stat.comp_method == ZIP_CM_STORE || stat.size <= kMaxDeflated, "zip: entry ", name, " unpacks to ",
+                stat.size, " bytes");
+    // Together they need more than the file has: this also bounds what all of them can unpack to.
+    FROST_CHECK(stat.comp_size <= bytes.size() - total, "zip: entries overlap");
     total += stat.comp_size;
-    FROST_CHECK(index_.emplace(name, Entry{static_cast<std::uint64_t>(i), stat.size}).second, "zip: the name ", name, " occurs twice");
+    index_.emplace(name, Entry{static_cast<std::uint64_t>(i), stat.size});
     names_.push_back(name);
   }
 }
@@ -77,7 +82,8 @@ std::vector<std::byte> ZipArchive::read(const std::string& name) const {
   const zip_int64_t got = zip_fread(file, bytes.data(), bytes.size());
   std::byte beyond;  // the checksum is compared where the entry ends: read past it
   const zip_int64_t rest = got == static_cast<zip_int64_t>(bytes.size()) ? zip_fread(file, &beyond, 1) : 0;
-  const std::string cause = got < 0 || rest < 0 ? cause_of(*zip_file_get_error(file)) : "shorter or longer than the directory says";
+  const std::string cause =
+      got < 0 || rest < 0 ? cause_of(*zip_file_get_error(file)) : "shorter or longer than the directory says";
   zip_fclose(file);
   FROST_CHECK(got == static_cast<zip_int64_t>(bytes.size()) && rest == 0, "zip: entry ", name, ": ", cause);
   return bytes;

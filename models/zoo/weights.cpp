@@ -65,7 +65,9 @@ int on_progress(void* context, curl_off_t total, curl_off_t now, curl_off_t, cur
 
 void download(const std::string& url, const fs::path& target, std::size_t minimum_bytes) {
   static const bool ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-  const std::unique_ptr<CURL, void (*)(CURL*)> curl(ready ? curl_easy_init() : nullptr, [](CURL* c) { if (c) curl_easy_cleanup(c); });
+  const std::unique_ptr<CURL, void (*)(CURL*)> curl(ready ? curl_easy_init() : nullptr, [](CURL* c) {
+    if (c) curl_easy_cleanup(c);
+  });
   FROST_CHECK(curl, "cannot download ", url, ": libcurl does not start");
   fmt::print(stderr, "Downloading {} to {}...\n", url, target.string());
   write_file_atomically(target, [&](FileSink& file) {
@@ -90,8 +92,8 @@ void download(const std::string& url, const fs::path& target, std::size_t minimu
     if (code != CURLE_OK)
       fail("cannot download ", url, ": ", reason[0] ? reason.data() : curl_easy_strerror(code), " (put the file into ",
            target.parent_path().string(), " by hand)");
-    FROST_CHECK(transfer.bytes >= minimum_bytes, "cannot download ", url, ": only ", transfer.bytes, " bytes came, at least ", minimum_bytes,
-                " were expected");
+    FROST_CHECK(transfer.bytes >= minimum_bytes, "cannot download ", url, ": only ", transfer.bytes,
+                " bytes came, at least ", minimum_bytes, " were expected");
   });
 }
 

@@ -69,9 +69,11 @@ class TorchReader {
 
   [[noreturn]] void explain_other_file(Ref root) {
     const auto entries = d_.entries(root);
-    const auto tensors = std::count_if(entries.begin(), entries.end(), [&](const auto& e) { return d_.is(e.second, Kind::tensor); });
+    const auto tensors =
+        std::count_if(entries.begin(), entries.end(), [&](const auto& e) { return d_.is(e.second, Kind::tensor); });
     if (tensors > 0)
-      fail(path(), ": a plain state dict of ", tensors, " tensors (", d_[entries.front().first].text, ", ...), not a YOLOv5 checkpoint");
+      fail(path(), ": a plain state dict of ", tensors, " tensors (", d_[entries.front().first].text,
+           ", ...), not a YOLOv5 checkpoint");
     fail(path(), ": not a YOLOv5 checkpoint: neither 'model' nor 'ema' is in it");
   }
 
@@ -79,7 +81,8 @@ class TorchReader {
     const std::string type(d_.symbol(model_));
     FROST_CHECK(!type.starts_with("ultralytics."), path(), ": written by the ultralytics package (", type,
                 "); only checkpoints of the yolov5 repository are read");
-    FROST_CHECK(type.starts_with("models."), path(), ": ", type.empty() ? file_.describe(model_) : type, " is not a YOLOv5 model");
+    FROST_CHECK(type.starts_with("models."), path(), ": ", type.empty() ? file_.describe(model_) : type,
+                " is not a YOLOv5 model");
     FROST_CHECK(type != "models.yolo.ClassificationModel", path(), ": a classification model, not a detector");
     const Ref layers = d_.find(model_, "_modules.model._modules");
     const auto entries = d_.entries(layers);
@@ -89,7 +92,8 @@ class TorchReader {
     const std::string_view head_type = d_.symbol(head_);
     FROST_CHECK(!head_type.ends_with(".Classify"), path(), ": a classification model, not a detector");
     FROST_CHECK(!head_type.ends_with(".Segment"), path(), ": a segmentation model, not a detector");
-    if (!d_.is(head_, Kind::object) || !head_type.ends_with(".Detect")) file_.refuse(file_.describe(head_) + " instead of Detect", head_name_);
+    if (!d_.is(head_, Kind::object) || !head_type.ends_with(".Detect"))
+      file_.refuse(file_.describe(head_) + " instead of Detect", head_name_);
     int index = 0;
     for (const auto& [key, layer] : entries) {
       const Ref from = d_.get(layer, "f");
@@ -102,7 +106,8 @@ class TorchReader {
   // ---- facts
   int whole(Ref ref, const char* what) {
     const auto value = d_.number(ref);
-    FROST_CHECK(value && *value == std::floor(*value) && std::abs(*value) < 1e9, path(), ": ", what, " is ", file_.describe(ref), ", not an integer");
+    FROST_CHECK(value && *value == std::floor(*value) && std::abs(*value) < 1e9, path(), ": ", what, " is ",
+                file_.describe(ref), ", not an integer");
     return static_cast<int>(*value);
   }
 
@@ -111,7 +116,8 @@ class TorchReader {
     out_.nc = whole(d_.get(head_, "nc"), "the head's nc");
     FROST_CHECK(out_.nc > 0, path(), ": a head of ", out_.nc, " classes");
     if (const Ref epoch = d_.get(root, "epoch"); d_.is(epoch, Kind::integer)) out_.epoch = whole(epoch, "epoch");
-    if (const auto fitness = d_.numbers(d_.get(root, "best_fitness")); fitness && !fitness->empty()) out_.best_fitness = fitness->front();
+    if (const auto fitness = d_.numbers(d_.get(root, "best_fitness")); fitness && !fitness->empty())
+      out_.best_fitness = fitness->front();
     for (const Ref from : {d_.get(model_, "stride"), d_.get(head_, "stride")})
       if (d_.is(from, Kind::tensor) && out_.strides.empty()) out_.strides = file_.tensor(from, "stride").to_f32();
     if (out_.strides.empty()) out_.strides = {32};
@@ -135,27 +141,32 @@ class TorchReader {
       for (const auto& [key, name] : d_.entries(names))
         if (d_.is(key, Kind::integer) && d_.is(name, Kind::text)) sorted[d_[key].integer] = d_[name].text;
       for (auto& [index, name] : sorted) {
-        FROST_CHECK(index == static_cast<std::int64_t>(out_.names.size()), path(), ": the names have no class ", out_.names.size());
+        FROST_CHECK(index == static_cast<std::int64_t>(out_.names.size()), path(), ": the names have no class ",
+                    out_.names.size());
         out_.names.push_back(std::move(name));
       }
     } else {
       for (int i = 0; i < out_.nc; ++i) out_.names.push_back(std::to_string(i));
     }
-    FROST_CHECK(static_cast<int>(out_.names.size()) == out_.nc, path(), ": ", out_.names.size(), " names for ", out_.nc, " classes");
+    FROST_CHECK(static_cast<int>(out_.names.size()) == out_.nc, path(), ": ", out_.names.size(), " names for ", out_.nc,
+                " classes");
   }
 
   // ---- walking the modules: shapes, activations, batch norm's constants
   void visit(Ref module, const std::string& name) {
     // module_state() walked the same tree before and refused endless ones
     const std::string type = last_part(d_.symbol(module));
-    const auto shape_of = [&](const char* parameter) -> const HostTensor* { return out_.state.find(name + "." + parameter); };
+    const auto shape_of = [&](const char* parameter) -> const HostTensor* {
+      return out_.state.find(name + "." + parameter);
+    };
     if (type == "Conv2d" || type == "ConvTranspose2d") {
       if (const auto* weight = shape_of("weight")) check_conv(module, name, weight->shape, type == "ConvTranspose2d");
     } else if (type == "BatchNorm2d") {
       const auto channels = whole(d_.get(module, "num_features"), "num_features");
       for (const char* vector : {"weight", "bias", "running_mean", "running_var"})
-        if (const auto* t = shape_of(vector)) check(t->shape == std::vector<std::int64_t>{channels}, name, ": ", vector, " is ",
-                                                     shape_text(t->shape), ", not ", channels);
+        if (const auto* t = shape_of(vector))
+          check(t->shape == std::vector<std::int64_t>{channels}, name, ": ", vector, " is ", shape_text(t->shape), ", not ",
+                channels);
       const auto eps = d_.number(d_.get(module, "eps")), momentum = d_.number(d_.get(module, "momentum"));
       if (eps) out_.bn_eps = *eps;
       if (momentum) out_.bn_momentum = *momentum;
@@ -169,7 +180,8 @@ class TorchReader {
   }
 
   void check_conv(Ref module, const std::string& name, const std::vector<std::int64_t>& shape, bool transposed) {
-    const int in = whole(d_.get(module, "in_channels"), "in_channels"), out = whole(d_.get(module, "out_channels"), "out_channels");
+    const int in = whole(d_.get(module, "in_channels"), "in_channels"),
+              out = whole(d_.get(module, "out_channels"), "out_channels");
     const int groups = whole(d_.get(module, "groups"), "groups");
     const auto kernel = d_.numbers(d_.get(module, "kernel_size")).value_or(std::vector<double>{});
     check(groups > 0 && kernel.size() == 2, name, ": groups ", groups, " and a kernel of ", kernel.size(), " dimensions");
@@ -191,14 +203,16 @@ class TorchReader {
     const int na = whole(d_.get(head_, "na"), "the head's na"), nl = whole(d_.get(head_, "nl"), "the head's nl");
     const HostTensor* anchors = out_.state.find(head_name_ + ".anchors");
     check(anchors, head_name_, ": no anchors");
-    check(anchors->shape == std::vector<std::int64_t>{nl, na, 2}, head_name_, ": anchors are ", shape_text(anchors->shape), ", not ", nl, "x", na, "x2");
+    check(anchors->shape == std::vector<std::int64_t>{nl, na, 2}, head_name_, ": anchors are ", shape_text(anchors->shape),
+          ", not ", nl, "x", na, "x2");
     for (const float a : anchors->to_f32()) check(a > 0 && std::isfinite(a), head_name_, ": an anchor of ", a);
-    check(out_.strides.size() == static_cast<std::size_t>(nl) || out_.strides.size() == 1, out_.strides.size(), " strides for ", nl, " maps");
+    check(out_.strides.size() == static_cast<std::size_t>(nl) || out_.strides.size() == 1, out_.strides.size(),
+          " strides for ", nl, " maps");
     for (int i = 0; i < nl; ++i) {
       const HostTensor* weight = out_.state.find(fmt::format("{}.m.{}.weight", head_name_, i));
       if (!weight) continue;  // v1.0 keeps the output convolutions apart
-      check(!weight->shape.empty() && weight->shape[0] == std::int64_t{na} * (out_.nc + 5), head_name_, ": output ", i, " is ",
-            shape_text(weight->shape), ", needs ", na * (out_.nc + 5), " rows");
+      check(!weight->shape.empty() && weight->shape[0] == std::int64_t{na} * (out_.nc + 5), head_name_, ": output ", i,
+            " is ", shape_text(weight->shape), ", needs ", na * (out_.nc + 5), " rows");
     }
   }
 
@@ -209,7 +223,8 @@ class TorchReader {
 
   // ---- the graph
   void choose_activation() {
-    const auto most = std::max_element(votes_.begin(), votes_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto most =
+        std::max_element(votes_.begin(), votes_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
     if (most != votes_.end() && most->first != "nn.SiLU()") activation_ = most->first;
   }
 

@@ -37,13 +37,14 @@ enum class CheckpointPart {
 /// Metadata keys of frost's own .safetensors. Tensors are `model.*` (the weights), `ema.model.*` and `optimizer.*`.
 namespace checkpoint_key {
 inline constexpr const char *format = "frost.format", *yaml = "model.yaml", *yaml_file = "model.yaml_file", *names = "names",
-                            *stride = "stride", *hyp = "hyp", *epoch = "epoch", *best_fitness = "best_fitness", *date = "date",
-                            *bn_eps = "bn_eps", *bn_momentum = "bn_momentum";
+                            *stride = "stride", *hyp = "hyp", *epoch = "epoch", *best_fitness = "best_fitness",
+                            *date = "date", *bn_eps = "bn_eps", *bn_momentum = "bn_momentum";
 inline constexpr const char *ema_prefix = "ema.", *optimizer_prefix = "optimizer.";
 }  // namespace checkpoint_key
 
-/// Reads a YOLOv5 `.pt` or frost's `.safetensors`; the content decides which, not the name. Throws frost::Error, one line with
-/// the file and the cause: missing, empty, truncated, hostile, another kind of model. Spec: checkpoint.md sections 3 and 7.
+/// Reads a YOLOv5 `.pt` or frost's `.safetensors`; the content decides which, not the name. Throws frost::Error, one line
+/// with the file and the cause: missing, empty, truncated, hostile, another kind of model. Spec: checkpoint.md sections 3
+/// and 7.
 YoloCheckpoint load_yolo_checkpoint(const std::filesystem::path& path, CheckpointPart part = CheckpointPart::ema_or_model);
 
 /// The metadata of frost's own file for this checkpoint; `checkpoint.metadata` is kept, the known keys replace its own.

@@ -30,9 +30,13 @@ std::string sample() {
   const auto dtype = reduce(global("numpy", "dtype"), {text("f8"), boolean(false), boolean(true)}) +
                      tuple({integer(3), text("<"), none(), none(), none(), integer(-1), integer(-1), integer(0)}) + "b";
   const auto bytes = reduce(global("_codecs", "encode"), {text(str({0, 0, 0, 0, 0, 0, 0xC3, 0xB0, 0x3F})), text("latin1")});
-  return pickled(dict({{"epoch", integer(-1)}, {"fitness", reduce(global("numpy.core.multiarray", "scalar"), {dtype, bytes})},
-                       {"tensor", t + "q" + str({9})}, {"again", "h" + str({9})}, {"list", list({none(), real(1.5), boolean(true)})},
-                       {"model", object("models.yolo", "Model", {{"set", reduce(global("__builtin__", "set"), {list({integer(1)})})}})}}));
+  return pickled(dict(
+      {{"epoch", integer(-1)},
+       {"fitness", reduce(global("numpy.core.multiarray", "scalar"), {dtype, bytes})},
+       {"tensor", t + "q" + str({9})},
+       {"again", "h" + str({9})},
+       {"list", list({none(), real(1.5), boolean(true)})},
+       {"model", object("models.yolo", "Model", {{"set", reduce(global("__builtin__", "set"), {list({integer(1)})})}})}}));
 }
 
 }  // namespace
@@ -113,7 +117,8 @@ TEST_CASE("containers, memo and stack") {
 }
 
 TEST_CASE("protocol 4: frames, memoize, stack globals") {
-  const std::string body = str({0x8C, 6}) + "models" + str({0x94, 0x8C, 1, 'M', 0x94, 0x93, 0x94, ')', 0x81, 0x94, '}', 0x94}) +
+  const std::string body = str({0x8C, 6}) + "models" +
+                           str({0x94, 0x8C, 1, 'M', 0x94, 0x93, 0x94, ')', 0x81, 0x94, '}', 0x94}) +
                            str({0x8C, 1, 'm', 0x94, 'h', 0, 's', 'b', '.'});
   const auto d = parse("\x80\x04\x95" + little<std::uint64_t>(body.size()) + body);
   CHECK(d.symbol(d.root()) == "models.M");
@@ -127,7 +132,8 @@ TEST_CASE("nothing is called: the call stays a record") {
   CHECK(d[d[d.root()].items[0]].text == "touch /tmp/frost_was_hacked");
   CHECK(!std::filesystem::exists("/tmp/frost_was_hacked"));
   // the result of a call may be called again; that has no name
-  const auto nested = parse(pickled(reduce(reduce(global("builtins", "getattr"), {global("os", "x"), text("system")}), {text("id")})));
+  const auto nested =
+      parse(pickled(reduce(reduce(global("builtins", "getattr"), {global("os", "x"), text("system")}), {text("id")})));
   CHECK(nested.symbol(nested.root()).empty());
   CHECK(nested.is(nested.root(), Kind::call));
 }
@@ -148,14 +154,16 @@ TEST_CASE("numpy values") {
   CHECK(!number("f8", ">", little(1.0)));
   CHECK(!number("f8", "<", "1234567"));
   CHECK(!number("V8", "<", little(1.0)));
-  const auto array = reduce(global("numpy.core.multiarray", "_reconstruct"), {global("numpy", "ndarray"), integers({0}), bytes("b")}) +
-                     tuple({integer(1), integers({2}), dtype("f8", "<"), boolean(false), bytes(little(0.25) + little(-1.0))}) + "b";
+  const auto array =
+      reduce(global("numpy.core.multiarray", "_reconstruct"), {global("numpy", "ndarray"), integers({0}), bytes("b")}) +
+      tuple({integer(1), integers({2}), dtype("f8", "<"), boolean(false), bytes(little(0.25) + little(-1.0))}) + "b";
   const auto d = parse(pickled(array));
   CHECK(d.numbers(d.root()) == std::vector<double>{0.25, -1});
 }
 
 TEST_CASE("tensors: what reaches outside its storage is refused") {
-  const auto make = [](std::int32_t offset, const std::vector<std::int32_t>& size, const std::vector<std::int32_t>& stride, std::int32_t count = 6) {
+  const auto make = [](std::int32_t offset, const std::vector<std::int32_t>& size, const std::vector<std::int32_t>& stride,
+                       std::int32_t count = 6) {
     const auto bytes = pickled(tensor(storage("FloatStorage", "k", count), offset, size, stride));
     return error_of([&] { parse(bytes); });
   };
@@ -177,15 +185,18 @@ TEST_CASE("tensors: what reaches outside its storage is refused") {
   CHECK(has(make(0, {2147483647, 2147483647, 2147483647}, {2147483647, 2147483647, 2147483647}), "too many elements"));
   CHECK(has(make(0, {1}, {1}, -6), "element count is not a non-negative"));
   const auto typed = [](const char* type, const std::string& rest) {
-    return error_of([&] { parse(pickled(reduce(global("torch._utils", "_rebuild_tensor_v2"), {storage(type, "k", 4)}) + rest)); });
+    return error_of(
+        [&] { parse(pickled(reduce(global("torch._utils", "_rebuild_tensor_v2"), {storage(type, "k", 4)}) + rest)); });
   };
   CHECK(has(typed("QInt8Storage", ""), "unsupported storage type torch.QInt8Storage"));
   CHECK(has(typed("FloatStorage", ""), "a tensor without a storage"));  // too few arguments
   const auto twice = pickled(tuple({storage("FloatStorage", "k", 4), storage("HalfStorage", "k", 4)}));
   CHECK(has(error_of([&] { parse(twice); }), "storage k has two types or sizes"));
-  const auto untyped = "(" + text("storage") + global("torch.storage", "UntypedStorage") + text("k") + text("cpu") + integer(8) + "tQ";
+  const auto untyped =
+      "(" + text("storage") + global("torch.storage", "UntypedStorage") + text("k") + text("cpu") + integer(8) + "tQ";
   const auto v3 = [&](int size, const char* dtype) {
-    return reduce(global("torch._utils", "_rebuild_tensor_v3"), {untyped, integer(0), integers({size}), integers({1}), boolean(false), ordered({}), global("torch", dtype)});
+    return reduce(global("torch._utils", "_rebuild_tensor_v3"), {untyped, integer(0), integers({size}), integers({1}),
+                                                                 boolean(false), ordered({}), global("torch", dtype)});
   };
   CHECK(error_of([&] { parse(pickled(v3(4, "bfloat16"))); }).empty());
   CHECK(has(error_of([&] { parse(pickled(v3(5, "bfloat16"))); }), "reaches element 4 of a storage of 4"));
@@ -247,7 +258,8 @@ TEST_CASE("what is refused") {
     CHECK(message.starts_with("byte "));
   }
   // INST, OBJ, EXT1-4, NEWOBJ_EX, PERSID, buffers, text numbers of protocol 0, and bytes that are no opcode
-  for (const int op : std::initializer_list<int>{'i', 'o', 0x82, 0x83, 0x84, 0x92, 'P', 0x96, 0x97, 0x98, 'I', 'L', 'F', 'S', 'V', 'g', 'p', 'd', 'l', 0x00, 0xFF})
+  for (const int op : std::initializer_list<int>{'i', 'o', 0x82, 0x83, 0x84, 0x92, 'P', 0x96, 0x97, 0x98, 'I',
+                                                 'L', 'F', 'S',  'V',  'g',  'p',  'd', 'l',  0x00, 0xFF})
     CHECK(has(refusal(std::string(1, static_cast<char>(op)) + "."), "is refused"));
 }
 
@@ -264,7 +276,8 @@ TEST_CASE("bombs are refused before they cost memory") {
 TEST_CASE("cut anywhere: refused; spoiled anywhere: refused or read, never a crash") {
   const auto whole = sample();
   REQUIRE(error_of([&] { parse(whole); }).empty());
-  for (std::size_t length = 0; length < whole.size(); ++length) CHECK(!error_of([&] { parse(whole.substr(0, length)); }).empty());
+  for (std::size_t length = 0; length < whole.size(); ++length)
+    CHECK(!error_of([&] { parse(whole.substr(0, length)); }).empty());
   std::mt19937 random(2);
   for (int i = 0; i < 20'000; ++i) {
     auto spoiled = whole;

@@ -36,7 +36,9 @@ inline std::string none() { return "N"; }
 inline std::string boolean(bool value) { return value ? "\x88" : "\x89"; }
 inline std::string integer(std::int32_t value) { return "J" + little(value); }
 inline std::string real(double value) { return "G" + little(__builtin_bswap64(std::bit_cast<std::uint64_t>(value))); }
-inline std::string text(std::string_view value) { return "X" + little(static_cast<std::uint32_t>(value.size())) + std::string(value); }
+inline std::string text(std::string_view value) {
+  return "X" + little(static_cast<std::uint32_t>(value.size())) + std::string(value);
+}
 inline std::string tuple(Fragments items) { return "(" + joined(items) + "t"; }
 inline std::string list(Fragments items) { return "](" + joined(items) + "e"; }
 inline std::string pairs(const Pairs& items) {
@@ -45,7 +47,9 @@ inline std::string pairs(const Pairs& items) {
   return out + "u";
 }
 inline std::string dict(const Pairs& items) { return "}" + pairs(items); }
-inline std::string global(std::string_view module, std::string_view name) { return "c" + std::string(module) + "\n" + std::string(name) + "\n"; }
+inline std::string global(std::string_view module, std::string_view name) {
+  return "c" + std::string(module) + "\n" + std::string(name) + "\n";
+}
 inline std::string reduce(const std::string& callable, Fragments arguments) { return callable + tuple(arguments) + "R"; }
 inline std::string ordered(const Pairs& items) { return global("collections", "OrderedDict") + ")R" + pairs(items); }
 inline std::string object(std::string_view module, std::string_view name, const Pairs& attributes) {
@@ -59,8 +63,10 @@ inline std::string integers(const std::vector<std::int32_t>& values) {
   for (const auto v : values) out += integer(v);
   return out + "t";
 }
-inline std::string tensor(const std::string& storage, std::int32_t offset, const std::vector<std::int32_t>& size, const std::vector<std::int32_t>& stride) {
-  return reduce(global("torch._utils", "_rebuild_tensor_v2"), {storage, integer(offset), integers(size), integers(stride), boolean(false), ordered({})});
+inline std::string tensor(const std::string& storage, std::int32_t offset, const std::vector<std::int32_t>& size,
+                          const std::vector<std::int32_t>& stride) {
+  return reduce(global("torch._utils", "_rebuild_tensor_v2"),
+                {storage, integer(offset), integers(size), integers(stride), boolean(false), ordered({})});
 }
 /// What a hostile file holds instead of a value.
 inline std::string os_system() { return reduce(global("posix", "system"), {text("touch /tmp/frost_was_hacked")}); }
@@ -103,8 +109,9 @@ inline std::string zipped(const std::vector<ZipEntry>& entries) {
     }
     const std::string& local_name = e.local_name.empty() ? e.name : e.local_name;
     const auto head = [&](const std::string& name) {
-      return little<std::uint16_t>(20) + little(e.flags) + little(method) + little<std::uint32_t>(0) + little(crc32(e.data) + e.crc_error) +
-             little(static_cast<std::uint32_t>(data.size())) + little(static_cast<std::uint32_t>(static_cast<std::int64_t>(e.data.size()) + e.size_error)) +
+      return little<std::uint16_t>(20) + little(e.flags) + little(method) + little<std::uint32_t>(0) +
+             little(crc32(e.data) + e.crc_error) + little(static_cast<std::uint32_t>(data.size())) +
+             little(static_cast<std::uint32_t>(static_cast<std::int64_t>(e.data.size()) + e.size_error)) +
              little(static_cast<std::uint16_t>(name.size())) + little<std::uint16_t>(0);
     };
     const auto offset = static_cast<std::uint32_t>(e.offset >= 0 ? static_cast<std::size_t>(e.offset) : out.size());
@@ -114,7 +121,8 @@ inline std::string zipped(const std::vector<ZipEntry>& entries) {
   }
   const auto count = static_cast<std::uint16_t>(entries.size());
   return out + directory + "PK\5\6" + little<std::uint32_t>(0) + little(count) + little(count) +
-         little(static_cast<std::uint32_t>(directory.size())) + little(static_cast<std::uint32_t>(out.size())) + little<std::uint16_t>(0);
+         little(static_cast<std::uint32_t>(directory.size())) + little(static_cast<std::uint32_t>(out.size())) +
+         little<std::uint16_t>(0);
 }
 
 /// The entries of a torch file with this pickle and these storages.
@@ -124,12 +132,16 @@ inline std::vector<ZipEntry> torch_entries(const std::string& pickle, const Pair
   entries.push_back({"archive/version", "3\n"});
   return entries;
 }
-inline std::string torch_zip(const std::string& pickle, const Pairs& storages) { return zipped(torch_entries(pickle, storages)); }
+inline std::string torch_zip(const std::string& pickle, const Pairs& storages) {
+  return zipped(torch_entries(pickle, storages));
+}
 
 /// A folder of its own for each test program, removed at its end.
 class Folder {
  public:
-  Folder() : path_(std::filesystem::temp_directory_path() / ("frost_test_" + std::to_string(getpid()))) { std::filesystem::create_directories(path_); }
+  Folder() : path_(std::filesystem::temp_directory_path() / ("frost_test_" + std::to_string(getpid()))) {
+    std::filesystem::create_directories(path_);
+  }
   ~Folder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);

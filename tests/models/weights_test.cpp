@@ -52,7 +52,8 @@ TEST_CASE("a failed download leaves nothing and names the URL") {
 
 TEST_CASE("an unknown name is not asked for anywhere") {
   for (const char* name : {"yolov5q.pt", "yolov5s7.pt", "best.pt", "yolov5s", "../yolov5s.pth"})
-    CHECK(has(error_of([&] { find_weights(name, local_release("cache2")); }), std::string("weights file not found: ") + name));
+    CHECK(
+        has(error_of([&] { find_weights(name, local_release("cache2")); }), std::string("weights file not found: ") + name));
   CHECK(has(error_of([] { find_weights(" \"\" "); }), "no weights file is named"));
 }
 

@@ -42,7 +42,8 @@ TEST_CASE("the released yolov5n.pt holds what golden/checkpoints.json says") {
   CHECK(c.yaml_file == "yolov5n1.yaml");
   CHECK(c.warnings.empty());
   REQUIRE(c.names.size() == expected["names"].size());
-  for (std::size_t i = 0; i < c.names.size(); ++i) CHECK(c.names[i] == expected["names"][std::to_string(i)].get<std::string>());
+  for (std::size_t i = 0; i < c.names.size(); ++i)
+    CHECK(c.names[i] == expected["names"][std::to_string(i)].get<std::string>());
 
   REQUIRE(c.state.size() == 350);
   double total = 0;
@@ -52,14 +53,17 @@ TEST_CASE("the released yolov5n.pt holds what golden/checkpoints.json says") {
     CAPTURE(name);
     CHECK(name == row.key());
     CHECK(tensor.shape == row.value()[0].get<std::vector<std::int64_t>>());
-    CHECK((tensor.dtype == DType::f16 ? "float16" : tensor.dtype == DType::i64 ? "int64" : "?") == row.value()[1].get<std::string>());
+    CHECK((tensor.dtype == DType::f16   ? "float16"
+           : tensor.dtype == DType::i64 ? "int64"
+                                        : "?") == row.value()[1].get<std::string>());
     double sum = 0, absolute = 0;
     for (const double v : tensor.to_f64()) sum += v, absolute += std::abs(v);
     // f16 values add up exactly in f64 but for the order of a few roundings
     CHECK(sum == doctest::Approx(row.value()[2].get<double>()).epsilon(1e-11));
     CHECK(absolute == doctest::Approx(row.value()[3].get<double>()).epsilon(1e-12));
     total += absolute;
-    if (!name.ends_with("anchors") && !name.ends_with("anchor_grid") && name.find(".running_") == name.npos && tensor.dtype == DType::f16)
+    if (!name.ends_with("anchors") && !name.ends_with("anchor_grid") && name.find(".running_") == name.npos &&
+        tensor.dtype == DType::f16)
       parameters += tensor.count();
     ++row;
   }
@@ -124,8 +128,11 @@ struct Tiny {
       out.storages.emplace_back(key, raw(values));
       return tensor(storage("FloatStorage", key, count), 0, size, stride);
     };
-    const auto parameter = [&](const std::string& t) { return reduce(global("torch._utils", "_rebuild_parameter"), {t, boolean(true), ordered({})}); };
-    const auto module = [&](const char* from, const char* type, const Pairs& parameters, const Pairs& buffers, const Pairs& children, Pairs own) {
+    const auto parameter = [&](const std::string& t) {
+      return reduce(global("torch._utils", "_rebuild_parameter"), {t, boolean(true), ordered({})});
+    };
+    const auto module = [&](const char* from, const char* type, const Pairs& parameters, const Pairs& buffers,
+                            const Pairs& children, Pairs own) {
       Pairs all = {{"training", boolean(false)}, {"_parameters", ordered(parameters)}, {"_buffers", ordered(buffers)}};
       all.emplace_back("_non_persistent_buffers_set", reduce(global("__builtin__", "set"), {list({text("hidden")})}));
       all.emplace_back("_forward_hooks", ordered({}));
@@ -136,36 +143,56 @@ struct Tiny {
     const auto network = [&](float first) {
       std::vector<float> weight(2 * 3, first);
       if (nan) weight[1] = NAN;
-      const auto conv = module("torch.nn.modules.conv", "Conv2d", {{"weight", parameter(floats(weight, {2, 3, 1, 1}))}, {"bias", none()}}, {}, {},
-                               {{"in_channels", integer(conv_in)}, {"out_channels", integer(2)}, {"kernel_size", integers({1, 1})}, {"groups", integer(1)}});
-      const auto bn = module("torch.nn.modules.batchnorm", "BatchNorm2d", {{"weight", floats({1, 2}, {2})}, {"bias", floats({3, 4}, {2})}},
+      const auto conv = module("torch.nn.modules.conv", "Conv2d",
+                               {{"weight", parameter(floats(weight, {2, 3, 1, 1}))}, {"bias", none()}}, {}, {},
+                               {{"in_channels", integer(conv_in)},
+                                {"out_channels", integer(2)},
+                                {"kernel_size", integers({1, 1})},
+                                {"groups", integer(1)}});
+      const auto bn = module("torch.nn.modules.batchnorm", "BatchNorm2d",
+                             {{"weight", floats({1, 2}, {2})}, {"bias", floats({3, 4}, {2})}},
                              {{"running_mean", floats({5, 6}, {2})}, {"hidden", floats({0, 0}, {2})}}, {},
                              {{"num_features", integer(2)}, {"eps", real(eps)}, {"momentum", real(0.03)}});
-      const auto layer = conv_module.empty() ? module("models.common", "Conv", {}, {}, {{"conv", conv}, {"bn", bn}, {"act", act}}, {{"f", integer(-1)}}) : conv_module;
-      const auto out_conv = module("torch.nn.modules.conv", "Conv2d", {{"weight", floats(std::vector<float>(static_cast<std::size_t>(rows) * 2, .5f), {rows, 2, 1, 1})}}, {}, {},
-                                   {{"in_channels", integer(2)}, {"out_channels", integer(rows)}, {"kernel_size", integers({1, 1})}, {"groups", integer(1)}});
+      const auto layer = conv_module.empty() ? module("models.common", "Conv", {}, {},
+                                                      {{"conv", conv}, {"bn", bn}, {"act", act}}, {{"f", integer(-1)}})
+                                             : conv_module;
+      const auto out_conv =
+          module("torch.nn.modules.conv", "Conv2d",
+                 {{"weight", floats(std::vector<float>(static_cast<std::size_t>(rows) * 2, .5f), {rows, 2, 1, 1})}}, {}, {},
+                 {{"in_channels", integer(2)},
+                  {"out_channels", integer(rows)},
+                  {"kernel_size", integers({1, 1})},
+                  {"groups", integer(1)}});
       const auto outs = module("torch.nn.modules.container", "ModuleList", {}, {}, {{"0", out_conv}}, {});
-      const auto head = module("models.yolo", head_class.c_str(), {}, {{"anchors", floats({static_cast<float>(anchor), 2, 3, 4}, {1, 2, 2})}}, {{"m", outs}},
-                               {{"nc", integer(2)}, {"na", integer(2)}, {"nl", integer(1)}, {"f", list({integer(head_from)})}});
+      const auto head = module(
+          "models.yolo", head_class.c_str(), {}, {{"anchors", floats({static_cast<float>(anchor), 2, 3, 4}, {1, 2, 2})}},
+          {{"m", outs}}, {{"nc", integer(2)}, {"na", integer(2)}, {"nl", integer(1)}, {"f", list({integer(head_from)})}});
       const auto layers = module("torch.nn.modules.container", "Sequential", {}, {}, {{"0", layer}, {"1", head}}, {});
-      const auto yaml = dict({{"nc", integer(80)}, {"depth_multiple", real(0.33)}, {"width_multiple", real(0.25)},
-                              {"anchors", list({list({integer(10), integer(16), integer(24), integer(32)})})},
-                              {"backbone", list({list({integer(-1), integer(1), text("Conv"), list({integer(2), integer(1), none(), boolean(true), text("None")})})})},
-                              {"head", list({list({list({integer(0)}), integer(1), text("Detect"), list({text("nc"), text("anchors")})})})},
-                              {"note", extra_yaml_value}});
+      const auto yaml = dict(
+          {{"nc", integer(80)},
+           {"depth_multiple", real(0.33)},
+           {"width_multiple", real(0.25)},
+           {"anchors", list({list({integer(10), integer(16), integer(24), integer(32)})})},
+           {"backbone", list({list({integer(-1), integer(1), text("Conv"),
+                                    list({integer(2), integer(1), none(), boolean(true), text("None")})})})},
+           {"head", list({list({list({integer(0)}), integer(1), text("Detect"), list({text("nc"), text("anchors")})})})},
+           {"note", extra_yaml_value}});
       Pairs own = {{"yaml", yaml}, {"hyp", dict({{"lr0", real(0.01)}, {"run", os_system()}})}};
       if (!no_stride) own.emplace_back("stride", floats({8}, {1}));
       if (names.size() > 3) own.emplace_back("names", names);
       else if (names_as_list) own.emplace_back("names", list({text("cat"), text("dog")}));
       else own.emplace_back("names", "}(" + integer(1) + text("dog") + integer(0) + text("cat") + "u");
       const auto net = module(model_module.c_str(), model_class.c_str(), {}, {}, {{"model", layers}}, own);
-      return data_parallel ? module("torch.nn.parallel.distributed", "DistributedDataParallel", {}, {}, {{"module", net}}, {}) : net;
+      return data_parallel
+                 ? module("torch.nn.parallel.distributed", "DistributedDataParallel", {}, {}, {{"module", net}}, {})
+                 : net;
     };
     if (only_object) {
       out.pickle = pickled(network(1));
       return out;
     }
-    Pairs root = {{"epoch", integer(7)}, {"best_fitness", real(0.5)}, {"model", network(1)}, {"ema", with_ema ? network(2) : none()},
+    Pairs root = {{"epoch", integer(7)},      {"best_fitness", real(0.5)},
+                  {"model", network(1)},      {"ema", with_ema ? network(2) : none()},
                   {"optimizer", os_system()}, {"date", text("2024-01-01")}};
     root.insert(root.end(), top.begin(), top.end());
     out.pickle = pickled(dict(root));
@@ -188,8 +215,9 @@ TEST_CASE("a small detector: state, facts and graph") {
   const auto c = load({});
   std::vector<std::string> order;
   for (const auto& [name, t] : c.state) order.push_back(name);
-  CHECK(order == std::vector<std::string>{"model.0.conv.weight", "model.0.bn.weight", "model.0.bn.bias", "model.0.bn.running_mean",
-                                          "model.1.anchors", "model.1.m.0.weight"});  // hidden is not persistent
+  CHECK(order == std::vector<std::string>{"model.0.conv.weight", "model.0.bn.weight", "model.0.bn.bias",
+                                          "model.0.bn.running_mean", "model.1.anchors",
+                                          "model.1.m.0.weight"});  // hidden is not persistent
   CHECK(c.names == std::vector<std::string>{"cat", "dog"});
   CHECK(c.strides == std::vector<float>{8});
   CHECK(c.epoch == 7);
@@ -220,7 +248,8 @@ TEST_CASE("variants of other versions") {
   CHECK(has(load({.act = act("Hardswish", {})}).yaml_text, "activation: nn.Hardswish()\n"));
   CHECK(!has(load({.act = act("SiLU", {})}).yaml_text, "activation"));
   CHECK(load({.act = act("ReLU", {})}).activations.at("model.0") == "nn.ReLU()");
-  CHECK(YAML::Load(load({.extra_yaml_value = text("a: \"b\"\n# c")}).yaml_text)["note"].as<std::string>() == "a: \"b\"\n# c");
+  CHECK(YAML::Load(load({.extra_yaml_value = text("a: \"b\"\n# c")}).yaml_text)["note"].as<std::string>() ==
+        "a: \"b\"\n# c");
   CHECK(YAML::Load(load({.extra_yaml_value = text("null")}).yaml_text)["note"].as<std::string>() == "null");
   const auto odd = load({.nan = true});
   REQUIRE(odd.warnings.size() == 1);
@@ -245,7 +274,8 @@ TEST_CASE("what is refused, in one line with the file") {
       {refusal({.head_class = "Segment"}), "a segmentation model, not a detector"},
       {refusal({.head_class = "Conv"}), "models.yolo.Conv instead of Detect at model.1"},
       {refusal({.model_module = "ultralytics.nn.tasks"}), "written by the ultralytics package"},
-      {refusal({.model_module = "torchvision.models.resnet"}), "torchvision.models.resnet.DetectionModel is not a YOLOv5 model"},
+      {refusal({.model_module = "torchvision.models.resnet"}),
+       "torchvision.models.resnet.DetectionModel is not a YOLOv5 model"},
       {refusal({.conv_in = 4}), "model.0.conv: weight is 2x3x1x1, its module says 2x4x1x1"},
       {refusal({.rows = 15}), "model.1: output 0 is 15x2x1x1, needs 14 rows"},
       {refusal({.anchor = -1}), "model.1: an anchor of -1"},
