@@ -22,7 +22,8 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
   const auto good_tree = [&] {
     fs::remove_all(root);
     write("kernels/view.h", "#include <cstdint>\n");
-    write("kernels/math/silu.h", "#include <cmath>\n");
+    write("kernels/activation.h", "");
+    write("kernels/math/silu.h", "#include <cmath>\n#include \"kernels/activation.h\"\n");
     write("kernels/cpu/conv.cpp", "#include <dnnl.hpp>\n#include \"kernels/view.h\"\n#include \"kernels/math/silu.h\"\n");
     write("engine/base/rng.h", "");
     write("engine/tensor/tensor.h", "#include \"kernels/view.h\"\n");

@@ -116,6 +116,7 @@ TEST_CASE("builtin_files: looked up by whole names only; every file is YAML") {
   CHECK(frost::builtin_file("yolov5n").has_value());
   CHECK(frost::builtin_file("yolov5n") == frost::builtin_file("yolov5n.yaml"));
   CHECK(YAML::Load(std::string(*frost::builtin_file("yolov5s-LeakyReLU")))["activation"].as<std::string>() == "nn.LeakyReLU(0.1)");
+  CHECK(frost::builtin_file("hyp.scratch-low").has_value());
   for (const char* name : {"", "yolov5", "yolov5n.yam", "models/yolov5n.yaml", ".yaml"}) CHECK(!frost::builtin_file(name).has_value());
   for (const auto& file : frost::builtin_files()) {
     CAPTURE(file.name);
