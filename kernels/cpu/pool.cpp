@@ -13,14 +13,21 @@ namespace {
 struct Blocks {
   std::int64_t channels, each, count;
   Blocks(const Shape& x, std::int64_t bytes_for_a_channel) : channels(x.c) {
-    constexpr std::int64_t kCache = 512 * 1024;
-    each = std::clamp<std::int64_t>(kCache / std::max<std::int64_t>(1, bytes_for_a_channel) / 16 * 16, 16, std::max<std::int64_t>(16, x.c));
-    if (each >= x.c) each = std::max<std::int64_t>(1, x.c);
-    count = (x.c + each - 1) / each;
+    constexpr std::int64_t kCache = 128 * 1024;
+    const std::int64_t most = std::max<std::int64_t>(16, kCache / std::max<std::int64_t>(1, bytes_for_a_channel));
+    count = std::max<std::int64_t>(1, (x.c + most - 1) / most);
+    each = ((x.c + count - 1) / count + 15) / 16 * 16;  // blocks of nearly one size, in whole vectors
+    if (count == 1) each = x.c;
+    count = each > 0 ? (x.c + each - 1) / each : 0;
   }
   std::int64_t first(std::int64_t block) const { return block * each; }
   std::int64_t size(std::int64_t block) const { return std::min(each, channels - first(block)); }
 };
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+FROST_HD void fill(float* values, std::int64_t count, float with) {
+  for_lanes(count, [=](std::int64_t j) FROST_LOOP { values[j] = with; });
+}
 
 /// values[i] = maximum of values[i .. i + kernel), `unit` floats to a position, in place. Windows double: 1, 2, 4 ... and the
 /// last step overlaps, so a window of 5 takes 3 steps instead of 4, one of 13 takes 4. Rows of `length` floats at distance
@@ -30,7 +37,10 @@ FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t
     // Each value is read before the one it came from is overwritten: ascending order makes the in-place update right.
     const auto larger = [=](float* at, std::int64_t count) FROST_LOOP {
       const float* other = at + shift * unit;
-      for_lanes(count, [=](std::int64_t j) FROST_LOOP { at[j] = math::exceeds(other[j], at[j]) ? other[j] : at[j]; });
+      for_lanes(count, [=](std::int64_t j) FROST_LOOP {
+        const float a = at[j], b = other[j];
+        at[j] = math::exceeds(b, a) ? b : a;
+      });
     };
     const std::int64_t results = positions - window + 1;
     if (length == unit) return larger(values, results * unit);
@@ -61,9 +71,13 @@ void max_forward(const MaxPoolForward& a) {
     for (std::int64_t task = first; task < last; ++task) {
       const std::int64_t n = task / blocks.count, c0 = blocks.first(task % blocks.count), c = blocks.size(task % blocks.count);
       const std::int64_t row = columns * c;
-      padded.assign(static_cast<std::size_t>(rows * row), -std::numeric_limits<float>::infinity());
+      padded.resize(static_cast<std::size_t>(rows * row));
+      fill(padded.data(), pad * row, kMinusInfinity);
+      fill(padded.data() + (rows - pad) * row, pad * row, kMinusInfinity);
       for (std::int64_t h = 0; h < in.h; ++h) {
         float* at = padded.data() + (h + pad) * row;
+        fill(at, pad * c, kMinusInfinity);
+        fill(at + (columns - pad) * c, pad * c, kMinusInfinity);
         load_pixels(pixel<T>(a.x, n, h, 0) + c0, a.x.pitch, in.w, c, at + pad * c);
         window_maximum(at, columns, c, c, kernel);
       }
@@ -105,7 +119,7 @@ void max_backward(const MaxPoolBackward& a) {
       maxima.resize(static_cast<std::size_t>(in.h * width));
       column_taps.resize(maxima.size());
       gradient.assign(maxima.size(), 0.0f);
-      line.assign(static_cast<std::size_t>(columns * c), -std::numeric_limits<float>::infinity());
+      line.assign(static_cast<std::size_t>(columns * c), kMinusInfinity);
       best.resize(static_cast<std::size_t>(width));
       dy.resize(best.size());
       row_taps.resize(best.size());
@@ -113,8 +127,9 @@ void max_backward(const MaxPoolBackward& a) {
       // best and tap: the first maximum among the values that are offered, tap 0 first.
       const auto offer = [](const float* value, std::int32_t tap, float* top, std::int32_t* at, std::int64_t count) FROST_LOOP {
         for_lanes(count, [=](std::int64_t j) FROST_LOOP {
-          const bool take = math::exceeds(value[j], top[j]);
-          top[j] = take ? value[j] : top[j];
+          const float v = value[j], t = top[j];
+          const bool take = math::exceeds(v, t);
+          top[j] = take ? v : t;
           at[j] = take ? tap : at[j];
         });
       };
@@ -140,16 +155,18 @@ void max_backward(const MaxPoolBackward& a) {
         load_pixels(pixel<T>(a.dy, n, h, 0) + c0, a.dy.pitch, out.w, c, dy.data());
         for (std::int32_t tap = lowest; tap < end; ++tap) {
           float* d = gradient.data() + (top + tap) * width;
-          for_lanes(width, [=, at = row_taps.data(), g = dy.data()](std::int64_t j) FROST_LOOP { d[j] += at[j] == tap ? g[j] : 0.0f; });
+          for_lanes(width, [=, at = row_taps.data(), g = dy.data()](std::int64_t j) FROST_LOOP { d[j] += math::when(at[j] == tap, g[j]); });
         }
       }
       for (std::int64_t h = 0; h < in.h; ++h) {
-        std::fill(line.begin(), line.end(), 0.0f);
+        fill(line.data(), columns * c, 0.0f);
         const float* g = gradient.data() + h * width;
         const std::int32_t* at = column_taps.data() + h * width;
         along_row(out.w, stride, c, [=, d = line.data()](std::int64_t from, std::int64_t to, std::int64_t length) FROST_LOOP {
           for (std::int32_t tap = 0; tap < kernel; ++tap)
-            for_lanes(length, [=, d = d + to + tap * c](std::int64_t j) FROST_LOOP { d[j] += at[from + j] == tap ? g[from + j] : 0.0f; });
+            for_lanes(length, [=, d = d + to + tap * c](std::int64_t j) FROST_LOOP {
+              d[j] += math::when(at[from + j] == tap, g[from + j]);
+            });
         });
         store_pixels(line.data() + pad * c, a.dx.pitch, in.w, c, pixel<T>(a.dx, n, h, 0) + c0);
       }

@@ -8,6 +8,11 @@ namespace frost::math {
 template <class T>
 FROST_HD bool exceeds(T value, T best) { return (value > best) | (value != value); }
 
+/// value where `condition` holds, else 0: in bits, since GCC makes a slow masked load of `condition ? *value : 0`.
+FROST_HD float when(bool condition, float value) {
+  return bits_as<float>(bits_as<std::uint32_t>(value) & (condition ? ~std::uint32_t{0} : 0u));
+}
+
 /// Adaptive pooling: output cell i of `out` covers [begin, end) of `in` values.
 FROST_HD std::int64_t cell_begin(std::int64_t i, std::int64_t in, std::int64_t out) { return i * in / out; }
 FROST_HD std::int64_t cell_end(std::int64_t i, std::int64_t in, std::int64_t out) { return ((i + 1) * in + out - 1) / out; }

@@ -1,0 +1,201 @@
+#include "kernels/elementwise.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "kernels/backend.h"
+#include "tests/golden/golden.h"
+#include "tests/kernels/guarded.h"
+
+using namespace frost;
+using frost::golden::relative_error;
+using frost::testing::Guarded;
+using frost::testing::randoms;
+using frost::testing::rounded;
+
+namespace {
+
+const auto backend = make_cpu_backend();
+
+Shape shape_of(const golden::Tensor& t) {  // NCHW, or one row of values
+  return t.shape.size() == 4 ? Shape{t.shape[0], t.shape[2], t.shape[3], t.shape[1]} : Shape{1, 1, 1, t.count()};
+}
+std::vector<float> values_of(const golden::Tensor& t) {
+  const Shape s = shape_of(t);
+  return golden::nhwc(t.f32(), s.n, s.c, s.h, s.w);
+}
+Guarded guarded(const golden::Tensor& t, std::int64_t before = 0, std::int64_t after = 0) {
+  return Guarded(shape_of(t), values_of(t), DType::f32, before, after);
+}
+
+}  // namespace
+
+TEST_CASE("activations: golden") {
+  const std::pair<const char*, Activation> all[] = {{"silu", {.kind = ActivationKind::silu}},
+                                                    {"relu", {.kind = ActivationKind::relu}},
+                                                    {"leaky_relu", {.kind = ActivationKind::leaky_relu, .slope = 0.1f}},
+                                                    {"hardswish", {.kind = ActivationKind::hardswish}},
+                                                    {"sigmoid", {.kind = ActivationKind::sigmoid}}};
+  for (const auto& [op, activation] : all) {
+    if (!golden::have(std::string("golden/ops_") + op + ".safetensors")) return;
+    const auto file = golden::load(std::string("ops_") + op);
+    for (const std::string name : {"random", "special"})
+      for (const std::int64_t extra : {0, 5}) {
+        CAPTURE(op);
+        CAPTURE(name);
+        auto x = guarded(file.at(name + ".x"), extra, 1), dy = guarded(file.at(name + ".gy"), 1, extra);
+        Guarded y(shape_of(file.at(name + ".y")), DType::f32, extra, extra), dx(shape_of(file.at(name + ".y")), DType::f32, 0, extra);
+        backend->activation_forward({activation, x.view(), y.view()});
+        backend->activation_backward({activation, x.view(), dy.view(), dx.view()});
+        CHECK(relative_error(y.values(), values_of(file.at(name + ".y"))) < 5e-7);
+        CHECK(relative_error(dx.values(), values_of(file.at(name + ".gx"))) < 5e-7);
+        backend->activation_backward({activation, x.view(), dy.view(), dy.view()});  // in place
+        CHECK(dy.values() == dx.values());
+        CHECK((y.intact() && dx.intact() && dy.intact()));
+      }
+  }
+}
+
+TEST_CASE("add: golden, in place, bf16") {
+  const Shape s{2, 5, 7, 33};
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const std::int64_t extra : {0, 3}) {
+      const auto av = rounded(randoms(s.elements(), 1), dtype), bv = rounded(randoms(s.elements(), 2), dtype);
+      auto want = av;
+      for (std::size_t i = 0; i < want.size(); ++i) want[i] += bv[i];
+      want = rounded(want, dtype);
+      Guarded a(s, av, dtype, extra, 1), b(s, bv, dtype, 0, extra), y(s, dtype, extra, extra);
+      backend->add({a.view(), b.view(), y.view()});
+      CHECK(y.values() == want);
+      backend->add({a.view(), b.view(), b.view()});
+      CHECK(b.values() == want);
+      CHECK((y.intact() && b.intact()));
+    }
+  if (!golden::have("golden/ops_add.safetensors")) return;
+  const auto file = golden::load("ops_add");
+  auto a = guarded(file.at("same.a")), b = guarded(file.at("same.b"));
+  backend->add({a.view(), b.view(), a.view()});
+  CHECK(relative_error(a.values(), values_of(file.at("same.y"))) < 1e-7);
+}
+
+TEST_CASE("mul: golden, same shape and one factor for each channel") {
+  if (!golden::have("golden/ops_mul.safetensors")) return;
+  const auto file = golden::load("ops_mul");
+  for (const std::string name : {"same", "per_channel"})
+    for (const std::int64_t extra : {0, 3}) {
+      CAPTURE(name);
+      auto a = guarded(file.at(name + ".a"), extra, 1), b = guarded(file.at(name + ".b"), 0, extra), dy = guarded(file.at(name + ".gy"), extra, 0);
+      Guarded y(shape_of(file.at(name + ".y")), DType::f32, 1, extra), da(shape_of(file.at(name + ".a")), DType::f32, extra, 0),
+          db(shape_of(file.at(name + ".b")), DType::f32, extra, 2);
+      backend->mul_forward({a.view(), b.view(), y.view()});
+      backend->mul_backward({a.view(), b.view(), dy.view(), da.view(), db.view()});
+      CHECK(relative_error(y.values(), values_of(file.at(name + ".y"))) < 1e-7);
+      CHECK(relative_error(da.values(), values_of(file.at(name + ".ga"))) < 1e-7);
+      CHECK(relative_error(db.values(), values_of(file.at(name + ".gb"))) < 5e-7);
+      CHECK((y.intact() && da.intact() && db.intact()));
+    }
+  Guarded a({1, 2, 2, 4}), b({1, 1, 1, 3});
+  CHECK_THROWS_WITH_AS(backend->mul_forward({a.view(), b.view(), a.view()}),
+                       "mul: a is 1x2x2x4 f32, b is 1x1x1x3 f32; expected the same shape or one factor for each channel", Error);
+}
+
+TEST_CASE("copy: concatenation into channel slices and back, golden") {
+  if (!golden::have("golden/ops_concat.safetensors")) return;
+  const auto file = golden::load("ops_concat");
+  Guarded y(shape_of(file.at("three.y")), DType::f32, 2, 3);
+  auto dy = guarded(file.at("three.gy"));
+  std::int64_t at = 0;
+  for (const std::string part : {"a", "b", "c"}) {
+    auto x = guarded(file.at("three." + part));
+    const Shape s = shape_of(file.at("three." + part));
+    backend->copy({x.view(), y.view().channels(at, s.c)});
+    Guarded dx(s, DType::f32, 1, 0);
+    backend->copy({dy.view().channels(at, s.c), dx.view()});
+    CHECK(dx.values() == values_of(file.at("three.g" + part)));
+    CHECK(dx.intact());
+    at += s.c;
+  }
+  CHECK(y.values() == values_of(file.at("three.y")));
+  CHECK(y.intact());
+}
+
+TEST_CASE("copy: conversions between every pair of types") {
+  const Shape s{1, 3, 5, 7};
+  const auto values = randoms(s.elements(), 1);
+  for (const DType from : {DType::f32, DType::bf16, DType::f16})
+    for (const DType to : {DType::f32, DType::bf16, DType::f16})
+      for (const std::int64_t extra : {0, 4}) {
+        CAPTURE(name_of(from));
+        CAPTURE(name_of(to));
+        const Guarded x(s, values, from, extra, 1);
+        Guarded y(s, to, 0, extra);
+        backend->copy({x.view(), y.view()});
+        CHECK(y.values() == Guarded(s, x.values(), to).values());  // the scalar conversion, which math_test checks
+        CHECK(y.intact());
+      }
+  Guarded bytes(s, DType::u8), floats(s);
+  CHECK_THROWS_AS(backend->copy({bytes.view(), floats.view()}), Error);
+}
+
+TEST_CASE("zero_pad: border of zeros, and its crop") {
+  const Shape small{2, 3, 4, 5}, large{2, 3 + 1 + 4, 4 + 2 + 3, 5};
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const std::int64_t extra : {0, 3}) {
+      const auto values = rounded(randoms(small.elements(), 1), dtype);
+      Guarded x(small, values, dtype, extra, 0), y(large, dtype, 1, extra), back(small, dtype, extra, 1);
+      backend->zero_pad_forward({x.view(), y.view(), 2, 3, 1, 4});
+      const auto padded = y.values();
+      std::size_t zeros = 0, at = 0;
+      for (std::int64_t n = 0; n < large.n; ++n)
+        for (std::int64_t h = 0; h < large.h; ++h)
+          for (std::int64_t w = 0; w < large.w; ++w)
+            for (std::int64_t c = 0; c < large.c; ++c, ++at) {
+              const std::int64_t sh = h - 1, sw = w - 2;
+              const bool inside = sh >= 0 && sh < small.h && sw >= 0 && sw < small.w;
+              zeros += !inside;
+              CHECK(padded[at] == (inside ? values[static_cast<std::size_t>(((n * small.h + sh) * small.w + sw) * small.c + c)] : 0.0f));
+            }
+      CHECK(zeros == static_cast<std::size_t>(large.elements() - small.elements()));
+      backend->zero_pad_backward({y.view(), back.view(), 2, 3, 1, 4});
+      CHECK(back.values() == values);
+      CHECK((y.intact() && back.intact()));
+    }
+}
+
+TEST_CASE("space_to_depth: Focus' order of blocks, and back") {
+  const Shape wide{2, 6, 8, 3}, deep{2, 3, 4, 12};
+  for (const DType dtype : {DType::f32, DType::bf16, DType::u8})
+    for (const std::int64_t extra : {0, 2}) {
+      std::vector<float> values(static_cast<std::size_t>(wide.elements()));
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 251);
+      Guarded x(wide, values, dtype, extra, 0), y(deep, dtype, 0, extra), back(wide, dtype, 1, extra);
+      backend->space_to_depth({x.view(), y.view()});
+      const auto got = y.values();
+      const std::pair<int, int> parity[] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}};  // (row, column) of each block
+      std::size_t at = 0;
+      for (std::int64_t n = 0; n < deep.n; ++n)
+        for (std::int64_t h = 0; h < deep.h; ++h)
+          for (std::int64_t w = 0; w < deep.w; ++w)
+            for (const auto& [row, column] : parity)
+              for (std::int64_t c = 0; c < wide.c; ++c, ++at)
+                CHECK(got[at] == values[static_cast<std::size_t>(((n * wide.h + 2 * h + row) * wide.w + 2 * w + column) * wide.c + c)]);
+      backend->depth_to_space({y.view(), back.view()});
+      CHECK(back.values() == values);
+      CHECK((y.intact() && back.intact()));
+    }
+}
+
+TEST_CASE("normalize_image: every byte over 255") {
+  const Shape s{1, 16, 16, 1};
+  std::vector<float> bytes(256);
+  for (std::size_t i = 0; i < 256; ++i) bytes[i] = static_cast<float>(i);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Guarded x(s, bytes, DType::u8), y(s, dtype, 0, 2);
+    backend->normalize_image({x.view(), y.view()});
+    auto want = bytes;
+    for (auto& v : want) v = v / 255.0f;
+    CHECK(y.values() == rounded(want, dtype));
+    CHECK(y.intact());
+  }
+}
