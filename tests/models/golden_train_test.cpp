@@ -105,7 +105,8 @@ void check_recipe(const std::string& recipe) {
         double delta = 0;
         for (std::size_t k = 0; k < values.size(); ++k) delta += std::pow(static_cast<double>(values[k]) - start[k], 2);
         delta = std::sqrt(delta);
-        CHECK(l2(values) == doctest::Approx(expected[t]).epsilon(1e-4));
+        // Adam turns tiny gradients into full steps (0.1 for biases here), so float32 runs drift apart: see the README.
+        CHECK(l2(values) == doctest::Approx(expected[t]).epsilon(kind == OptimizerKind::sgd ? 1e-4 : 1e-2));
         const bool bn = names[t].find("running_") != std::string::npos;
         (bn ? off_bn : off_parameters) += std::pow(delta - moved[t], 2);
         (bn ? all_bn : all_parameters) += std::pow(static_cast<double>(moved[t]), 2);
