@@ -14,6 +14,25 @@ using frost::golden::File;
 namespace {
 std::vector<std::string> bn_buffer_names(const File& g) { return g.fact_json("bn_names").get<std::vector<std::string>>(); }
 
+/// By how much, of each head's scale, the training-mode output moves when every pixel moves by an ulp or so.
+std::vector<double> effect_of_rounding(const File& g, const frost::Tensor& image, const std::string& name) {
+  std::vector<float> moved = image.to_vector();
+  Rng rng(1);
+  for (float& v : moved) v *= 1.0f + 1.2e-7f * static_cast<float>(rng.below(3) - 1);
+  std::vector<std::vector<float>> heads[2];
+  for (const bool changed : {false, true}) {
+    Device& device = image.device();
+    DetectionModel model(device, parse_model_yaml(g.fact("yaml"), name));
+    fill_model(model);
+    Context context{.device = device, .training = true};
+    const frost::Tensor input = changed ? frost::Tensor::from(device, image.shape(), moved) : image;
+    for (const Var& map : model.heads(context, {input, -1, nullptr})) heads[changed].push_back(first(head_order(map.value, model.detect().anchors_each), 16));
+  }
+  std::vector<double> effect;
+  for (std::size_t level = 0; level < heads[0].size(); ++level) effect.push_back(relative_error(heads[1][level], heads[0][level]));
+  return effect;
+}
+
 void check_network(const std::string& name) {
   CAPTURE(name);
   const File g = load("model_" + name);
@@ -75,9 +94,17 @@ void check_network(const std::string& name) {
       INFO("train layer ", index);
       CHECK(relative_error(first(nchw_values(y.value), 16), std::vector<float>(first16.begin() + static_cast<long>(i), first16.begin() + static_cast<long>(i) + 16)) < 1e-4);
     });
+    // Batch statistics over the last level's 2 x 3 pixels amplify rounding in deep networks. How much is measured, not guessed:
+    // the same network sees the image with its last bits changed. The limit is 1e-4, or a few times that change.
     const std::vector<float> heads16 = g.at("train_heads.first16").f32();
-    for (std::size_t level = 0; level < maps.size(); ++level)
-      CHECK(relative_error(first(head_order(maps[level].value, anchors), 16), std::vector<float>(heads16.begin() + static_cast<long>(level) * 16, heads16.begin() + static_cast<long>(level) * 16 + 16)) < 1e-4);
+    const std::vector<double> rounding = effect_of_rounding(g, image, name);
+    for (std::size_t level = 0; level < maps.size(); ++level) {
+      INFO("level ", level, ", changed last bits move it by ", rounding[level]);
+      CHECK(rounding[level] < 2e-2);
+      CHECK(relative_error(first(head_order(maps[level].value, anchors), 16),
+                           std::vector<float>(heads16.begin() + static_cast<long>(level) * 16, heads16.begin() + static_cast<long>(level) * 16 + 16)) <
+            std::max(1e-4, 4 * rounding[level]));
+    }
     if (g.has("bn_after_train.first8")) {
       std::map<std::string, Buffer*> buffers;
       for (Buffer* b : model.buffers()) buffers[b->name] = b;
