@@ -13,10 +13,14 @@ namespace {
 template <class Use>
 void with_bits(DType dtype, const Use& use) {
   switch (size_of(dtype)) {
-    case 1: return use(std::uint8_t{});
-    case 2: return use(std::uint16_t{});
-    case 4: return use(std::uint32_t{});
-    default: return use(std::uint64_t{});
+    case 1:
+      return use(std::uint8_t{});
+    case 2:
+      return use(std::uint16_t{});
+    case 4:
+      return use(std::uint32_t{});
+    default:
+      return use(std::uint64_t{});
   }
 }
 
@@ -31,29 +35,30 @@ bool per_channel(const ConstView& a, const ConstView& b) {
 }
 
 void check_factor(const char* what, const ConstView& a, const ConstView& b) {
-  FROST_CHECK((b.shape == a.shape || per_channel(a, b)) && a.dtype == b.dtype, what, ": a is ", a.shape, " ", name_of(a.dtype), ", b is ",
-              b.shape, " ", name_of(b.dtype), "; expected the same shape or one factor for each channel");
+  FROST_CHECK((b.shape == a.shape || per_channel(a, b)) && a.dtype == b.dtype, what, ": a is ", a.shape, " ",
+              name_of(a.dtype), ", b is ", b.shape, " ", name_of(b.dtype),
+              "; expected the same shape or one factor for each channel");
 }
 
 /// y = a * b with one factor for each image's channel.
 template <class T>
 void scale_channels(const ConstView& a, const ConstView& b, const View& y) {
   const std::int64_t c = a.shape.c, image = a.shape.h * a.shape.w;
-  simd_ranges(a.shape.pixels(), std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, c)), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
-    for (std::int64_t i = first; i < last; ++i)
-      for_lanes(c, [av = a.as<T>() + i * a.pitch, bv = b.as<T>() + i / image * b.pitch, out = y.as<T>() + i * y.pitch](std::int64_t j) FROST_LOOP {
-        out[j] = from_float<T>(to_float(av[j]) * to_float(bv[j]));
-      });
-  });
+  simd_ranges(a.shape.pixels(), std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, c)),
+              [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+                for (std::int64_t i = first; i < last; ++i)
+                  for_lanes(c, [av = a.as<T>() + i * a.pitch, bv = b.as<T>() + i / image * b.pitch,
+                                out = y.as<T>() + i * y.pitch](std::int64_t j)
+                                   FROST_LOOP { out[j] = from_float<T>(to_float(av[j]) * to_float(bv[j])); });
+              });
 }
 
 template <class T>
 void multiply(const ConstView& a, const ConstView& b, const View& y) {
   if (per_channel(a, b)) return scale_channels<T>(a, b, y);
   for_rows(a.shape, a.packed() && b.packed() && y.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
-    for_lanes(width, [av = a.as<T>() + i * a.pitch, bv = b.as<T>() + i * b.pitch, out = y.as<T>() + i * y.pitch](std::int64_t j) FROST_LOOP {
-      out[j] = from_float<T>(to_float(av[j]) * to_float(bv[j]));
-    });
+    for_lanes(width, [av = a.as<T>() + i * a.pitch, bv = b.as<T>() + i * b.pitch, out = y.as<T>() + i * y.pitch](
+                         std::int64_t j) FROST_LOOP { out[j] = from_float<T>(to_float(av[j]) * to_float(bv[j])); });
   });
 }
 
@@ -66,12 +71,10 @@ void sum_products(const ConstView& a, const ConstView& dy, const View& db) {
     for (std::int64_t n = first; n < last; ++n) {
       std::fill(sums.begin(), sums.end(), 0.0);
       for (std::int64_t i = n * image; i < (n + 1) * image; ++i)
-        for_lanes(c, [av = a.as<T>() + i * a.pitch, dv = dy.as<T>() + i * dy.pitch, sum = sums.data()](std::int64_t j) FROST_LOOP {
-          sum[j] += static_cast<double>(to_float(av[j])) * to_float(dv[j]);
-        });
-      for_lanes(c, [sum = sums.data(), out = db.as<T>() + n * db.pitch](std::int64_t j) FROST_LOOP {
-        out[j] = from_float<T>(static_cast<float>(sum[j]));
-      });
+        for_lanes(c, [av = a.as<T>() + i * a.pitch, dv = dy.as<T>() + i * dy.pitch, sum = sums.data()](std::int64_t j)
+                         FROST_LOOP { sum[j] += static_cast<double>(to_float(av[j])) * to_float(dv[j]); });
+      for_lanes(c, [sum = sums.data(), out = db.as<T>() + n * db.pitch](std::int64_t j)
+                       FROST_LOOP { out[j] = from_float<T>(static_cast<float>(sum[j])); });
     }
   });
 }
@@ -79,13 +82,16 @@ void sum_products(const ConstView& a, const ConstView& dy, const View& db) {
 /// Pixel (n, h, w) of the smaller view is pixel (n, h + top, w + left) of the larger one.
 void check_pad(const ConstView& small, const ConstView& large, const ZeroPad& a) {
   const Shape grown{small.shape.n, small.shape.h + a.top + a.bottom, small.shape.w + a.left + a.right, small.shape.c};
-  FROST_CHECK(std::min({a.left, a.right, a.top, a.bottom}) >= 0 && large.shape == grown && small.dtype == large.dtype, "zero pad: ", small.shape, " with left ", a.left, ", right ", a.right, ", top ", a.top, ", bottom ", a.bottom, " does not give ",
-              large.shape);
+  FROST_CHECK(std::min({a.left, a.right, a.top, a.bottom}) >= 0 && large.shape == grown && small.dtype == large.dtype,
+              "zero pad: ", small.shape, " with left ", a.left, ", right ", a.right, ", top ", a.top, ", bottom ", a.bottom,
+              " does not give ", large.shape);
 }
 
 template <class T>
-FROST_HD void move_pixels(const T* x, std::int64_t x_pitch, T* y, std::int64_t y_pitch, std::int64_t pixels, std::int64_t channels) {
-  if (x_pitch == channels && y_pitch == channels) return for_lanes(pixels * channels, [=](std::int64_t j) FROST_LOOP { y[j] = x[j]; });
+FROST_HD void move_pixels(const T* x, std::int64_t x_pitch, T* y, std::int64_t y_pitch, std::int64_t pixels,
+                          std::int64_t channels) {
+  if (x_pitch == channels && y_pitch == channels)
+    return for_lanes(pixels * channels, [=](std::int64_t j) FROST_LOOP { y[j] = x[j]; });
   for (std::int64_t i = 0; i < pixels; ++i)
     for_lanes(channels, [=, x = x + i * x_pitch, y = y + i * y_pitch](std::int64_t j) FROST_LOOP { y[j] = x[j]; });
 }
@@ -108,8 +114,10 @@ void rearrange(const ConstView& wide, const View& deep) {
 
 void check_depth(const ConstView& wide, const ConstView& deep) {
   const Shape& s = deep.shape;
-  FROST_CHECK(wide.shape.h == 2 * s.h && wide.shape.w == 2 * s.w && wide.shape.n == s.n && 4 * wide.shape.c == s.c && wide.dtype == deep.dtype,
-              "space to depth: ", wide.shape, " and ", s, " do not match (twice the rows and columns, a quarter of the channels)");
+  FROST_CHECK(wide.shape.h == 2 * s.h && wide.shape.w == 2 * s.w && wide.shape.n == s.n && 4 * wide.shape.c == s.c &&
+                  wide.dtype == deep.dtype,
+              "space to depth: ", wide.shape, " and ", s,
+              " do not match (twice the rows and columns, a quarter of the channels)");
 }
 
 }  // namespace
@@ -128,9 +136,8 @@ void CpuBackend::copy(const CopyView& a) {
   with_float_type(a.x.dtype, [&]<class From>(From) {
     with_float_type(a.y.dtype, [&]<class To>(To) {
       for_rows(a.x.shape, packed, [&](std::int64_t i, std::int64_t width) FROST_LOOP {
-        for_lanes(width, [x = a.x.as<From>() + i * a.x.pitch, y = a.y.as<To>() + i * a.y.pitch](std::int64_t j) FROST_LOOP {
-          y[j] = from_float<To>(to_float(x[j]));
-        });
+        for_lanes(width, [x = a.x.as<From>() + i * a.x.pitch, y = a.y.as<To>() + i * a.y.pitch](std::int64_t j)
+                             FROST_LOOP { y[j] = from_float<To>(to_float(x[j])); });
       });
     });
   });
@@ -141,9 +148,8 @@ void CpuBackend::add(const AddForward& a) {
   check_same("add", a.a, a.y);
   with_type(a.y.dtype, "add", [&]<class T>(T) {
     for_rows(a.y.shape, a.a.packed() && a.b.packed() && a.y.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
-      for_lanes(width, [av = a.a.as<T>() + i * a.a.pitch, bv = a.b.as<T>() + i * a.b.pitch, y = a.y.as<T>() + i * a.y.pitch](std::int64_t j) FROST_LOOP {
-        y[j] = from_float<T>(to_float(av[j]) + to_float(bv[j]));
-      });
+      for_lanes(width, [av = a.a.as<T>() + i * a.a.pitch, bv = a.b.as<T>() + i * a.b.pitch, y = a.y.as<T>() + i * a.y.pitch](
+                           std::int64_t j) FROST_LOOP { y[j] = from_float<T>(to_float(av[j]) + to_float(bv[j])); });
     });
   });
 }
@@ -170,7 +176,8 @@ void CpuBackend::activation_forward(const ActivationForward& a) {
   with_type(a.x.dtype, "activation", [&]<class T>(T) {
     with_activation(a.activation.kind, [&](auto kind) {
       for_rows(a.x.shape, a.x.packed() && a.y.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
-        for_lanes(width, [x = a.x.as<T>() + i * a.x.pitch, y = a.y.as<T>() + i * a.y.pitch, slope = a.activation.slope](std::int64_t j) FROST_LOOP {
+        for_lanes(width, [x = a.x.as<T>() + i * a.x.pitch, y = a.y.as<T>() + i * a.y.pitch,
+                          slope = a.activation.slope](std::int64_t j) FROST_LOOP {
           y[j] = from_float<T>(math::activate<decltype(kind)::value>(to_float(x[j]), slope));
         });
       });
@@ -183,12 +190,13 @@ void CpuBackend::activation_backward(const ActivationBackward& a) {
   check_same("activation backward", a.x, a.dx);
   with_type(a.x.dtype, "activation backward", [&]<class T>(T) {
     with_activation(a.activation.kind, [&](auto kind) {
-      for_rows(a.x.shape, a.x.packed() && a.dy.packed() && a.dx.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
-        for_lanes(width, [x = a.x.as<T>() + i * a.x.pitch, dy = a.dy.as<T>() + i * a.dy.pitch, dx = a.dx.as<T>() + i * a.dx.pitch,
-                          slope = a.activation.slope](std::int64_t j) FROST_LOOP {
-          dx[j] = from_float<T>(to_float(dy[j]) * math::activation_slope<decltype(kind)::value>(to_float(x[j]), slope));
-        });
-      });
+      for_rows(
+          a.x.shape, a.x.packed() && a.dy.packed() && a.dx.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
+            for_lanes(width, [x = a.x.as<T>() + i * a.x.pitch, dy = a.dy.as<T>() + i * a.dy.pitch,
+                              dx = a.dx.as<T>() + i * a.dx.pitch, slope = a.activation.slope](std::int64_t j) FROST_LOOP {
+              dx[j] = from_float<T>(to_float(dy[j]) * math::activation_slope<decltype(kind)::value>(to_float(x[j]), slope));
+            });
+          });
     });
   });
 }
@@ -203,7 +211,8 @@ void CpuBackend::zero_pad_forward(const ZeroPad& a) {
         const bool inside = h >= 0 && h < in.h;
         T* y = pixel<T>(a.y, n, row % out.h, 0);
         for (std::int64_t w = 0; w < out.w; ++w)
-          if (!inside || w < a.left || w >= a.left + in.w) std::memset(y + w * a.y.pitch, 0, static_cast<std::size_t>(in.c) * sizeof(T));
+          if (!inside || w < a.left || w >= a.left + in.w)
+            std::memset(y + w * a.y.pitch, 0, static_cast<std::size_t>(in.c) * sizeof(T));
         if (inside) move_pixels(pixel<T>(a.x, n, h, 0), a.x.pitch, y + a.left * a.y.pitch, a.y.pitch, in.w, in.c);
       }
     });
@@ -234,13 +243,12 @@ void CpuBackend::depth_to_space(const DepthToSpace& a) {
 }
 
 void CpuBackend::normalize_image(const NormalizeImage& a) {
-  FROST_CHECK(a.x.shape == a.y.shape && a.x.dtype == DType::u8, "normalize image: x ", a.x.shape, " ", name_of(a.x.dtype), ", y ", a.y.shape,
-              "; expected the same shape, and u8 pixels in x");
+  FROST_CHECK(a.x.shape == a.y.shape && a.x.dtype == DType::u8, "normalize image: x ", a.x.shape, " ", name_of(a.x.dtype),
+              ", y ", a.y.shape, "; expected the same shape, and u8 pixels in x");
   with_type(a.y.dtype, "normalize image", [&]<class T>(T) {
     for_rows(a.x.shape, a.x.packed() && a.y.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
-      for_lanes(width, [x = a.x.as<std::uint8_t>() + i * a.x.pitch, y = a.y.as<T>() + i * a.y.pitch](std::int64_t j) FROST_LOOP {
-        y[j] = from_float<T>(static_cast<float>(x[j]) / 255.0f);
-      });
+      for_lanes(width, [x = a.x.as<std::uint8_t>() + i * a.x.pitch, y = a.y.as<T>() + i * a.y.pitch](std::int64_t j)
+                           FROST_LOOP { y[j] = from_float<T>(static_cast<float>(x[j]) / 255.0f); });
     });
   });
 }

@@ -46,10 +46,10 @@ FROST_HD void in_fours(const Rows& rows, std::int64_t first, std::int64_t last, 
 template <class T>
 std::vector<double> sums_and_squares(const BatchStatistics& a, const Rows& rows) {
   // In double throughout: the variance is a small difference of large sums where the mean is far from 0.
-  return column_sums(rows.count, rows.grain(), 2 * rows.width, [&](std::int64_t first, std::int64_t last, double* sums) FROST_LOOP {
+  const auto add_rows = [&](std::int64_t first, std::int64_t last, double* sums) FROST_LOOP {
     const std::int64_t step = rows.pixels_each * a.x.pitch;
     double* squares = sums + rows.width;
-    in_fours(rows, first, last, [&]<int... k>(std::integer_sequence<int, k...>, std::int64_t r, std::int64_t width) FROST_LOOP {
+    const auto block = [&]<int... k>(std::integer_sequence<int, k...>, std::int64_t r, std::int64_t width) FROST_LOOP {
       const T* x = a.x.as<T>() + r * step;
       for_lanes(width, [=](std::int64_t j) FROST_LOOP {
         double sum = 0, square = 0;
@@ -58,8 +58,10 @@ std::vector<double> sums_and_squares(const BatchStatistics& a, const Rows& rows)
         sums[j] += sum;
         squares[j] += square;
       });
-    });
-  });
+    };
+    in_fours(rows, first, last, block);
+  };
+  return column_sums(rows.count, rows.grain(), 2 * rows.width, add_rows);
 }
 
 template <class T, ActivationKind kind, bool residual>
@@ -84,12 +86,12 @@ void forward(const NormActForward& a, const Rows& rows, const NormTable& table) 
 /// Sums of dz, then of dz * xhat, for each column of a row. Four rows are added in f32 before they enter the double sum.
 template <class T, ActivationKind kind>
 std::vector<double> gradient_sums(const NormActBackward& a, const Rows& rows, const NormTable& table) {
-  return column_sums(rows.count, rows.grain(), 2 * rows.width, [&](std::int64_t first, std::int64_t last, double* sums) FROST_LOOP {
+  const auto add_rows = [&](std::int64_t first, std::int64_t last, double* sums) FROST_LOOP {
     const auto channel = table.row();
     const float slope = a.activation.slope;
     const std::int64_t x_step = rows.pixels_each * a.x.pitch, dy_step = rows.pixels_each * a.dy.pitch;
     double* products = sums + rows.width;
-    in_fours(rows, first, last, [&]<int... k>(std::integer_sequence<int, k...>, std::int64_t r, std::int64_t width) FROST_LOOP {
+    const auto block = [&]<int... k>(std::integer_sequence<int, k...>, std::int64_t r, std::int64_t width) FROST_LOOP {
       const T* x = a.x.as<T>() + r * x_step;
       const T* dy = a.dy.as<T>() + r * dy_step;
       for_lanes(width, [=](std::int64_t j) FROST_LOOP {
@@ -103,13 +105,15 @@ std::vector<double> gradient_sums(const NormActBackward& a, const Rows& rows, co
         sums[j] += sum;
         products[j] += product;
       });
-    });
-  });
+    };
+    in_fours(rows, first, last, block);
+  };
+  return column_sums(rows.count, rows.grain(), 2 * rows.width, add_rows);
 }
 
-/// The sigmoid is computed a second time here. Keeping dz in dx between the passes was measured (AVX-512, tensors in a 260 MB
-/// cache, one thread): 10 to 15 % faster there, at one more write of the tensor, rounded in bf16; not worth it where memory
-/// is the limit.
+/// The sigmoid is computed a second time here. Keeping dz in dx between the passes was measured (AVX-512, tensors in a 260
+/// MB cache, one thread): 10 to 15 % faster there, at one more write of the tensor, rounded in bf16; not worth it where
+/// memory is the limit.
 template <class T, ActivationKind kind>
 void gradient_x(const NormActBackward& a, const Rows& rows, const NormTable& table, const float* mean_dz,
                 const float* mean_dz_xhat) {
@@ -142,7 +146,8 @@ std::vector<double> fold(const double* columns, std::int64_t width, std::int64_t
 void CpuBackend::batch_statistics(const BatchStatistics& a) {
   const std::int64_t channels = a.x.shape.c, count = a.x.shape.pixels();
   FROST_CHECK(count > 0, "batch norm: x of shape ", a.x.shape, " has no pixels");
-  FROST_CHECK(count > 1 || !a.running_var, "batch norm: training needs more than one value for each channel, x is ", a.x.shape);
+  FROST_CHECK(count > 1 || !a.running_var, "batch norm: training needs more than one value for each channel, x is ",
+              a.x.shape);
   const Rows rows(a.x.shape, a.x.packed(), kRowWidth);
   with_type(a.x.dtype, "batch norm", [&](auto type) {
     const auto columns = sums_and_squares<decltype(type)>(a, rows);
@@ -156,7 +161,9 @@ void CpuBackend::batch_statistics(const BatchStatistics& a) {
       a.mean[c] = static_cast<float>(mean);
       a.rstd[c] = static_cast<float>(math::reciprocal_deviation<double>(variance, a.eps));
       if (!a.running_mean) continue;
-      const auto follow = [&](float& old, double now) { old = static_cast<float>(math::moving_average<double>(old, now, a.momentum)); };
+      const auto follow = [&](float& old, double now) {
+        old = static_cast<float>(math::moving_average<double>(old, now, a.momentum));
+      };
       follow(a.running_mean[c], mean);
       follow(a.running_var[c], math::unbiased(variance, n));
     }
@@ -171,8 +178,10 @@ void CpuBackend::norm_act_forward(const NormActForward& a) {
   const NormTable table(a.mean, a.rstd, a.weight, a.bias, a.x.shape.c, rows.width);
   with_type(a.x.dtype, "norm_act", [&](auto type) {
     with_activation(a.activation.kind, [&](auto kind) {
-      if (a.residual) forward<decltype(type), kind(), true>(a, rows, table);
-      else forward<decltype(type), kind(), false>(a, rows, table);
+      if (a.residual)
+        forward<decltype(type), kind(), true>(a, rows, table);
+      else
+        forward<decltype(type), kind(), false>(a, rows, table);
     });
   });
 }

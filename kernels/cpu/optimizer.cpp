@@ -10,12 +10,19 @@ namespace {
 
 constexpr std::int64_t kGrain = 16384;  // values for a thread at least
 
+template <class T>
+FROST_HD T* from(T* values, std::int64_t first) {
+  return values ? values + first : nullptr;
+}
+
 /// each(has mask, has ema): the loops are built apart for each answer.
 template <class Each>
 void with_mask_and_ema(bool mask, bool ema, const Each& each) {
   using std::bool_constant;
-  if (mask) ema ? each(bool_constant<true>{}, bool_constant<true>{}) : each(bool_constant<true>{}, bool_constant<false>{});
-  else ema ? each(bool_constant<false>{}, bool_constant<true>{}) : each(bool_constant<false>{}, bool_constant<false>{});
+  if (mask)
+    ema ? each(bool_constant<true>{}, bool_constant<true>{}) : each(bool_constant<true>{}, bool_constant<false>{});
+  else
+    ema ? each(bool_constant<false>{}, bool_constant<true>{}) : each(bool_constant<false>{}, bool_constant<false>{});
 }
 
 }  // namespace
@@ -24,14 +31,15 @@ void CpuBackend::sgd_step(const SgdStep& a) {
   const auto rule = math::sgd_rule(a.lr, a.momentum, a.weight_decay, a.grad_scale, a.nesterov, a.first_step);
   with_mask_and_ema(a.mask, a.ema, [&](auto masked, auto averaged) {
     simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
-      for_lanes(last - first, [=, value = a.value + first, buffer = a.momentum_buffer + first, grad = a.grad + first, mask = a.mask + first,
-                               ema = a.ema + first, decay = a.ema_decay](std::int64_t j) FROST_LOOP {
-        float v = value[j], b = buffer[j];
-        math::sgd_update(v, b, grad[j], rule);
-        if constexpr (masked()) v *= mask[j], b *= mask[j];
-        value[j] = v, buffer[j] = b;
-        if constexpr (averaged()) ema[j] = math::ema_update(ema[j], v, decay);
-      });
+      for_lanes(last - first,
+                [=, value = a.value + first, buffer = a.momentum_buffer + first, grad = a.grad + first,
+                 mask = from(a.mask, first), ema = from(a.ema, first), decay = a.ema_decay](std::int64_t j) FROST_LOOP {
+                  float v = value[j], b = buffer[j];
+                  math::sgd_update(v, b, grad[j], rule);
+                  if constexpr (masked()) v *= mask[j], b *= mask[j];
+                  value[j] = v, buffer[j] = b;
+                  if constexpr (averaged()) ema[j] = math::ema_update(ema[j], v, decay);
+                });
     });
   });
 }
@@ -41,7 +49,7 @@ void CpuBackend::adam_step(const AdamStep& a) {
   with_mask_and_ema(a.mask, a.ema, [&](auto masked, auto averaged) {
     simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
       for_lanes(last - first, [=, value = a.value + first, average = a.exp_avg + first, square = a.exp_avg_sq + first,
-                               grad = a.grad + first, mask = a.mask + first, ema = a.ema + first,
+                               grad = a.grad + first, mask = from(a.mask, first), ema = from(a.ema, first),
                                decay = a.ema_decay](std::int64_t j) FROST_LOOP {
         float v = value[j], m = average[j], s = square[j];
         math::adam_update(v, m, s, grad[j], rule);
@@ -55,15 +63,15 @@ void CpuBackend::adam_step(const AdamStep& a) {
 
 void CpuBackend::ema_update(const EmaUpdate& a) {
   simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
-    for_lanes(last - first, [=, ema = a.ema + first, value = a.value + first, decay = a.decay](std::int64_t j) FROST_LOOP {
-      ema[j] = math::ema_update(ema[j], value[j], decay);
-    });
+    for_lanes(last - first, [=, ema = a.ema + first, value = a.value + first, decay = a.decay](std::int64_t j)
+                                FROST_LOOP { ema[j] = math::ema_update(ema[j], value[j], decay); });
   });
 }
 
 double CpuBackend::sum_of_squares(const float* values, std::int64_t count) {
   return column_sums(count, kGrain, 1, [=](std::int64_t first, std::int64_t last, double* sum) FROST_LOOP {
-    *sum += sum_of_lanes(last - first, [v = values + first](std::int64_t j) FROST_LOOP { return static_cast<double>(v[j]) * v[j]; });
+    *sum += sum_of_lanes(last - first,
+                         [v = values + first](std::int64_t j) FROST_LOOP { return static_cast<double>(v[j]) * v[j]; });
   })[0];
 }
 

@@ -9,7 +9,8 @@
 namespace frost::cpu {
 namespace {
 
-/// Work is cut into (image, block of channels): a block's rows fit a core's own cache, and no two threads write one gradient.
+/// Work is cut into (image, block of channels): a block's rows fit a core's own cache, and no two threads write one
+/// gradient.
 struct Blocks {
   std::int64_t channels, each, count;
   Blocks(const Shape& x, std::int64_t bytes_for_a_channel) : channels(x.c) {
@@ -29,10 +30,11 @@ FROST_HD void fill(float* values, std::int64_t count, float with) {
   for_lanes(count, [=](std::int64_t j) FROST_LOOP { values[j] = with; });
 }
 
-/// values[i] = maximum of values[i .. i + kernel), `unit` floats to a position, in place. Windows double: 1, 2, 4 ... and the
-/// last step overlaps, so a window of 5 takes 3 steps instead of 4, one of 13 takes 4. Rows of `length` floats at distance
-/// `unit` hold the positions; the last kernel - 1 results are not maxima of whole windows.
-FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t unit, std::int64_t length, std::int64_t kernel) {
+/// values[i] = maximum of values[i .. i + kernel), `unit` floats to a position, in place. Windows double: 1, 2, 4 ... and
+/// the last step overlaps, so a window of 5 takes 3 steps instead of 4, one of 13 takes 4. Rows of `length` floats at
+/// distance `unit` hold the positions; the last kernel - 1 results are not maxima of whole windows.
+FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t unit, std::int64_t length,
+                             std::int64_t kernel) {
   const auto merge = [=](std::int64_t shift, std::int64_t window) FROST_LOOP {
     // Each value is read before the one it came from is overwritten: ascending order makes the in-place update right.
     const auto larger = [=](float* at, std::int64_t count) FROST_LOOP {
@@ -54,22 +56,23 @@ FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t
 void check_pool(const char* what, const PoolGeometry& g, const ConstView& x, const ConstView& y) {
   FROST_CHECK(g.kernel > 0 && g.stride > 0 && g.pad >= 0 && 2 * g.pad <= g.kernel, what, ": kernel ", g.kernel, ", stride ",
               g.stride, ", pad ", g.pad, " (pad may be at most half the kernel)");
-  FROST_CHECK(x.shape.h + 2 * g.pad >= g.kernel && x.shape.w + 2 * g.pad >= g.kernel && y.shape == g.output(x.shape), what, ": x of ",
-              x.shape, " does not give y of ", y.shape);
+  FROST_CHECK(x.shape.h + 2 * g.pad >= g.kernel && x.shape.w + 2 * g.pad >= g.kernel && y.shape == g.output(x.shape), what,
+              ": x of ", x.shape, " does not give y of ", y.shape);
   FROST_CHECK(x.dtype == y.dtype, what, ": types ", name_of(x.dtype), " and ", name_of(y.dtype), " differ");
 }
 
 /// Separable: maxima along rows, then of those along columns, in a block padded with minus infinity.
 template <class T>
 void max_forward(const MaxPoolForward& a) {
-  const auto [kernel, stride, pad] = a.geometry;
+  const int kernel = a.geometry.kernel, stride = a.geometry.stride, pad = a.geometry.pad;
   const Shape &in = a.x.shape, &out = a.y.shape;
   const std::int64_t rows = in.h + 2 * pad, columns = in.w + 2 * pad;
   const Blocks blocks(in, rows * columns * 4);
-  simd_ranges(in.n * blocks.count, 1, [&, kernel = kernel, stride = stride, pad = pad](std::int64_t first, std::int64_t last) FROST_LOOP {
+  const auto work = [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     std::vector<float> padded;
     for (std::int64_t task = first; task < last; ++task) {
-      const std::int64_t n = task / blocks.count, c0 = blocks.first(task % blocks.count), c = blocks.size(task % blocks.count);
+      const std::int64_t n = task / blocks.count, c0 = blocks.first(task % blocks.count),
+                         c = blocks.size(task % blocks.count);
       const std::int64_t row = columns * c;
       padded.resize(static_cast<std::size_t>(rows * row));
       fill(padded.data(), pad * row, kMinusInfinity);
@@ -85,12 +88,14 @@ void max_forward(const MaxPoolForward& a) {
       for (std::int64_t h = 0; h < out.h; ++h) {
         const float* at = padded.data() + h * stride * row;
         T* y = pixel<T>(a.y, n, h, 0) + c0;
-        if (stride == 1) store_pixels(at, a.y.pitch, out.w, c, y);
+        if (stride == 1)
+          store_pixels(at, a.y.pitch, out.w, c, y);
         else
           for (std::int64_t w = 0; w < out.w; ++w) store_pixels(at + w * stride * c, c, 1, c, y + w * a.y.pitch);
       }
     }
-  });
+  };
+  simd_ranges(in.n * blocks.count, 1, work);
 }
 
 /// each(from, to, length): outputs' floats begin at `from`, the same windows' floats for tap 0 at `to`. One call for a whole
@@ -101,20 +106,39 @@ FROST_HD void along_row(std::int64_t outputs, std::int64_t stride, std::int64_t 
   for (std::int64_t w = 0; w < outputs; ++w) each(w * c, w * stride * c, c);
 }
 
+/// The first maximum among values that are offered in turn, and its number: `begin` with the first ones, `offer` the others.
+FROST_HD void begin(const float* value, std::int32_t tap, float* top, std::int32_t* at, std::int64_t count) {
+  for_lanes(count, [=](std::int64_t j) FROST_LOOP { top[j] = value[j], at[j] = tap; });
+}
+FROST_HD void offer(const float* value, std::int32_t tap, float* top, std::int32_t* at, std::int64_t count) {
+  for_lanes(count, [=](std::int64_t j) FROST_LOOP {
+    const float v = value[j], t = top[j];
+    const bool take = math::exceeds(v, t);
+    top[j] = take ? v : t;
+    at[j] = take ? tap : at[j];
+  });
+}
+/// Gives each gradient to the values whose offer was taken: those with number `tap`.
+FROST_HD void give(const float* gradient, std::int32_t tap, const std::int32_t* at, float* to, std::int64_t count) {
+  for_lanes(count, [=](std::int64_t j) FROST_LOOP { to[j] += math::when(at[j] == tap, gradient[j]); });
+}
+
 /// The first maximum of a window in row-major order lies in the first row whose own maximum is the window's, at that row's
-/// first maximum. So the gradient travels in two one-dimensional steps, each of `kernel` compares and adds that vectorise: from
-/// outputs to rows' maxima, then to pixels. (Scattering each output to its pixel walks kernel^2 taps.)
+/// first maximum. So the gradient travels in two one-dimensional steps, each of `kernel` compares and adds that vectorise:
+/// from outputs to rows' maxima, then to pixels. (Scattering each output to its pixel walks kernel^2 taps.)
 template <class T>
 void max_backward(const MaxPoolBackward& a) {
-  const auto [kernel, stride, pad] = a.geometry;
+  const int kernel = a.geometry.kernel, stride = a.geometry.stride, pad = a.geometry.pad;
   const Shape &in = a.x.shape, &out = a.dy.shape;
   const std::int64_t columns = in.w + 2 * pad;
   const Blocks blocks(in, in.h * out.w * 12);
-  simd_ranges(in.n * blocks.count, 1, [&, kernel = kernel, stride = stride, pad = pad](std::int64_t first, std::int64_t last) FROST_LOOP {
-    std::vector<float> line, maxima, gradient, best, dy;  // a padded row; (in.h, out.w, c) row maxima and their gradients; a row
-    std::vector<std::int32_t> column_taps, row_taps;      // where each row maximum was found; the same for an output row
+  const auto work = [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+    std::vector<float> line, maxima, gradient;        // a padded row; (in.h, out.w, c): rows' maxima, and their gradients
+    std::vector<float> best, dy;                      // an output row: maxima, gradients
+    std::vector<std::int32_t> column_taps, row_taps;  // where the maxima were found
     for (std::int64_t task = first; task < last; ++task) {
-      const std::int64_t n = task / blocks.count, c0 = blocks.first(task % blocks.count), c = blocks.size(task % blocks.count);
+      const std::int64_t n = task / blocks.count, c0 = blocks.first(task % blocks.count),
+                         c = blocks.size(task % blocks.count);
       const std::int64_t width = out.w * c;
       maxima.resize(static_cast<std::size_t>(in.h * width));
       column_taps.resize(maxima.size());
@@ -124,26 +148,16 @@ void max_backward(const MaxPoolBackward& a) {
       dy.resize(best.size());
       row_taps.resize(best.size());
 
-      // best and tap: the first maximum among the values that are offered, tap 0 first.
-      const auto offer = [](const float* value, std::int32_t tap, float* top, std::int32_t* at, std::int64_t count) FROST_LOOP {
-        for_lanes(count, [=](std::int64_t j) FROST_LOOP {
-          const float v = value[j], t = top[j];
-          const bool take = math::exceeds(v, t);
-          top[j] = take ? v : t;
-          at[j] = take ? tap : at[j];
-        });
-      };
-      const auto begin = [](const float* value, std::int32_t tap, float* top, std::int32_t* at, std::int64_t count) FROST_LOOP {
-        for_lanes(count, [=](std::int64_t j) FROST_LOOP { top[j] = value[j], at[j] = tap; });
-      };
       for (std::int64_t h = 0; h < in.h; ++h) {
         load_pixels(pixel<T>(a.x, n, h, 0) + c0, a.x.pitch, in.w, c, line.data() + pad * c);
         float* top = maxima.data() + h * width;
         std::int32_t* at = column_taps.data() + h * width;
-        along_row(out.w, stride, c, [=, x = line.data()](std::int64_t from, std::int64_t to, std::int64_t length) FROST_LOOP {
-          begin(x + to, 0, top + from, at + from, length);
-          for (std::int32_t tap = 1; tap < kernel; ++tap) offer(x + to + tap * c, tap, top + from, at + from, length);
-        });
+        along_row(out.w, stride, c,
+                  [=, x = line.data()](std::int64_t from, std::int64_t to, std::int64_t length) FROST_LOOP {
+                    begin(x + to, 0, top + from, at + from, length);
+                    for (std::int32_t tap = 1; tap < kernel; ++tap)
+                      offer(x + to + tap * c, tap, top + from, at + from, length);
+                  });
       }
       for (std::int64_t h = 0; h < out.h; ++h) {
         const std::int64_t top = h * stride - pad;  // the window's first row; rows outside of the image do not take part
@@ -153,25 +167,22 @@ void max_backward(const MaxPoolBackward& a) {
         for (std::int32_t tap = lowest + 1; tap < end; ++tap)
           offer(maxima.data() + (top + tap) * width, tap, best.data(), row_taps.data(), width);
         load_pixels(pixel<T>(a.dy, n, h, 0) + c0, a.dy.pitch, out.w, c, dy.data());
-        for (std::int32_t tap = lowest; tap < end; ++tap) {
-          float* d = gradient.data() + (top + tap) * width;
-          for_lanes(width, [=, at = row_taps.data(), g = dy.data()](std::int64_t j) FROST_LOOP { d[j] += math::when(at[j] == tap, g[j]); });
-        }
+        for (std::int32_t tap = lowest; tap < end; ++tap)
+          give(dy.data(), tap, row_taps.data(), gradient.data() + (top + tap) * width, width);
       }
       for (std::int64_t h = 0; h < in.h; ++h) {
         fill(line.data(), columns * c, 0.0f);
         const float* g = gradient.data() + h * width;
         const std::int32_t* at = column_taps.data() + h * width;
-        along_row(out.w, stride, c, [=, d = line.data()](std::int64_t from, std::int64_t to, std::int64_t length) FROST_LOOP {
-          for (std::int32_t tap = 0; tap < kernel; ++tap)
-            for_lanes(length, [=, d = d + to + tap * c](std::int64_t j) FROST_LOOP {
-              d[j] += math::when(at[from + j] == tap, g[from + j]);
-            });
-        });
+        along_row(out.w, stride, c,
+                  [=, d = line.data()](std::int64_t from, std::int64_t to, std::int64_t length) FROST_LOOP {
+                    for (std::int32_t tap = 0; tap < kernel; ++tap) give(g + from, tap, at + from, d + to + tap * c, length);
+                  });
         store_pixels(line.data() + pad * c, a.dx.pitch, in.w, c, pixel<T>(a.dx, n, h, 0) + c0);
       }
     }
-  });
+  };
+  simd_ranges(in.n * blocks.count, 1, work);
 }
 
 template <class T>
@@ -189,7 +200,8 @@ void average_forward(const AdaptiveAvgPoolForward& a) {
         for (std::int64_t k = w0; k < w1; ++k)
           for_lanes(out.c, [=, x = pixel<T>(a.x, n, i, k)](std::int64_t j) FROST_LOOP { sum[j] += to_float(x[j]); });
       const double share = 1.0 / static_cast<double>((h1 - h0) * (w1 - w0));
-      for_lanes(out.c, [=, y = pixel<T>(a.y, n, h, w)](std::int64_t j) FROST_LOOP { y[j] = from_float<T>(static_cast<float>(sum[j] * share)); });
+      for_lanes(out.c, [=, y = pixel<T>(a.y, n, h, w)](std::int64_t j)
+                           FROST_LOOP { y[j] = from_float<T>(static_cast<float>(sum[j] * share)); });
     }
   });
 }
@@ -210,7 +222,8 @@ void average_backward(const AdaptiveAvgPoolBackward& a) {
           const float share = 1.0f / static_cast<float>((h1 - h0) * (w1 - w0));
           const T* dy = pixel<T>(a.dy, n, i, k);
           for (std::int64_t w = w0; w < w1; ++w)
-            for_lanes(in.c, [=, sum = sums.data() + w * in.c](std::int64_t j) FROST_LOOP { sum[j] += share * to_float(dy[j]); });
+            for_lanes(in.c,
+                      [=, sum = sums.data() + w * in.c](std::int64_t j) FROST_LOOP { sum[j] += share * to_float(dy[j]); });
         }
       }
       store_pixels(sums.data(), a.dx.pitch, in.w, in.c, pixel<T>(a.dx, n, h, 0));
@@ -219,8 +232,10 @@ void average_backward(const AdaptiveAvgPoolBackward& a) {
 }
 
 void check_average(const ConstView& x, const ConstView& y) {
-  FROST_CHECK(x.shape.n == y.shape.n && x.shape.c == y.shape.c && x.shape.elements() > 0 && y.shape.elements() > 0 && x.dtype == y.dtype,
-              "adaptive average pool: x ", x.shape, " ", name_of(x.dtype), " does not give y ", y.shape, " ", name_of(y.dtype));
+  FROST_CHECK(x.shape.n == y.shape.n && x.shape.c == y.shape.c && x.shape.elements() > 0 && y.shape.elements() > 0 &&
+                  x.dtype == y.dtype,
+              "adaptive average pool: x ", x.shape, " ", name_of(x.dtype), " does not give y ", y.shape, " ",
+              name_of(y.dtype));
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ Axis forward_axis(ResizeMode mode, std::int64_t in, std::int64_t out) {
 Axis transposed(const Axis& axis, std::int64_t in) {
   Axis lines(static_cast<std::size_t>(in));
   for (std::size_t i = 0; i < axis.size(); ++i)
-    for (const auto& tap : axis[i]) lines[static_cast<std::size_t>(tap.index)].push_back({static_cast<std::int64_t>(i), tap.weight});
+    for (const auto& tap : axis[i])
+      lines[static_cast<std::size_t>(tap.index)].push_back({static_cast<std::int64_t>(i), tap.weight});
   return lines;
 }
 
@@ -43,15 +44,17 @@ void weighted(const ConstView& x, const View& y, const Axis& rows, const Axis& c
       for (const Tap& r : rows[static_cast<std::size_t>(h)])
         for (std::int64_t w = 0; w < out.w; ++w)
           for (const Tap& c : columns[static_cast<std::size_t>(w)])
-            for_lanes(out.c, [=, source = pixel<T>(x, n, r.index, c.index), sum = line.data() + w * out.c,
-                              weight = r.weight * c.weight](std::int64_t j) FROST_LOOP { sum[j] += weight * to_float(source[j]); });
+            for_lanes(out.c,
+                      [=, source = pixel<T>(x, n, r.index, c.index), sum = line.data() + w * out.c,
+                       weight = r.weight * c.weight](std::int64_t j) FROST_LOOP { sum[j] += weight * to_float(source[j]); });
       store_pixels(line.data(), y.pitch, out.w, out.c, pixel<T>(y, n, h, 0));
     }
   });
 }
 
 void check_resize(const ConstView& x, const ConstView& y) {
-  FROST_CHECK(x.shape.n == y.shape.n && x.shape.c == y.shape.c && x.shape.elements() > 0 && y.shape.elements() > 0 && x.dtype == y.dtype,
+  FROST_CHECK(x.shape.n == y.shape.n && x.shape.c == y.shape.c && x.shape.elements() > 0 && y.shape.elements() > 0 &&
+                  x.dtype == y.dtype,
               "resize: x ", x.shape, " ", name_of(x.dtype), " does not give y ", y.shape, " ", name_of(y.dtype));
 }
 
@@ -65,7 +68,8 @@ void CpuBackend::resize_forward(const ResizeForward& a) {
 void CpuBackend::resize_backward(const ResizeBackward& a) {
   check_resize(a.dx, a.dy);
   const Shape &in = a.dx.shape, &out = a.dy.shape;
-  const Axis rows = transposed(forward_axis(a.mode, in.h, out.h), in.h), columns = transposed(forward_axis(a.mode, in.w, out.w), in.w);
+  const Axis rows = transposed(forward_axis(a.mode, in.h, out.h), in.h),
+             columns = transposed(forward_axis(a.mode, in.w, out.w), in.w);
   with_type(a.dx.dtype, "resize backward", [&](auto type) { weighted<decltype(type)>(a.dy, a.dx, rows, columns); });
 }
 

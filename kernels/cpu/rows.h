@@ -58,8 +58,7 @@ void for_rows(const Shape& shape, bool all_packed, const Each& each) {
 /// added in order, so the bits depend on the number of threads alone.
 template <class Body>
 std::vector<double> column_sums(std::int64_t rows, std::int64_t grain, std::int64_t columns, const Body& body) {
-  const std::int64_t parts =
-      std::clamp<std::int64_t>(rows / std::max<std::int64_t>(1, grain), 1, omp_get_max_threads());
+  const std::int64_t parts = std::clamp<std::int64_t>(rows / std::max<std::int64_t>(1, grain), 1, omp_get_max_threads());
   const std::int64_t stride = (columns + 7) / 8 * 8 + 8;  // no cache line is shared by two parts
   std::vector<double> sums(static_cast<std::size_t>(parts * stride), 0.0);
   parallel_ranges(parts, 1, [&](std::int64_t first, std::int64_t last) {
@@ -70,7 +69,8 @@ std::vector<double> column_sums(std::int64_t rows, std::int64_t grain, std::int6
     }
   });
   for (std::int64_t part = 1; part < parts; ++part)
-    for (std::int64_t j = 0; j < columns; ++j) sums[static_cast<std::size_t>(j)] += sums[static_cast<std::size_t>(part * stride + j)];
+    for (std::int64_t j = 0; j < columns; ++j)
+      sums[static_cast<std::size_t>(j)] += sums[static_cast<std::size_t>(part * stride + j)];
   return sums;
 }
 
@@ -83,7 +83,8 @@ FROST_HD void load_pixels(const T* x, std::int64_t pitch, std::int64_t pixels, s
 }
 template <class T>
 FROST_HD void store_pixels(const float* in, std::int64_t pitch, std::int64_t pixels, std::int64_t channels, T* y) {
-  if (pitch == channels) return for_lanes(pixels * channels, [=](std::int64_t j) FROST_LOOP { y[j] = from_float<T>(in[j]); });
+  if (pitch == channels)
+    return for_lanes(pixels * channels, [=](std::int64_t j) FROST_LOOP { y[j] = from_float<T>(in[j]); });
   for (std::int64_t i = 0; i < pixels; ++i)
     for_lanes(channels, [=](std::int64_t j) FROST_LOOP { y[i * pitch + j] = from_float<T>(in[i * channels + j]); });
 }
@@ -102,9 +103,12 @@ FROST_HD T* pixel(const View& v, std::int64_t n, std::int64_t h, std::int64_t w)
 template <class Use>
 void with_type(DType dtype, const char* what, const Use& use) {
   switch (dtype) {
-    case DType::f32: return use(float{});
-    case DType::bf16: return use(bf16{});
-    default: fail(what, ": the CPU has no activations of type ", name_of(dtype));
+    case DType::f32:
+      return use(float{});
+    case DType::bf16:
+      return use(bf16{});
+    default:
+      fail(what, ": the CPU has no activations of type ", name_of(dtype));
   }
 }
 
@@ -112,12 +116,18 @@ template <class Use>
 void with_activation(ActivationKind kind, const Use& use) {
   using enum ActivationKind;
   switch (kind) {
-    case identity: return use(std::integral_constant<ActivationKind, identity>{});
-    case silu: return use(std::integral_constant<ActivationKind, silu>{});
-    case relu: return use(std::integral_constant<ActivationKind, relu>{});
-    case leaky_relu: return use(std::integral_constant<ActivationKind, leaky_relu>{});
-    case hardswish: return use(std::integral_constant<ActivationKind, hardswish>{});
-    case sigmoid: return use(std::integral_constant<ActivationKind, sigmoid>{});
+    case identity:
+      return use(std::integral_constant<ActivationKind, identity>{});
+    case silu:
+      return use(std::integral_constant<ActivationKind, silu>{});
+    case relu:
+      return use(std::integral_constant<ActivationKind, relu>{});
+    case leaky_relu:
+      return use(std::integral_constant<ActivationKind, leaky_relu>{});
+    case hardswish:
+      return use(std::integral_constant<ActivationKind, hardswish>{});
+    case sigmoid:
+      return use(std::integral_constant<ActivationKind, sigmoid>{});
   }
 }
 

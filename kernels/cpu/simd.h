@@ -43,7 +43,9 @@ inline Isa isa() {
 
 namespace detail {
 template <class Body>
-void run_generic(const Body& body, std::int64_t first, std::int64_t last) { body(first, last); }
+void run_generic(const Body& body, std::int64_t first, std::int64_t last) {
+  body(first, last);
+}
 #if defined(__x86_64__) && defined(__GNUC__)
 template <class Body>
 __attribute__((target("avx2,fma"))) void run_avx2(const Body& body, std::int64_t first, std::int64_t last) {
@@ -57,8 +59,9 @@ __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector
 #endif
 }  // namespace detail
 
-/// each(j) for j in [0, count) in vector code: the calls must not depend on each other. The body has to be a FROST_LOOP lambda
-/// and not the text of the loop: GCC turns structs that are declared under `omp simd` itself into arrays, and gives up on them.
+/// each(j) for j in [0, count) in vector code: the calls must not depend on each other. The body has to be a FROST_LOOP
+/// lambda and not the text of the loop: GCC turns structs that are declared under `omp simd` itself into arrays, and gives
+/// up on them.
 template <class Each>
 FROST_HD void for_lanes(std::int64_t count, const Each& each) {
 #pragma omp simd

@@ -22,34 +22,44 @@ FROST_HD RowScale row_scale(const float* x, std::int64_t count) {
 template <class T>
 void forward(const SoftmaxForward& a) {
   const std::int64_t c = a.x.shape.c;
-  simd_ranges(a.x.shape.pixels(), std::max<std::int64_t>(1, 4096 / c), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
-    std::vector<float> row(static_cast<std::size_t>(c));
-    for (std::int64_t i = first; i < last; ++i) {
-      load_pixels(a.x.as<T>() + i * a.x.pitch, c, 1, c, row.data());
-      const auto [largest, sum] = row_scale(row.data(), c);
-      const float scale = static_cast<float>(1.0 / sum), shift = static_cast<float>(std::log(sum));
-      const float* x = row.data();
-      T* y = a.y.as<T>() + i * a.y.pitch;
-      if (a.log) for_lanes(c, [=, top = largest](std::int64_t j) FROST_LOOP { y[j] = from_float<T>((x[j] - top) - shift); });
-      else for_lanes(c, [=, top = largest](std::int64_t j) FROST_LOOP { y[j] = from_float<T>(math::exp(x[j] - top) * scale); });
-    }
-  });
+  simd_ranges(
+      a.x.shape.pixels(), std::max<std::int64_t>(1, 4096 / c), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+        std::vector<float> row(static_cast<std::size_t>(c));
+        for (std::int64_t i = first; i < last; ++i) {
+          load_pixels(a.x.as<T>() + i * a.x.pitch, c, 1, c, row.data());
+          const auto [largest, sum] = row_scale(row.data(), c);
+          const float scale = static_cast<float>(1.0 / sum), shift = static_cast<float>(std::log(sum));
+          const float* x = row.data();
+          T* y = a.y.as<T>() + i * a.y.pitch;
+          if (a.log)
+            for_lanes(c, [=, top = largest](std::int64_t j) FROST_LOOP { y[j] = from_float<T>((x[j] - top) - shift); });
+          else
+            for_lanes(
+                c, [=, top = largest](std::int64_t j) FROST_LOOP { y[j] = from_float<T>(math::exp(x[j] - top) * scale); });
+        }
+      });
 }
 
 template <class T>
 void backward(const SoftmaxBackward& a) {
   const std::int64_t c = a.y.shape.c;
-  simd_ranges(a.y.shape.pixels(), std::max<std::int64_t>(1, 4096 / c), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
-    for (std::int64_t i = first; i < last; ++i) {
-      const T *y = a.y.as<T>() + i * a.y.pitch, *dy = a.dy.as<T>() + i * a.dy.pitch;
-      T* dx = a.dx.as<T>() + i * a.dx.pitch;
-      const auto sum = static_cast<float>(sum_of_lanes(c, [=, log = a.log](std::int64_t j) FROST_LOOP {
-        return static_cast<double>(to_float(dy[j])) * (log ? 1.0f : to_float(y[j]));
-      }));
-      if (a.log) for_lanes(c, [=](std::int64_t j) FROST_LOOP { dx[j] = from_float<T>(math::log_softmax_dx(to_float(y[j]), to_float(dy[j]), sum)); });
-      else for_lanes(c, [=](std::int64_t j) FROST_LOOP { dx[j] = from_float<T>(math::softmax_dx(to_float(y[j]), to_float(dy[j]), sum)); });
-    }
-  });
+  simd_ranges(
+      a.y.shape.pixels(), std::max<std::int64_t>(1, 4096 / c), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+        for (std::int64_t i = first; i < last; ++i) {
+          const T *y = a.y.as<T>() + i * a.y.pitch, *dy = a.dy.as<T>() + i * a.dy.pitch;
+          T* dx = a.dx.as<T>() + i * a.dx.pitch;
+          const auto sum = static_cast<float>(sum_of_lanes(c, [=, log = a.log](std::int64_t j) FROST_LOOP {
+            return static_cast<double>(to_float(dy[j])) * (log ? 1.0f : to_float(y[j]));
+          }));
+          if (a.log)
+            for_lanes(c, [=](std::int64_t j) FROST_LOOP {
+              dx[j] = from_float<T>(math::log_softmax_dx(to_float(y[j]), to_float(dy[j]), sum));
+            });
+          else
+            for_lanes(c, [=](std::int64_t j)
+                             FROST_LOOP { dx[j] = from_float<T>(math::softmax_dx(to_float(y[j]), to_float(dy[j]), sum)); });
+        }
+      });
 }
 
 }  // namespace
@@ -67,8 +77,8 @@ void CpuBackend::softmax_backward(const SoftmaxBackward& a) {
 void CpuBackend::cross_entropy(const CrossEntropy& a) {
   FROST_CHECK(a.rows > 0 && a.classes > 0, "cross entropy: ", a.rows, " rows of ", a.classes, " classes");
   for (std::int64_t i = 0; i < a.rows; ++i)
-    FROST_CHECK(a.labels[i] >= 0 && a.labels[i] < a.classes, "cross entropy: label ", a.labels[i], " in row ", i, ", there are ",
-                a.classes, " classes");
+    FROST_CHECK(a.labels[i] >= 0 && a.labels[i] < a.classes, "cross entropy: label ", a.labels[i], " in row ", i,
+                ", there are ", a.classes, " classes");
   std::vector<double> losses(static_cast<std::size_t>(a.rows));  // added in order afterwards: no thread's timing shows
   simd_ranges(a.rows, std::max<std::int64_t>(1, 4096 / a.classes), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     const float smoothing = a.label_smoothing, classes = static_cast<float>(a.classes);

@@ -3,19 +3,24 @@
 
 namespace frost::math {
 
-/// The constants of one step: step_size = lr / (1 - beta1^t), root_scale = 1 / sqrt(1 - beta2^t), shrink = 1 - lr * decay for
-/// AdamW (decay = 0 then), 1 for Adam.
+/// The constants of one step: step_size = lr / (1 - beta1^t), root_scale = 1 / sqrt(1 - beta2^t), shrink = 1 - lr * decay
+/// for AdamW (decay = 0 then), 1 for Adam.
 template <class T>
 struct AdamRule {
   T step_size, root_scale, beta1, beta2, eps, decay, shrink, grad_scale;
 };
 template <class T>
-AdamRule<T> adam_rule(double lr, double beta1, double beta2, double eps, double weight_decay, double grad_scale, bool decoupled,
-                      std::int64_t step) {
+AdamRule<T> adam_rule(double lr, double beta1, double beta2, double eps, double weight_decay, double grad_scale,
+                      bool decoupled, std::int64_t step) {
   const double t = static_cast<double>(step);
-  return {static_cast<T>(lr / (1 - std::pow(beta1, t))), static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, t))),
-          static_cast<T>(beta1), static_cast<T>(beta2), static_cast<T>(eps), static_cast<T>(decoupled ? 0 : weight_decay),
-          static_cast<T>(decoupled ? 1 - lr * weight_decay : 1), static_cast<T>(grad_scale)};
+  return {static_cast<T>(lr / (1 - std::pow(beta1, t))),
+          static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, t))),
+          static_cast<T>(beta1),
+          static_cast<T>(beta2),
+          static_cast<T>(eps),
+          static_cast<T>(decoupled ? 0 : weight_decay),
+          static_cast<T>(decoupled ? 1 - lr * weight_decay : 1),
+          static_cast<T>(grad_scale)};
 }
 
 template <class T>

@@ -4,7 +4,9 @@
 namespace frost::math {
 
 template <class T>
-FROST_HD T exp(T x) { return std::exp(x); }
+FROST_HD T exp(T x) {
+  return std::exp(x);
+}
 
 /// x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite: ln 2 in two parts, the first with 9 bits, so that n times it is
 /// exact); mantissa = e^r by a polynomial. Plain arithmetic, so that a loop around it becomes vector code; std::exp stays a
@@ -40,7 +42,9 @@ FROST_HD float exp<float>(float x) {
 
 /// e^x as the sigmoid needs it, five operations cheaper: not below 2^-126, infinite from e^88.4 (2^127.5) on.
 template <class T>
-FROST_HD T exp_normal(T x) { return exp(x); }
+FROST_HD T exp_normal(T x) {
+  return exp(x);
+}
 template <>
 FROST_HD float exp_normal<float>(float x) {
   x = x < -87.0f ? -87.0f : x;

@@ -27,7 +27,9 @@ template <class T>
 FROST_HD T from_float(float x);
 
 template <>
-FROST_HD float from_float<float>(float x) { return x; }
+FROST_HD float from_float<float>(float x) {
+  return x;
+}
 
 template <>
 FROST_HD bf16 from_float<bf16>(float x) {

@@ -11,13 +11,19 @@ struct NormChannel {
 
 /// x - mean comes first (and is not folded into the bias): exact where it matters, a mean far larger than the deviation.
 template <class T>
-FROST_HD T normalise(T x, NormChannel<T> c) { return (x - c.mean) * c.rstd; }
+FROST_HD T normalise(T x, NormChannel<T> c) {
+  return (x - c.mean) * c.rstd;
+}
 
 template <class T>
-FROST_HD T affine(T xhat, NormChannel<T> c) { return c.weight * xhat + c.bias; }
+FROST_HD T affine(T xhat, NormChannel<T> c) {
+  return c.weight * xhat + c.bias;
+}
 
 template <ActivationKind kind, class T>
-FROST_HD T norm_act(T x, NormChannel<T> c, T slope) { return activate<kind>(affine(normalise(x, c), c), slope); }
+FROST_HD T norm_act(T x, NormChannel<T> c, T slope) {
+  return activate<kind>(affine(normalise(x, c), c), slope);
+}
 
 /// The gradient of z and the normalised value; a channel's sums of dz and dz * xhat are dbias and dweight.
 template <class T>
@@ -39,10 +45,16 @@ FROST_HD T norm_dx(NormActGrad<T> g, T mean_dz, T mean_dz_xhat, NormChannel<T> c
 
 /// 1 / sqrt(variance + eps), and the unbiased variance of `count` values that running statistics keep.
 template <class T>
-FROST_HD T reciprocal_deviation(T variance, T eps) { return T(1) / std::sqrt(variance + eps); }
+FROST_HD T reciprocal_deviation(T variance, T eps) {
+  return T(1) / std::sqrt(variance + eps);
+}
 template <class T>
-FROST_HD T unbiased(T variance, T count) { return variance * (count / (count - T(1))); }
+FROST_HD T unbiased(T variance, T count) {
+  return variance * (count / (count - T(1)));
+}
 template <class T>
-FROST_HD T moving_average(T old, T value, T momentum) { return (T(1) - momentum) * old + momentum * value; }
+FROST_HD T moving_average(T old, T value, T momentum) {
+  return (T(1) - momentum) * old + momentum * value;
+}
 
 }  // namespace frost::math

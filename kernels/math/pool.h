@@ -6,7 +6,9 @@ namespace frost::math {
 /// Does `value`, met later in row-major order, replace the maximum so far? Equal values do not: the first one keeps the
 /// gradient. NaN does, so that a broken activation is not hidden by pooling.
 template <class T>
-FROST_HD bool exceeds(T value, T best) { return (value > best) | (value != value); }
+FROST_HD bool exceeds(T value, T best) {
+  return (value > best) | (value != value);
+}
 
 /// value where `condition` holds, else 0: in bits, since GCC makes a slow masked load of `condition ? *value : 0`.
 FROST_HD float when(bool condition, float value) {

@@ -2,8 +2,9 @@
 #include <cmath>
 #include <cstdint>
 
-/// Marks the formulas that the CPU's loops and the CUDA kernels share. Inlining is forced on the host as well: a call that is
-/// left over in a loop keeps the loop from being vectorised, and would leave the instruction set that the loop was built for.
+/// Marks the formulas that the CPU's loops and the CUDA kernels share. Inlining is forced on the host as well: a call that
+/// is left over in a loop keeps the loop from being vectorised, and would leave the instruction set that the loop was built
+/// for.
 #if defined(__CUDACC__)
 #define FROST_HD __host__ __device__ __forceinline__
 #elif defined(__GNUC__)

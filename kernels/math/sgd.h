@@ -3,8 +3,8 @@
 
 namespace frost::math {
 
-/// The constants of one step: buffer = carry * buffer + g; value -= lr * (own * g + ahead * buffer). Plain numbers instead of
-/// flags, so that the loop has no branches.
+/// The constants of one step: buffer = carry * buffer + g; value -= lr * (own * g + ahead * buffer). Plain numbers instead
+/// of flags, so that the loop has no branches.
 template <class T>
 struct SgdRule {
   T lr, decay, grad_scale, carry, own, ahead;
@@ -25,6 +25,8 @@ FROST_HD void sgd_update(T& value, T& buffer, T grad, SgdRule<T> rule) {
 
 /// An exponential moving average's step towards `value`.
 template <class T>
-FROST_HD T ema_update(T ema, T value, T decay) { return decay * ema + (T(1) - decay) * value; }
+FROST_HD T ema_update(T ema, T value, T decay) {
+  return decay * ema + (T(1) - decay) * value;
+}
 
 }  // namespace frost::math

@@ -45,7 +45,8 @@ TEST_CASE("activations: golden") {
         CAPTURE(op);
         CAPTURE(name);
         auto x = guarded(file.at(name + ".x"), extra, 1), dy = guarded(file.at(name + ".gy"), 1, extra);
-        Guarded y(shape_of(file.at(name + ".y")), DType::f32, extra, extra), dx(shape_of(file.at(name + ".y")), DType::f32, 0, extra);
+        Guarded y(shape_of(file.at(name + ".y")), DType::f32, extra, extra),
+            dx(shape_of(file.at(name + ".y")), DType::f32, 0, extra);
         backend->activation_forward({activation, x.view(), y.view()});
         backend->activation_backward({activation, x.view(), dy.view(), dx.view()});
         CHECK(relative_error(y.values(), values_of(file.at(name + ".y"))) < 5e-7);
@@ -85,9 +86,10 @@ TEST_CASE("mul: golden, same shape and one factor for each channel") {
   for (const std::string name : {"same", "per_channel"})
     for (const std::int64_t extra : {0, 3}) {
       CAPTURE(name);
-      auto a = guarded(file.at(name + ".a"), extra, 1), b = guarded(file.at(name + ".b"), 0, extra), dy = guarded(file.at(name + ".gy"), extra, 0);
-      Guarded y(shape_of(file.at(name + ".y")), DType::f32, 1, extra), da(shape_of(file.at(name + ".a")), DType::f32, extra, 0),
-          db(shape_of(file.at(name + ".b")), DType::f32, extra, 2);
+      auto a = guarded(file.at(name + ".a"), extra, 1), b = guarded(file.at(name + ".b"), 0, extra),
+           dy = guarded(file.at(name + ".gy"), extra, 0);
+      Guarded y(shape_of(file.at(name + ".y")), DType::f32, 1, extra),
+          da(shape_of(file.at(name + ".a")), DType::f32, extra, 0), db(shape_of(file.at(name + ".b")), DType::f32, extra, 2);
       backend->mul_forward({a.view(), b.view(), y.view()});
       backend->mul_backward({a.view(), b.view(), dy.view(), da.view(), db.view()});
       CHECK(relative_error(y.values(), values_of(file.at(name + ".y"))) < 1e-7);
@@ -97,7 +99,8 @@ TEST_CASE("mul: golden, same shape and one factor for each channel") {
     }
   Guarded a({1, 2, 2, 4}), b({1, 1, 1, 3});
   CHECK_THROWS_WITH_AS(backend->mul_forward({a.view(), b.view(), a.view()}),
-                       "mul: a is 1x2x2x4 f32, b is 1x1x1x3 f32; expected the same shape or one factor for each channel", Error);
+                       "mul: a is 1x2x2x4 f32, b is 1x1x1x3 f32; expected the same shape or one factor for each channel",
+                       Error);
 }
 
 TEST_CASE("copy: concatenation into channel slices and back, golden") {
@@ -154,7 +157,8 @@ TEST_CASE("zero_pad: border of zeros, and its crop") {
               const std::int64_t sh = h - 1, sw = w - 2;
               const bool inside = sh >= 0 && sh < small.h && sw >= 0 && sw < small.w;
               zeros += !inside;
-              CHECK(padded[at] == (inside ? values[static_cast<std::size_t>(((n * small.h + sh) * small.w + sw) * small.c + c)] : 0.0f));
+              CHECK(padded[at] ==
+                    (inside ? values[static_cast<std::size_t>(((n * small.h + sh) * small.w + sw) * small.c + c)] : 0.0f));
             }
       CHECK(zeros == static_cast<std::size_t>(large.elements() - small.elements()));
       backend->zero_pad_backward({y.view(), back.view(), 2, 3, 1, 4});
@@ -179,7 +183,8 @@ TEST_CASE("space_to_depth: Focus' order of blocks, and back") {
           for (std::int64_t w = 0; w < deep.w; ++w)
             for (const auto& [row, column] : parity)
               for (std::int64_t c = 0; c < wide.c; ++c, ++at)
-                CHECK(got[at] == values[static_cast<std::size_t>(((n * wide.h + 2 * h + row) * wide.w + 2 * w + column) * wide.c + c)]);
+                CHECK(got[at] ==
+                      values[static_cast<std::size_t>(((n * wide.h + 2 * h + row) * wide.w + 2 * w + column) * wide.c + c)]);
       backend->depth_to_space({y.view(), back.view()});
       CHECK(back.values() == values);
       CHECK((y.intact() && back.intact()));

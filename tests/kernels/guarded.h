@@ -15,16 +15,24 @@ namespace frost::testing {
 class Guarded {
  public:
   explicit Guarded(Shape shape, DType dtype = DType::f32, std::int64_t before = 0, std::int64_t after = 0)
-      : shape_(shape), dtype_(dtype), before_(before), pitch_(before + shape.c + after),
+      : shape_(shape),
+        dtype_(dtype),
+        before_(before),
+        pitch_(before + shape.c + after),
         bytes_(static_cast<std::size_t>(shape.pixels() * pitch_ + 2 * kMargin) * size_of(dtype), kPattern) {}
-  Guarded(Shape shape, const std::vector<float>& values, DType dtype = DType::f32, std::int64_t before = 0, std::int64_t after = 0)
+  Guarded(Shape shape, const std::vector<float>& values, DType dtype = DType::f32, std::int64_t before = 0,
+          std::int64_t after = 0)
       : Guarded(shape, dtype, before, after) {
     for (std::int64_t i = 0; i < shape.elements(); ++i) {
       const float v = values[static_cast<std::size_t>(i)];
-      if (dtype == DType::f32) put(i, v);
-      else if (dtype == DType::bf16) put(i, math::from_float<math::bf16>(v));
-      else if (dtype == DType::f16) put(i, math::from_float<math::f16>(v));
-      else put(i, static_cast<std::uint8_t>(v));
+      if (dtype == DType::f32)
+        put(i, v);
+      else if (dtype == DType::bf16)
+        put(i, math::from_float<math::bf16>(v));
+      else if (dtype == DType::f16)
+        put(i, math::from_float<math::f16>(v));
+      else
+        put(i, static_cast<std::uint8_t>(v));
     }
   }
   View view() { return {bytes_.data() + offset(0), shape_, dtype_, pitch_}; }
@@ -33,10 +41,14 @@ class Guarded {
     std::vector<float> out(static_cast<std::size_t>(shape_.elements()));
     for (std::int64_t i = 0; i < shape_.elements(); ++i) {
       float& v = out[static_cast<std::size_t>(i)];
-      if (dtype_ == DType::f32) v = get<float>(i);
-      else if (dtype_ == DType::bf16) v = math::to_float(get<math::bf16>(i));
-      else if (dtype_ == DType::f16) v = math::to_float(get<math::f16>(i));
-      else v = get<std::uint8_t>(i);
+      if (dtype_ == DType::f32)
+        v = get<float>(i);
+      else if (dtype_ == DType::bf16)
+        v = math::to_float(get<math::bf16>(i));
+      else if (dtype_ == DType::f16)
+        v = math::to_float(get<math::f16>(i));
+      else
+        v = get<std::uint8_t>(i);
     }
     return out;
   }
@@ -55,8 +67,12 @@ class Guarded {
   std::size_t offset(std::int64_t i) const {
     return static_cast<std::size_t>(kMargin + i / shape_.c * pitch_ + before_ + i % shape_.c) * size_of(dtype_);
   }
-  template <class T> void put(std::int64_t i, T v) { std::memcpy(bytes_.data() + offset(i), &v, sizeof v); }
-  template <class T> T get(std::int64_t i) const {
+  template <class T>
+  void put(std::int64_t i, T v) {
+    std::memcpy(bytes_.data() + offset(i), &v, sizeof v);
+  }
+  template <class T>
+  T get(std::int64_t i) const {
     T v;
     std::memcpy(&v, bytes_.data() + offset(i), sizeof v);
     return v;

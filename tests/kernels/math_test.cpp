@@ -29,14 +29,17 @@ TEST_CASE("exp: within 1.2 ulp of std::exp in double over all floats") {
       continue;
     }
     const double want = std::exp(static_cast<double>(x));
-    if (want >= 3.40282357e38 || std::isinf(got)) ends_agree &= got == static_cast<float>(want);
-    else worst = std::max(worst, std::abs(got - want) / ulp(want));
+    if (want >= 3.40282357e38 || std::isinf(got))
+      ends_agree &= got == static_cast<float>(want);
+    else
+      worst = std::max(worst, std::abs(got - want) / ulp(want));
   }
   CHECK(nan_stays);
   CHECK(ends_agree);
   CHECK(worst < 1.2);
   for (float x = -104; x < 89; x += 0.00037f)  // where the values are neither 0, 1 nor infinite
-    if (std::abs(frost::math::exp(x) - std::exp(double(x))) >= 1.2 * ulp(std::exp(double(x))) && x < 88.7f) FAIL("exp(", x, ")");
+    if (std::abs(frost::math::exp(x) - std::exp(double(x))) >= 1.2 * ulp(std::exp(double(x))) && x < 88.7f)
+      FAIL("exp(", x, ")");
   CHECK(frost::math::exp(0.0f) == 1.0f);
   CHECK(frost::math::exp(kInf) == kInf);
   CHECK(frost::math::exp(-kInf) == 0.0f);
@@ -66,8 +69,10 @@ TEST_CASE("bf16: exact back, nearest with ties to even, infinity and NaN") {
   const auto round = [](float x) { return to_float(from_float<bf16>(x)); };
   for (std::uint32_t h = 0; h < 65536; ++h) {
     const float x = to_float(bf16{static_cast<std::uint16_t>(h)});
-    if (std::isnan(x)) REQUIRE(std::isnan(round(x)));
-    else REQUIRE(from_float<bf16>(x).bits == h);
+    if (std::isnan(x))
+      REQUIRE(std::isnan(round(x)));
+    else
+      REQUIRE(from_float<bf16>(x).bits == h);
   }
   for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += 4099) {
     const float x = bits_as<float>(static_cast<std::uint32_t>(bits));
@@ -79,11 +84,12 @@ TEST_CASE("bf16: exact back, nearest with ties to even, infinity and NaN") {
     const double step = std::ldexp(1.0, x == 0 ? -133 : std::max(std::ilogb(x), -126) - 7);
     REQUIRE(round(x) == std::nearbyint(x / step) * step);
   }
-  CHECK(round(1.0f + 0x1p-8f) == 1.0f);              // tie: to the even mantissa below
+  CHECK(round(1.0f + 0x1p-8f) == 1.0f);                // tie: to the even mantissa below
   CHECK(round(1.0f + 3 * 0x1p-8f) == 1.0f + 0x1p-6f);  // tie: to the even mantissa above
   CHECK(round(kInf) == kInf);
   CHECK(round(3.4e38f) == kInf);
-  CHECK(std::isnan(to_float(from_float<bf16>(bits_as<float>(0x7f800001u)))));  // its payload lies in the bits that are cut off
+  CHECK(
+      std::isnan(to_float(from_float<bf16>(bits_as<float>(0x7f800001u)))));  // its payload lies in the bits that are cut off
   CHECK(std::signbit(round(-0.0f)));
 }
 
@@ -92,13 +98,17 @@ TEST_CASE("f16: exact back, nearest with ties to even, subnormals, infinity and 
   for (std::uint32_t h = 0; h < 65536; ++h) {
     const float x = to_float(f16{static_cast<std::uint16_t>(h)});
     const int exponent = static_cast<int>(h >> 10 & 31), mantissa = static_cast<int>(h & 1023);
-    if (exponent == 31) REQUIRE((mantissa ? std::isnan(x) : std::isinf(x)));
+    if (exponent == 31)
+      REQUIRE((mantissa ? std::isnan(x) : std::isinf(x)));
     else {
-      const double want = (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24)) * (h >> 15 ? -1 : 1);
+      const double want =
+          (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24)) * (h >> 15 ? -1 : 1);
       REQUIRE(x == want);
     }
-    if (std::isnan(x)) REQUIRE(std::isnan(round(x)));
-    else REQUIRE(from_float<f16>(x).bits == h);
+    if (std::isnan(x))
+      REQUIRE(std::isnan(round(x)));
+    else
+      REQUIRE(from_float<f16>(x).bits == h);
   }
   for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += 4099) {
     const float x = bits_as<float>(static_cast<std::uint32_t>(bits));
@@ -114,7 +124,7 @@ TEST_CASE("f16: exact back, nearest with ties to even, subnormals, infinity and 
     REQUIRE(round(x) == std::nearbyint(x / step) * step);
   }
   CHECK(round(65519.0f) == 65504.0f);
-  CHECK(round(0x1p-25f) == 0.0f);           // tie between 0 and the smallest: to even
+  CHECK(round(0x1p-25f) == 0.0f);  // tie between 0 and the smallest: to even
   CHECK(round(1.5f * 0x1p-25f) == 0x1p-24f);
   CHECK(std::signbit(round(-0.0f)));
 }

@@ -26,12 +26,18 @@ constexpr ActivationKind kKinds[] = {ActivationKind::identity,   ActivationKind:
 std::pair<double, double> reference_activation(Activation a, double z) {
   const double s = 1 / (1 + std::exp(-z));
   switch (a.kind) {
-    case ActivationKind::silu: return {z * s, s + z * s * (1 - s)};
-    case ActivationKind::relu: return {std::max(z, 0.0), z > 0 ? 1 : 0};
-    case ActivationKind::leaky_relu: return {z > 0 ? z : a.slope * z, z > 0 ? 1 : a.slope};
-    case ActivationKind::hardswish: return {z * std::min(std::max(z + 3, 0.0), 6.0) / 6, z <= -3 ? 0 : z >= 3 ? 1 : z / 3 + 0.5};
-    case ActivationKind::sigmoid: return {s, s * (1 - s)};
-    default: return {z, 1};
+    case ActivationKind::silu:
+      return {z * s, s + z * s * (1 - s)};
+    case ActivationKind::relu:
+      return {std::max(z, 0.0), z > 0 ? 1 : 0};
+    case ActivationKind::leaky_relu:
+      return {z > 0 ? z : a.slope * z, z > 0 ? 1 : a.slope};
+    case ActivationKind::hardswish:
+      return {z * std::min(std::max(z + 3, 0.0), 6.0) / 6, z <= -3 ? 0 : z >= 3 ? 1 : z / 3 + 0.5};
+    case ActivationKind::sigmoid:
+      return {s, s * (1 - s)};
+    default:
+      return {z, 1};
   }
 }
 
@@ -96,15 +102,29 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
     CHECK(relative_error(mean, want.mean) < 1e-6);
     CHECK(relative_error(rstd, want.rstd) < 1e-6);
   }
-  NormActForward forward{.x = gx.view(), .weight = weight.data(), .bias = bias.data(), .mean = mean.data(), .rstd = rstd.data(),
-                         .activation = act, .residual = with_residual ? ConstView(gr.view()) : ConstView{}, .y = gy.view()};
+  NormActForward forward{.x = gx.view(),
+                         .weight = weight.data(),
+                         .bias = bias.data(),
+                         .mean = mean.data(),
+                         .rstd = rstd.data(),
+                         .activation = act,
+                         .residual = with_residual ? ConstView(gr.view()) : ConstView{},
+                         .y = gy.view()};
   backend->norm_act_forward(forward);
   CHECK(relative_error(gy.values(), want.y) < tolerance);
 
   std::vector<float> dweight(weight.size(), 2.0f), dbias(bias.size(), -3.0f);  // added to
-  NormActBackward backward{.x = gx.view(), .dy = gdy.view(), .weight = weight.data(), .bias = bias.data(), .mean = mean.data(),
-                           .rstd = rstd.data(), .activation = act, .batch_statistics = batch, .dx = gdx.view(),
-                           .dweight = dweight.data(), .dbias = dbias.data()};
+  NormActBackward backward{.x = gx.view(),
+                           .dy = gdy.view(),
+                           .weight = weight.data(),
+                           .bias = bias.data(),
+                           .mean = mean.data(),
+                           .rstd = rstd.data(),
+                           .activation = act,
+                           .batch_statistics = batch,
+                           .dx = gdx.view(),
+                           .dweight = dweight.data(),
+                           .dbias = dbias.data()};
   backend->norm_act_backward(backward);
   auto want_dweight = want.dweight, want_dbias = want.dbias;
   for (auto& v : want_dweight) v += 2.0;
@@ -130,7 +150,8 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
 }  // namespace
 
 TEST_CASE("norm_act: every activation, shape and slice against plain loops in double") {
-  for (const Shape s : {Shape{2, 5, 7, 3}, Shape{1, 3, 3, 33}, Shape{2, 9, 11, 16}, Shape{1, 2, 3, 255}, Shape{1, 1, 2, 1}, Shape{3, 40, 37, 8}})
+  for (const Shape s : {Shape{2, 5, 7, 3}, Shape{1, 3, 3, 33}, Shape{2, 9, 11, 16}, Shape{1, 2, 3, 255}, Shape{1, 1, 2, 1},
+                        Shape{3, 40, 37, 8}})
     for (const auto kind : kKinds)
       for (const Slices slice : {Slices{0, 0}, Slices{5, 2}})
         for (const bool batch : {true, false})
@@ -154,7 +175,9 @@ TEST_CASE("norm_act: golden batch norm") {
     const bool train = facts["train"];
     const auto& dims = file.at(name + ".x").shape;
     const Shape s{dims[0], dims[2], dims[3], dims[1]};
-    const auto channels_last = [&](const std::string& key) { return golden::nhwc(file.at(name + key).f32(), s.n, s.c, s.h, s.w); };
+    const auto channels_last = [&](const std::string& key) {
+      return golden::nhwc(file.at(name + key).f32(), s.n, s.c, s.h, s.w);
+    };
     const auto vector = [&](const std::string& key) { return file.at(name + key).f32(); };
     Guarded x(s, channels_last(".x")), dy(s, channels_last(".gy")), y(s), dx(s);
     const auto weight = vector(".weight"), bias = vector(".bias");
@@ -162,19 +185,38 @@ TEST_CASE("norm_act: golden batch norm") {
     const float eps = facts["eps"];
     if (train) {
       auto running_mean = mean;
-      backend->batch_statistics({.x = x.view(), .eps = eps, .momentum = facts["momentum"], .mean = mean.data(), .rstd = rstd.data(),
-                                 .running_mean = running_mean.data(), .running_var = var.data()});
+      backend->batch_statistics({.x = x.view(),
+                                 .eps = eps,
+                                 .momentum = facts["momentum"],
+                                 .mean = mean.data(),
+                                 .rstd = rstd.data(),
+                                 .running_mean = running_mean.data(),
+                                 .running_var = var.data()});
       CHECK(relative_error(running_mean, vector(".new_running_mean")) < 1e-6);
       CHECK(relative_error(var, vector(".new_running_var")) < 1e-6);
     } else {
       for (auto& v : rstd) v = 1 / std::sqrt(v + eps);
     }
-    backend->norm_act_forward({.x = x.view(), .weight = weight.data(), .bias = bias.data(), .mean = mean.data(), .rstd = rstd.data(),
-                               .activation = {}, .residual = {}, .y = y.view()});
+    backend->norm_act_forward({.x = x.view(),
+                               .weight = weight.data(),
+                               .bias = bias.data(),
+                               .mean = mean.data(),
+                               .rstd = rstd.data(),
+                               .activation = {},
+                               .residual = {},
+                               .y = y.view()});
     std::vector<float> dweight(weight.size()), dbias(weight.size());
-    backend->norm_act_backward({.x = x.view(), .dy = dy.view(), .weight = weight.data(), .bias = bias.data(), .mean = mean.data(),
-                                .rstd = rstd.data(), .activation = {}, .batch_statistics = train, .dx = dx.view(),
-                                .dweight = dweight.data(), .dbias = dbias.data()});
+    backend->norm_act_backward({.x = x.view(),
+                                .dy = dy.view(),
+                                .weight = weight.data(),
+                                .bias = bias.data(),
+                                .mean = mean.data(),
+                                .rstd = rstd.data(),
+                                .activation = {},
+                                .batch_statistics = train,
+                                .dx = dx.view(),
+                                .dweight = dweight.data(),
+                                .dbias = dbias.data()});
     // PyTorch's own f32 run lies up to 5e-7 (relative) from these numbers.
     CHECK(relative_error(y.values(), channels_last(".y")) < 1e-6);
     CHECK(relative_error(dx.values(), channels_last(".gx")) < 1e-6);
@@ -190,19 +232,33 @@ TEST_CASE("norm_act: the fused kernel equals the chain of simple ones") {
   std::vector<float> mean(24), rstd(24), dweight(24), dbias(24), dweight_fused(24), dbias_fused(24);
   const Activation silu{.kind = ActivationKind::silu};
   backend->batch_statistics({.x = x.view(), .mean = mean.data(), .rstd = rstd.data()});
-  NormActForward forward{.x = x.view(), .weight = weight.data(), .bias = bias.data(), .mean = mean.data(), .rstd = rstd.data(),
-                         .activation = silu, .residual = {}, .y = fused.view()};
+  NormActForward forward{.x = x.view(),
+                         .weight = weight.data(),
+                         .bias = bias.data(),
+                         .mean = mean.data(),
+                         .rstd = rstd.data(),
+                         .activation = silu,
+                         .residual = {},
+                         .y = fused.view()};
   backend->norm_act_forward(forward);
   forward.activation = {}, forward.y = z.view();
   backend->norm_act_forward(forward);
   backend->activation_forward({silu, z.view(), y.view()});
   CHECK(relative_error(fused.values(), y.values()) < 3e-7);
-  NormActBackward backward{.x = x.view(), .dy = dy.view(), .weight = weight.data(), .bias = bias.data(), .mean = mean.data(),
-                           .rstd = rstd.data(), .activation = silu, .dx = dx_fused.view(), .dweight = dweight_fused.data(),
+  NormActBackward backward{.x = x.view(),
+                           .dy = dy.view(),
+                           .weight = weight.data(),
+                           .bias = bias.data(),
+                           .mean = mean.data(),
+                           .rstd = rstd.data(),
+                           .activation = silu,
+                           .dx = dx_fused.view(),
+                           .dweight = dweight_fused.data(),
                            .dbias = dbias_fused.data()};
   backend->norm_act_backward(backward);
   backend->activation_backward({silu, z.view(), dy.view(), dz.view()});
-  backward.dy = dz.view(), backward.activation = {}, backward.dx = dx.view(), backward.dweight = dweight.data(), backward.dbias = dbias.data();
+  backward.dy = dz.view(), backward.activation = {}, backward.dx = dx.view(), backward.dweight = dweight.data(),
+  backward.dbias = dbias.data();
   backend->norm_act_backward(backward);
   CHECK(relative_error(dx_fused.values(), dx.values()) < 1e-6);
   CHECK(relative_error(dweight_fused, dweight) < 1e-6);
@@ -214,7 +270,8 @@ TEST_CASE("norm_act: the formulas are the derivative of forward, in double, and 
     for (const double eps : {1e-3, 1e-5}) {
       CAPTURE(deviation);
       constexpr std::size_t m = 35;
-      const auto noise = randoms(m, 1), upstream = randoms(m, 2);  // a random dy: with a constant one batch norm has no gradient
+      const auto noise = randoms(m, 1),
+                 upstream = randoms(m, 2);  // a random dy: with a constant one batch norm has no gradient
       std::vector<double> x(m);
       for (std::size_t i = 0; i < m; ++i) x[i] = 0.5 + deviation * noise[i];
       double weight = 1.3, bias = -0.2;
@@ -238,7 +295,9 @@ TEST_CASE("norm_act: the formulas are the derivative of forward, in double, and 
       };
       const auto c = channel();
       double dbias = 0, dweight = 0;
-      const auto grad = [&](std::size_t i) { return math::norm_act_grad<ActivationKind::silu>(x[i], double(upstream[i]), c, 0.0); };
+      const auto grad = [&](std::size_t i) {
+        return math::norm_act_grad<ActivationKind::silu>(x[i], double(upstream[i]), c, 0.0);
+      };
       for (std::size_t i = 0; i < m; ++i) dbias += grad(i).dz, dweight += grad(i).dz * grad(i).xhat;
       CHECK(std::abs(dbias - numeric(bias, 1e-3)) < 1e-8 * (1 + std::abs(dbias)));
       CHECK(std::abs(dweight - numeric(weight, 1e-3)) < 1e-8 * (1 + std::abs(dweight)));
@@ -284,7 +343,8 @@ TEST_CASE("batch_statistics: a mean far from zero, tiny variance, many values") 
       for (std::size_t i = c; i < values.size(); i += 5) sum += values[i];
       for (std::size_t i = c; i < values.size(); i += 5) spread += std::pow(values[i] - sum / m, 2);
       CHECK(std::abs(got_mean[c] - sum / m) <= 1e-7 * std::abs(sum / m) + 1e-9);
-      CHECK(rstd[c] == doctest::Approx(1 / std::sqrt(spread / m + 1e-5)).epsilon(1e-6));  // sums in double: 1e-16 (mean / deviation)^2
+      CHECK(rstd[c] ==
+            doctest::Approx(1 / std::sqrt(spread / m + 1e-5)).epsilon(1e-6));  // sums in double: 1e-16 (mean / deviation)^2
     }
   }
   const Guarded same({1, 3, 5, 2}, std::vector<float>(30, 0.1f));  // no variance at all: eps alone
@@ -305,7 +365,8 @@ TEST_CASE("norm_act: NaN is not hidden, and mistakes are named") {
   CHECK(std::isnan(rstd[1]));
   CHECK_FALSE(std::isnan(rstd[0]));
   for (const auto kind : kKinds) {
-    backend->norm_act_forward({.x = x.view(), .activation = {.kind = kind}, .residual = {}, .y = y.view()});  // null: plain activation
+    backend->norm_act_forward(
+        {.x = x.view(), .activation = {.kind = kind}, .residual = {}, .y = y.view()});  // null: plain activation
     CHECK(std::isnan(y.values()[5]));
     CHECK_FALSE(std::isnan(y.values()[4]));
   }
@@ -314,7 +375,10 @@ TEST_CASE("norm_act: NaN is not hidden, and mistakes are named") {
                        "norm_act: shapes 1x2x3x4 and 1x2x4x3 differ", Error);
   CHECK_THROWS_WITH_AS(backend->norm_act_forward({.x = x.view(), .activation = {}, .residual = {}, .y = half.view()}),
                        "norm_act: types f32 and bf16 differ", Error);
-  CHECK_THROWS_WITH_AS(backend->batch_statistics({.x = one.view(), .mean = mean.data(), .rstd = rstd.data(),
-                                                  .running_mean = running_mean.data(), .running_var = running_var.data()}),
+  CHECK_THROWS_WITH_AS(backend->batch_statistics({.x = one.view(),
+                                                  .mean = mean.data(),
+                                                  .rstd = rstd.data(),
+                                                  .running_mean = running_mean.data(),
+                                                  .running_var = running_var.data()}),
                        "batch norm: training needs more than one value for each channel, x is 1x1x1x4", Error);
 }

@@ -40,9 +40,19 @@ TEST_CASE("sgd_step: five steps against the rule in double; mask, ema, plain and
         const float lr = 0.01f, mu = 0.937f, decay = 5e-4f, scale = 0.25f, ema_decay = 0.9f;
         for (int step = 0; step < 5; ++step) {
           const auto grad = randoms(kCount, 10 + static_cast<unsigned>(step));
-          backend->sgd_step({.value = value.data(), .momentum_buffer = buffer.data(), .grad = grad.data(), .mask = masked ? mask.data() : nullptr,
-                             .ema = averaged ? ema.data() : nullptr, .count = kCount, .lr = lr, .momentum = mu, .weight_decay = decay,
-                             .grad_scale = scale, .ema_decay = ema_decay, .nesterov = nesterov, .first_step = step == 0});
+          backend->sgd_step({.value = value.data(),
+                             .momentum_buffer = buffer.data(),
+                             .grad = grad.data(),
+                             .mask = masked ? mask.data() : nullptr,
+                             .ema = averaged ? ema.data() : nullptr,
+                             .count = kCount,
+                             .lr = lr,
+                             .momentum = mu,
+                             .weight_decay = decay,
+                             .grad_scale = scale,
+                             .ema_decay = ema_decay,
+                             .nesterov = nesterov,
+                             .first_step = step == 0});
           for (std::size_t i = 0; i < grad.size(); ++i) {
             const double g = double(scale) * grad[i] + double(decay) * v[i];
             b[i] = step == 0 ? g : double(mu) * b[i] + g;
@@ -75,16 +85,31 @@ TEST_CASE("adam_step: Adam and AdamW, six steps against the rule in double") {
       const float lr = 1e-3f, beta1 = 0.937f, beta2 = 0.999f, decay = 5e-2f, scale = 0.5f, ema_decay = 0.9f;
       for (int step = 1; step <= 6; ++step) {
         const auto grad = randoms(kCount, 10 + static_cast<unsigned>(step));
-        backend->adam_step({.value = value.data(), .exp_avg = m.data(), .exp_avg_sq = s.data(), .grad = grad.data(),
-                            .mask = masked ? mask.data() : nullptr, .ema = ema.data(), .count = kCount, .step = step, .lr = lr, .beta1 = beta1,
-                            .beta2 = beta2, .weight_decay = decay, .grad_scale = scale, .ema_decay = ema_decay, .decoupled = decoupled});
+        backend->adam_step({.value = value.data(),
+                            .exp_avg = m.data(),
+                            .exp_avg_sq = s.data(),
+                            .grad = grad.data(),
+                            .mask = masked ? mask.data() : nullptr,
+                            .ema = ema.data(),
+                            .count = kCount,
+                            .step = step,
+                            .lr = lr,
+                            .beta1 = beta1,
+                            .beta2 = beta2,
+                            .weight_decay = decay,
+                            .grad_scale = scale,
+                            .ema_decay = ema_decay,
+                            .decoupled = decoupled});
         for (std::size_t i = 0; i < grad.size(); ++i) {
           double g = double(scale) * grad[i];
-          if (decoupled) v[i] *= 1 - double(lr) * double(decay);
-          else g += double(decay) * v[i];
+          if (decoupled)
+            v[i] *= 1 - double(lr) * double(decay);
+          else
+            g += double(decay) * v[i];
           vm[i] = double(beta1) * vm[i] + (1 - double(beta1)) * g;
           vs[i] = double(beta2) * vs[i] + (1 - double(beta2)) * g * g;
-          v[i] -= double(lr) * (vm[i] / (1 - std::pow(double(beta1), step))) / (std::sqrt(vs[i] / (1 - std::pow(double(beta2), step))) + 1e-8);
+          v[i] -= double(lr) * (vm[i] / (1 - std::pow(double(beta1), step))) /
+                  (std::sqrt(vs[i] / (1 - std::pow(double(beta2), step))) + 1e-8);
           if (masked) v[i] *= mask[i], vm[i] *= mask[i], vs[i] *= mask[i];
           average[i] = double(ema_decay) * average[i] + (1 - double(ema_decay)) * v[i];
         }

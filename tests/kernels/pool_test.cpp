@@ -29,15 +29,17 @@ struct GoldenCase {
       const auto& d = file.at(name + key).shape;
       return Shape{d[0], d[2], d[3], d[1]};
     };
-    const auto values = [&](const std::string& key, Shape s) { return golden::nhwc(file.at(name + key).f32(), s.n, s.c, s.h, s.w); };
+    const auto values = [&](const std::string& key, Shape s) {
+      return golden::nhwc(file.at(name + key).f32(), s.n, s.c, s.h, s.w);
+    };
     in = shape(".x"), out = shape(".y");
     x = values(".x", in), gx = values(".gx", in), y = values(".y", out), gy = values(".gy", out);
   }
 };
 
 /// Max pooling as its definition reads: the window's first maximum in row-major order takes the gradient.
-void reference_max_pool(PoolGeometry g, Shape in, const std::vector<float>& x, const std::vector<float>& dy, std::vector<float>& y,
-                        std::vector<float>& dx) {
+void reference_max_pool(PoolGeometry g, Shape in, const std::vector<float>& x, const std::vector<float>& dy,
+                        std::vector<float>& y, std::vector<float>& dx) {
   const Shape out = g.output(in);
   y.assign(static_cast<std::size_t>(out.elements()), 0), dx.assign(x.size(), 0);
   std::size_t o = 0;
@@ -69,7 +71,8 @@ void check_max_pool(PoolGeometry g, Shape in, DType dtype, std::int64_t before, 
     for (auto& v : x) v = std::round(v);  // about five different values: every window has several maxima
   std::vector<float> y, dx;
   reference_max_pool(g, in, x, dy, y, dx);
-  Guarded gx(in, x, dtype, before, after), gy(out, dtype, after, before), gdy(out, dy, dtype, before, 0), gdx(in, dtype, 0, after);
+  Guarded gx(in, x, dtype, before, after), gy(out, dtype, after, before), gdy(out, dy, dtype, before, 0),
+      gdx(in, dtype, 0, after);
   backend->max_pool_forward({g, gx.view(), gy.view()});
   backend->max_pool_backward({g, gx.view(), gdy.view(), gdx.view()});
   CHECK(gy.values() == y);
@@ -82,7 +85,8 @@ void check_max_pool(PoolGeometry g, Shape in, DType dtype, std::int64_t before, 
 TEST_CASE("max_pool: golden, ties too") {
   if (!golden::have("golden/ops_max_pool2d.safetensors")) return;
   const auto file = golden::load("ops_max_pool2d");
-  for (const std::string name : {"k5s1p2", "k9s1p4", "k13s1p6", "k3s2p1", "k2s2p0", "k2s1p0", "ties_k5s1p2", "ties_k3s2p1"}) {
+  for (const std::string name :
+       {"k5s1p2", "k9s1p4", "k13s1p6", "k3s2p1", "k2s2p0", "k2s1p0", "ties_k5s1p2", "ties_k3s2p1"}) {
     CAPTURE(name);
     const GoldenCase t(file, name);
     const PoolGeometry g{t.attributes["kernel"], t.attributes["stride"], t.attributes["padding"]};
@@ -96,7 +100,8 @@ TEST_CASE("max_pool: golden, ties too") {
 }
 
 TEST_CASE("max_pool: any geometry, channels, slice and type against the definition") {
-  for (const PoolGeometry g : {PoolGeometry{5, 1, 2}, {2, 2, 0}, {3, 2, 1}, {2, 1, 0}, {1, 1, 0}, {3, 3, 0}, {4, 3, 2}, {9, 1, 4}, {13, 1, 6}})
+  for (const PoolGeometry g :
+       {PoolGeometry{5, 1, 2}, {2, 2, 0}, {3, 2, 1}, {2, 1, 0}, {1, 1, 0}, {3, 3, 0}, {4, 3, 2}, {9, 1, 4}, {13, 1, 6}})
     for (const Shape in : {Shape{2, 13, 14, 3}, Shape{1, 14, 13, 33}, Shape{1, 13, 13, 16}})
       for (const DType dtype : {DType::f32, DType::bf16})
         for (const bool ties : {false, true}) {
@@ -116,7 +121,8 @@ TEST_CASE("max_pool: NaN comes through; mistakes are named") {
     CHECK(std::isnan(y.values()[0]));
   }
   Guarded x({1, 4, 4, 2}), y({1, 3, 2, 2});
-  CHECK_THROWS_WITH_AS(backend->max_pool_forward({{2, 2, 0}, x.view(), y.view()}), "max pool: x of 1x4x4x2 does not give y of 1x3x2x2", Error);
+  CHECK_THROWS_WITH_AS(backend->max_pool_forward({{2, 2, 0}, x.view(), y.view()}),
+                       "max pool: x of 1x4x4x2 does not give y of 1x3x2x2", Error);
 }
 
 TEST_CASE("adaptive_avg_pool: golden, slices, bf16") {
@@ -128,7 +134,8 @@ TEST_CASE("adaptive_avg_pool: golden, slices, bf16") {
         CAPTURE(name);
         const GoldenCase t(file, name);
         const double tolerance = dtype == DType::f32 ? 5e-7 : 0x1p-7;  // bf16: x and y are rounded
-        Guarded x(t.in, t.x, dtype, extra, 0), y(t.out, dtype, 0, extra), dy(t.out, t.gy, dtype, extra, extra), dx(t.in, dtype, extra, 1);
+        Guarded x(t.in, t.x, dtype, extra, 0), y(t.out, dtype, 0, extra), dy(t.out, t.gy, dtype, extra, extra),
+            dx(t.in, dtype, extra, 1);
         backend->adaptive_avg_pool_forward({x.view(), y.view()});
         backend->adaptive_avg_pool_backward({dy.view(), dx.view()});
         CHECK(relative_error(y.values(), t.y) < tolerance);
@@ -147,7 +154,8 @@ TEST_CASE("resize: golden nearest and bilinear, slices, bf16") {
         const GoldenCase t(file, name);
         const double tolerance = dtype == DType::f32 ? 5e-7 : 0x1p-7;
         const auto mode = t.attributes["mode"] == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear;
-        Guarded x(t.in, t.x, dtype, extra, 0), y(t.out, dtype, 0, extra), dy(t.out, t.gy, dtype, extra, extra), dx(t.in, dtype, extra, 1);
+        Guarded x(t.in, t.x, dtype, extra, 0), y(t.out, dtype, 0, extra), dy(t.out, t.gy, dtype, extra, extra),
+            dx(t.in, dtype, extra, 1);
         backend->resize_forward({mode, x.view(), y.view()});
         backend->resize_backward({mode, dy.view(), dx.view()});
         CHECK(relative_error(y.values(), t.y) < tolerance);
@@ -175,7 +183,9 @@ TEST_CASE("resize and adaptive_avg_pool: backward is the transpose of forward, a
     }
     backend->resize_forward({ResizeMode::nearest, x.view(), y.view()});
     const auto xv = x.values(), yv = y.values();
-    const auto at = [](const std::vector<float>& v, Shape s, std::int64_t h, std::int64_t w) { return v[static_cast<std::size_t>((h * s.w + w) * s.c + 5)]; };
+    const auto at = [](const std::vector<float>& v, Shape s, std::int64_t h, std::int64_t w) {
+      return v[static_cast<std::size_t>((h * s.w + w) * s.c + 5)];
+    };
     for (std::int64_t h = 0; h < out.h; ++h)
       for (std::int64_t w = 0; w < out.w; ++w) CHECK(at(yv, out, h, w) == at(xv, in, h * in.h / out.h, w * in.w / out.w));
     backend->adaptive_avg_pool_forward({x.view(), y.view()});

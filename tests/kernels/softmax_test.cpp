@@ -44,7 +44,8 @@ TEST_CASE("cross_entropy: golden") {
     const auto x = file.at(name + ".x").f32();
     const auto labels = file.at(name + ".target").values<std::int64_t>();
     std::vector<float> loss(2, 7.0f), grad(x.size() + 1, 7.0f);
-    backend->cross_entropy({x.data(), labels.data(), 6, 7, file.fact_json(name + ".attributes")["label_smoothing"], loss.data(), grad.data()});
+    backend->cross_entropy(
+        {x.data(), labels.data(), 6, 7, file.fact_json(name + ".attributes")["label_smoothing"], loss.data(), grad.data()});
     CHECK(loss[0] == doctest::Approx(file.at(name + ".y").f32()[0]).epsilon(1e-6));
     CHECK(loss[1] == 7.0f);
     CHECK(grad.back() == 7.0f);
