@@ -3,7 +3,7 @@
 #include <cassert>
 #include <cstring>
 
-#include "engine/base/half.h"
+#include "kernels/math/half.h"
 
 namespace frost {
 namespace {
@@ -25,8 +25,8 @@ template <class Out> std::vector<Out> converted(const HostTensor& t) {
   switch (t.dtype) {
     case DType::f32: each([&](std::size_t i) { return element<float>(in, i); }); break;
     case DType::f64: each([&](std::size_t i) { return element<double>(in, i); }); break;
-    case DType::f16: each([&](std::size_t i) { return f16_to_f32(element<std::uint16_t>(in, i)); }); break;
-    case DType::bf16: each([&](std::size_t i) { return bf16_to_f32(element<std::uint16_t>(in, i)); }); break;
+    case DType::f16: each([&](std::size_t i) { return math::to_float(math::f16{element<std::uint16_t>(in, i)}); }); break;
+    case DType::bf16: each([&](std::size_t i) { return math::to_float(math::bf16{element<std::uint16_t>(in, i)}); }); break;
     case DType::u8: each([&](std::size_t i) { return element<std::uint8_t>(in, i); }); break;
     case DType::i32: each([&](std::size_t i) { return element<std::int32_t>(in, i); }); break;
     case DType::i64: each([&](std::size_t i) { return element<std::int64_t>(in, i); }); break;
@@ -83,7 +83,7 @@ HostTensor HostTensor::as(DType type) const {
               name_of(type));
   std::vector<std::uint16_t> halves(values.size());
   for (std::size_t i = 0; i < values.size(); ++i)
-    halves[i] = type == DType::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+    halves[i] = type == DType::f16 ? math::from_float<math::f16>(values[i]).bits : math::from_float<math::bf16>(values[i]).bits;
   return copied<std::uint16_t>(type, shape, halves);
 }
 

@@ -3,9 +3,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "engine/base/half.h"
 #include "engine/optim/schedule.h"
 #include "engine/training/average.h"
+#include "kernels/math/half.h"
 #include "models/yolo/step.h"
 #include "tests/models/model_fixture.h"
 
@@ -45,8 +45,8 @@ void check_recipe(const std::string& recipe) {
   const OptimizerKind kind = parse_optimizer(g.fact("optimizer"));
   Optimizer optimizer(arena, device, kind);
   if (g.fact("half_init") == "true")
-    model.visit({.parameter = [](Parameter& p) { auto v = p.value.to_vector(); for (float& x : v) x = f16_to_f32(f32_to_f16(x)); p.value.assign(v); p.touch(); },
-                 .buffer = [](Buffer& b) { auto v = b.value.to_vector(); for (float& x : v) x = f16_to_f32(f32_to_f16(x)); b.value.assign(v); b.touch(); },
+    model.visit({.parameter = [](Parameter& p) { auto v = p.value.to_vector(); for (float& x : v) x = math::to_float(math::from_float<math::f16>(x)); p.value.assign(v); p.touch(); },
+                 .buffer = [](Buffer& b) { auto v = b.value.to_vector(); for (float& x : v) x = math::to_float(math::from_float<math::f16>(x)); b.value.assign(v); b.touch(); },
                  .counter = {}});
 
   yolo::LossSettings settings{.gains = {.box = static_cast<float>(hyp["box"].get<double>()), .obj = static_cast<float>(hyp["obj"].get<double>()),
