@@ -42,6 +42,8 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--workers", c.workers, "threads that read images")->check(CLI::NonNegativeNumber)->capture_default_str()->group(data);
   app.add_option("--epochs", c.epochs, "epochs in all")->check(CLI::PositiveNumber)->capture_default_str()->group(schedule);
   app.add_option("--batch-size,--batch", c.batch_size, "images in a batch")->check(CLI::PositiveNumber)->capture_default_str()->group(schedule);
+  app.add_option("--nbs", c.nbs, "nominal batch: smaller batches gather gradients until so many images were seen")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(schedule);
   std::string optimizer = "SGD";
   app.add_option("--optimizer", optimizer, "SGD, Adam or AdamW")->check(CLI::IsMember({"SGD", "Adam", "AdamW"}))->capture_default_str()->group(schedule);
   app.add_flag("--cos-lr", c.cos_lr, "cosine learning-rate schedule")->group(schedule);

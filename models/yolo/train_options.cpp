@@ -36,7 +36,7 @@ template <class Config, class F> void each_option(Config& c, F&& f) {
   f("single_cls", c.single_cls), f("optimizer", c.optimizer), f("workers", c.workers), f("project", c.project), f("name", c.name);
   f("exist_ok", c.exist_ok), f("cos_lr", c.cos_lr), f("label_smoothing", c.label_smoothing), f("patience", c.patience);
   f("freeze", c.freeze), f("save_period", c.save_period), f("seed", c.seed), f("frozen_bn", c.frozen_bn), f("precision", c.precision);
-  f("recompute", c.recompute);
+  f("recompute", c.recompute), f("nbs", c.nbs);
 }
 
 std::string quoted(const std::string& text) {

@@ -212,8 +212,8 @@ std::filesystem::path train(const TrainConfig& given) {
   }
 
   // The arena takes the parameters' memory over: everything that copies the model comes after it.
-  const double accumulate = std::max(std::nearbyint(64.0 / batch_size), 1.0);
-  const double decay = hyp.weight_decay * batch_size * accumulate / 64;
+  const double accumulate = std::max(std::nearbyint(static_cast<double>(config.nbs) / batch_size), 1.0);
+  const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;
   ParameterArena arena(device, *model, static_cast<float>(decay), true);
   const auto& sizes = arena.group_sizes();
   fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n", bold_blue("optimizer: "), name_of(config.optimizer),
@@ -243,7 +243,8 @@ std::filesystem::path train(const TrainConfig& given) {
   TrainingLoop loop(device, *model, twin, arena, average, task,
                     {.schedule = {.lr0 = hyp.lr0, .lrf = hyp.lrf, .momentum = hyp.momentum, .warmup_momentum = hyp.warmup_momentum,
                                   .warmup_bias_lr = hyp.warmup_bias_lr, .warmup_epochs = hyp.warmup_epochs, .cosine = config.cos_lr,
-                                  .epochs = config.epochs, .batches_per_epoch = task.batches_per_epoch(), .batch_size = batch_size},
+                                  .epochs = config.epochs, .batches_per_epoch = task.batches_per_epoch(), .batch_size = batch_size,
+                                  .nominal_batch = config.nbs},
                      .optimizer = config.optimizer, .patience = config.patience, .save_period = config.save_period,
                      .nosave = config.nosave, .noval = config.noval, .folder = folder});
   if (!config.resume.empty()) {
