@@ -50,7 +50,7 @@ test-asan: deps  ## the same tests under AddressSanitizer and UndefinedBehaviorS
 
 bench: deps  ## time the kernels against their memory and arithmetic floors
 	@cmake --preset release
-	@cmake --build build -j $(JOBS) --target frost_bench
+	@cmake --build build -j $(JOBS) --target frost-bench
 	@build/bin/frost-bench
 
 format:  ## clang-format over our own code

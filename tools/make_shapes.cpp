@@ -21,8 +21,8 @@ int main(int argc, char** argv) {
     app.parse(count, arguments);
 
     frost::write_shapes_dataset(out, options, train, val);
-    std::printf("%s: %d training and %d validation pictures of %d x %d, %d classes\n",
-                (out / "shapes.yaml").c_str(), train, val, options.imgsz, options.imgsz, options.classes);
+    std::printf("%s: %d training and %d validation pictures of %d x %d, %d classes\n", (out / "shapes.yaml").c_str(), train,
+                val, options.imgsz, options.imgsz, options.classes);
     return 0;
   });
 }

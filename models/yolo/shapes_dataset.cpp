@@ -33,11 +33,16 @@ double difference(Color a, Color b) {  // green weighs most, as to the eye
   return std::sqrt(2 * r * r + 4 * g * g + 3 * bl * bl);
 }
 
-constexpr std::array<std::array<Color, 2>, 10> kGrounds = {{{hex(0xd9c7a3), hex(0xb99f73)}, {hex(0x5d6973), hex(0x39424a)},
-                                                            {hex(0xbcd3e0), hex(0x8fb0c4)}, {hex(0x8d9a6c), hex(0x59663f)},
-                                                            {hex(0xb8806c), hex(0x82513f)}, {hex(0xece8df), hex(0xcfc9bb)},
-                                                            {hex(0x303648), hex(0x171a26)}, {hex(0xc0b6d2), hex(0x93879f)},
-                                                            {hex(0xa5a199), hex(0x787469)}, {hex(0x6d9f9c), hex(0x3d6a69)}}};
+constexpr std::array<std::array<Color, 2>, 10> kGrounds = {{{hex(0xd9c7a3), hex(0xb99f73)},
+                                                            {hex(0x5d6973), hex(0x39424a)},
+                                                            {hex(0xbcd3e0), hex(0x8fb0c4)},
+                                                            {hex(0x8d9a6c), hex(0x59663f)},
+                                                            {hex(0xb8806c), hex(0x82513f)},
+                                                            {hex(0xece8df), hex(0xcfc9bb)},
+                                                            {hex(0x303648), hex(0x171a26)},
+                                                            {hex(0xc0b6d2), hex(0x93879f)},
+                                                            {hex(0xa5a199), hex(0x787469)},
+                                                            {hex(0x6d9f9c), hex(0x3d6a69)}}};
 constexpr std::array<Color, 12> kPaints = {hex(0xe4433d), hex(0xf28b30), hex(0xf5cb3d), hex(0x3fae5a),
                                            hex(0x22a59a), hex(0x3577d4), hex(0x5a4fcf), hex(0xc9428f),
                                            hex(0xf08fae), hex(0xf4f1ea), hex(0x22262b), hex(0x8a5a3b)};
@@ -70,15 +75,23 @@ double to_polygon(Point p, std::span<const Point> corners) {
   return inside ? -nearest : nearest;
 }
 constexpr std::array<Point, 3> kTriangle = {{{0, -1}, {0.8660254, 0.5}, {-0.8660254, 0.5}}};
-constexpr std::array<Point, 10> kStar = {{{0, -1}, {0.2704, -0.3722}, {0.9511, -0.3090}, {0.4375, 0.1421}, {0.5878, 0.8090},
-                                          {0, 0.4600}, {-0.5878, 0.8090}, {-0.4375, 0.1421}, {-0.9511, -0.3090}, {-0.2704, -0.3722}}};
+constexpr std::array<Point, 10> kStar = {{{0, -1},
+                                          {0.2704, -0.3722},
+                                          {0.9511, -0.3090},
+                                          {0.4375, 0.1421},
+                                          {0.5878, 0.8090},
+                                          {0, 0.4600},
+                                          {-0.5878, 0.8090},
+                                          {-0.4375, 0.1421},
+                                          {-0.9511, -0.3090},
+                                          {-0.2704, -0.3722}}};
 constexpr std::array<std::string_view, 6> kNames = {"circle", "square", "triangle", "star", "ring", "cross"};
 
 struct Shape {
   int cls;
-  Point centre;    // pixels
-  double radius;   // pixels
-  double aspect;   // of the square, height over width
+  Point centre;   // pixels
+  double radius;  // pixels
+  double aspect;  // of the square, height over width
   Turn turn;
   Point local(double x, double y) const {
     const Point p = turn({x - centre.x, y - centre.y});
@@ -87,12 +100,18 @@ struct Shape {
   /// Pixels from the outline.
   double distance(Point p) const {
     switch (cls) {
-      case 0: return (length(p) - 0.95) * radius;
-      case 1: return (to_box(p, 0.74, 0.74 * aspect) - 0.06) * radius;
-      case 2: return (to_polygon(p, kTriangle) - 0.05) * radius;
-      case 3: return (to_polygon(p, kStar) - 0.03) * radius;
-      case 4: return (std::abs(length(p) - 0.74) - 0.22) * radius;
-      default: return (std::min(to_box(p, 0.9, 0.28), to_box(p, 0.28, 0.9)) - 0.05) * radius;
+      case 0:
+        return (length(p) - 0.95) * radius;
+      case 1:
+        return (to_box(p, 0.74, 0.74 * aspect) - 0.06) * radius;
+      case 2:
+        return (to_polygon(p, kTriangle) - 0.05) * radius;
+      case 3:
+        return (to_polygon(p, kStar) - 0.03) * radius;
+      case 4:
+        return (std::abs(length(p) - 0.74) - 0.22) * radius;
+      default:
+        return (std::min(to_box(p, 0.9, 0.28), to_box(p, 0.28, 0.9)) - 0.05) * radius;
     }
   }
 };
@@ -105,7 +124,8 @@ double value_noise(std::uint64_t key, double x, double y) {
     return static_cast<double>(Rng::mix(key ^ static_cast<std::uint64_t>((ix + dx) * 0x10001 + (iy + dy))) >> 11) * 0x1p-53;
   };
   const double u = smooth(x - fx), v = smooth(y - fy);
-  const double top = corner(0, 0) + (corner(1, 0) - corner(0, 0)) * u, low = corner(0, 1) + (corner(1, 1) - corner(0, 1)) * u;
+  const double top = corner(0, 0) + (corner(1, 0) - corner(0, 0)) * u,
+               low = corner(0, 1) + (corner(1, 1) - corner(0, 1)) * u;
   return top + (low - top) * v;
 }
 double cloud(std::uint64_t key, double x, double y) {  // three octaves, in [0, 1)
@@ -123,7 +143,8 @@ class Canvas {
     const auto kind = rng.below(4);
     const auto key = rng.next();
     const Turn turn(rng);
-    const double period = size_ * (kind == 3 ? rng.uniform(0.05, 0.09) : rng.uniform(0.06, 0.2)), cell = size_ * rng.uniform(0.12, 0.35);
+    const double period = size_ * (kind == 3 ? rng.uniform(0.05, 0.09) : rng.uniform(0.06, 0.2)),
+                 cell = size_ * rng.uniform(0.12, 0.35);
     const double grain = rng.uniform(0.1, 0.45);
     for (int y = 0; y < size_; ++y)
       for (int x = 0; x < size_; ++x) {
@@ -178,7 +199,8 @@ class Canvas {
       }
     if (visible * 5 < whole * 2 || visible == 0) return false;
     const double n = size_;
-    out = {shape.cls, (left + right + 1) / (2 * n), (top + bottom + 1) / (2 * n), (right + 1 - left) / n, (bottom + 1 - top) / n};
+    out = {shape.cls, (left + right + 1) / (2 * n), (top + bottom + 1) / (2 * n), (right + 1 - left) / n,
+           (bottom + 1 - top) / n};
     return true;
   }
 
@@ -205,14 +227,17 @@ class Canvas {
         for (const double v : {c.b, c.g, c.r}) {
           const auto two = static_cast<std::int64_t>((bits & 1023) + (bits >> 10 & 1023)) - 1023;  // a triangle, mean 0
           bits >>= 20;
-          *out++ = static_cast<std::uint8_t>(std::clamp(std::floor(v * exposure + noise * static_cast<double>(two) / 1023 + 0.5), 0.0, 255.0));
+          *out++ = static_cast<std::uint8_t>(
+              std::clamp(std::floor(v * exposure + noise * static_cast<double>(two) / 1023 + 0.5), 0.0, 255.0));
         }
       }
     return image;
   }
 
  private:
-  std::size_t index(int x, int y) const { return static_cast<std::size_t>(y) * static_cast<std::size_t>(size_) + static_cast<std::size_t>(x); }
+  std::size_t index(int x, int y) const {
+    return static_cast<std::size_t>(y) * static_cast<std::size_t>(size_) + static_cast<std::size_t>(x);
+  }
   Color& at(int x, int y) { return pixels_[index(x, y)]; }
   const Color& at(int x, int y) const { return pixels_[index(x, y)]; }
 
@@ -272,7 +297,8 @@ ShapesSample draw_shapes(const ShapesOptions& options, ShapesSplit split, std::u
   const auto wanted = 1 + rng.below(6);
   for (std::int64_t k = 0; k < wanted; ++k) {
     const int cls = static_cast<int>(rng.below(options.classes));
-    const double u = rng.uniform(), radius = side * (0.065 + 0.08 * (u + u * u));  // 13 % to 45 % across, smaller ones more often
+    const double u = rng.uniform(),
+                 radius = side * (0.065 + 0.08 * (u + u * u));  // 13 % to 45 % across, smaller ones more often
     const double aspect = rng.uniform(0.65, 1);
     const Turn turn(rng);
     for (int attempt = 0; attempt < 30; ++attempt) {
@@ -311,18 +337,21 @@ void write_shapes_dataset(const std::filesystem::path& folder, const ShapesOptio
   };
   for (const auto split : {ShapesSplit::train, ShapesSplit::val}) {
     const bool is_train = split == ShapesSplit::train;
-    const auto images = folder / "images" / (is_train ? "train" : "val"), labels = folder / "labels" / (is_train ? "train" : "val");
+    const auto images = folder / "images" / (is_train ? "train" : "val"),
+               labels = folder / "labels" / (is_train ? "train" : "val");
     make_folder(images);
     make_folder(labels);
     for (int i = 0; i < (is_train ? train : val); ++i) {
       const ShapesSample sample = draw_shapes(options, split, static_cast<std::uint64_t>(i));
       std::string text;
-      for (const ShapeLabel& l : sample.labels) text += fmt::format("{} {:.6f} {:.6f} {:.6f} {:.6f}\n", l.cls, l.x, l.y, l.w, l.h);
+      for (const ShapeLabel& l : sample.labels)
+        text += fmt::format("{} {:.6f} {:.6f} {:.6f} {:.6f}\n", l.cls, l.x, l.y, l.w, l.h);
       write_jpeg(images / fmt::format("{:04d}.jpg", i), sample.image, 95);
       write_text(labels / fmt::format("{:04d}.txt", i), text);
     }
   }
-  std::string yaml = "# Drawn by make-shapes.\npath: .  # the folder of this file\ntrain: images/train\nval: images/val\nnames:\n";
+  std::string yaml =
+      "# Drawn by make-shapes.\npath: .  # the folder of this file\ntrain: images/train\nval: images/val\nnames:\n";
   for (int c = 0; c < options.classes; ++c) yaml += fmt::format("  {}: {}\n", c, kNames[static_cast<std::size_t>(c)]);
   write_text(folder / "shapes.yaml", yaml);
 }

@@ -13,8 +13,8 @@ namespace frost::house {
 
 namespace fs = std::filesystem;
 
-/// Which rooms of a floor a room may look into, besides itself and the floors below; a header named in full is vocabulary, open
-/// to that room alone. A room that is not named here may look into any room of its floor, as long as no circle closes.
+/// Which rooms of a floor a room may look into, besides itself and the floors below; a header named in full is vocabulary,
+/// open to that room alone. A room that is not named here may look into any room of its floor, as long as no circle closes.
 inline const std::map<std::string, std::set<std::string>> kRooms = {
     {"engine/base", {}},
     {"engine/tensor", {"engine/base"}},

@@ -30,7 +30,8 @@ std::uint64_t hash(const ShapesSample& sample) {  // FNV-1a over pixels and labe
 }  // namespace
 
 TEST_CASE("shapes: the same bits on every machine") {
-  // Written down on x86-64; GCC 12 and Clang 14 agree, at -O0 and at -O3 -march=native. A change of the drawing changes them; a change of compiler or flags must not.
+  // Written down on x86-64; GCC 12 and Clang 14 agree, at -O0 and at -O3 -march=native. A change of the drawing changes
+  // them; a change of compiler or flags must not.
   CHECK(hash(draw_shapes({}, ShapesSplit::train, 0)) == 7994264402062635099ULL);
   CHECK(hash(draw_shapes({.imgsz = 97, .classes = 6, .seed = 7}, ShapesSplit::val, 12)) == 15060939294476716780ULL);
 }
