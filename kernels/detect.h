@@ -22,7 +22,7 @@ struct DetectLossGains {
 /// Target assignment, CIoU, objectness and class losses, and the gradient for the head maps, in one pass (spec/loss.md).
 struct DetectLoss {
   std::vector<DetectLevel> levels{};
-  std::vector<View> dheads;     // one a level, f32 or the head's type, overwritten; empty: no gradient wanted
+  std::vector<View> dheads;     // one a level, f32, bf16 or f16, overwritten; empty: no gradient wanted
   std::int64_t classes = 80;
   const float* targets = nullptr;  // (target_count, 6): image, class, x, y, w, h normalised to 0..1
   std::int64_t target_count = 0;

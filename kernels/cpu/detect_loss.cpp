@@ -162,8 +162,8 @@ void check(const DetectLoss& a) {
     if (a.dheads.empty()) continue;
     const View& d = a.dheads[i];
     FROST_CHECK(d && d.shape == head.shape, "detect_loss: gradient ", i, " is ", d.shape, ", its head is ", head.shape);
-    FROST_CHECK(d.dtype == DType::f32 || d.dtype == head.dtype, "detect_loss: gradient ", i, " is ", name_of(d.dtype),
-                ", its head is ", name_of(head.dtype));
+    const bool gradient_floating = d.dtype == DType::f32 || d.dtype == DType::bf16 || d.dtype == DType::f16;
+    FROST_CHECK(gradient_floating, "detect_loss: gradient ", i, " is ", name_of(d.dtype), ", f32, bf16 or f16 expected");
   }
   check_targets(a, a.levels[0].head.shape.n);
 }
