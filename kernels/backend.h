@@ -20,7 +20,7 @@ namespace frost {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string description() const = 0;  // for the start line of the tools: "CPU (2 threads, avx512_core_bf16)"
+  virtual std::string description() const = 0;     // for the start line of the tools: "CPU (2 threads, avx512_core_bf16)"
   virtual bool supports(DType compute) const = 0;  // may activations be of this type?
 
   // memory: raw; caching is the engine's allocator. Blocks are aligned to at least 64 bytes.

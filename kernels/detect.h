@@ -9,9 +9,9 @@ namespace frost {
 
 /// One Detect level: its map is NHWC with channel = anchor * (5 + classes) + attribute (x y w h objectness classes...).
 struct DetectLevel {
-  ConstView head;              // raw logits
+  ConstView head;                // raw logits
   std::vector<float> anchors{};  // (anchors, 2): width, height in grid units
-  float stride = 8;            // pixels for each cell
+  float stride = 8;              // pixels for each cell
 };
 
 struct DetectLossGains {
@@ -22,18 +22,18 @@ struct DetectLossGains {
 /// Target assignment, CIoU, objectness and class losses, and the gradient for the head maps, in one pass (spec/loss.md).
 struct DetectLoss {
   std::vector<DetectLevel> levels{};
-  std::vector<View> dheads;     // one a level, f32, bf16 or f16, overwritten; empty: no gradient wanted
+  std::vector<View> dheads;  // one a level, f32, bf16 or f16, overwritten; empty: no gradient wanted
   std::int64_t classes = 80;
   const float* targets = nullptr;  // (target_count, 6): image, class, x, y, w, h normalised to 0..1
   std::int64_t target_count = 0;
   DetectLossGains gains;
-  std::vector<float> balance;      // one a level: 4, 1, 0.4
-  bool autobalance = false;        // updates `balance` (section 4)
-  float grad_scale = 1;            // multiplies the gradient, not the loss
+  std::vector<float> balance;  // one a level: 4, 1, 0.4
+  bool autobalance = false;    // updates `balance` (section 4)
+  float grad_scale = 1;        // multiplies the gradient, not the loss
 };
 struct DetectLossResult {
-  float loss = 0;                     // (box + obj + cls) * batch
-  std::array<float, 3> items{};       // box, obj, cls after gains, not times the batch
+  float loss = 0;                // (box + obj + cls) * batch
+  std::array<float, 3> items{};  // box, obj, cls after gains, not times the batch
 };
 
 /// Logits to boxes: rows (x, y, w, h, objectness, classes...) in pixels of the network's input, level, anchor, row, column

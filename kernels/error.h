@@ -29,7 +29,7 @@ template <class... Parts>
 }  // namespace frost
 
 /// Throws frost::Error with the joined parts: FROST_CHECK(a == b, "conv2d: x has ", a, " channels, weight expects ", b).
-#define FROST_CHECK(condition, ...)                 \
-  do {                                              \
-    if (!(condition)) ::frost::fail(__VA_ARGS__);   \
+#define FROST_CHECK(condition, ...)               \
+  do {                                            \
+    if (!(condition)) ::frost::fail(__VA_ARGS__); \
   } while (0)

@@ -7,13 +7,13 @@
 namespace frost {
 
 /// Batch statistics of each channel over all pixels of x, and the moving averages that follow them.
-/// rstd = 1 / sqrt(biased variance + eps). Where running_mean is not null: running = (1 - momentum) running + momentum batch,
-/// with the unbiased variance, as PyTorch does. Floor: x is read once.
+/// rstd = 1 / sqrt(biased variance + eps). Where running_mean is not null: running = (1 - momentum) running + momentum
+/// batch, with the unbiased variance, as PyTorch does. Floor: x is read once.
 struct BatchStatistics {
   ConstView x;
   float eps = 1e-3f, momentum = 0.03f;
-  float *mean = nullptr, *rstd = nullptr;                  // (channels), overwritten
-  float *running_mean = nullptr, *running_var = nullptr;   // (channels), updated; null: none kept
+  float *mean = nullptr, *rstd = nullptr;                 // (channels), overwritten
+  float *running_mean = nullptr, *running_var = nullptr;  // (channels), updated; null: none kept
 };
 
 /// y = activation(weight * (x - mean) * rstd + bias) [+ residual]. Serves training (mean, rstd of the batch), evaluation
@@ -33,8 +33,8 @@ struct NormActBackward {
   ConstView x, dy;
   const float *weight = nullptr, *bias = nullptr, *mean = nullptr, *rstd = nullptr;
   Activation activation;
-  bool batch_statistics = true;  // true: mean and rstd depend on x
-  View dx;                       // overwritten; empty: not wanted; may be dy itself
+  bool batch_statistics = true;                // true: mean and rstd depend on x
+  View dx;                                     // overwritten; empty: not wanted; may be dy itself
   float *dweight = nullptr, *dbias = nullptr;  // (channels), added to; null: not wanted
 };
 

@@ -4,9 +4,9 @@
 namespace frost {
 
 /// One SGD step with Nesterov momentum over a flat arena of parameters (spec/train.md section 5):
-/// g = grad_scale * grad + weight_decay * value; buf = first_step ? g : momentum * buf + g; value -= lr * (g + momentum * buf);
-/// value and buf are multiplied by mask where there is one; ema = ema_decay * ema + (1 - ema_decay) * value.
-/// Floor: reads value, grad, buf, ema once, writes value, buf, ema once.
+/// g = grad_scale * grad + weight_decay * value; buf = first_step ? g : momentum * buf + g; value -= lr * (g + momentum *
+/// buf); value and buf are multiplied by mask where there is one; ema = ema_decay * ema + (1 - ema_decay) * value. Floor:
+/// reads value, grad, buf, ema once, writes value, buf, ema once.
 struct SgdStep {
   float *value = nullptr, *momentum_buffer = nullptr;
   const float* grad = nullptr;

@@ -16,20 +16,36 @@ struct MaxPoolForward {
   ConstView x;
   View y;
 };
-/// dx overwritten: each dy goes to the first maximum of its window in row-major order, found again from x (no index is kept).
+/// dx overwritten: each dy goes to the first maximum of its window in row-major order, found again from x (no index is
+/// kept).
 struct MaxPoolBackward {
   PoolGeometry geometry;
   ConstView x, dy;
   View dx;
 };
 
-/// Output cell i averages rows floor(i in / out) .. ceil((i + 1) in / out) - 1, columns alike. y's shape says the output size.
-struct AdaptiveAvgPoolForward { ConstView x; View y; };
-struct AdaptiveAvgPoolBackward { ConstView dy; View dx; };  // dx overwritten
+/// Output cell i averages rows floor(i in / out) .. ceil((i + 1) in / out) - 1, columns alike. y's shape says the output
+/// size.
+struct AdaptiveAvgPoolForward {
+  ConstView x;
+  View y;
+};
+struct AdaptiveAvgPoolBackward {
+  ConstView dy;
+  View dx;
+};  // dx overwritten
 
 enum class ResizeMode { nearest, bilinear };  // bilinear: half-pixel centres, align_corners false
 /// y's shape says the output size; nearest takes source index floor(i in / out).
-struct ResizeForward { ResizeMode mode; ConstView x; View y; };
-struct ResizeBackward { ResizeMode mode; ConstView dy; View dx; };  // dx overwritten
+struct ResizeForward {
+  ResizeMode mode;
+  ConstView x;
+  View y;
+};
+struct ResizeBackward {
+  ResizeMode mode;
+  ConstView dy;
+  View dx;
+};  // dx overwritten
 
 }  // namespace frost

@@ -12,22 +12,36 @@ enum class DType : std::uint8_t { f32, bf16, f16, u8, i32, i64, f64 };
 
 constexpr std::size_t size_of(DType type) {
   switch (type) {
-    case DType::f64: case DType::i64: return 8;
-    case DType::f32: case DType::i32: return 4;
-    case DType::bf16: case DType::f16: return 2;
-    case DType::u8: return 1;
+    case DType::f64:
+    case DType::i64:
+      return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::bf16:
+    case DType::f16:
+      return 2;
+    case DType::u8:
+      return 1;
   }
   return 0;
 }
 constexpr const char* name_of(DType type) {
   switch (type) {
-    case DType::f32: return "f32";
-    case DType::bf16: return "bf16";
-    case DType::f16: return "f16";
-    case DType::u8: return "u8";
-    case DType::i32: return "i32";
-    case DType::i64: return "i64";
-    case DType::f64: return "f64";
+    case DType::f32:
+      return "f32";
+    case DType::bf16:
+      return "bf16";
+    case DType::f16:
+      return "f16";
+    case DType::u8:
+      return "u8";
+    case DType::i32:
+      return "i32";
+    case DType::i64:
+      return "i64";
+    case DType::f64:
+      return "f64";
   }
   return "?";
 }
@@ -53,7 +67,10 @@ struct ConstView {
 
   explicit operator bool() const { return data != nullptr; }
   bool packed() const { return pitch == shape.c; }
-  template <class T> const T* as() const { return static_cast<const T*>(data); }
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
 };
 
 /// What a kernel writes.
@@ -65,7 +82,10 @@ struct View {
 
   explicit operator bool() const { return data != nullptr; }
   bool packed() const { return pitch == shape.c; }
-  template <class T> T* as() const { return static_cast<T*>(data); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   operator ConstView() const { return {data, shape, dtype, pitch}; }
   /// Channels [first, first + count) of every pixel, in place.
   View channels(std::int64_t first, std::int64_t count) const {
@@ -79,6 +99,8 @@ struct View {
 
 /// A packed view on memory that holds `shape` values.
 inline View packed_view(void* data, Shape shape, DType dtype = DType::f32) { return {data, shape, dtype, shape.c}; }
-inline ConstView packed_view(const void* data, Shape shape, DType dtype = DType::f32) { return {data, shape, dtype, shape.c}; }
+inline ConstView packed_view(const void* data, Shape shape, DType dtype = DType::f32) {
+  return {data, shape, dtype, shape.c};
+}
 
 }  // namespace frost

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/optim/optimizer.h"
 #include "models/yolo/freeze.h"
 #include "models/yolo/run_device.h"
 #include "models/yolo/step.h"
-#include "engine/optim/optimizer.h"
 #include "tools/main_guard.h"
 
 namespace {
@@ -48,13 +48,20 @@ double convolution_ms(Device& device, const Profile& profile, DType type, int re
     const Tensor x = Tensor::zeros(device, call.x, type), y = Tensor::zeros(device, y_shape, call.out),
                  dy = Tensor::zeros(device, y_shape, type), dx = Tensor::zeros(device, call.x, type);
     const Shape w_shape{call.filters, call.geometry.kernel_h, call.geometry.kernel_w, call.x.c / call.geometry.groups};
-    const Tensor weight = Tensor::zeros(device, w_shape), dweight = Tensor::zeros(device, w_shape), bias = Tensor::zeros(device, {1, 1, 1, call.filters});
+    const Tensor weight = Tensor::zeros(device, w_shape), dweight = Tensor::zeros(device, w_shape),
+                 bias = Tensor::zeros(device, {1, 1, 1, call.filters});
     const Filters filters{weight.f32(), new_stamp()};
     total += best_ms(repeats, [&] {
-      backend.conv_forward({.geometry = call.geometry, .x = x, .weight = filters, .bias = call.folded ? bias.f32() : nullptr,
-                            .activation = {call.folded ? ActivationKind::silu : ActivationKind::identity}, .y = y});
+      backend.conv_forward({.geometry = call.geometry,
+                            .x = x,
+                            .weight = filters,
+                            .bias = call.folded ? bias.f32() : nullptr,
+                            .activation = {call.folded ? ActivationKind::silu : ActivationKind::identity},
+                            .y = y});
       if (call.backward_data) backend.conv_backward_data({.geometry = call.geometry, .dy = dy, .weight = filters, .dx = dx});
-      if (call.backward_weight) backend.conv_backward_weight({.geometry = call.geometry, .x = x, .dy = dy, .dweight = dweight.f32(), .accumulate = true});
+      if (call.backward_weight)
+        backend.conv_backward_weight(
+            {.geometry = call.geometry, .x = x, .dy = dy, .dweight = dweight.f32(), .accumulate = true});
     });
   }
   return total;
@@ -65,7 +72,8 @@ struct Row {
   double ms, floor_ms, ledger_mb, rss_mb;
 };
 void print(const Row& row) {
-  fmt::print("{:<46}{:>9.2f}{:>11.2f}{:>8.0f}%{:>12.1f}{:>11.1f}\n", row.what, row.ms, row.floor_ms, 100 * row.floor_ms / row.ms, row.ledger_mb, row.rss_mb);
+  fmt::print("{:<46}{:>9.2f}{:>11.2f}{:>8.0f}%{:>12.1f}{:>11.1f}\n", row.what, row.ms, row.floor_ms,
+             100 * row.floor_ms / row.ms, row.ledger_mb, row.rss_mb);
 }
 
 Row inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
@@ -81,10 +89,12 @@ Row inference(const std::string& name, int batch, int imgsz, const std::string& 
   Context context{.device = device, .compute = run.compute};
   const double ms = best_ms(repeats, [&] { model.heads(context, {image, -1, nullptr}); });
   const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
-  return {fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+  return {fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), ms / batch,
+          convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
 }
 
-Row training(const std::string& name, int batch, int imgsz, const std::string& precision, int freeze, bool recompute, int repeats) {
+Row training(const std::string& name, int batch, int imgsz, const std::string& precision, int freeze, bool recompute,
+             int repeats) {
   yolo::RunDevice run("", precision);
   Device& device = *run.device;
   DetectionModel model(device, load_model_spec(name));
@@ -99,7 +109,8 @@ Row training(const std::string& name, int batch, int imgsz, const std::string& p
   Tensor image(device, plain.shape(), run.compute, Role::input);
   device.backend().copy({.x = plain, .y = image});
   for (int i = 0; i < batch * 7; ++i)  // seven boxes for each image, as in COCO
-    for (const double value : {static_cast<double>(i / 7), rng.uniform(0, 80), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
+    for (const double value : {static_cast<double>(i / 7), rng.uniform(0, 80), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8),
+                               rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
       targets.push_back(static_cast<float>(value));
   yolo::LossSettings loss;
   Profile profile;
@@ -111,8 +122,8 @@ Row training(const std::string& name, int batch, int imgsz, const std::string& p
     optimizer.step(0.937f);
   });
   const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
-  return {fmt::format("{} step {} b{} {} freeze {}{}", name, imgsz, batch, precision, freeze, recompute ? "" : " keep all"), ms / batch,
-          convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+  return {fmt::format("{} step {} b{} {} freeze {}{}", name, imgsz, batch, precision, freeze, recompute ? "" : " keep all"),
+          ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
 }
 
 int run(CLI::App& app, int argc, char** argv) {
@@ -121,8 +132,10 @@ int run(CLI::App& app, int argc, char** argv) {
   std::vector<int> freezes{0, 10, 24}, sizes{320, 640};
   int repeats = 5, batch = 16;
   bool training_only = false, inference_only = false, no_recompute = false;
-  app.description("Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the floor: the same\n"
-                  "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle machine.");
+  app.description(
+      "Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the floor: the same\n"
+      "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle "
+      "machine.");
   app.add_option("--model", model, "model YAML or built-in name")->capture_default_str();
   app.add_option("--precision", precisions, "f32, bf16")->capture_default_str();
   app.add_option("--freeze", freezes, "values of --freeze to train with")->capture_default_str();
@@ -134,7 +147,8 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--no-recompute", no_recompute, "keep all activations for backward");
   app.parse(argc, argv);
 
-  fmt::print("{}\n\n{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", yolo::RunDevice("", "f32").line, "", "ms/image", "conv floor", "share", "ledger MB", "RSS MB");
+  fmt::print("{}\n\n{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", yolo::RunDevice("", "f32").line, "", "ms/image", "conv floor",
+             "share", "ledger MB", "RSS MB");
   for (const std::string& precision : precisions) {
     if (!training_only)
       for (const int b : {1, 16}) print(inference(model, b, 640, precision, repeats * (b == 1 ? 4 : 1)));

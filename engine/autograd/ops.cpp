@@ -11,12 +11,13 @@ void remember(Context& context, Var& var, std::function<void(View)> write) {
   var.origin = std::make_shared<Origin>(Origin{&context.device, var.value.shape(), var.value.dtype(), std::move(write), {}});
 }
 
-void count_convolution(Context& context, const Var& x, const ConvGeometry& geometry, std::int64_t filters, DType out, bool trainable,
-                       bool folded) {
+void count_convolution(Context& context, const Var& x, const ConvGeometry& geometry, std::int64_t filters, DType out,
+                       bool trainable, bool folded) {
   if (!context.profile) return;
-  context.profile->convolution += geometry.output(x.shape(), filters).elements() * (x.shape().c / geometry.groups) * geometry.kernel_h *
-                                  geometry.kernel_w;
-  context.profile->calls.push_back({geometry, x.shape(), filters, out, context.records(x), context.tape && trainable, folded});
+  context.profile->convolution += geometry.output(x.shape(), filters).elements() * (x.shape().c / geometry.groups) *
+                                  geometry.kernel_h * geometry.kernel_w;
+  context.profile->calls.push_back(
+      {geometry, x.shape(), filters, out, context.records(x), context.tape && trainable, folded});
 }
 
 struct ConvNode final : Node {
@@ -31,8 +32,8 @@ struct ConvNode final : Node {
     Backend& backend = dy.backend();
     if (weight->trainable) {
       float* dbias = bias && bias->trainable ? bias->grad_f32() : nullptr;
-      backend.conv_backward_weight({.geometry = geometry, .x = x.get(), .dy = dy, .dweight = weight->grad_f32(), .dbias = dbias,
-                                    .accumulate = true});
+      backend.conv_backward_weight(
+          {.geometry = geometry, .x = x.get(), .dy = dy, .dweight = weight->grad_f32(), .dbias = dbias, .accumulate = true});
     }
     x = Saved();  // its memory may serve dx
     if (!wanted(0)) return {{}};
@@ -53,8 +54,14 @@ struct NormActNode final : Node {
     Backend& backend = dy.backend();
     Tensor dx;
     if (wanted(0)) dx = !residual && may_overwrite(dy) ? dy : Tensor(dy.device(), x.shape(), dy.dtype());
-    backend.norm_act_backward({.x = x, .dy = dy, .weight = weight->value.f32(), .bias = bias->value.f32(), .mean = mean.f32(),
-                               .rstd = rstd.f32(), .activation = activation, .batch_statistics = batch_statistics,
+    backend.norm_act_backward({.x = x,
+                               .dy = dy,
+                               .weight = weight->value.f32(),
+                               .bias = bias->value.f32(),
+                               .mean = mean.f32(),
+                               .rstd = rstd.f32(),
+                               .activation = activation,
+                               .batch_statistics = batch_statistics,
                                .dx = dx ? dx.view() : View{},
                                .dweight = weight->trainable ? weight->grad_f32() : nullptr,
                                .dbias = bias->trainable ? bias->grad_f32() : nullptr});
@@ -146,8 +153,12 @@ Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, c
   FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d ", weight.name, ": input ", x.shape(), " is smaller than the kernel");
   count_convolution(context, x, geometry, filters, out, weight.trainable, false);
   Tensor y = place.tensor(context, y_shape, out);
-  context.device.backend().conv_forward({.geometry = geometry, .x = x.value, .weight = {weight.value.f32(), weight.stamp},
-                                         .bias = bias ? bias->value.f32() : nullptr, .activation = {}, .y = y});
+  context.device.backend().conv_forward({.geometry = geometry,
+                                         .x = x.value,
+                                         .weight = {weight.value.f32(), weight.stamp},
+                                         .bias = bias ? bias->value.f32() : nullptr,
+                                         .activation = {},
+                                         .y = y});
   if (!context.records(x, weight)) return {y, -1, nullptr};
   auto node = std::make_unique<ConvNode>();
   if (weight.trainable) node->x = Saved(x);
@@ -166,8 +177,8 @@ Var conv2d_constant(Context& context, const Var& x, Filters weight, std::int64_t
   FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d: input ", x.shape(), " is smaller than the kernel");
   count_convolution(context, x, geometry, out_channels, context.compute, false, true);
   Tensor y = place.tensor(context, y_shape, context.compute);
-  context.device.backend().conv_forward({.geometry = geometry, .x = x.value, .weight = weight, .bias = bias,
-                                         .activation = activation, .y = y});
+  context.device.backend().conv_forward(
+      {.geometry = geometry, .x = x.value, .weight = weight, .bias = bias, .activation = activation, .y = y});
   return {y, -1, nullptr};
 }
 
@@ -180,14 +191,23 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   if (norm.batch_statistics) {
     mean = Tensor(device, channels);
     rstd = Tensor(device, channels);
-    backend.batch_statistics({.x = x.value, .eps = norm.eps, .momentum = norm.momentum, .mean = mean.f32(), .rstd = rstd.f32(),
+    backend.batch_statistics({.x = x.value,
+                              .eps = norm.eps,
+                              .momentum = norm.momentum,
+                              .mean = mean.f32(),
+                              .rstd = rstd.f32(),
                               .running_mean = norm.running_mean ? norm.running_mean.f32() : nullptr,
                               .running_var = norm.running_var ? norm.running_var.f32() : nullptr});
   }
   Tensor y = place.tensor(context, x.shape(), x.value.dtype());
-  const NormActForward forward{.x = x.value, .weight = norm.weight.value.f32(), .bias = norm.bias.value.f32(), .mean = mean.f32(),
-                               .rstd = rstd.f32(), .activation = activation,
-                               .residual = residual ? ConstView(residual->value) : ConstView{}, .y = y};
+  const NormActForward forward{.x = x.value,
+                               .weight = norm.weight.value.f32(),
+                               .bias = norm.bias.value.f32(),
+                               .mean = mean.f32(),
+                               .rstd = rstd.f32(),
+                               .activation = activation,
+                               .residual = residual ? ConstView(residual->value) : ConstView{},
+                               .y = y};
   backend.norm_act_forward(forward);
   const bool weights_want = norm.weight.trainable || norm.bias.trainable;
   if (!context.tape || !(x.needs_grad() || weights_want || (residual && residual->needs_grad()))) return {y, -1, nullptr};
@@ -207,18 +227,20 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   node->batch_statistics = norm.batch_statistics;
   node->residual = residual != nullptr;
   const Tensor kept = node->x;
-  Var result = residual ? context.tape->record(y, std::move(node), {&x, residual}) : context.tape->record(y, std::move(node), {&x});
-  remember(context, result,
-           [&backend, forward, kept, mean, rstd, other = residual ? std::make_shared<Saved>(*residual) : nullptr](View target) {
-             NormActForward again = forward;
-             Tensor added;
-             if (other) {
-               added = other->get();
-               again.residual = added;
-             }
-             again.y = target;
-             backend.norm_act_forward(again);
-           });
+  Var result =
+      residual ? context.tape->record(y, std::move(node), {&x, residual}) : context.tape->record(y, std::move(node), {&x});
+  remember(
+      context, result,
+      [&backend, forward, kept, mean, rstd, other = residual ? std::make_shared<Saved>(*residual) : nullptr](View target) {
+        NormActForward again = forward;
+        Tensor added;
+        if (other) {
+          added = other->get();
+          again.residual = added;
+        }
+        again.y = target;
+        backend.norm_act_forward(again);
+      });
   return result;
 }
 
@@ -280,7 +302,8 @@ Var upsample(Context& context, const Var& x, std::int64_t height, std::int64_t w
 Var zero_pad(Context& context, const Var& x, int left, int right, int top, int bottom) {
   const Shape& s = x.shape();
   Tensor y(context.device, {s.n, s.h + top + bottom, s.w + left + right, s.c}, x.value.dtype());
-  context.device.backend().zero_pad_forward({.x = x.value, .y = y, .left = left, .right = right, .top = top, .bottom = bottom});
+  context.device.backend().zero_pad_forward(
+      {.x = x.value, .y = y, .left = left, .right = right, .top = top, .bottom = bottom});
   if (!context.records(x)) return {y, -1, nullptr};
   auto node = std::make_unique<ZeroPadNode>();
   node->x_shape = s;
@@ -304,8 +327,8 @@ Var concat(Context& context, const std::vector<Var>& parts, Tensor joined) {
   Shape shape = parts[0].shape();
   shape.c = 0;
   for (const Var& part : parts) {
-    FROST_CHECK(part.shape().n == shape.n && part.shape().h == shape.h && part.shape().w == shape.w, "concat: part of shape ",
-                part.shape(), " beside ", parts[0].shape());
+    FROST_CHECK(part.shape().n == shape.n && part.shape().h == shape.h && part.shape().w == shape.w,
+                "concat: part of shape ", part.shape(), " beside ", parts[0].shape());
     shape.c += part.shape().c;
   }
   if (!joined) joined = Tensor(context.device, shape, parts[0].value.dtype());
@@ -350,7 +373,8 @@ Concatenation::Concatenation(Context& context, const Shape& pixels, std::vector<
 }
 
 Place Concatenation::place(std::size_t part) const {
-  const std::int64_t first = std::accumulate(channels_.begin(), channels_.begin() + static_cast<std::ptrdiff_t>(part), std::int64_t{0});
+  const std::int64_t first =
+      std::accumulate(channels_.begin(), channels_.begin() + static_cast<std::ptrdiff_t>(part), std::int64_t{0});
   return {joined_.channels(first, channels_[part])};
 }
 

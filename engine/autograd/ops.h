@@ -30,8 +30,8 @@ struct Context {
   Tape* tape = nullptr;
   bool training = false;
   FrozenBn frozen_bn = FrozenBn::running;
-  DType compute = DType::f32;   // type of activations and of the convolutions' operands
-  Profile* profile = nullptr;   // counts operations where given
+  DType compute = DType::f32;  // type of activations and of the convolutions' operands
+  Profile* profile = nullptr;  // counts operations where given
 
   bool records(const Var& x) const { return tape && x.needs_grad(); }
   bool records(const Var& x, const Parameter& p) const { return tape && (x.needs_grad() || p.trainable); }
@@ -51,8 +51,8 @@ struct Place {
 Var conv2d(Context&, const Var& x, Parameter& weight, Parameter* bias, const ConvGeometry&, DType out, const Place& = {});
 
 /// y = activation(conv(x, weight) + bias) with constants (a folded block): nothing is recorded, x must need no gradient.
-Var conv2d_constant(Context&, const Var& x, Filters weight, std::int64_t out_channels, const float* bias, const ConvGeometry&,
-                    Activation, const Place& = {});
+Var conv2d_constant(Context&, const Var& x, Filters weight, std::int64_t out_channels, const float* bias,
+                    const ConvGeometry&, Activation, const Place& = {});
 
 /// What norm_act reads of a BatchNorm. `mean`, `rstd`: the running ones, used where batch_statistics is false.
 struct NormOperands {
@@ -65,15 +65,16 @@ struct NormOperands {
 /// y = activation(weight * (x - mean) * rstd + bias) [+ residual]. Saves x and the two channel vectors; y can be made again.
 Var norm_act(Context&, const Var& x, const NormOperands&, Activation, const Var* residual = nullptr, const Place& = {});
 
-Var activation(Context&, const Var& x, Activation);                        // saves x
-Var add(Context&, const Var& a, const Var& b, const Place& = {});          // saves nothing
-Var max_pool(Context&, const Var& x, PoolGeometry, const Place& = {});     // saves x
-Var upsample(Context&, const Var& x, std::int64_t height, std::int64_t width, ResizeMode, const Place& = {});  // saves nothing
+Var activation(Context&, const Var& x, Activation);                     // saves x
+Var add(Context&, const Var& a, const Var& b, const Place& = {});       // saves nothing
+Var max_pool(Context&, const Var& x, PoolGeometry, const Place& = {});  // saves x
+Var upsample(Context&, const Var& x, std::int64_t height, std::int64_t width, ResizeMode,
+             const Place& = {});                                                 // saves nothing
 Var zero_pad(Context&, const Var& x, int left, int right, int top, int bottom);  // saves nothing
-Var space_to_depth(Context&, const Var& x);                                // saves nothing
+Var space_to_depth(Context&, const Var& x);                                      // saves nothing
 
-/// Channels of the parts side by side. Parts that already lie in `joined` (see Concatenation) cost nothing; others are copied.
-/// Saves nothing; each part's gradient is a slice of dy.
+/// Channels of the parts side by side. Parts that already lie in `joined` (see Concatenation) cost nothing; others are
+/// copied. Saves nothing; each part's gradient is a slice of dy.
 Var concat(Context&, const std::vector<Var>& parts, Tensor joined = {});
 
 /// A concatenation whose parts are written in place: give each producer `place(k)`, then `join` the results.

@@ -91,7 +91,8 @@ void Tape::backward(std::vector<std::pair<int, Tensor>> seeds) {
 }
 
 Tensor Tape::gradient(const Var& leaf) const {
-  return leaf.slot >= 0 && static_cast<std::size_t>(leaf.slot) < grads_.size() ? grads_[static_cast<std::size_t>(leaf.slot)] : Tensor();
+  return leaf.slot >= 0 && static_cast<std::size_t>(leaf.slot) < grads_.size() ? grads_[static_cast<std::size_t>(leaf.slot)]
+                                                                               : Tensor();
 }
 
 }  // namespace frost

@@ -46,7 +46,8 @@ class Saved {
 
 using Grads = std::vector<Tensor>;  // one for each input, in input order; empty where not wanted
 
-/// One recorded operator: what it saved, and how to turn dy into the gradients of its inputs. It adds to nobody; the tape does.
+/// One recorded operator: what it saved, and how to turn dy into the gradients of its inputs. It adds to nobody; the tape
+/// does.
 class Node {
  public:
   virtual ~Node() = default;
@@ -65,8 +66,8 @@ class Node {
   int output_ = -1;
 };
 
-/// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient, so a frozen
-/// prefix leaves no trace: nothing saved, nothing to run backwards.
+/// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient, so a
+/// frozen prefix leaves no trace: nothing saved, nothing to run backwards.
 class Tape {
  public:
   explicit Tape(bool recompute = true) : recompute_(recompute) {}

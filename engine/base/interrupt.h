@@ -2,8 +2,8 @@
 
 namespace frost {
 
-/// While it lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work in hand ends cleanly; a second one
-/// ends the process at once.
+/// While it lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work in hand ends cleanly; a second
+/// one ends the process at once.
 class InterruptGuard {
  public:
   InterruptGuard();

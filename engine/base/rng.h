@@ -9,9 +9,7 @@ namespace frost {
 class Rng {
  public:
   explicit Rng(std::uint64_t seed = 0) { reset(seed); }
-  Rng(std::uint64_t seed, std::uint64_t epoch, std::uint64_t index) {
-    reset(mix(mix(mix(seed) ^ epoch) ^ index));
-  }
+  Rng(std::uint64_t seed, std::uint64_t epoch, std::uint64_t index) { reset(mix(mix(mix(seed) ^ epoch) ^ index)); }
   std::uint64_t next() {
     const std::uint64_t result = rotate(state_[1] * 5, 7) * 9, t = state_[1] << 17;
     state_[2] ^= state_[0];
@@ -24,7 +22,9 @@ class Rng {
   }
   double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }  // [0, 1)
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
-  std::int64_t below(std::int64_t count) { return static_cast<std::int64_t>(uniform() * static_cast<double>(count)); }  // [0, count)
+  std::int64_t below(std::int64_t count) {
+    return static_cast<std::int64_t>(uniform() * static_cast<double>(count));
+  }                  // [0, count)
   double normal() {  // Box-Muller, one of the pair
     const double u = 1.0 - uniform(), v = uniform();
     return std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v);

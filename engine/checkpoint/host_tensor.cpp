@@ -8,13 +8,15 @@
 namespace frost {
 namespace {
 
-template <class T> T element(const std::byte* bytes, std::size_t i) {
+template <class T>
+T element(const std::byte* bytes, std::size_t i) {
   T value;
   std::memcpy(&value, bytes + i * sizeof(T), sizeof(T));
   return value;
 }
 
-template <class Out> std::vector<Out> converted(const HostTensor& t) {
+template <class Out>
+std::vector<Out> converted(const HostTensor& t) {
   const auto count = static_cast<std::size_t>(t.count());
   assert(t.bytes.size() == count * size_of(t.dtype));
   std::vector<Out> out(count);
@@ -23,18 +25,33 @@ template <class Out> std::vector<Out> converted(const HostTensor& t) {
     for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<Out>(read(i));
   };
   switch (t.dtype) {
-    case DType::f32: each([&](std::size_t i) { return element<float>(in, i); }); break;
-    case DType::f64: each([&](std::size_t i) { return element<double>(in, i); }); break;
-    case DType::f16: each([&](std::size_t i) { return math::to_float(math::f16{element<std::uint16_t>(in, i)}); }); break;
-    case DType::bf16: each([&](std::size_t i) { return math::to_float(math::bf16{element<std::uint16_t>(in, i)}); }); break;
-    case DType::u8: each([&](std::size_t i) { return element<std::uint8_t>(in, i); }); break;
-    case DType::i32: each([&](std::size_t i) { return element<std::int32_t>(in, i); }); break;
-    case DType::i64: each([&](std::size_t i) { return element<std::int64_t>(in, i); }); break;
+    case DType::f32:
+      each([&](std::size_t i) { return element<float>(in, i); });
+      break;
+    case DType::f64:
+      each([&](std::size_t i) { return element<double>(in, i); });
+      break;
+    case DType::f16:
+      each([&](std::size_t i) { return math::to_float(math::f16{element<std::uint16_t>(in, i)}); });
+      break;
+    case DType::bf16:
+      each([&](std::size_t i) { return math::to_float(math::bf16{element<std::uint16_t>(in, i)}); });
+      break;
+    case DType::u8:
+      each([&](std::size_t i) { return element<std::uint8_t>(in, i); });
+      break;
+    case DType::i32:
+      each([&](std::size_t i) { return element<std::int32_t>(in, i); });
+      break;
+    case DType::i64:
+      each([&](std::size_t i) { return element<std::int64_t>(in, i); });
+      break;
   }
   return out;
 }
 
-template <class T> HostTensor copied(DType dtype, std::vector<std::int64_t> shape, std::span<const T> values) {
+template <class T>
+HostTensor copied(DType dtype, std::vector<std::int64_t> shape, std::span<const T> values) {
   HostTensor t{dtype, std::move(shape), std::vector<std::byte>(values.size_bytes())};
   assert(t.count() == static_cast<std::int64_t>(values.size()));
   if (!values.empty()) std::memcpy(t.bytes.data(), values.data(), values.size_bytes());
@@ -60,11 +77,16 @@ bool HostTensor::all_finite() const {
     return !found;
   };
   switch (dtype) {
-    case DType::f16: return none_has(std::uint16_t{0x7C00});
-    case DType::bf16: return none_has(std::uint16_t{0x7F80});
-    case DType::f32: return none_has(std::uint32_t{0x7F800000});
-    case DType::f64: return none_has(std::uint64_t{0x7FF0000000000000});
-    default: return true;
+    case DType::f16:
+      return none_has(std::uint16_t{0x7C00});
+    case DType::bf16:
+      return none_has(std::uint16_t{0x7F80});
+    case DType::f32:
+      return none_has(std::uint32_t{0x7F800000});
+    case DType::f64:
+      return none_has(std::uint64_t{0x7FF0000000000000});
+    default:
+      return true;
   }
 }
 
@@ -83,7 +105,8 @@ HostTensor HostTensor::as(DType type) const {
               name_of(type));
   std::vector<std::uint16_t> halves(values.size());
   for (std::size_t i = 0; i < values.size(); ++i)
-    halves[i] = type == DType::f16 ? math::from_float<math::f16>(values[i]).bits : math::from_float<math::bf16>(values[i]).bits;
+    halves[i] =
+        type == DType::f16 ? math::from_float<math::f16>(values[i]).bits : math::from_float<math::bf16>(values[i]).bits;
   return copied<std::uint16_t>(type, shape, halves);
 }
 

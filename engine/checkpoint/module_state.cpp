@@ -26,7 +26,8 @@ HostTensor to_host(const Tensor& value, const std::vector<std::int64_t>& torch_s
 }
 
 void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_shape, Tensor& target) {
-  FROST_CHECK(source.shape == torch_shape, "state: shape ", shape_text(source.shape), ", expected ", shape_text(torch_shape));
+  FROST_CHECK(source.shape == torch_shape, "state: shape ", shape_text(source.shape), ", expected ",
+              shape_text(torch_shape));
   std::vector<float> theirs = source.to_f32();
   if (torch_shape.size() == 4) {
     std::vector<float> ours(theirs.size());
@@ -65,11 +66,13 @@ LoadReport load_state(Module& module, const StateDict& source, const std::functi
   };
   module.visit({.parameter =
                     [&](Parameter& p) {
-                      if (const HostTensor* t = find(p.name, p.torch_shape)) from_host(*t, p.torch_shape, p.value), p.touch();
+                      if (const HostTensor* t = find(p.name, p.torch_shape))
+                        from_host(*t, p.torch_shape, p.value), p.touch();
                     },
                 .buffer =
                     [&](Buffer& b) {
-                      if (const HostTensor* t = find(b.name, b.torch_shape)) from_host(*t, b.torch_shape, b.value), b.touch();
+                      if (const HostTensor* t = find(b.name, b.torch_shape))
+                        from_host(*t, b.torch_shape, b.value), b.touch();
                     },
                 .counter =
                     [&](Counter& c) {

@@ -17,10 +17,10 @@ void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_
 StateDict state_of(Module& module);
 
 struct LoadReport {
-  std::size_t copied = 0, total = 0;        // tensors of the module
-  std::vector<std::string> missing;         // of the module, not in the source
-  std::vector<std::string> other_shape;     // in both, but of different shapes: "name: 255x128x1x1 in the file, 24x... here"
-  std::vector<std::string> unexpected;      // of the source, not in the module
+  std::size_t copied = 0, total = 0;     // tensors of the module
+  std::vector<std::string> missing;      // of the module, not in the source
+  std::vector<std::string> other_shape;  // in both, but of different shapes: "name: 255x128x1x1 in the file, 24x... here"
+  std::vector<std::string> unexpected;   // of the source, not in the module
 };
 /// Copies each tensor of `source` whose name exists in the module with the same shape, unless `skip` says otherwise.
 LoadReport load_state(Module& module, const StateDict& source, const std::function<bool(const std::string&)>& skip = {});

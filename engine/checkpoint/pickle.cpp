@@ -17,13 +17,54 @@ constexpr std::size_t kMaxItems = std::size_t{1} << 24, kMaxMemo = std::size_t{1
 constexpr std::size_t kMaxNesting = 1000, kMaxDimensions = 8;
 
 enum Op : std::uint8_t {
-  kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2', kBinFloat = 'G', kBinInt = 'J', kBinInt1 = 'K',
-  kBinInt2 = 'M', kNone = 'N', kBinPersId = 'Q', kReduce = 'R', kBinString = 'T', kShortBinString = 'U', kBinUnicode = 'X',
-  kAppend = 'a', kBuild = 'b', kGlobal = 'c', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j', kBinPut = 'q',
-  kLongBinPut = 'r', kSetItem = 's', kTuple = 't', kSetItems = 'u', kBinBytes = 'B', kShortBinBytes = 'C', kEmptyTuple = ')',
-  kEmptyList = ']', kEmptyDict = '}', kProto = 0x80, kNewObj = 0x81, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87,
-  kNewTrue = 0x88, kNewFalse = 0x89, kLong1 = 0x8A, kLong4 = 0x8B, kShortBinUnicode = 0x8C, kBinUnicode8 = 0x8D,
-  kBinBytes8 = 0x8E, kEmptySet = 0x8F, kAddItems = 0x90, kFrozenSet = 0x91, kStackGlobal = 0x93, kMemoize = 0x94,
+  kMark = '(',
+  kStop = '.',
+  kPop = '0',
+  kPopMark = '1',
+  kDup = '2',
+  kBinFloat = 'G',
+  kBinInt = 'J',
+  kBinInt1 = 'K',
+  kBinInt2 = 'M',
+  kNone = 'N',
+  kBinPersId = 'Q',
+  kReduce = 'R',
+  kBinString = 'T',
+  kShortBinString = 'U',
+  kBinUnicode = 'X',
+  kAppend = 'a',
+  kBuild = 'b',
+  kGlobal = 'c',
+  kAppends = 'e',
+  kBinGet = 'h',
+  kLongBinGet = 'j',
+  kBinPut = 'q',
+  kLongBinPut = 'r',
+  kSetItem = 's',
+  kTuple = 't',
+  kSetItems = 'u',
+  kBinBytes = 'B',
+  kShortBinBytes = 'C',
+  kEmptyTuple = ')',
+  kEmptyList = ']',
+  kEmptyDict = '}',
+  kProto = 0x80,
+  kNewObj = 0x81,
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kNewTrue = 0x88,
+  kNewFalse = 0x89,
+  kLong1 = 0x8A,
+  kLong4 = 0x8B,
+  kShortBinUnicode = 0x8C,
+  kBinUnicode8 = 0x8D,
+  kBinBytes8 = 0x8E,
+  kEmptySet = 0x8F,
+  kAddItems = 0x90,
+  kFrozenSet = 0x91,
+  kStackGlobal = 0x93,
+  kMemoize = 0x94,
   kFrame = 0x95,
 };
 
@@ -32,11 +73,16 @@ struct StorageType {
   ElementType type;
 };
 constexpr std::array kStorageTypes = {
-    StorageType{"torch.DoubleStorage", ElementType::f64},    StorageType{"torch.FloatStorage", ElementType::f32},
-    StorageType{"torch.HalfStorage", ElementType::f16},      StorageType{"torch.BFloat16Storage", ElementType::bf16},
-    StorageType{"torch.LongStorage", ElementType::i64},      StorageType{"torch.IntStorage", ElementType::i32},
-    StorageType{"torch.ShortStorage", ElementType::i16},     StorageType{"torch.CharStorage", ElementType::i8},
-    StorageType{"torch.ByteStorage", ElementType::u8},       StorageType{"torch.BoolStorage", ElementType::boolean},
+    StorageType{"torch.DoubleStorage", ElementType::f64},
+    StorageType{"torch.FloatStorage", ElementType::f32},
+    StorageType{"torch.HalfStorage", ElementType::f16},
+    StorageType{"torch.BFloat16Storage", ElementType::bf16},
+    StorageType{"torch.LongStorage", ElementType::i64},
+    StorageType{"torch.IntStorage", ElementType::i32},
+    StorageType{"torch.ShortStorage", ElementType::i16},
+    StorageType{"torch.CharStorage", ElementType::i8},
+    StorageType{"torch.ByteStorage", ElementType::u8},
+    StorageType{"torch.BoolStorage", ElementType::boolean},
     StorageType{"torch.storage.UntypedStorage", ElementType::untyped},
 };
 /// The dtypes of _rebuild_tensor_v3, which names them apart from the storage.
@@ -53,10 +99,14 @@ std::size_t utf8_character(std::string_view text, std::uint32_t& code) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t lead = at(0);
   std::size_t length = 0;  // the leads 0x80 to 0xC1 and from 0xF5 on begin nothing
-  if (lead < 0x80) length = 1;
-  else if (lead >= 0xC2 && lead < 0xE0) length = 2;
-  else if (lead >= 0xE0 && lead < 0xF0) length = 3;
-  else if (lead >= 0xF0 && lead < 0xF5) length = 4;
+  if (lead < 0x80)
+    length = 1;
+  else if (lead >= 0xC2 && lead < 0xE0)
+    length = 2;
+  else if (lead >= 0xE0 && lead < 0xF0)
+    length = 3;
+  else if (lead >= 0xF0 && lead < 0xF5)
+    length = 4;
   if (length == 0 || length > text.size()) return 0;
   code = length == 1 ? lead : lead & (0x7Fu >> length);
   for (std::size_t i = 1; i < length; ++i) {
@@ -75,7 +125,8 @@ bool valid_utf8(std::string_view text) {
   return true;
 }
 
-template <class T> T little(const std::byte* data) {
+template <class T>
+T little(const std::byte* data) {
   static_assert(std::endian::native == std::endian::little);
   T value;
   std::memcpy(&value, data, sizeof(T));
@@ -99,11 +150,14 @@ class Machine {
     FROST_CHECK(!bytes_.empty() && byte() == kProto, "not a pickle (it does not begin with 0x80)");
     const auto protocol = byte();
     FROST_CHECK(protocol <= 5, "protocol ", int{protocol}, " is not known");
-    while (step(byte())) {}
+    while (step(byte())) {
+    }
     FROST_CHECK(stack_.size() == 1 && marks_.empty(), "STOP leaves ", stack_.size(), " values on the stack, not one");
     document_.root_ = stack_.back();
-    if (used) *used = position_;
-    else FROST_CHECK(position_ == bytes_.size(), bytes_.size() - position_, " bytes follow the pickle's end");
+    if (used)
+      *used = position_;
+    else
+      FROST_CHECK(position_ == bytes_.size(), bytes_.size() - position_, " bytes follow the pickle's end");
     return std::move(document_);
   } catch (const Error& error) {
     fail("byte ", start_, ": ", error.what());
@@ -118,7 +172,10 @@ class Machine {
     return part;
   }
   std::uint8_t byte() { return static_cast<std::uint8_t>(take(1)[0]); }
-  template <class T> T number() { return little<T>(take(sizeof(T)).data()); }
+  template <class T>
+  T number() {
+    return little<T>(take(sizeof(T)).data());
+  }
   std::string_view chars(std::uint64_t count) {
     FROST_CHECK(count <= kMaxText, "a text of ", count, " bytes");
     const auto part = take(count);
@@ -218,8 +275,10 @@ class Machine {
     push_integer(static_cast<std::int64_t>(value));
   }
   void push_integer(std::int64_t value) {
-    if (value >= 0 && value < 256) push(static_cast<Ref>(small_ + value));
-    else push({.kind = Kind::integer, .integer = value});
+    if (value >= 0 && value < 256)
+      push(static_cast<Ref>(small_ + value));
+    else
+      push({.kind = Kind::integer, .integer = value});
   }
   void push_python2_string(std::string_view chars) {
     push({.kind = valid_utf8(chars) ? Kind::text : Kind::bytes, .text = std::string(chars)});
@@ -229,8 +288,11 @@ class Machine {
   bool step(std::uint8_t op) {
     start_ = position_ - 1;
     switch (op) {
-      case kStop: return false;
-      case kProto: FROST_CHECK(byte() <= 5, "unknown protocol"); break;
+      case kStop:
+        return false;
+      case kProto:
+        FROST_CHECK(byte() <= 5, "unknown protocol");
+        break;
       case kFrame: {
         const auto length = number<std::uint64_t>();
         FROST_CHECK(length <= bytes_.size() - position_, "the pickle is truncated");
@@ -241,46 +303,100 @@ class Machine {
         marks_.push_back(stack_.size());
         break;
       case kPop:
-        if (!marks_.empty() && marks_.back() == stack_.size()) marks_.pop_back();
-        else pop();
+        if (!marks_.empty() && marks_.back() == stack_.size())
+          marks_.pop_back();
+        else
+          pop();
         break;
-      case kPopMark: pop_mark(); break;
-      case kDup: push(top()); break;
+      case kPopMark:
+        pop_mark();
+        break;
+      case kDup:
+        push(top());
+        break;
 
-      case kNone: push(none_); break;
-      case kNewTrue: push(true_); break;
-      case kNewFalse: push(false_); break;
-      case kBinInt1: push_integer(byte()); break;
-      case kBinInt2: push_integer(number<std::uint16_t>()); break;
-      case kBinInt: push_integer(number<std::int32_t>()); break;
-      case kLong1: push_long(byte()); break;
-      case kLong4: push_long(number<std::uint32_t>()); break;
+      case kNone:
+        push(none_);
+        break;
+      case kNewTrue:
+        push(true_);
+        break;
+      case kNewFalse:
+        push(false_);
+        break;
+      case kBinInt1:
+        push_integer(byte());
+        break;
+      case kBinInt2:
+        push_integer(number<std::uint16_t>());
+        break;
+      case kBinInt:
+        push_integer(number<std::int32_t>());
+        break;
+      case kLong1:
+        push_long(byte());
+        break;
+      case kLong4:
+        push_long(number<std::uint32_t>());
+        break;
       case kBinFloat:
         push({.kind = Kind::real, .real = std::bit_cast<double>(__builtin_bswap64(number<std::uint64_t>()))});
         break;
-      case kBinUnicode: push({.kind = Kind::text, .text = text(chars(number<std::uint32_t>()))}); break;
-      case kShortBinUnicode: push({.kind = Kind::text, .text = text(chars(byte()))}); break;
-      case kBinUnicode8: push({.kind = Kind::text, .text = text(chars(number<std::uint64_t>()))}); break;
-      case kBinBytes: push({.kind = Kind::bytes, .text = std::string(chars(number<std::uint32_t>()))}); break;
-      case kShortBinBytes: push({.kind = Kind::bytes, .text = std::string(chars(byte()))}); break;
-      case kBinBytes8: push({.kind = Kind::bytes, .text = std::string(chars(number<std::uint64_t>()))}); break;
+      case kBinUnicode:
+        push({.kind = Kind::text, .text = text(chars(number<std::uint32_t>()))});
+        break;
+      case kShortBinUnicode:
+        push({.kind = Kind::text, .text = text(chars(byte()))});
+        break;
+      case kBinUnicode8:
+        push({.kind = Kind::text, .text = text(chars(number<std::uint64_t>()))});
+        break;
+      case kBinBytes:
+        push({.kind = Kind::bytes, .text = std::string(chars(number<std::uint32_t>()))});
+        break;
+      case kShortBinBytes:
+        push({.kind = Kind::bytes, .text = std::string(chars(byte()))});
+        break;
+      case kBinBytes8:
+        push({.kind = Kind::bytes, .text = std::string(chars(number<std::uint64_t>()))});
+        break;
       case kBinString: {
         const auto length = number<std::int32_t>();
         FROST_CHECK(length >= 0, "a text of negative length");
         push_python2_string(chars(static_cast<std::uint32_t>(length)));
         break;
       }
-      case kShortBinString: push_python2_string(chars(byte())); break;
+      case kShortBinString:
+        push_python2_string(chars(byte()));
+        break;
 
-      case kEmptyDict: push({.kind = Kind::dict}); break;
-      case kEmptyList: push({.kind = Kind::list}); break;
-      case kEmptyTuple: push({.kind = Kind::tuple}); break;
-      case kEmptySet: push({.kind = Kind::set}); break;
-      case kTuple1: push_tuple(1); break;
-      case kTuple2: push_tuple(2); break;
-      case kTuple3: push_tuple(3); break;
-      case kTuple: push_from_mark(Kind::tuple); break;
-      case kFrozenSet: push_from_mark(Kind::set); break;
+      case kEmptyDict:
+        push({.kind = Kind::dict});
+        break;
+      case kEmptyList:
+        push({.kind = Kind::list});
+        break;
+      case kEmptyTuple:
+        push({.kind = Kind::tuple});
+        break;
+      case kEmptySet:
+        push({.kind = Kind::set});
+        break;
+      case kTuple1:
+        push_tuple(1);
+        break;
+      case kTuple2:
+        push_tuple(2);
+        break;
+      case kTuple3:
+        push_tuple(3);
+        break;
+      case kTuple:
+        push_from_mark(Kind::tuple);
+        break;
+      case kFrozenSet:
+        push_from_mark(Kind::set);
+        break;
       case kAppend: {
         const Ref item = pop();
         append(top(), Kind::list, {&item, 1});
@@ -307,11 +423,21 @@ class Machine {
         break;
       }
 
-      case kBinPut: memoize(byte()); break;
-      case kLongBinPut: memoize(number<std::uint32_t>()); break;
-      case kMemoize: memoize(memoized_); break;
-      case kBinGet: recall(byte()); break;
-      case kLongBinGet: recall(number<std::uint32_t>()); break;
+      case kBinPut:
+        memoize(byte());
+        break;
+      case kLongBinPut:
+        memoize(number<std::uint32_t>());
+        break;
+      case kMemoize:
+        memoize(memoized_);
+        break;
+      case kBinGet:
+        recall(byte());
+        break;
+      case kLongBinGet:
+        recall(number<std::uint32_t>());
+        break;
 
       case kGlobal: {
         const auto module = line(), name = line();
@@ -341,7 +467,9 @@ class Machine {
         build(top(), state);
         break;
       }
-      case kBinPersId: push(persistent(pop())); break;
+      case kBinPersId:
+        push(persistent(pop()));
+        break;
       default: {
         const char* hex = "0123456789abcdef";
         fail("opcode 0x", hex[op >> 4], hex[op & 15], " is refused");
@@ -511,9 +639,13 @@ class Machine {
         add_pairs(target, std::vector(at(state).items));
         break;
       }
-      case Kind::dict: break;  // an OrderedDict's attributes: `_metadata` of state dicts
-      case Kind::call: at(target).state = state; break;
-      default: fail("BUILD of a ", name_of(at(target).kind));
+      case Kind::dict:
+        break;  // an OrderedDict's attributes: `_metadata` of state dicts
+      case Kind::call:
+        at(target).state = state;
+        break;
+      default:
+        fail("BUILD of a ", name_of(at(target).kind));
     }
   }
 
@@ -530,17 +662,28 @@ class Machine {
 Document parse(std::span<const std::byte> bytes, std::size_t* used) { return Machine(bytes).run(used); }
 
 const char* name_of(Kind kind) {
-  constexpr std::array names = {"none", "bool", "int", "big int", "float", "text", "bytes", "list", "tuple",
-                                "set", "dict", "global", "storage", "tensor", "object", "call"};
+  constexpr std::array names = {"none",  "bool", "int",  "big int", "float",   "text",   "bytes",  "list",
+                                "tuple", "set",  "dict", "global",  "storage", "tensor", "object", "call"};
   return names[static_cast<std::size_t>(kind)];
 }
 
 std::size_t size_of(ElementType type) {
   switch (type) {
-    case ElementType::f64: case ElementType::i64: return 8;
-    case ElementType::f32: case ElementType::i32: return 4;
-    case ElementType::f16: case ElementType::bf16: case ElementType::i16: return 2;
-    case ElementType::i8: case ElementType::u8: case ElementType::boolean: case ElementType::untyped: return 1;
+    case ElementType::f64:
+    case ElementType::i64:
+      return 8;
+    case ElementType::f32:
+    case ElementType::i32:
+      return 4;
+    case ElementType::f16:
+    case ElementType::bf16:
+    case ElementType::i16:
+      return 2;
+    case ElementType::i8:
+    case ElementType::u8:
+    case ElementType::boolean:
+    case ElementType::untyped:
+      return 1;
   }
   return 0;
 }
@@ -577,8 +720,10 @@ Document::Pairs Document::entries(Ref dict) const {
     const Value& key = values_[items[i]];
     const auto [known, fresh] =
         position.emplace(key.kind == Kind::text ? "t" + key.text : "i" + std::to_string(key.integer), pairs.size());
-    if (fresh) pairs.emplace_back(items[i], items[i + 1]);
-    else pairs[known->second].second = items[i + 1];
+    if (fresh)
+      pairs.emplace_back(items[i], items[i + 1]);
+    else
+      pairs[known->second].second = items[i + 1];
   }
   return pairs;
 }

@@ -16,14 +16,22 @@ using Ref = std::uint32_t;
 inline constexpr Ref kNothing = 0xFFFFFFFF;
 
 enum class Kind : std::uint8_t {
-  none, boolean, integer, big_integer, real, text, bytes,
-  list, tuple, set,  // items
-  dict,              // items: key, value, key, value ...; also OrderedDict
-  symbol,            // text: "module.name"; nothing is ever looked up
-  storage,           // integer: index into storages()
-  tensor,            // integer: index into tensors()
-  object,            // head: class symbol, items: attributes as in a dict
-  call,              // head: symbol of a callable that was NOT called, items: its arguments, state: what BUILD brought
+  none,
+  boolean,
+  integer,
+  big_integer,
+  real,
+  text,
+  bytes,
+  list,
+  tuple,
+  set,      // items
+  dict,     // items: key, value, key, value ...; also OrderedDict
+  symbol,   // text: "module.name"; nothing is ever looked up
+  storage,  // integer: index into storages()
+  tensor,   // integer: index into tensors()
+  object,   // head: class symbol, items: attributes as in a dict
+  call,     // head: symbol of a callable that was NOT called, items: its arguments, state: what BUILD brought
 };
 const char* name_of(Kind kind);
 

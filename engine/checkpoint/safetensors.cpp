@@ -27,10 +27,10 @@ struct StoredType {
   DType becomes;
 };
 constexpr std::array kTypes = {
-    StoredType{"F64", 8, DType::f64}, StoredType{"F32", 4, DType::f32},   StoredType{"F16", 2, DType::f16},
+    StoredType{"F64", 8, DType::f64},   StoredType{"F32", 4, DType::f32}, StoredType{"F16", 2, DType::f16},
     StoredType{"BF16", 2, DType::bf16}, StoredType{"I64", 8, DType::i64}, StoredType{"I32", 4, DType::i32},
-    StoredType{"U8", 1, DType::u8},   StoredType{"BOOL", 1, DType::u8},   StoredType{"I16", 2, DType::i32},
-    StoredType{"I8", 1, DType::i32},  StoredType{"U16", 2, DType::i32},   StoredType{"U32", 4, DType::i64},
+    StoredType{"U8", 1, DType::u8},     StoredType{"BOOL", 1, DType::u8}, StoredType{"I16", 2, DType::i32},
+    StoredType{"I8", 1, DType::i32},    StoredType{"U16", 2, DType::i32}, StoredType{"U32", 4, DType::i64},
 };
 
 const char* written_name(DType type) {
@@ -40,7 +40,8 @@ const char* written_name(DType type) {
   return "";
 }
 
-template <class From, class To> std::vector<std::byte> widened(std::span<const std::byte> bytes) {
+template <class From, class To>
+std::vector<std::byte> widened(std::span<const std::byte> bytes) {
   std::vector<std::byte> out(bytes.size() / sizeof(From) * sizeof(To));
   for (std::size_t i = 0; i < bytes.size() / sizeof(From); ++i) {
     From from;
@@ -94,7 +95,8 @@ std::uint64_t natural(const json& value, const std::string& what) {
 
 Entry parse_entry(const std::string& name, const json& value) {
   FROST_CHECK(value.is_object() && value.size() == 3 && value.contains("dtype") && value.contains("shape") &&
-                  value.contains("data_offsets"), "tensor ", name, ": needs dtype, shape and data_offsets");
+                  value.contains("data_offsets"),
+              "tensor ", name, ": needs dtype, shape and data_offsets");
   const json &dtype = value["dtype"], &shape = value["shape"], &offsets = value["data_offsets"];
   FROST_CHECK(dtype.is_string(), "tensor ", name, ": dtype is not text");
   const auto& type_name = dtype.get_ref<const std::string&>();
@@ -179,12 +181,15 @@ void write_safetensors(const std::filesystem::path& path, const StateDict& tenso
       fail("cannot write ", path.string(), ": a name or a metadata text is not UTF-8");
     }
   };
-  const auto comma = [&] { if (header.size() > 1) header += ','; };
-  if (!metadata.empty()) header += "\"__metadata__\":" + [&] {
-    std::string map = "{";
-    for (const auto& [key, text] : metadata) map += (map.size() > 1 ? "," : "") + quoted(key) + ":" + quoted(text);
-    return map + "}";
-  }();
+  const auto comma = [&] {
+    if (header.size() > 1) header += ',';
+  };
+  if (!metadata.empty())
+    header += "\"__metadata__\":" + [&] {
+      std::string map = "{";
+      for (const auto& [key, text] : metadata) map += (map.size() > 1 ? "," : "") + quoted(key) + ":" + quoted(text);
+      return map + "}";
+    }();
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {
     FROST_CHECK(name != "__metadata__", "cannot write ", path.string(), ": a tensor may not be called __metadata__");

@@ -40,19 +40,31 @@ struct HostType {
 };
 HostType host_type(ElementType type) {
   switch (type) {
-    case ElementType::f64: return {DType::f64, 8};
-    case ElementType::f32: return {DType::f32, 4};
-    case ElementType::f16: return {DType::f16, 2};
-    case ElementType::bf16: return {DType::bf16, 2};
-    case ElementType::i64: return {DType::i64, 8};
-    case ElementType::i32: case ElementType::i16: case ElementType::i8: return {DType::i32, 4};  // no DType of their own
-    case ElementType::u8: case ElementType::boolean: case ElementType::untyped: return {DType::u8, 1};
+    case ElementType::f64:
+      return {DType::f64, 8};
+    case ElementType::f32:
+      return {DType::f32, 4};
+    case ElementType::f16:
+      return {DType::f16, 2};
+    case ElementType::bf16:
+      return {DType::bf16, 2};
+    case ElementType::i64:
+      return {DType::i64, 8};
+    case ElementType::i32:
+    case ElementType::i16:
+    case ElementType::i8:
+      return {DType::i32, 4};  // no DType of their own
+    case ElementType::u8:
+    case ElementType::boolean:
+    case ElementType::untyped:
+      return {DType::u8, 1};
   }
   return {DType::u8, 1};
 }
 
 /// Copies the elements of a strided tensor in row-major order, `copy(from)` once for each element.
-template <class Copy> void each_element(const pickle::Tensor& t, Copy copy) {
+template <class Copy>
+void each_element(const pickle::Tensor& t, Copy copy) {
   if (t.elements() == 0) return;
   std::vector<std::int64_t> index(t.size.size(), 0);
   for (std::int64_t from = t.offset;;) {
@@ -82,10 +94,12 @@ bool contiguous(const pickle::Tensor& t) {
 TorchFile::TorchFile(const std::filesystem::path& path) : path_(path), file_(path) {
   const auto bytes = file_.bytes();
   try {
-    if (bytes.size() > 4 && text_of(bytes).starts_with("PK\3\4")) read_zip();
+    if (bytes.size() > 4 && text_of(bytes).starts_with("PK\3\4"))
+      read_zip();
     else if (bytes.size() >= kLegacyStart.size() && std::memcmp(bytes.data(), kLegacyStart.data(), kLegacyStart.size()) == 0)
       read_legacy();
-    else fail(diagnosis(text_of(bytes)));
+    else
+      fail(diagnosis(text_of(bytes)));
   } catch (const Error& error) {
     fail(path_.string(), ": ", error.what());
   }

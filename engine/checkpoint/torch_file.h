@@ -45,8 +45,8 @@ class TorchFile {
 
   std::filesystem::path path_;
   MappedFile file_;
-  std::unique_ptr<ZipArchive> zip_;                                  // zip container
-  std::string folder_;                                               // its root, with the slash
+  std::unique_ptr<ZipArchive> zip_;  // zip container
+  std::string folder_;               // its root, with the slash
   std::map<std::string, std::span<const std::byte>> legacy_storages_;
   pickle::Document document_;
 };

@@ -38,7 +38,9 @@ template <class Batch>
 class Loader {
  public:
   explicit Loader(BatchSource<Batch> source, LoaderOptions options = {})
-      : source_(std::move(source)), options_(options), slots_(static_cast<std::size_t>(options.threads > 0 ? options.prefetch + 1 : 1)) {
+      : source_(std::move(source)),
+        options_(options),
+        slots_(static_cast<std::size_t>(options.threads > 0 ? options.prefetch + 1 : 1)) {
     FROST_CHECK(options.threads >= 0 && options.prefetch >= 1 && source_.batches >= 0, "loader: wrong settings");
     for (int t = 0; t < options.threads; ++t) threads_.emplace_back([this] { work(); });
   }
@@ -114,7 +116,9 @@ class Loader {
   };
 
   // Batches are numbered through all epochs: number = epoch * batches + place.
-  Slot& slot_of(std::int64_t number) { return slots_[static_cast<std::size_t>(number % static_cast<std::int64_t>(slots_.size()))]; }
+  Slot& slot_of(std::int64_t number) {
+    return slots_[static_cast<std::size_t>(number % static_cast<std::int64_t>(slots_.size()))];
+  }
   std::int64_t epoch_of(std::int64_t number) const { return number / source_.batches; }
   std::int64_t place_of(std::int64_t number) const { return number % source_.batches; }
 
@@ -128,7 +132,8 @@ class Loader {
   Slot* oldest_with_work() {
     Slot* oldest = nullptr;
     for (Slot& slot : slots_)
-      if (slot.state == State::kOpen && slot.issued < slot.items && (!oldest || slot.number < oldest->number)) oldest = &slot;
+      if (slot.state == State::kOpen && slot.issued < slot.items && (!oldest || slot.number < oldest->number))
+        oldest = &slot;
     return oldest;
   }
 
@@ -185,12 +190,12 @@ class Loader {
   std::vector<Slot> slots_;
   std::mutex mutex_;
   std::condition_variable wake_, ready_;  // for workers, for the consumer
-  std::int64_t opened_ = 0, last_ = 0;  // batch numbers: the next to open, and where opening stops
-  std::int64_t given_ = 0, end_ = 0;    // the next to hand out, and this epoch's end
-  std::int64_t busy_ = 0;               // parts that run now, without the lock
+  std::int64_t opened_ = 0, last_ = 0;    // batch numbers: the next to open, and where opening stops
+  std::int64_t given_ = 0, end_ = 0;      // the next to hand out, and this epoch's end
+  std::int64_t busy_ = 0;                 // parts that run now, without the lock
   bool started_ = false, draining_ = false, stop_ = false;
-  Slot* held_ = nullptr;                // in the consumer's hands
-  std::vector<std::jthread> threads_;   // last: they end before what they use
+  Slot* held_ = nullptr;               // in the consumer's hands
+  std::vector<std::jthread> threads_;  // last: they end before what they use
 };
 
 }  // namespace frost

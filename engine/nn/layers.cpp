@@ -12,15 +12,19 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
 }  // namespace
 
 Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias)
-    : in(in), out(out), geometry(geometry),
+    : in(in),
+      out(out),
+      geometry(geometry),
       weight(add_parameter(device, "weight", {out, geometry.kernel_h, geometry.kernel_w, in / geometry.groups},
                            {out, in / geometry.groups, geometry.kernel_h, geometry.kernel_w})),
       bias(with_bias ? &add_parameter(device, "bias", {1, 1, 1, out}, {out}) : nullptr) {
-  FROST_CHECK(in > 0 && out > 0 && geometry.groups > 0 && in % geometry.groups == 0 && out % geometry.groups == 0, "conv2d: ", in,
-              " -> ", out, " channels in ", geometry.groups, " groups");
+  FROST_CHECK(in > 0 && out > 0 && geometry.groups > 0 && in % geometry.groups == 0 && out % geometry.groups == 0,
+              "conv2d: ", in, " -> ", out, " channels in ", geometry.groups, " groups");
 }
 
-Var Conv2d::forward(Context& context, const Var& x, const Place& place) { return forward_as(context, x, context.compute, place); }
+Var Conv2d::forward(Context& context, const Var& x, const Place& place) {
+  return forward_as(context, x, context.compute, place);
+}
 
 Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
@@ -38,7 +42,9 @@ void Conv2d::initialise(Rng& rng) {
 }
 
 BatchNorm2d::BatchNorm2d(Device& device, std::int64_t channels, float eps, float momentum)
-    : channels(channels), eps(eps), momentum(momentum),
+    : channels(channels),
+      eps(eps),
+      momentum(momentum),
       weight(add_parameter(device, "weight", {1, 1, 1, channels}, {channels})),
       bias(add_parameter(device, "bias", {1, 1, 1, channels}, {channels})),
       running_mean(add_buffer(device, "running_mean", {1, 1, 1, channels}, {channels}, 0.0f)),
@@ -67,23 +73,33 @@ Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, co
   if (context.profile) context.profile->norm += 4 * x.shape().elements();
   const bool running = uses_running(context, frozen());
   if (!running) {
-    FROST_CHECK(x.shape().pixels() > 1, name(), ": batch statistics need more than one value per channel, got shape ", x.shape());
+    FROST_CHECK(x.shape().pixels() > 1, name(), ": batch statistics need more than one value per channel, got shape ",
+                x.shape());
     running_mean.touch();
     running_var.touch();
     ++num_batches_tracked.value;
   }
-  const NormOperands norm{.weight = weight, .bias = bias, .running_mean = running_mean.value, .running_var = running_var.value,
-                          .mean = running_mean.value, .rstd = running ? running_rstd() : Tensor(), .eps = eps,
-                          .momentum = momentum, .batch_statistics = !running};
+  const NormOperands norm{.weight = weight,
+                          .bias = bias,
+                          .running_mean = running_mean.value,
+                          .running_var = running_var.value,
+                          .mean = running_mean.value,
+                          .rstd = running ? running_rstd() : Tensor(),
+                          .eps = eps,
+                          .momentum = momentum,
+                          .batch_statistics = !running};
   return norm_act(context, x, norm, activation, residual, place);
 }
 
-ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation)
-    : activation(activation), conv(add_child("conv", std::make_unique<Conv2d>(device, in, out, geometry, false))),
+ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry,
+                         Activation activation)
+    : activation(activation),
+      conv(add_child("conv", std::make_unique<Conv2d>(device, in, out, geometry, false))),
       bn(add_child("bn", std::make_unique<BatchNorm2d>(device, out))) {}
 
 void ConvNormAct::fold() {
-  const std::uint64_t now[5] = {conv.weight.stamp, bn.weight.stamp, bn.bias.stamp, bn.running_mean.stamp, bn.running_var.stamp};
+  const std::uint64_t now[5] = {conv.weight.stamp, bn.weight.stamp, bn.bias.stamp, bn.running_mean.stamp,
+                                bn.running_var.stamp};
   if (folded_weight_ && std::equal(std::begin(now), std::end(now), std::begin(folded_from_))) return;
   // spec/model.md section 6: W' = s W, b' = beta - s mean, s = gamma / sqrt(var + eps)
   std::vector<float> weight = conv.weight.value.to_vector(), bias = bn.bias.value.to_vector();
@@ -114,7 +130,8 @@ Var ConvNormAct::forward(Context& context, const Var& x, const Var* residual, co
     const Device::ScopeGuard scope(context.device, name());
     if (context.profile) context.profile->norm += 4 * conv.geometry.output(x.shape(), conv.out).elements();
     const Filters weight{folded_weight_.f32(), folded_stamp_};
-    if (!residual) return conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation, place);
+    if (!residual)
+      return conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation, place);
     const Var y = conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation);
     return add(context, *residual, y, place);
   }
@@ -137,7 +154,8 @@ Module& Sequential::append(std::unique_ptr<Module> module) {
 Var Sequential::forward(Context& context, const Var& x, const Place& place) {
   FROST_CHECK(!steps_.empty(), name(), ": an empty sequence");
   Var y = x;
-  for (std::size_t i = 0; i < steps_.size(); ++i) y = steps_[i]->forward(context, y, i + 1 == steps_.size() ? place : Place{});
+  for (std::size_t i = 0; i < steps_.size(); ++i)
+    y = steps_[i]->forward(context, y, i + 1 == steps_.size() ? place : Place{});
   return y;
 }
 

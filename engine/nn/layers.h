@@ -28,7 +28,9 @@ class BatchNorm2d : public Module {
   BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-3f, float momentum = 0.03f);
   /// y = activation(norm(x)) [+ residual].
   Var apply(Context& context, const Var& x, Activation activation, const Var* residual = nullptr, const Place& place = {});
-  Var forward(Context& context, const Var& x, const Place& place = {}) override { return apply(context, x, {}, nullptr, place); }
+  Var forward(Context& context, const Var& x, const Place& place = {}) override {
+    return apply(context, x, {}, nullptr, place);
+  }
   /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
   bool uses_running(const Context& context, bool block_frozen) const;
   bool frozen() const { return !weight.trainable && !bias.trainable; }
@@ -46,12 +48,14 @@ class BatchNorm2d : public Module {
   std::uint64_t rstd_stamp_ = 0;
 };
 
-/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`). Where the statistics are constants
-/// and nothing below needs a gradient it runs folded, as one convolution with bias and activation.
+/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`). Where the statistics are
+/// constants and nothing below needs a gradient it runs folded, as one convolution with bias and activation.
 class ConvNormAct : public Module {
  public:
   ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override { return forward(context, x, nullptr, place); }
+  Var forward(Context& context, const Var& x, const Place& place = {}) override {
+    return forward(context, x, nullptr, place);
+  }
   /// `residual` is added after the activation.
   Var forward(Context& context, const Var& x, const Var* residual, const Place& place = {});
 
@@ -69,7 +73,9 @@ class ConvNormAct : public Module {
 class MaxPool2d : public Module {
  public:
   explicit MaxPool2d(PoolGeometry geometry) : geometry(geometry) {}
-  Var forward(Context& context, const Var& x, const Place& place = {}) override { return max_pool(context, x, geometry, place); }
+  Var forward(Context& context, const Var& x, const Place& place = {}) override {
+    return max_pool(context, x, geometry, place);
+  }
   PoolGeometry geometry;
 };
 
@@ -85,7 +91,9 @@ class Upsample : public Module {
 class ZeroPad2d : public Module {
  public:
   ZeroPad2d(int left, int right, int top, int bottom) : left(left), right(right), top(top), bottom(bottom) {}
-  Var forward(Context& context, const Var& x, const Place& = {}) override { return zero_pad(context, x, left, right, top, bottom); }
+  Var forward(Context& context, const Var& x, const Place& = {}) override {
+    return zero_pad(context, x, left, right, top, bottom);
+  }
   int left, right, top, bottom;
 };
 

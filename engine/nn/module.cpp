@@ -57,7 +57,8 @@ bool Module::any_trainable() {
   return false;
 }
 
-Parameter& Module::add_parameter(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape) {
+Parameter& Module::add_parameter(Device& device, const std::string& name, Shape shape,
+                                 std::vector<std::int64_t> torch_shape) {
   auto parameter = std::make_unique<Parameter>();
   parameter->name = name;
   parameter->torch_shape = std::move(torch_shape);
@@ -66,7 +67,8 @@ Parameter& Module::add_parameter(Device& device, const std::string& name, Shape 
   return *parameters_.back().second;
 }
 
-Buffer& Module::add_buffer(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape, float fill) {
+Buffer& Module::add_buffer(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape,
+                           float fill) {
   auto buffer = std::make_unique<Buffer>();
   buffer->name = name;
   buffer->torch_shape = std::move(torch_shape);

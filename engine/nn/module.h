@@ -57,9 +57,11 @@ class Module {
 
  protected:
   Parameter& add_parameter(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape);
-  Buffer& add_buffer(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape, float fill);
+  Buffer& add_buffer(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape,
+                     float fill);
   Counter& add_counter(const std::string& name);
-  template <class M> M& add_child(const std::string& name, std::unique_ptr<M> module) {
+  template <class M>
+  M& add_child(const std::string& name, std::unique_ptr<M> module) {
     M& reference = *module;
     children_.emplace_back(name, std::move(module));
     return reference;

@@ -9,7 +9,8 @@ namespace {
 std::int64_t aligned(std::int64_t count) { return (count + 15) / 16 * 16; }
 }  // namespace
 
-ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema) : device_(device), groups_(3), sizes_(3) {
+ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema)
+    : device_(device), groups_(3), sizes_(3) {
   groups_[kWeight].weight_decay = weight_decay;
   model.walk([&](const std::string&, Module& module) {
     const bool norm = dynamic_cast<BatchNorm2d*>(&module) != nullptr;

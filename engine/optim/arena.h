@@ -8,9 +8,10 @@ namespace frost {
 /// A run of parameters that share one update rule, in flat memory: value, gradient, optimizer state, average. One fused
 /// kernel steps the whole group. Members start at multiples of 16 floats; the gaps hold zeros and stay zeros.
 struct ParameterGroup {
-  std::vector<Parameter*> members;   // trainable ones only
+  std::vector<Parameter*> members;  // trainable ones only
   std::vector<std::int64_t> offsets;
-  Tensor value, grad, momentum, second_moment, ema, mask;  // (1, 1, 1, count) each; momentum, second_moment and mask when needed
+  Tensor value, grad, momentum, second_moment, ema,
+      mask;  // (1, 1, 1, count) each; momentum, second_moment and mask when needed
   float weight_decay = 0;
   float lr = 0;
   std::int64_t count() const { return value ? value.elements() : 0; }

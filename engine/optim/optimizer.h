@@ -20,8 +20,8 @@ class Optimizer {
   Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind);
 
   /// One step with the groups' current lr. The gradients are scaled by min(1, clip / (norm + 1e-6)); clip <= 0: not at all.
-  /// Returns the gradient norm before clipping. Zeroes the gradients. Where the norm is not finite nothing is changed but the
-  /// gradients, and `skipped()` counts it.
+  /// Returns the gradient norm before clipping. Zeroes the gradients. Where the norm is not finite nothing is changed but
+  /// the gradients, and `skipped()` counts it.
   double step(float momentum, double clip = 10.0);
 
   std::int64_t steps() const { return steps_; }

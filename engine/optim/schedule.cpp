@@ -8,8 +8,10 @@ namespace frost {
 
 Schedule::Schedule(const ScheduleConfig& config)
     : config_(config),
-      warmup_(std::max<std::int64_t>(std::llrint(config.warmup_epochs * static_cast<double>(config.batches_per_epoch)), config.minimum_warmup)),
-      accumulate_(std::max<std::int64_t>(std::llrint(static_cast<double>(config.nominal_batch) / static_cast<double>(config.batch_size)), 1)) {}
+      warmup_(std::max<std::int64_t>(std::llrint(config.warmup_epochs * static_cast<double>(config.batches_per_epoch)),
+                                     config.minimum_warmup)),
+      accumulate_(std::max<std::int64_t>(
+          std::llrint(static_cast<double>(config.nominal_batch) / static_cast<double>(config.batch_size)), 1)) {}
 
 double Schedule::factor(double epoch) const {
   const double share = epoch / static_cast<double>(config_.epochs);

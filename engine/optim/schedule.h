@@ -24,7 +24,7 @@ class Schedule {
   /// For batch `batch` of epoch `epoch` (both from 0). Call for every batch in order: the accumulation keeps its last value
   /// after warm-up.
   Step at(std::int64_t epoch, std::int64_t batch);
-  double factor(double epoch) const;              // lf: linear or cosine
+  double factor(double epoch) const;  // lf: linear or cosine
   std::int64_t warmup_batches() const { return warmup_; }
 
  private:

@@ -33,7 +33,8 @@ void* Allocator::acquire(std::size_t bytes) {
     block = blocks_.emplace(segment, Block{segment_bytes, segment, true}).first;
   }
   if (block->second.bytes > need) {  // the rest stays free
-    const auto rest = blocks_.emplace(block->first + need, Block{block->second.bytes - need, block->second.segment, true}).first;
+    const auto rest =
+        blocks_.emplace(block->first + need, Block{block->second.bytes - need, block->second.segment, true}).first;
     block->second.bytes = need;
     insert_free(rest);
   }

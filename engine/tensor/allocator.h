@@ -21,7 +21,7 @@ class Allocator {
   void* acquire(std::size_t bytes);
   void recycle(void* memory) noexcept;
 
-  std::size_t reserved_bytes() const { return reserved_; }     // taken from the backend
+  std::size_t reserved_bytes() const { return reserved_; }  // taken from the backend
   std::size_t backend_allocations() const { return segments_.size(); }
 
  private:

@@ -6,14 +6,22 @@ namespace frost {
 
 const char* name_of(Role role) {
   switch (role) {
-    case Role::parameter: return "parameter";
-    case Role::buffer: return "buffer";
-    case Role::gradient: return "gradient";
-    case Role::optimizer_state: return "optimizer state";
-    case Role::saved_activation: return "saved activation";
-    case Role::activation: return "transient activation";
-    case Role::workspace: return "workspace";
-    case Role::input: return "input";
+    case Role::parameter:
+      return "parameter";
+    case Role::buffer:
+      return "buffer";
+    case Role::gradient:
+      return "gradient";
+    case Role::optimizer_state:
+      return "optimizer state";
+    case Role::saved_activation:
+      return "saved activation";
+    case Role::activation:
+      return "transient activation";
+    case Role::workspace:
+      return "workspace";
+    case Role::input:
+      return "input";
   }
   return "?";
 }
@@ -54,7 +62,8 @@ std::string Ledger::table() const {
                         static_cast<double>(count.peak) / 1e6);
   };
   for (int role = 0; role < kRoleCount; ++role)
-    if (roles_[static_cast<std::size_t>(role)].peak > 0) line(name_of(static_cast<Role>(role)), roles_[static_cast<std::size_t>(role)]);
+    if (roles_[static_cast<std::size_t>(role)].peak > 0)
+      line(name_of(static_cast<Role>(role)), roles_[static_cast<std::size_t>(role)]);
   line("total", total_);
   return text;
 }

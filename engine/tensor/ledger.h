@@ -9,7 +9,14 @@ namespace frost {
 
 /// Why a piece of memory exists.
 enum class Role : std::uint8_t {
-  parameter, buffer, gradient, optimizer_state, saved_activation, activation, workspace, input
+  parameter,
+  buffer,
+  gradient,
+  optimizer_state,
+  saved_activation,
+  activation,
+  workspace,
+  input
 };
 inline constexpr int kRoleCount = 8;
 const char* name_of(Role role);

@@ -21,7 +21,9 @@ void Storage::set_role(Role role) {
 
 Tensor::Tensor(Device& device, Shape shape, DType dtype, Role role)
     : storage_(std::make_shared<Storage>(device, static_cast<std::size_t>(shape.elements()) * size_of(dtype), role)),
-      shape_(shape), dtype_(dtype), pitch_(shape.c) {}
+      shape_(shape),
+      dtype_(dtype),
+      pitch_(shape.c) {}
 
 Tensor Tensor::zeros(Device& device, Shape shape, DType dtype, Role role) {
   Tensor tensor(device, shape, dtype, role);
@@ -41,7 +43,8 @@ float* Tensor::f32() const {
 }
 
 Tensor Tensor::channels(std::int64_t first, std::int64_t count) const {
-  FROST_CHECK(first >= 0 && count > 0 && first + count <= shape_.c, "tensor: channels ", first, "+", count, " of ", shape_.c);
+  FROST_CHECK(first >= 0 && count > 0 && first + count <= shape_.c, "tensor: channels ", first, "+", count, " of ",
+              shape_.c);
   Tensor slice = *this;
   slice.offset_ += static_cast<std::size_t>(first) * size_of(dtype_);
   slice.shape_.c = count;
@@ -49,8 +52,8 @@ Tensor Tensor::channels(std::int64_t first, std::int64_t count) const {
 }
 
 Tensor Tensor::part(std::int64_t first, Shape shape) const {
-  FROST_CHECK(packed() && first >= 0 && first + shape.elements() <= elements(), "tensor: part ", first, "+", shape.elements(),
-              " of ", elements(), " values");
+  FROST_CHECK(packed() && first >= 0 && first + shape.elements() <= elements(), "tensor: part ", first, "+",
+              shape.elements(), " of ", elements(), " values");
   Tensor piece = *this;
   piece.offset_ += static_cast<std::size_t>(first) * size_of(dtype_);
   piece.shape_ = shape;
@@ -71,7 +74,8 @@ std::vector<float> Tensor::to_vector() const {
 }
 
 void Tensor::assign(const std::vector<float>& values) {
-  FROST_CHECK(static_cast<std::int64_t>(values.size()) == elements(), "tensor: ", values.size(), " values for shape ", shape_);
+  FROST_CHECK(static_cast<std::int64_t>(values.size()) == elements(), "tensor: ", values.size(), " values for shape ",
+              shape_);
   if (packed() && dtype_ == DType::f32) {
     backend().upload(data(), values.data(), values.size() * sizeof(float));
     return;

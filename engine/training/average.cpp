@@ -10,7 +10,8 @@ std::vector<Buffer*> moving(Module& model, const std::function<bool(const Buffer
 }
 }  // namespace
 
-ModelAverage::ModelAverage(Device& device, Module& model, ParameterArena& arena, const std::function<bool(const Buffer&)>& moves)
+ModelAverage::ModelAverage(Device& device, Module& model, ParameterArena& arena,
+                           const std::function<bool(const Buffer&)>& moves)
     : model_(model), buffers_(device, moving(model, moves)) {
   for (ParameterGroup& group : arena.groups())
     for (std::size_t i = 0; i < group.members.size(); ++i)
@@ -39,8 +40,14 @@ void ModelAverage::write_to(Module& twin) const {
     target = sources.at(name);  // frozen: the same memory
     return changed;
   };
-  twin.visit({.parameter = [&](Parameter& p) { if (write(p.name, p.value)) p.touch(); },
-              .buffer = [&](Buffer& b) { if (write(b.name, b.value)) b.touch(); },
+  twin.visit({.parameter =
+                  [&](Parameter& p) {
+                    if (write(p.name, p.value)) p.touch();
+                  },
+              .buffer =
+                  [&](Buffer& b) {
+                    if (write(b.name, b.value)) b.touch();
+                  },
               .counter = [&](Counter& c) { c.value = counters.at(c.name); }});
 }
 

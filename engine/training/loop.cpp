@@ -21,10 +21,17 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
 }  // namespace
 
-TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average, TrainingTask& task,
-                           LoopOptions options)
-    : device_(device), model_(model), twin_(twin), arena_(arena), average_(average), task_(task), options_(std::move(options)),
-      schedule_(options_.schedule), optimizer_(arena, device, options_.optimizer) {}
+TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average,
+                           TrainingTask& task, LoopOptions options)
+    : device_(device),
+      model_(model),
+      twin_(twin),
+      arena_(arena),
+      average_(average),
+      task_(task),
+      options_(std::move(options)),
+      schedule_(options_.schedule),
+      optimizer_(arena, device, options_.optimizer) {}
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {
   const std::vector<std::string> names = task_.loss_names();
@@ -42,7 +49,8 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   for (std::int64_t i = 0; i < batches; ++i) {
     if (InterruptGuard::requested())
       fail("interrupted in epoch ", epoch, "; ",
-           std::filesystem::exists(last()) ? "go on with --resume " + last().string() : "no epoch was finished, nothing was saved");
+           std::filesystem::exists(last()) ? "go on with --resume " + last().string()
+                                           : "no epoch was finished, nothing was saved");
     const std::int64_t ni = i + batches * epoch;
     const Schedule::Step step = schedule_.at(epoch, i);
     for (std::size_t g = 0; g < 3; ++g) arena_.groups()[g].lr = static_cast<float>(step.lr[g]);
@@ -51,8 +59,10 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     const BatchReport report = task_.train_batch();
     for (std::size_t k = 0; k < names.size(); ++k) {
       if (!std::isfinite(report.losses[k]))
-        fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i, ": training has diverged (lower lr0?); ",
-             std::filesystem::exists(last()) ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
+        fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i,
+             ": training has diverged (lower lr0?); ",
+             std::filesystem::exists(last()) ? "the last good checkpoint is " + last().string()
+                                             : "no checkpoint was written yet");
       mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
     }
     ++batches_run_;
@@ -112,9 +122,12 @@ void TrainingLoop::run() {
     const std::int64_t waited = epoch - best_epoch_;
     possible_stop = options_.patience > 0 && waited >= options_.patience - 1;
     if (options_.patience > 0 && waited >= options_.patience) {
-      fmt::print("Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best model "
-                 "saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
-                 "--patience 0 to disable EarlyStopping.\n", options_.patience, best_epoch_, best().filename().string(), options_.patience);
+      fmt::print(
+          "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best "
+          "model "
+          "saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
+          "--patience 0 to disable EarlyStopping.\n",
+          options_.patience, best_epoch_, best().filename().string(), options_.patience);
       ++epoch;
       break;
     }
@@ -132,18 +145,26 @@ void TrainingLoop::save(const std::filesystem::path& file, std::int64_t epoch) {
   for (ParameterGroup& group : arena_.groups()) {
     for (std::size_t i = 0; i < group.members.size(); ++i) {
       const Parameter& p = *group.members[i];
-      all.add("optimizer.momentum." + p.name, to_host(group.momentum.part(group.offsets[i], p.value.shape()), p.torch_shape));
+      all.add("optimizer.momentum." + p.name,
+              to_host(group.momentum.part(group.offsets[i], p.value.shape()), p.torch_shape));
       if (group.second_moment)
-        all.add("optimizer.second_moment." + p.name, to_host(group.second_moment.part(group.offsets[i], p.value.shape()), p.torch_shape));
+        all.add("optimizer.second_moment." + p.name,
+                to_host(group.second_moment.part(group.offsets[i], p.value.shape()), p.torch_shape));
     }
   }
   std::map<std::string, std::string> metadata = task_.metadata();
   metadata["epoch"] = std::to_string(epoch);
   metadata["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
-  metadata[kStateKey] = nlohmann::json{{"epoch", epoch}, {"epochs", options_.schedule.epochs}, {"best_fitness", best_fitness_},
-                                       {"stopper_best", stopper_best_}, {"best_epoch", best_epoch_}, {"last_step", last_step_},
-                                       {"steps", optimizer_.steps()}, {"ema_updates", optimizer_.ema_updates()},
-                                       {"optimizer", name_of(options_.optimizer)}, {"batches_per_epoch", task_.batches_per_epoch()}}
+  metadata[kStateKey] = nlohmann::json{{"epoch", epoch},
+                                       {"epochs", options_.schedule.epochs},
+                                       {"best_fitness", best_fitness_},
+                                       {"stopper_best", stopper_best_},
+                                       {"best_epoch", best_epoch_},
+                                       {"last_step", last_step_},
+                                       {"steps", optimizer_.steps()},
+                                       {"ema_updates", optimizer_.ema_updates()},
+                                       {"optimizer", name_of(options_.optimizer)},
+                                       {"batches_per_epoch", task_.batches_per_epoch()}}
                             .dump();
   write_safetensors(file, all, metadata);
 }
@@ -164,14 +185,15 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     epochs = json.at("epochs");
     batches = json.at("batches_per_epoch");
     optimizer_.restore(json.at("steps"), json.at("ema_updates"));
-    FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ", json.at("optimizer").get<std::string>(),
-                ", not with ", name_of(options_.optimizer));
+    FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ",
+                json.at("optimizer").get<std::string>(), ", not with ", name_of(options_.optimizer));
   } catch (const nlohmann::json::exception& e) {
     fail(file.string(), ": its training state cannot be read: ", e.what());
   }
   FROST_CHECK(batches == task_.batches_per_epoch(), file.string(), ": an epoch had ", batches, " batches, now it has ",
               task_.batches_per_epoch(), "; resume with the same data and batch size");
-  FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs, " epochs are done, nothing to resume");
+  FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs,
+              " epochs are done, nothing to resume");
   const LoadReport report = load_state(model_, saved.tensors);
   FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",
               report.copied, " of ", report.total, " tensors fit)");

@@ -10,7 +10,8 @@
 
 namespace frost {
 
-/// What one batch reports: its mean losses in the order of TrainingTask::loss_names, and the last columns of the progress line.
+/// What one batch reports: its mean losses in the order of TrainingTask::loss_names, and the last columns of the progress
+/// line.
 struct BatchReport {
   std::vector<double> losses;
   std::int64_t instances = 0, size = 0;
@@ -26,7 +27,7 @@ struct ValidationReport {
 class TrainingTask {
  public:
   virtual ~TrainingTask() = default;
-  virtual std::vector<std::string> loss_names() const = 0;      // "box_loss", ...: progress columns, and train/... in the csv
+  virtual std::vector<std::string> loss_names() const = 0;  // "box_loss", ...: progress columns, and train/... in the csv
   virtual std::vector<std::string> metric_columns() const = 0;  // csv columns after the losses
   virtual std::int64_t batches_per_epoch() const = 0;
   virtual void begin_epoch(std::int64_t epoch) = 0;
@@ -45,7 +46,7 @@ struct LoopOptions {
   std::int64_t patience = 100;    // epochs without improvement; 0: never stop
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
   bool nosave = false, noval = false;
-  std::filesystem::path folder;   // the run's: results.csv, weights/
+  std::filesystem::path folder;  // the run's: results.csv, weights/
 };
 
 /// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.

@@ -32,9 +32,12 @@ struct PlanKey {
 
 memory::data_type dnnl_type(DType type) {
   switch (type) {
-    case DType::f32: return memory::data_type::f32;
-    case DType::bf16: return memory::data_type::bf16;
-    default: fail("conv2d on the CPU works in f32 or bf16, not in ", name_of(type));
+    case DType::f32:
+      return memory::data_type::f32;
+    case DType::bf16:
+      return memory::data_type::bf16;
+    default:
+      fail("conv2d on the CPU works in f32 or bf16, not in ", name_of(type));
   }
 }
 
@@ -72,12 +75,23 @@ void append_activation(dnnl::primitive_attr& attr, const Activation& activation)
   dnnl::post_ops ops;
   using dnnl::algorithm;
   switch (activation.kind) {
-    case ActivationKind::identity: return;
-    case ActivationKind::silu: ops.append_eltwise(1, algorithm::eltwise_swish, 1, 0); break;
-    case ActivationKind::relu: ops.append_eltwise(1, algorithm::eltwise_relu, 0, 0); break;
-    case ActivationKind::leaky_relu: ops.append_eltwise(1, algorithm::eltwise_relu, activation.slope, 0); break;
-    case ActivationKind::hardswish: ops.append_eltwise(1, algorithm::eltwise_hardswish, 0, 0); break;
-    case ActivationKind::sigmoid: ops.append_eltwise(1, algorithm::eltwise_logistic, 0, 0); break;
+    case ActivationKind::identity:
+      return;
+    case ActivationKind::silu:
+      ops.append_eltwise(1, algorithm::eltwise_swish, 1, 0);
+      break;
+    case ActivationKind::relu:
+      ops.append_eltwise(1, algorithm::eltwise_relu, 0, 0);
+      break;
+    case ActivationKind::leaky_relu:
+      ops.append_eltwise(1, algorithm::eltwise_relu, activation.slope, 0);
+      break;
+    case ActivationKind::hardswish:
+      ops.append_eltwise(1, algorithm::eltwise_hardswish, 0, 0);
+      break;
+    case ActivationKind::sigmoid:
+      ops.append_eltwise(1, algorithm::eltwise_logistic, 0, 0);
+      break;
   }
   attr.set_post_ops(ops);
 }
@@ -91,7 +105,11 @@ struct Choice {
 
 template <class Desc>
 Choice choice_of(const Desc& pd, const memory::desc& x, const memory::desc& y, const memory::desc& weight) {
-  return {dnnl::primitive(pd.get()), x, y, weight, pd.scratchpad_desc(),
+  return {dnnl::primitive(pd.get()),
+          x,
+          y,
+          weight,
+          pd.scratchpad_desc(),
           std::string_view(pd.impl_info_str()).starts_with("ref")};
 }
 
@@ -197,9 +215,9 @@ class Port {
 
 struct Plan {
   dnnl::primitive op;
-  Port x, y, dweight;              // dweight: backward_weight only
-  memory bias, scratchpad;         // bias: the caller's in forward, in scratch in backward_weight
-  memory filters, weight;          // OHWI f32, and as the primitive wants them: forward and backward_data only
+  Port x, y, dweight;       // dweight: backward_weight only
+  memory bias, scratchpad;  // bias: the caller's in forward, in scratch in backward_weight
+  memory filters, weight;   // OHWI f32, and as the primitive wants them: forward and backward_data only
   dnnl::reorder convert_filters;
   std::size_t weight_at = 0, bias_at = 0, scratchpad_at = 0, scratch_bytes = 0;
   std::unordered_map<int, memory> arguments;
@@ -334,9 +352,17 @@ void ConvEngine::forward(const ConvForward& a) {
   State& s = *state_;
   Activation activation = a.activation;
   if (activation.kind != ActivationKind::leaky_relu) activation.slope = 0;
-  Plan& plan = s.plan({.pass = Pass::forward, .geometry = a.geometry, .x = a.x.shape, .y = a.y.shape, .x_type = a.x.dtype,
-                       .y_type = a.y.dtype, .x_pitch = a.x.pitch, .y_pitch = a.y.pitch, .activation = activation,
-                       .has_bias = a.bias != nullptr, .accumulate = false});
+  Plan& plan = s.plan({.pass = Pass::forward,
+                       .geometry = a.geometry,
+                       .x = a.x.shape,
+                       .y = a.y.shape,
+                       .x_type = a.x.dtype,
+                       .y_type = a.y.dtype,
+                       .x_pitch = a.x.pitch,
+                       .y_pitch = a.y.pitch,
+                       .activation = activation,
+                       .has_bias = a.bias != nullptr,
+                       .accumulate = false});
   char* base = s.reserve(plan.scratch_bytes);
   plan.x.bind(a.x.data, base);
   plan.y.bind(a.y.data, base);
@@ -353,9 +379,17 @@ void ConvEngine::backward_data(const ConvBackwardData& a) {
   check("conv2d backward", a.geometry, a.dx, a.dy);
   if (a.dx.shape.elements() == 0) return;
   State& s = *state_;
-  Plan& plan = s.plan({.pass = Pass::backward_data, .geometry = a.geometry, .x = a.dx.shape, .y = a.dy.shape,
-                       .x_type = a.dx.dtype, .y_type = a.dy.dtype, .x_pitch = a.dx.pitch, .y_pitch = a.dy.pitch,
-                       .activation = {}, .has_bias = false, .accumulate = false});
+  Plan& plan = s.plan({.pass = Pass::backward_data,
+                       .geometry = a.geometry,
+                       .x = a.dx.shape,
+                       .y = a.dy.shape,
+                       .x_type = a.dx.dtype,
+                       .y_type = a.dy.dtype,
+                       .x_pitch = a.dx.pitch,
+                       .y_pitch = a.dy.pitch,
+                       .activation = {},
+                       .has_bias = false,
+                       .accumulate = false});
   char* base = s.reserve(plan.scratch_bytes);
   plan.x.bind(a.dx.data, base);
   plan.y.bind(a.dy.data, base);
@@ -370,9 +404,17 @@ void ConvEngine::backward_data(const ConvBackwardData& a) {
 void ConvEngine::backward_weight(const ConvBackwardWeight& a) {
   check("conv2d backward", a.geometry, a.x, a.dy);
   State& s = *state_;
-  Plan& plan = s.plan({.pass = Pass::backward_weight, .geometry = a.geometry, .x = a.x.shape, .y = a.dy.shape,
-                       .x_type = a.x.dtype, .y_type = a.dy.dtype, .x_pitch = a.x.pitch, .y_pitch = a.dy.pitch,
-                       .activation = {}, .has_bias = a.dbias != nullptr, .accumulate = a.accumulate});
+  Plan& plan = s.plan({.pass = Pass::backward_weight,
+                       .geometry = a.geometry,
+                       .x = a.x.shape,
+                       .y = a.dy.shape,
+                       .x_type = a.x.dtype,
+                       .y_type = a.dy.dtype,
+                       .x_pitch = a.x.pitch,
+                       .y_pitch = a.dy.pitch,
+                       .activation = {},
+                       .has_bias = a.dbias != nullptr,
+                       .accumulate = a.accumulate});
   char* base = s.reserve(plan.scratch_bytes);
   plan.x.bind(a.x.data, base);
   plan.y.bind(a.dy.data, base);
@@ -390,7 +432,8 @@ void ConvEngine::backward_weight(const ConvBackwardWeight& a) {
 }
 
 ConvEngine::Counters ConvEngine::counters() const {
-  Counters counters{.plans = static_cast<std::int64_t>(state_->plans.size()), .filter_reorders = state_->filter_reorders,
+  Counters counters{.plans = static_cast<std::int64_t>(state_->plans.size()),
+                    .filter_reorders = state_->filter_reorders,
                     .scratch_bytes = static_cast<std::int64_t>(state_->scratch.size())};
   for (const auto& [data, entry] : state_->kept)
     counters.filter_bytes += static_cast<std::int64_t>(entry.weight.get_desc().get_size());
@@ -405,15 +448,24 @@ bool ConvEngine::has_bf16() {
 
 std::string ConvEngine::instruction_set() {
   switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::avx512_core_amx: return "avx512_core_amx";
-    case dnnl::cpu_isa::avx512_core_bf16: return "avx512_core_bf16";
-    case dnnl::cpu_isa::avx512_core_vnni: return "avx512_core_vnni";
-    case dnnl::cpu_isa::avx512_core: return "avx512_core";
-    case dnnl::cpu_isa::avx2_vnni: return "avx2_vnni";
-    case dnnl::cpu_isa::avx2: return "avx2";
-    case dnnl::cpu_isa::avx: return "avx";
-    case dnnl::cpu_isa::sse41: return "sse41";
-    default: return "isa unknown to frost";
+    case dnnl::cpu_isa::avx512_core_amx:
+      return "avx512_core_amx";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512_core";
+    case dnnl::cpu_isa::avx2_vnni:
+      return "avx2_vnni";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    case dnnl::cpu_isa::avx:
+      return "avx";
+    case dnnl::cpu_isa::sse41:
+      return "sse41";
+    default:
+      return "isa unknown to frost";
   }
 }
 

@@ -28,10 +28,10 @@ class ConvEngine {
   static bool has_bf16();
 
   struct Counters {
-    std::int64_t plans = 0;              // signatures seen
-    std::int64_t filter_reorders = 0;    // conversions of filters to a kernel's own order
-    std::int64_t filter_bytes = 0;       // held for filters
-    std::int64_t scratch_bytes = 0;      // held for everything else
+    std::int64_t plans = 0;            // signatures seen
+    std::int64_t filter_reorders = 0;  // conversions of filters to a kernel's own order
+    std::int64_t filter_bytes = 0;     // held for filters
+    std::int64_t scratch_bytes = 0;    // held for everything else
     auto operator<=>(const Counters&) const = default;
   };
   Counters counters() const;

@@ -6,8 +6,8 @@
 
 namespace frost::cpu {
 
-/// body(first, last) on disjoint ranges that cover [0, count). Ranges hold at least `grain` items, so small work stays on one
-/// thread. The split depends on count, grain and the number of threads alone: same machine settings, same bits.
+/// body(first, last) on disjoint ranges that cover [0, count). Ranges hold at least `grain` items, so small work stays on
+/// one thread. The split depends on count, grain and the number of threads alone: same machine settings, same bits.
 template <class Body>
 void parallel_ranges(std::int64_t count, std::int64_t grain, Body&& body) {
   if (count <= 0) return;

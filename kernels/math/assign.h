@@ -10,9 +10,15 @@ namespace frost::math {
 /// Floats, as the reference computes: the comparisons are strict, and values on the edge matter.
 constexpr int kAssignGroups = 5;
 
-struct GridTarget { float x, y, w, h; };  // in cells of the level
-struct Grid { int columns, rows; };
-struct Cell { int column, row; };
+struct GridTarget {
+  float x, y, w, h;
+};  // in cells of the level
+struct Grid {
+  int columns, rows;
+};
+struct Cell {
+  int column, row;
+};
 
 FROST_HD GridTarget to_grid(float x, float y, float w, float h, Grid grid) {
   const float columns = static_cast<float>(grid.columns), rows = static_cast<float>(grid.rows);
@@ -30,11 +36,16 @@ FROST_HD bool leans_back(float v) { return v > 1 && v - std::floor(v) < 0.5f; }
 
 FROST_HD bool in_group(int group, const GridTarget& t, Grid grid) {
   switch (group) {
-    case 1: return leans_back(t.x);
-    case 2: return leans_back(t.y);
-    case 3: return leans_back(static_cast<float>(grid.columns) - t.x);
-    case 4: return leans_back(static_cast<float>(grid.rows) - t.y);
-    default: return true;
+    case 1:
+      return leans_back(t.x);
+    case 2:
+      return leans_back(t.y);
+    case 3:
+      return leans_back(static_cast<float>(grid.columns) - t.x);
+    case 4:
+      return leans_back(static_cast<float>(grid.rows) - t.y);
+    default:
+      return true;
   }
 }
 

@@ -3,7 +3,8 @@
 
 namespace frost::math {
 
-template <class T> struct LossTerm {
+template <class T>
+struct LossTerm {
   T value, slope;  // the loss of one logit and its derivative for the logit
 };
 
@@ -11,9 +12,10 @@ template <class T> struct LossTerm {
 /// are not negative, so that nothing cancels: (1 - t) softplus(x) + pw t softplus(-x).
 /// gamma > 0 wraps it in the focal loss (section 3.5): times (t a + (1 - t)(1 - a)) miss^gamma, where miss = 1 - p_t is the
 /// probability that is given to the wrong answer, and a = 0.25.
-template <class T> FROST_HD LossTerm<T> bce_with_logits(T x, T target, T pos_weight, T gamma) {
+template <class T>
+FROST_HD LossTerm<T> bce_with_logits(T x, T target, T pos_weight, T gamma) {
   const T e = std::exp(-std::abs(x)), tail = std::log1p(e);  // one logit at a time the library is the faster exp
-  const T near = 1 / (1 + e), far = e / (1 + e);  // sigmoid(|x|) and sigmoid(-|x|): neither loses digits near 0
+  const T near = 1 / (1 + e), far = e / (1 + e);             // sigmoid(|x|) and sigmoid(-|x|): neither loses digits near 0
   const T s = x >= 0 ? near : far, not_s = x >= 0 ? far : near;
   const T wrong = 1 - target, right = pos_weight * target;
   const T value = wrong * (tail + (x > 0 ? x : T(0))) + right * (tail + (x < 0 ? -x : T(0)));

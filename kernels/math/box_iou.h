@@ -8,36 +8,60 @@ namespace frost::math {
 /// and the two sides, so that the centre form and the corner form share one body and differ only in the chain rule.
 enum class IouKind : std::uint8_t { iou, giou, diou, ciou };
 
-template <class T> struct Box { T x, y, w, h; };          // centre and size
-template <class T> struct Corners { T x1, y1, x2, y2; };
-template <class T> struct Extent { T x1, y1, x2, y2, w, h; };
+template <class T>
+struct Box {
+  T x, y, w, h;
+};  // centre and size
+template <class T>
+struct Corners {
+  T x1, y1, x2, y2;
+};
+template <class T>
+struct Extent {
+  T x1, y1, x2, y2, w, h;
+};
 
-template <class T> constexpr T kIouEps = T(1e-7);
+template <class T>
+constexpr T kIouEps = T(1e-7);
 
-template <class T> FROST_HD Extent<T> extent(const Box<T>& b) {
+template <class T>
+FROST_HD Extent<T> extent(const Box<T>& b) {
   const T w = b.w / 2, h = b.h / 2;
   return {b.x - w, b.y - h, b.x + w, b.y + h, b.w, b.h};
 }
 // The eps on the height alone is YOLOv5's.
-template <class T> FROST_HD Extent<T> extent(const Corners<T>& b) {
+template <class T>
+FROST_HD Extent<T> extent(const Corners<T>& b) {
   return {b.x1, b.y1, b.x2, b.y2, b.x2 - b.x1, b.y2 - b.y1 + kIouEps<T>};
 }
 
 /// The gradient of a box's own numbers from the gradient of its extent.
-template <class T> FROST_HD void pull_back(const Extent<T>& d, Box<T>& db) {
+template <class T>
+FROST_HD void pull_back(const Extent<T>& d, Box<T>& db) {
   db = {d.x1 + d.x2, d.y1 + d.y2, d.w + (d.x2 - d.x1) / 2, d.h + (d.y2 - d.y1) / 2};
 }
-template <class T> FROST_HD void pull_back(const Extent<T>& d, Corners<T>& db) {
+template <class T>
+FROST_HD void pull_back(const Extent<T>& d, Corners<T>& db) {
   db = {d.x1 - d.w, d.y1 - d.h, d.x2 + d.w, d.y2 + d.h};
 }
 
-template <class T> FROST_HD T smaller(T a, T b) { return b < a ? b : a; }
-template <class T> FROST_HD T larger(T a, T b) { return a < b ? b : a; }
+template <class T>
+FROST_HD T smaller(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+FROST_HD T larger(T a, T b) {
+  return a < b ? b : a;
+}
 // Of a minimum's gradient, the part that goes to the first argument; equal arguments get half each.
-template <class T> FROST_HD T share_of_smaller(T a, T b) { return a < b ? T(1) : a == b ? T(0.5) : T(0); }
+template <class T>
+FROST_HD T share_of_smaller(T a, T b) {
+  return a < b ? T(1) : a == b ? T(0.5) : T(0);
+}
 
 /// One direction (x or y) of two boxes: the overlap, the enclosing side and the distance of the centres, times two.
-template <class T> struct Span {
+template <class T>
+struct Span {
   T a1, a2, b1, b2;
   FROST_HD T overlap_or_gap() const { return smaller(a2, b2) - larger(a1, b1); }
   FROST_HD T overlap() const { return larger(T(0), overlap_or_gap()); }
@@ -53,14 +77,16 @@ template <class T> struct Span {
   }
 };
 
-template <class T> struct IouResult {
+template <class T>
+struct IouResult {
   T value;
   Extent<T> da, db;  // d value / d extent
 };
 
 /// The chosen overlap of a and b, and its derivatives for both. CIoU's alpha counts as a constant. Sides are not negative.
 /// atan2 and the floor under alpha's denominator change no regular value; they keep boxes without area free of NaN.
-template <class T> FROST_HD IouResult<T> iou_with_grad(const Extent<T>& a, const Extent<T>& b, IouKind kind) {
+template <class T>
+FROST_HD IouResult<T> iou_with_grad(const Extent<T>& a, const Extent<T>& b, IouKind kind) {
   const T eps = kIouEps<T>;
   const Span<T> sx{a.x1, a.x2, b.x1, b.x2}, sy{a.y1, a.y2, b.y1, b.y2};
   const T ow = sx.overlap(), oh = sy.overlap(), inter = ow * oh;
@@ -102,7 +128,8 @@ template <class T> FROST_HD IouResult<T> iou_with_grad(const Extent<T>& a, const
           {gx.b1, gy.b1, gx.b2, gy.b2, d_bw + d_union * b.h, d_bh + d_union * b.w}};
 }
 
-template <template <class> class Form, class T> struct IouGrad {
+template <template <class> class Form, class T>
+struct IouGrad {
   T value;
   Form<T> da, db;  // d value / d box
 };
@@ -115,14 +142,19 @@ FROST_HD IouGrad<Form, T> box_iou_grad(const Form<T>& a, const Form<T>& b, IouKi
   pull_back(r.db, out.db);
   return out;
 }
-template <template <class> class Form, class T> FROST_HD T box_iou(const Form<T>& a, const Form<T>& b, IouKind kind) {
+template <template <class> class Form, class T>
+FROST_HD T box_iou(const Form<T>& a, const Form<T>& b, IouKind kind) {
   return iou_with_grad(extent(a), extent(b), kind).value;
 }
 
 /// A Detect head's box, relative to its cell, from the logits x y w h: centre 2s - 0.5, size (2s)^2 anchor, s = sigmoid.
 /// Lengths are in the anchor's unit (grid cells). `slope` holds d box / d logit, number by number.
-template <class T> struct DecodedBox { Box<T> box, slope; };
-template <class T> FROST_HD DecodedBox<T> decode_box(const Box<T>& logit, T anchor_w, T anchor_h) {
+template <class T>
+struct DecodedBox {
+  Box<T> box, slope;
+};
+template <class T>
+FROST_HD DecodedBox<T> decode_box(const Box<T>& logit, T anchor_w, T anchor_h) {
   const T x = sigmoid(logit.x), y = sigmoid(logit.y), w = sigmoid(logit.w), h = sigmoid(logit.h);
   return {{2 * x - T(0.5), 2 * y - T(0.5), 4 * w * w * anchor_w, 4 * h * h * anchor_h},
           {2 * x * (1 - x), 2 * y * (1 - y), 8 * w * w * (1 - w) * anchor_w, 8 * h * h * (1 - h) * anchor_h}};

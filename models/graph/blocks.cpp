@@ -4,9 +4,11 @@
 
 namespace frost {
 
-std::unique_ptr<ConvNormAct> BlockBuilder::conv(std::int64_t c1, std::int64_t c2, int k, int s, int p, int groups, bool act) const {
+std::unique_ptr<ConvNormAct> BlockBuilder::conv(std::int64_t c1, std::int64_t c2, int k, int s, int p, int groups,
+                                                bool act) const {
   const int pad = p < 0 ? k / 2 : p;
-  const ConvGeometry geometry{.kernel_h = k, .kernel_w = k, .stride_h = s, .stride_w = s, .pad_h = pad, .pad_w = pad, .groups = groups};
+  const ConvGeometry geometry{
+      .kernel_h = k, .kernel_w = k, .stride_h = s, .stride_w = s, .pad_h = pad, .pad_w = pad, .groups = groups};
   return std::make_unique<ConvNormAct>(device, c1, c2, geometry, act ? activation : Activation{ActivationKind::identity});
 }
 
@@ -24,7 +26,8 @@ std::unique_ptr<Sequential> bottlenecks(const BlockBuilder& b, std::int64_t widt
 
 Bottleneck::Bottleneck(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e)
     : cv1_(add_child("cv1", b.conv(c1, scaled(c2, e)))),
-      cv2_(add_child("cv2", b.conv(scaled(c2, e), c2, 3, 1, -1, groups))), add_(shortcut && c1 == c2) {}
+      cv2_(add_child("cv2", b.conv(scaled(c2, e), c2, 3, 1, -1, groups))),
+      add_(shortcut && c1 == c2) {}
 
 Var Bottleneck::forward(Context& context, const Var& x, const Place& place) {
   return cv2_.forward(context, cv1_.forward(context, x), add_ ? &x : nullptr, place);
@@ -34,8 +37,11 @@ C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shor
     : C3(b, c1, c2, scaled(c2, e), bottlenecks(b, scaled(c2, e), n, shortcut, groups)) {}
 
 C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m)
-    : hidden_(hidden), cv1_(add_child("cv1", b.conv(c1, hidden))), cv2_(add_child("cv2", b.conv(c1, hidden))),
-      cv3_(add_child("cv3", b.conv(2 * hidden, c2))), m_(add_child("m", std::move(m))) {}
+    : hidden_(hidden),
+      cv1_(add_child("cv1", b.conv(c1, hidden))),
+      cv2_(add_child("cv2", b.conv(c1, hidden))),
+      cv3_(add_child("cv3", b.conv(2 * hidden, c2))),
+      m_(add_child("m", std::move(m))) {}
 
 Var C3::forward(Context& context, const Var& x, const Place& place) {
   Concatenation both(context, x.shape(), {hidden_, hidden_});
@@ -55,13 +61,16 @@ std::unique_ptr<Sequential> ghosts(const BlockBuilder& b, std::int64_t width, in
 C3Ghost::C3Ghost(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, double e)
     : C3(b, c1, c2, scaled(c2, e), ghosts(b, scaled(c2, e), n)) {}
 
-BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e)
-    : hidden_(scaled(c2, e)), cv1_(add_child("cv1", b.conv(c1, hidden_))),
+BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups,
+                             double e)
+    : hidden_(scaled(c2, e)),
+      cv1_(add_child("cv1", b.conv(c1, hidden_))),
       cv2_(add_child("cv2", std::make_unique<Conv2d>(b.device, c1, hidden_, pointwise(), false))),
       cv3_(add_child("cv3", std::make_unique<Conv2d>(b.device, hidden_, hidden_, pointwise(), false))),
       cv4_(add_child("cv4", b.conv(2 * hidden_, c2))),
       bn_(add_child("bn", std::make_unique<BatchNorm2d>(b.device, 2 * hidden_))),
-      m_(add_child("m", bottlenecks(b, hidden_, n, shortcut, groups))), activation_(b.activation) {}
+      m_(add_child("m", bottlenecks(b, hidden_, n, shortcut, groups))),
+      activation_(b.activation) {}
 
 Var BottleneckCSP::forward(Context& context, const Var& x, const Place& place) {
   Concatenation both(context, x.shape(), {hidden_, hidden_});
@@ -71,7 +80,8 @@ Var BottleneckCSP::forward(Context& context, const Var& x, const Place& place) {
 }
 
 SPP::SPP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels)
-    : hidden_(c1 / 2), cv1_(add_child("cv1", b.conv(c1, hidden_))),
+    : hidden_(c1 / 2),
+      cv1_(add_child("cv1", b.conv(c1, hidden_))),
       cv2_(add_child("cv2", b.conv(hidden_ * static_cast<std::int64_t>(kernels.size() + 1), c2))) {
   auto list = std::make_unique<Sequential>();
   for (const int k : kernels)
@@ -87,7 +97,9 @@ Var SPP::forward(Context& context, const Var& x, const Place& place) {
 }
 
 SPPF::SPPF(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k)
-    : hidden_(c1 / 2), cv1_(add_child("cv1", b.conv(c1, hidden_))), cv2_(add_child("cv2", b.conv(4 * hidden_, c2))),
+    : hidden_(c1 / 2),
+      cv1_(add_child("cv1", b.conv(c1, hidden_))),
+      cv2_(add_child("cv2", b.conv(4 * hidden_, c2))),
       m_(add_child("m", std::make_unique<MaxPool2d>(PoolGeometry{k, 1, k / 2}))) {}
 
 Var SPPF::forward(Context& context, const Var& x, const Place& place) {
@@ -105,7 +117,8 @@ Var Focus::forward(Context& context, const Var& x, const Place& place) {
 }
 
 GhostConv::GhostConv(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k, int s, int groups, bool act)
-    : hidden_(c2 / 2), cv1_(add_child("cv1", b.conv(c1, hidden_, k, s, -1, groups, act))),
+    : hidden_(c2 / 2),
+      cv1_(add_child("cv1", b.conv(c1, hidden_, k, s, -1, groups, act))),
       cv2_(add_child("cv2", b.conv(hidden_, hidden_, 5, 1, -1, static_cast<int>(hidden_), act))) {}
 
 Var GhostConv::forward(Context& context, const Var& x, const Place&) {
@@ -120,8 +133,10 @@ GhostBottleneck::GhostBottleneck(const BlockBuilder& b, std::int64_t c1, std::in
     return b.conv(from, to, k, s, -1, static_cast<int>(std::gcd(from, to)), false);
   };
   conv_.append(std::make_unique<GhostConv>(b, c1, hidden));
-  if (s == 2) conv_.append(depthwise(hidden, hidden));
-  else conv_.append(std::make_unique<Identity>());
+  if (s == 2)
+    conv_.append(depthwise(hidden, hidden));
+  else
+    conv_.append(std::make_unique<Identity>());
   conv_.append(std::make_unique<GhostConv>(b, hidden, c2, 1, 1, 1, false));
   if (s == 2) {
     auto shortcut = std::make_unique<Sequential>();

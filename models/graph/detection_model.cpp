@@ -11,17 +11,21 @@
 
 namespace frost {
 
-Detect::Detect(Device& device, int classes, const std::vector<std::vector<float>>& pixels, const std::vector<std::int64_t>& channels)
-    : classes(classes), anchors_each(static_cast<int>(pixels.front().size() / 2)), levels_count(static_cast<int>(pixels.size())),
+Detect::Detect(Device& device, int classes, const std::vector<std::vector<float>>& pixels,
+               const std::vector<std::int64_t>& channels)
+    : classes(classes),
+      anchors_each(static_cast<int>(pixels.front().size() / 2)),
+      levels_count(static_cast<int>(pixels.size())),
       anchors(add_buffer(device, "anchors", {levels_count, 1, anchors_each, 2}, {levels_count, anchors_each, 2}, 0.0f)) {
-  FROST_CHECK(channels.size() == pixels.size(), "Detect: ", channels.size(), " inputs but anchors for ", pixels.size(), " levels");
+  FROST_CHECK(channels.size() == pixels.size(), "Detect: ", channels.size(), " inputs but anchors for ", pixels.size(),
+              " levels");
   std::vector<float> flat;
   for (const auto& level : pixels) flat.insert(flat.end(), level.begin(), level.end());
   anchors.value.assign(flat);
   auto list = std::make_unique<Sequential>();
   for (const std::int64_t c : channels)
-    convs.push_back(static_cast<Conv2d*>(&list->append(
-        std::make_unique<Conv2d>(device, c, static_cast<std::int64_t>(anchors_each) * (classes + 5), ConvGeometry{}, true))));
+    convs.push_back(static_cast<Conv2d*>(&list->append(std::make_unique<Conv2d>(
+        device, c, static_cast<std::int64_t>(anchors_each) * (classes + 5), ConvGeometry{}, true))));
   add_child("m", std::move(list));
 }
 
@@ -39,7 +43,8 @@ void Detect::set_strides(const std::vector<float>& found) {
   std::vector<float> values = anchors.value.to_vector();
   const auto mean_area = [&](std::size_t level) {
     double sum = 0;
-    for (std::size_t a = 0; a < per_level; a += 2) sum += static_cast<double>(values[level * per_level + a]) * values[level * per_level + a + 1];
+    for (std::size_t a = 0; a < per_level; a += 2)
+      sum += static_cast<double>(values[level * per_level + a]) * values[level * per_level + a + 1];
     return sum;
   };
   const double growth = mean_area(strides.size() - 1) - mean_area(0), direction = strides.back() - strides.front();
@@ -55,7 +60,8 @@ void Detect::set_strides(const std::vector<float>& found) {
   anchors.touch();
   for (std::size_t level = 0; level < convs.size(); ++level) {
     std::vector<float> bias = convs[level]->bias->value.to_vector();
-    const double objects = std::log(8.0 / std::pow(640.0 / strides[level], 2)), classes_term = std::log(0.6 / (classes - 0.99999));
+    const double objects = std::log(8.0 / std::pow(640.0 / strides[level], 2)),
+                 classes_term = std::log(0.6 / (classes - 0.99999));
     for (std::size_t i = 0; i < bias.size(); ++i) {
       const std::size_t attribute = i % static_cast<std::size_t>(classes + 5);
       if (attribute == 4) bias[i] += static_cast<float>(objects);
@@ -77,7 +83,8 @@ std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {
   return result;
 }
 
-DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed) : device_(device), spec_(std::move(spec)) {
+DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed)
+    : device_(device), spec_(std::move(spec)) {
   for (int c = 0; c < spec_.classes; ++c) names.push_back(std::to_string(c));
   Sequential& graph = add_child("model", std::make_unique<Sequential>());
   std::vector<std::int64_t> channels;  // of each layer's output
@@ -133,8 +140,10 @@ Module& DetectionModel::build(const LayerSpec& layer, std::vector<std::int64_t>&
   return *node.module;
 }
 
-std::vector<Var> DetectionModel::heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe) {
-  FROST_CHECK(image.shape().c == spec_.channels, "model: the image has ", image.shape().c, " channels, expected ", spec_.channels);
+std::vector<Var> DetectionModel::heads(Context& context, const Var& image,
+                                       const std::function<void(int, const Var&)>& observe) {
+  FROST_CHECK(image.shape().c == spec_.channels, "model: the image has ", image.shape().c, " channels, expected ",
+              spec_.channels);
   std::vector<Var> outputs(layers_.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
@@ -156,14 +165,17 @@ int DetectionModel::stride() const {
 }
 
 std::string DetectionModel::table() const {
-  std::string text = fmt::format("\n{:>3}{:>18}{:>3}{:>10}  {:<40}{:<30}\n", "", "from", "n", "params", "module", "arguments");
+  std::string text =
+      fmt::format("\n{:>3}{:>18}{:>3}{:>10}  {:<40}{:<30}\n", "", "from", "n", "params", "module", "arguments");
   for (const Row& row : rows_)
-    text += fmt::format("{:>3}{:>18}{:>3}{:>10}  {:<40}{:<30}\n", row.index, row.from, row.number, row.parameters, row.type, row.arguments);
+    text += fmt::format("{:>3}{:>18}{:>3}{:>10}  {:<40}{:<30}\n", row.index, row.from, row.number, row.parameters, row.type,
+                        row.arguments);
   return text;
 }
 
 std::string DetectionModel::summary(bool folded, bool gradients) {
-  std::int64_t modules = 1, parameters = 0, trainable = 0, norms = 0, norm_channels = 0;  // the shared activation counts once
+  std::int64_t modules = 1, parameters = 0, trainable = 0, norms = 0,
+               norm_channels = 0;  // the shared activation counts once
   walk([&](const std::string&, Module& module) {
     ++modules;
     if (auto* block = dynamic_cast<ConvNormAct*>(&module)) {
@@ -186,7 +198,8 @@ std::string DetectionModel::summary(bool folded, bool gradients) {
   heads(context, {Tensor::zeros(device_, {1, side, side, spec_.channels}), -1, nullptr});
   const double macs = static_cast<double>(profile.convolution + profile.resize + (folded ? 0 : profile.norm));
   const double gflops = 2 * macs / 1e9 * (640.0 / static_cast<double>(side)) * (640.0 / static_cast<double>(side));
-  std::string stem = std::filesystem::path(spec_.name).extension() == ".yaml" ? std::filesystem::path(spec_.name).stem().string() : "Model";
+  std::string stem =
+      std::filesystem::path(spec_.name).extension() == ".yaml" ? std::filesystem::path(spec_.name).stem().string() : "Model";
   if (const auto at = stem.find("yolov5"); at != std::string::npos) stem.replace(at, 6, "YOLOv5");
   return fmt::format("{} summary: {} layers, {} parameters, {} gradients, {:.1f} GFLOPs", stem, modules, parameters,
                      gradients ? trainable : 0, gflops);

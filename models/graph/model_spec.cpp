@@ -12,7 +12,8 @@
 namespace frost {
 namespace {
 
-template <class T> T required(const YAML::Node& root, const char* key, const std::string& name) {
+template <class T>
+T required(const YAML::Node& root, const char* key, const std::string& name) {
   const YAML::Node node = root[key];
   FROST_CHECK(node && !node.IsNull(), name, ": key '", key, "' is missing");
   try {
@@ -47,7 +48,8 @@ LayerSpec parse_row(const YAML::Node& row, int index, const ModelSpec& spec) {
 }  // namespace
 
 Activation parse_activation(const std::string& text, const std::string& where) {
-  static const std::regex form(R"(\s*(?:torch\.)?(?:nn\.)?(\w+)\s*(?:\(\s*([0-9.eE+-]*)\s*(?:,?\s*inplace\s*=\s*\w+\s*)?\))?\s*)");
+  static const std::regex form(
+      R"(\s*(?:torch\.)?(?:nn\.)?(\w+)\s*(?:\(\s*([0-9.eE+-]*)\s*(?:,?\s*inplace\s*=\s*\w+\s*)?\))?\s*)");
   std::smatch match;
   FROST_CHECK(std::regex_match(text, match, form), where, ": activation '", text, "' is not understood");
   const std::string kind = match[1];
@@ -67,15 +69,16 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
   } catch (const YAML::Exception& e) {
     fail(name, ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
   }
-  FROST_CHECK(root.IsMap(), name, ": not a model YAML (expected nc, depth_multiple, width_multiple, anchors, backbone, head)");
+  FROST_CHECK(root.IsMap(), name,
+              ": not a model YAML (expected nc, depth_multiple, width_multiple, anchors, backbone, head)");
   ModelSpec spec;
   spec.name = name;
   spec.classes = classes ? *classes : required<int>(root, "nc", name);
   FROST_CHECK(spec.classes >= 1 && spec.classes <= 100000, name, ": nc ", spec.classes);
   spec.depth_multiple = required<double>(root, "depth_multiple", name);
   spec.width_multiple = required<double>(root, "width_multiple", name);
-  FROST_CHECK(spec.depth_multiple > 0 && spec.depth_multiple < 100 && spec.width_multiple > 0 && spec.width_multiple < 100, name,
-              ": depth_multiple and width_multiple must be positive");
+  FROST_CHECK(spec.depth_multiple > 0 && spec.depth_multiple < 100 && spec.width_multiple > 0 && spec.width_multiple < 100,
+              name, ": depth_multiple and width_multiple must be positive");
   if (root["ch"] && !root["ch"].IsNull()) spec.channels = required<int>(root, "ch", name);
   FROST_CHECK(spec.channels >= 1 && spec.channels <= 1024, name, ": ch ", spec.channels);
   if (const YAML::Node node = root["activation"]; node && !node.IsNull()) {
@@ -121,7 +124,8 @@ ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> cl
   const std::string file = fs::path(path_or_name).filename().string();
   for (const std::string& name : {file, file + ".yaml"})
     if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes);
-  fail("model file not found: ", path_or_name, " (neither a file nor one of the models that frost carries, such as yolov5n.yaml)");
+  fail("model file not found: ", path_or_name,
+       " (neither a file nor one of the models that frost carries, such as yolov5n.yaml)");
 }
 
 }  // namespace frost

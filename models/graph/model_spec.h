@@ -12,9 +12,9 @@ namespace frost {
 /// One row [from, number, module, args] of a model YAML, after the rules of spec/model.md section 1.2, except for channels.
 struct LayerSpec {
   int index = 0;
-  std::vector<int> from;     // as written: -1 previous, other negatives relative, the rest absolute
+  std::vector<int> from;  // as written: -1 previous, other negatives relative, the rest absolute
   bool from_is_list = false;
-  int number = 1;            // repeats after depth_multiple
+  int number = 1;  // repeats after depth_multiple
   std::string module;
   std::vector<YAML::Node> args;
 };
@@ -25,16 +25,18 @@ struct ModelSpec {
   std::string text;  // the YAML itself, to be stored in checkpoints
   int classes = 80, channels = 3;
   double depth_multiple = 1, width_multiple = 1;
-  std::vector<std::vector<float>> anchors;  // pixels: one list of w, h pairs for each Detect level; empty where anchors_each is set
-  int anchors_each = 0;                     // `anchors: 3`: that many placeholder anchors for each level
+  std::vector<std::vector<float>>
+      anchors;           // pixels: one list of w, h pairs for each Detect level; empty where anchors_each is set
+  int anchors_each = 0;  // `anchors: 3`: that many placeholder anchors for each level
   Activation activation{ActivationKind::silu};
-  std::string activation_text;              // as written, empty: default
+  std::string activation_text;  // as written, empty: default
   std::vector<LayerSpec> layers;
 
   int anchor_count() const { return anchors_each ? anchors_each : static_cast<int>(anchors.front().size() / 2); }
 };
 
-/// Reads the grammar of spec/model.md section 1. `classes`: replaces nc where it differs. Throws Error with `name` and the row.
+/// Reads the grammar of spec/model.md section 1. `classes`: replaces nc where it differs. Throws Error with `name` and the
+/// row.
 ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes = {});
 
 /// An existing file, or a model that frost carries: "yolov5n.yaml", "yolov5n".

@@ -26,7 +26,9 @@ class Args {
   }
   double real(std::size_t i, double otherwise) const { return given(i) ? read<double>(i, "a number") : otherwise; }
   bool flag(std::size_t i, bool otherwise) const { return given(i) ? read<bool>(i, "True or False") : otherwise; }
-  std::string text(std::size_t i, const std::string& otherwise) const { return given(i) ? read<std::string>(i, "a word") : otherwise; }
+  std::string text(std::size_t i, const std::string& otherwise) const {
+    return given(i) ? read<std::string>(i, "a word") : otherwise;
+  }
   std::vector<int> list(std::size_t i, const std::vector<int>& otherwise) const {
     return given(i) ? read<std::vector<int>>(i, "a list of whole numbers") : otherwise;
   }
@@ -48,7 +50,8 @@ class Args {
     return i < layer_.args.size() && !layer_.args[i].IsNull() &&
            !(layer_.args[i].IsScalar() && layer_.args[i].Scalar() == "None");
   }
-  template <class T> T read(std::size_t i, const char* expected) const {
+  template <class T>
+  T read(std::size_t i, const char* expected) const {
     try {
       return layer_.args[i].as<T>();
     } catch (const YAML::Exception&) {
@@ -74,39 +77,64 @@ struct Block {
 /// Blocks with (c1, c2, args[1:]...): the output's channels are args[0], scaled by width_multiple.
 const std::map<std::string, Block>& blocks() {
   static const std::map<std::string, Block> table = {
-      {"Conv", {"models.common.Conv", false, [](const Row& r) {
-         return r.builder.conv(r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), r.args.integer(3, -1), r.args.integer(4, 1));
-       }}},
-      {"DWConv", {"models.common.DWConv", false, [](const Row& r) {
-         return r.builder.conv(r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), -1, static_cast<int>(std::gcd(r.c1, r.c2)));
-       }}},
-      {"Bottleneck", {"models.common.Bottleneck", false, [](const Row& r) {
-         return std::make_unique<Bottleneck>(r.builder, r.c1, r.c2, r.args.flag(1, true), r.args.integer(2, 1), r.args.real(3, 0.5));
-       }}},
-      {"BottleneckCSP", {"models.common.BottleneckCSP", true, [](const Row& r) {
-         return std::make_unique<BottleneckCSP>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.integer(2, 1), r.args.real(3, 0.5));
-       }}},
-      {"C3", {"models.common.C3", true, [](const Row& r) {
-         return std::make_unique<C3>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.integer(2, 1), r.args.real(3, 0.5));
-       }}},
-      {"C3Ghost", {"models.common.C3Ghost", true, [](const Row& r) {
-         return std::make_unique<C3Ghost>(r.builder, r.c1, r.c2, r.number, r.args.real(3, 0.5));
-       }}},
-      {"SPP", {"models.common.SPP", false, [](const Row& r) {
-         return std::make_unique<SPP>(r.builder, r.c1, r.c2, r.args.list(1, {5, 9, 13}));
-       }}},
-      {"SPPF", {"models.common.SPPF", false, [](const Row& r) {
-         return std::make_unique<SPPF>(r.builder, r.c1, r.c2, r.args.integer(1, 5));
-       }}},
-      {"Focus", {"models.common.Focus", false, [](const Row& r) {
-         return std::make_unique<Focus>(r.builder, r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), r.args.integer(3, -1), r.args.integer(4, 1));
-       }}},
-      {"GhostConv", {"models.common.GhostConv", false, [](const Row& r) {
-         return std::make_unique<GhostConv>(r.builder, r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), r.args.integer(3, 1));
-       }}},
-      {"GhostBottleneck", {"models.common.GhostBottleneck", false, [](const Row& r) {
-         return std::make_unique<GhostBottleneck>(r.builder, r.c1, r.c2, r.args.integer(1, 3), r.args.integer(2, 1));
-       }}},
+      {"Conv",
+       {"models.common.Conv", false,
+        [](const Row& r) {
+          return r.builder.conv(r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), r.args.integer(3, -1),
+                                r.args.integer(4, 1));
+        }}},
+      {"DWConv",
+       {"models.common.DWConv", false,
+        [](const Row& r) {
+          return r.builder.conv(r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), -1,
+                                static_cast<int>(std::gcd(r.c1, r.c2)));
+        }}},
+      {"Bottleneck",
+       {"models.common.Bottleneck", false,
+        [](const Row& r) {
+          return std::make_unique<Bottleneck>(r.builder, r.c1, r.c2, r.args.flag(1, true), r.args.integer(2, 1),
+                                              r.args.real(3, 0.5));
+        }}},
+      {"BottleneckCSP",
+       {"models.common.BottleneckCSP", true,
+        [](const Row& r) {
+          return std::make_unique<BottleneckCSP>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.integer(2, 1),
+                                                 r.args.real(3, 0.5));
+        }}},
+      {"C3",
+       {"models.common.C3", true,
+        [](const Row& r) {
+          return std::make_unique<C3>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.integer(2, 1),
+                                      r.args.real(3, 0.5));
+        }}},
+      {"C3Ghost",
+       {"models.common.C3Ghost", true,
+        [](const Row& r) { return std::make_unique<C3Ghost>(r.builder, r.c1, r.c2, r.number, r.args.real(3, 0.5)); }}},
+      {"SPP",
+       {"models.common.SPP", false,
+        [](const Row& r) {
+          return std::make_unique<SPP>(r.builder, r.c1, r.c2, r.args.list(1, {5, 9, 13}));
+        }}},
+      {"SPPF",
+       {"models.common.SPPF", false,
+        [](const Row& r) { return std::make_unique<SPPF>(r.builder, r.c1, r.c2, r.args.integer(1, 5)); }}},
+      {"Focus",
+       {"models.common.Focus", false,
+        [](const Row& r) {
+          return std::make_unique<Focus>(r.builder, r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1),
+                                         r.args.integer(3, -1), r.args.integer(4, 1));
+        }}},
+      {"GhostConv",
+       {"models.common.GhostConv", false,
+        [](const Row& r) {
+          return std::make_unique<GhostConv>(r.builder, r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1),
+                                             r.args.integer(3, 1));
+        }}},
+      {"GhostBottleneck",
+       {"models.common.GhostBottleneck", false,
+        [](const Row& r) {
+          return std::make_unique<GhostBottleneck>(r.builder, r.c1, r.c2, r.args.integer(1, 3), r.args.integer(2, 1));
+        }}},
   };
   return table;
 }
@@ -118,21 +146,29 @@ struct Plain {
 };
 const std::map<std::string, Plain>& plain_modules() {
   static const std::map<std::string, Plain> table = {
-      {"nn.Upsample", {"torch.nn.modules.upsampling.Upsample", [](const Args& a) -> std::unique_ptr<Module> {
-         const std::string mode = a.text(2, "nearest");
-         FROST_CHECK(mode == "nearest" || mode == "bilinear", a.where(), ": mode '", mode, "' is not nearest or bilinear");
-         return std::make_unique<Upsample>(a.integer(1, 2), mode == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear);
-       }}},
-      {"nn.MaxPool2d", {"torch.nn.modules.pooling.MaxPool2d", [](const Args& a) -> std::unique_ptr<Module> {
-         const int kernel = a.integer(0);
-         return std::make_unique<MaxPool2d>(PoolGeometry{kernel, a.integer(1, kernel), a.integer(2, 0)});
-       }}},
-      {"nn.ZeroPad2d", {"torch.nn.modules.padding.ZeroPad2d", [](const Args& a) -> std::unique_ptr<Module> {
-         const std::vector<int> p = a.list(0, {});
-         FROST_CHECK(p.size() == 4, a.where(), ": expected [left, right, top, bottom]");
-         return std::make_unique<ZeroPad2d>(p[0], p[1], p[2], p[3]);
-       }}},
-      {"nn.Identity", {"torch.nn.modules.linear.Identity", [](const Args&) -> std::unique_ptr<Module> { return std::make_unique<Identity>(); }}},
+      {"nn.Upsample",
+       {"torch.nn.modules.upsampling.Upsample",
+        [](const Args& a) -> std::unique_ptr<Module> {
+          const std::string mode = a.text(2, "nearest");
+          FROST_CHECK(mode == "nearest" || mode == "bilinear", a.where(), ": mode '", mode, "' is not nearest or bilinear");
+          return std::make_unique<Upsample>(a.integer(1, 2), mode == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear);
+        }}},
+      {"nn.MaxPool2d",
+       {"torch.nn.modules.pooling.MaxPool2d",
+        [](const Args& a) -> std::unique_ptr<Module> {
+          const int kernel = a.integer(0);
+          return std::make_unique<MaxPool2d>(PoolGeometry{kernel, a.integer(1, kernel), a.integer(2, 0)});
+        }}},
+      {"nn.ZeroPad2d",
+       {"torch.nn.modules.padding.ZeroPad2d",
+        [](const Args& a) -> std::unique_ptr<Module> {
+          const std::vector<int> p = a.list(0, {});
+          FROST_CHECK(p.size() == 4, a.where(), ": expected [left, right, top, bottom]");
+          return std::make_unique<ZeroPad2d>(p[0], p[1], p[2], p[3]);
+        }}},
+      {"nn.Identity",
+       {"torch.nn.modules.linear.Identity",
+        [](const Args&) -> std::unique_ptr<Module> { return std::make_unique<Identity>(); }}},
   };
   return table;
 }
@@ -149,8 +185,8 @@ std::vector<std::vector<float>> level_anchors(const ModelSpec& spec, std::size_t
   return std::vector<std::vector<float>>(levels, placeholder);
 }
 
-BuiltLayer build_block(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, const Block& block, const Args& args,
-                       std::int64_t c1) {
+BuiltLayer build_block(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, const Block& block,
+                       const Args& args, std::int64_t c1) {
   std::int64_t c2 = args.integer(0);
   const std::int64_t outputs = static_cast<std::int64_t>(spec.anchor_count()) * (spec.classes + 5);
   if (c2 != outputs) c2 = static_cast<std::int64_t>(std::ceil(static_cast<double>(c2) * spec.width_multiple / 8)) * 8;
@@ -165,7 +201,8 @@ BuiltLayer build_block(const BlockBuilder& builder, const ModelSpec& spec, const
   if (repeats == 1) {
     built.module = make();
   } else {  // YOLOv5 repeats with the same arguments, so a repeated block must keep its channels
-    FROST_CHECK(c1 == c2, args.where(), ": ", layer.number, " repeats need equal input and output channels, got ", c1, " and ", c2);
+    FROST_CHECK(c1 == c2, args.where(), ": ", layer.number, " repeats need equal input and output channels, got ", c1,
+                " and ", c2);
     auto chain = std::make_unique<Sequential>();
     for (int i = 0; i < repeats; ++i) chain->append(make());
     built.module = std::move(chain);
@@ -187,7 +224,8 @@ std::vector<std::string> known_modules() {
   return names;
 }
 
-BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, const std::vector<std::int64_t>& inputs) {
+BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer,
+                       const std::vector<std::int64_t>& inputs) {
   const Args args(spec, layer);
   BuiltLayer built;
   if (layer.module == "Concat") {
@@ -198,7 +236,8 @@ BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const
     built.arguments = joined_args({}, args, 0);
   } else if (layer.module == "Detect") {
     const auto anchors = level_anchors(spec, inputs.size());
-    FROST_CHECK(anchors.size() == inputs.size(), args.where(), ": ", inputs.size(), " inputs but anchors for ", anchors.size(), " levels");
+    FROST_CHECK(anchors.size() == inputs.size(), args.where(), ": ", inputs.size(), " inputs but anchors for ",
+                anchors.size(), " levels");
     built.module = std::make_unique<Detect>(builder.device, spec.classes, anchors, inputs);
     built.channels = 0;
     built.type = "models.yolo.Detect";
@@ -215,7 +254,8 @@ BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const
       built.type = plain->second.type;
       built.arguments = joined_args({}, args, 0);
     } else {
-      fail(spec.name, ": layer ", layer.index, ": unknown module '", layer.module, "' (known: ", fmt::format("{}", fmt::join(known_modules(), ", ")), ")");
+      fail(spec.name, ": layer ", layer.index, ": unknown module '", layer.module,
+           "' (known: ", fmt::format("{}", fmt::join(known_modules(), ", ")), ")");
     }
   }
   built.printed_number = layer.number;

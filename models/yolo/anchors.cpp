@@ -9,7 +9,8 @@ AnchorFit anchor_fit(const std::vector<float>& anchors, const std::vector<Labele
   for (const LabeledImage& image : images) {
     const double scale = static_cast<double>(imgsz) / std::max(image.width, image.height);
     for (const LabelRow& row : image.rows) {
-      const double w = static_cast<double>(row.w) * image.width * scale, h = static_cast<double>(row.h) * image.height * scale;
+      const double w = static_cast<double>(row.w) * image.width * scale,
+                   h = static_cast<double>(row.h) * image.height * scale;
       double best = 0;
       for (std::size_t a = 0; a + 1 < anchors.size(); a += 2) {
         const double rw = w / anchors[a], rh = h / anchors[a + 1];

@@ -14,7 +14,8 @@ constexpr std::uint64_t kShuffleStream = 0x5affULL << 32;
 /// Makes batches of one data set. Several epochs' ends and beginnings may be under way at once, so orders are kept for two.
 class Collator {
  public:
-  Collator(std::shared_ptr<const DetectionDataset> data, const BatchOptions& options) : data_(std::move(data)), options_(options) {}
+  Collator(std::shared_ptr<const DetectionDataset> data, const BatchOptions& options)
+      : data_(std::move(data)), options_(options) {}
 
   std::int64_t open(DetectionBatch& b, std::int64_t epoch, std::int64_t place) {
     const std::int64_t first = place * data_->options().batch_size;
@@ -39,7 +40,8 @@ class Collator {
   void item(DetectionBatch& b, std::int64_t epoch, std::int64_t place, std::int64_t i) const {
     const auto slot = static_cast<std::size_t>(i);
     // The stream belongs to the place in the epoch, not to the image: an image that is drawn twice differs each time.
-    Rng rng(options_.seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(place * data_->options().batch_size + i));
+    Rng rng(options_.seed, static_cast<std::uint64_t>(epoch),
+            static_cast<std::uint64_t>(place * data_->options().batch_size + i));
     data_->get(b.indices[slot], place, rng, b.image(i), b.items[slot]);
     b.paths[slot] = data_->image(b.indices[slot]).path;
     b.infos[slot] = b.items[slot].info;
@@ -48,7 +50,8 @@ class Collator {
   static void close(DetectionBatch& b) {
     b.targets.clear();
     for (std::size_t i = 0; i < b.items.size(); ++i)
-      for (const LabelRow& r : b.items[i].rows) b.targets.insert(b.targets.end(), {static_cast<float>(i), r.cls, r.x, r.y, r.w, r.h});
+      for (const LabelRow& r : b.items[i].rows)
+        b.targets.insert(b.targets.end(), {static_cast<float>(i), r.cls, r.x, r.y, r.w, r.h});
   }
 
  private:
@@ -80,7 +83,8 @@ std::vector<std::int64_t> shuffled_order(std::int64_t n, std::uint64_t seed, std
   std::vector<std::int64_t> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   Rng rng(seed, epoch, kShuffleStream);
-  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[static_cast<std::size_t>(rng.below(static_cast<std::int64_t>(i)))]);
+  for (std::size_t i = order.size(); i > 1; --i)
+    std::swap(order[i - 1], order[static_cast<std::size_t>(rng.below(static_cast<std::int64_t>(i)))]);
   return order;
 }
 
@@ -88,13 +92,15 @@ std::unique_ptr<DetectionLoader> make_loader(std::shared_ptr<const DetectionData
   FROST_CHECK(!(options.shuffle && data->options().rect), "rectangular batches cannot be shuffled");
   const std::int64_t batches = data->batches();
   auto collator = std::make_shared<Collator>(std::move(data), options);
-  BatchSource<DetectionBatch> source{
-      .batches = batches,
-      .open = [collator](DetectionBatch& b, std::int64_t epoch, std::int64_t place) { return collator->open(b, epoch, place); },
-      .item = [collator](DetectionBatch& b, std::int64_t epoch, std::int64_t place, std::int64_t i) { collator->item(b, epoch, place, i); },
-      .close = [](DetectionBatch& b, std::int64_t, std::int64_t) { Collator::close(b); }};
+  BatchSource<DetectionBatch> source{.batches = batches,
+                                     .open = [collator](DetectionBatch& b, std::int64_t epoch,
+                                                        std::int64_t place) { return collator->open(b, epoch, place); },
+                                     .item = [collator](DetectionBatch& b, std::int64_t epoch, std::int64_t place,
+                                                        std::int64_t i) { collator->item(b, epoch, place, i); },
+                                     .close = [](DetectionBatch& b, std::int64_t, std::int64_t) { Collator::close(b); }};
   return std::make_unique<DetectionLoader>(
-      std::move(source), LoaderOptions{.threads = options.threads, .prefetch = options.prefetch, .run_ahead = options.run_ahead});
+      std::move(source),
+      LoaderOptions{.threads = options.threads, .prefetch = options.prefetch, .run_ahead = options.run_ahead});
 }
 
 }  // namespace frost::yolo

@@ -27,8 +27,8 @@ struct DetectionBatch {
 
 using DetectionLoader = Loader<DetectionBatch>;
 
-/// Threads that read images: cores / devices, the batch size (0 for batches of one) and `--workers`, whichever is least; spec
-/// data.md section 10. 0: the calling thread reads.
+/// Threads that read images: cores / devices, the batch size (0 for batches of one) and `--workers`, whichever is least;
+/// spec data.md section 10. 0: the calling thread reads.
 int worker_count(int workers, int batch_size, int cuda_devices, int cores);
 
 struct BatchOptions {
@@ -39,7 +39,8 @@ struct BatchOptions {
   bool run_ahead = false;  // begins the next epoch early: for training, unless the index list changes between epochs
 };
 
-/// The order in which an epoch takes the data set's positions: a permutation of 0 .. n - 1 that depends on (seed, epoch) alone.
+/// The order in which an epoch takes the data set's positions: a permutation of 0 .. n - 1 that depends on (seed, epoch)
+/// alone.
 std::vector<std::int64_t> shuffled_order(std::int64_t n, std::uint64_t seed, std::uint64_t epoch);
 
 /// Batches of a data set; the last of an epoch may be smaller. Same seed, same batches, for any number of threads. The data

@@ -101,7 +101,8 @@ std::vector<std::string> class_names(const YAML::Node& node, const std::string& 
       // A quoted "2" is text to YAML, as it is to YOLOv5.
       FROST_CHECK(error == std::errc() && end == key.data() + key.size() && item.first.Tag() != "!", file, ":",
                   item.first.Mark().line + 1, ": names keys must be integers, i.e. 2: car, not '", key, "'");
-      FROST_CHECK(id >= 0 && id < kMostClasses, file, ":", item.first.Mark().line + 1, ": class ", id, " in names is out of range");
+      FROST_CHECK(id >= 0 && id < kMostClasses, file, ":", item.first.Mark().line + 1, ": class ", id,
+                  " in names is out of range");
       FROST_CHECK(by_class.emplace(id, text_of(item.second, file, "names")).second, file, ":", item.first.Mark().line + 1,
                   ": class ", id, " has two names");
     }

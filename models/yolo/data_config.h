@@ -6,11 +6,11 @@ namespace frost::yolo {
 
 /// What a dataset YAML says (spec data.md section 1). Paths are absolute, with symbolic links resolved.
 struct DataConfig {
-  std::string yaml;                         // the file itself, as given
-  std::string root;                         // the folder that relative entries belong to
+  std::string yaml;                           // the file itself, as given
+  std::string root;                           // the folder that relative entries belong to
   std::vector<std::string> train, val, test;  // folders, or .txt files that list images
-  std::vector<std::string> names;           // class index -> name
-  std::string download;                     // what YOLOv5 would fetch; frost reports it and stops
+  std::vector<std::string> names;             // class index -> name
+  std::string download;                       // what YOLOv5 would fetch; frost reports it and stops
 
   int class_count() const { return static_cast<int>(names.size()); }
   /// `val` is COCO val2017, so that COCO's own annotations and 91 category ids apply.

@@ -68,10 +68,14 @@ Memory host_memory() {
 }
 
 DetectionDataset::DetectionDataset(LabelSet labels, const DatasetOptions& options)
-    : options_(options), images_(std::move(labels.images)), counts_(labels.counts), index_list_(images_.size()), warned_(images_.size()) {
+    : options_(options),
+      images_(std::move(labels.images)),
+      counts_(labels.counts),
+      index_list_(images_.size()),
+      warned_(images_.size()) {
   FROST_CHECK(!images_.empty(), "the data set has no images");
-  FROST_CHECK(options.imgsz > 0 && options.stride > 0 && options.batch_size > 0, "data set: image size ", options.imgsz, ", stride ",
-              options.stride, " and batch size ", options.batch_size, " must be positive");
+  FROST_CHECK(options.imgsz > 0 && options.stride > 0 && options.batch_size > 0, "data set: image size ", options.imgsz,
+              ", stride ", options.stride, " and batch size ", options.batch_size, " must be positive");
   options_.batch_size = static_cast<int>(std::min<std::int64_t>(options.batch_size, size()));
   std::iota(index_list_.begin(), index_list_.end(), 0);
   if (options.single_cls)
@@ -109,18 +113,20 @@ void DetectionDataset::get(std::int64_t index, std::int64_t batch, Rng& rng, std
   const Shape2 shape = batch_shape(batch);
   item = Item{};
   if (options_.augment) {
-    const ItemSource source{
-        .load = [this](std::int64_t i) { return LoadedImage{resized(i).image, image(i).rows, image(i).segments}; },
-        .index_list = index_list_,
-        .count = size(),
-        .size = options_.imgsz,
-        .height = shape.height,
-        .width = shape.width,
-        .rectangular = options_.rect,
-        .params = options_.hyp};
+    const ItemSource source{.load =
+                                [this](std::int64_t i) {
+                                  return LoadedImage{resized(i).image, image(i).rows, image(i).segments};
+                                },
+                            .index_list = index_list_,
+                            .count = size(),
+                            .size = options_.imgsz,
+                            .height = shape.height,
+                            .width = shape.width,
+                            .rectangular = options_.rect,
+                            .params = options_.hyp};
     TrainingItem made = training_item(index, source, rng);
-    FROST_CHECK(made.image.height == shape.height && made.image.width == shape.width, "augmentation made ", made.image.width, " x ",
-                made.image.height, " pixels for a batch of ", shape.width, " x ", shape.height);
+    FROST_CHECK(made.image.height == shape.height && made.image.width == shape.width, "augmentation made ", made.image.width,
+                " x ", made.image.height, " pixels for a batch of ", shape.width, " x ", shape.height);
     pack_rgb(made.image, rgb);
     item.rows = std::move(made.rows);
     return;
@@ -160,8 +166,8 @@ std::string DetectionDataset::cache_images(int threads, const std::string& prefi
                                            const std::function<void(std::int64_t, std::int64_t, double)>& progress) {
   const double required = cache_bytes() * kCacheMargin;
   if (required >= memory.available)
-    return fmt::format("{}{:.1f}GB RAM required, {:.1f}/{:.1f}GB available, not caching images ⚠️", prefix, required / kGigabyte,
-                       memory.available / kGigabyte, memory.total / kGigabyte);
+    return fmt::format("{}{:.1f}GB RAM required, {:.1f}/{:.1f}GB available, not caching images ⚠️", prefix,
+                       required / kGigabyte, memory.available / kGigabyte, memory.total / kGigabyte);
   std::vector<Resized> cache(images_.size());
   std::atomic<std::size_t> bytes = 0;
   parallel_for(

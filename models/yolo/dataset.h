@@ -16,21 +16,21 @@
 namespace frost::yolo {
 
 struct DatasetOptions {
-  int imgsz = 640;         // a multiple of stride
-  int batch_size = 16;     // reduced to the number of images
-  int stride = 32;         // the model's largest, at least 32
-  double pad = 0;          // of rectangular batches, in strides: 0.5 in validation, 0 in training
-  bool augment = false;    // training: mosaic, warp, HSV, flips, by `hyp`
-  bool rect = false;       // batches of equal aspect ratio: images are reordered, no mosaic is made
+  int imgsz = 640;          // a multiple of stride
+  int batch_size = 16;      // reduced to the number of images
+  int stride = 32;          // the model's largest, at least 32
+  double pad = 0;           // of rectangular batches, in strides: 0.5 in validation, 0 in training
+  bool augment = false;     // training: mosaic, warp, HSV, flips, by `hyp`
+  bool rect = false;        // batches of equal aspect ratio: images are reordered, no mosaic is made
   bool single_cls = false;  // every label becomes class 0
   AugmentParams hyp{};
 };
 
 /// How an item's picture came from its file: what takes boxes back to the file's pixels.
 struct ItemInfo {
-  int height0 = 0, width0 = 0;        // the file's picture
-  double ratio_h = 1, ratio_w = 1;    // of the first resize
-  double pad_w = 0, pad_h = 0;        // of the letterbox, unrounded halves, pixels
+  int height0 = 0, width0 = 0;      // the file's picture
+  double ratio_h = 1, ratio_w = 1;  // of the first resize
+  double pad_w = 0, pad_h = 0;      // of the letterbox, unrounded halves, pixels
 };
 
 struct Item {
@@ -47,7 +47,9 @@ struct Shape2 {
 std::vector<Shape2> rect_shapes(std::span<const double> aspect_ratios, int batch_size, int imgsz, int stride, double pad);
 
 /// Bytes that this process may still take: the machine's, and its control group's.
-struct Memory { double available = 0, total = 0; };
+struct Memory {
+  double available = 0, total = 0;
+};
 Memory host_memory();
 
 /// Images and labels as a network sees them. Threads may call get() at once.
@@ -75,8 +77,9 @@ class DetectionDataset {
 
   /// Bytes of all images after the first resize.
   double cache_bytes() const;
-  /// `--cache ram`: reads every image now and keeps it resized. Does nothing and returns what to tell the user ("<prefix>1.2GB
-  /// RAM required, ...") where `memory` has no room for 1.1 times cache_bytes(). progress(done, total, bytes): calling thread.
+  /// `--cache ram`: reads every image now and keeps it resized. Does nothing and returns what to tell the user
+  /// ("<prefix>1.2GB RAM required, ...") where `memory` has no room for 1.1 times cache_bytes(). progress(done, total,
+  /// bytes): calling thread.
   std::string cache_images(int threads, const std::string& prefix = "", const Memory& memory = host_memory(),
                            const std::function<void(std::int64_t, std::int64_t, double)>& progress = {});
 

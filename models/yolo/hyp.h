@@ -10,11 +10,11 @@ namespace frost::yolo {
 /// The hyperparameters of one training run, under the names that YOLOv5's files give them (spec/loss.md section 9).
 /// A Hyp comes from a file, a built-in file or set(); a key that was never set is 0 and is not written back.
 struct Hyp {
-  double lr0 = 0, lrf = 0, momentum = 0, weight_decay = 0;             // optimizer
-  double warmup_epochs = 0, warmup_momentum = 0, warmup_bias_lr = 0;   // its warm-up
-  double box = 0, cls = 0, cls_pw = 0, obj = 0, obj_pw = 0;            // loss gains and positive weights
-  double iou_t = 0, anchor_t = 0, anchors = 0, fl_gamma = 0;           // anchors: 0 keeps the model's own
-  double hsv_h = 0, hsv_s = 0, hsv_v = 0;                              // augmentation
+  double lr0 = 0, lrf = 0, momentum = 0, weight_decay = 0;            // optimizer
+  double warmup_epochs = 0, warmup_momentum = 0, warmup_bias_lr = 0;  // its warm-up
+  double box = 0, cls = 0, cls_pw = 0, obj = 0, obj_pw = 0;           // loss gains and positive weights
+  double iou_t = 0, anchor_t = 0, anchors = 0, fl_gamma = 0;          // anchors: 0 keeps the model's own
+  double hsv_h = 0, hsv_s = 0, hsv_v = 0;                             // augmentation
   double degrees = 0, translate = 0, scale = 0, shear = 0, perspective = 0;
   double flipud = 0, fliplr = 0, mosaic = 0, mixup = 0, copy_paste = 0;
   double label_smoothing = 0;  // a flag of the command line; stands in the hyp of a saved model

@@ -22,7 +22,7 @@ namespace frost::yolo {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng",  "jpeg", "jpg",  "mpo",
+constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng", "jpeg", "jpg",  "mpo",
                                                              "png", "tif", "tiff", "webp", "pfm"};
 constexpr int kSmallestSide = 10;  // pixels
 constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
@@ -72,10 +72,12 @@ float number(std::string_view text, std::size_t line) {
   if (digits.size() > 1 && digits[0] == '+' && digits[1] != '-') digits.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error == std::errc::result_out_of_range) value = digits.find("e-") != digits.npos || digits.find("E-") != digits.npos ? 0 : INFINITY;
+  if (error == std::errc::result_out_of_range)
+    value = digits.find("e-") != digits.npos || digits.find("E-") != digits.npos ? 0 : INFINITY;
   if (error == std::errc::invalid_argument || end != digits.data() + digits.size()) {
     std::string shown(text.substr(0, 40));
-    std::ranges::replace_if(shown, [](char c) { return static_cast<unsigned char>(c) < ' '; }, '?');
+    std::ranges::replace_if(
+        shown, [](char c) { return static_cast<unsigned char>(c) < ' '; }, '?');
     fail("'", shown, "' in row ", line, " is not a number");
   }
   return static_cast<float>(value);
@@ -147,7 +149,8 @@ Verdict check_image(const std::string& path) {
     const bool turned = info.orientation == 6 || info.orientation == 8;
     v.image.width = turned ? info.height : info.width;
     v.image.height = turned ? info.width : info.height;
-    FROST_CHECK(std::ranges::find(kImageSuffixes, info.format) != kImageSuffixes.end(), "invalid image format ", info.format);
+    FROST_CHECK(std::ranges::find(kImageSuffixes, info.format) != kImageSuffixes.end(), "invalid image format ",
+                info.format);
     FROST_CHECK(info.width > 0 && info.height > 0, "frost cannot decode ", info.format, " files; convert it to png or jpeg");
     FROST_CHECK(std::min(info.width, info.height) >= kSmallestSide, "image size (", v.image.width, ", ", v.image.height,
                 ") <", kSmallestSide, " pixels");
@@ -213,12 +216,16 @@ std::uint64_t hash_files(const std::vector<std::string>& images, int threads) {
 
 class Writer {
  public:
-  template <class T> void value(const T& v) { append(&v, sizeof v); }
+  template <class T>
+  void value(const T& v) {
+    append(&v, sizeof v);
+  }
   void text(const std::string& t) {
     value(static_cast<std::uint32_t>(t.size()));
     append(t.data(), t.size());
   }
-  template <class T> void list(const std::vector<T>& v) {
+  template <class T>
+  void list(const std::vector<T>& v) {
     value(static_cast<std::uint32_t>(v.size()));
     append(v.data(), v.size() * sizeof(T));
   }
@@ -233,7 +240,8 @@ class Writer {
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : bytes_(bytes) {}
-  template <class T> T value() {
+  template <class T>
+  T value() {
     T v;
     take(&v, 1);
     return v;
@@ -243,7 +251,8 @@ class Reader {
     take(t.data(), t.size());
     return t;
   }
-  template <class T> std::vector<T> list() {
+  template <class T>
+  std::vector<T> list() {
     std::vector<T> v(room(value<std::uint32_t>(), sizeof(T)));
     take(v.data(), v.size());
     return v;
@@ -255,7 +264,8 @@ class Reader {
   bool empty() const { return bytes_.empty(); }
 
  private:
-  template <class T> void take(T* out, std::size_t count) {
+  template <class T>
+  void take(T* out, std::size_t count) {
     room(count, sizeof(T));
     if (count) std::memcpy(static_cast<void*>(out), bytes_.data(), count * sizeof(T));
     bytes_.remove_prefix(count * sizeof(T));
@@ -308,13 +318,15 @@ LabelSet unpack(std::string_view payload, const std::vector<std::string>& files)
   }
   FROST_CHECK(in.empty(), "too long");
   const LabelCounts& c = set.counts;
-  FROST_CHECK(c.total == static_cast<std::int64_t>(files.size()) && std::min({c.found, c.missing, c.empty, c.corrupt}) >= 0 &&
-                  c.corrupt <= c.total && c.total - c.corrupt == static_cast<std::int64_t>(set.images.size()),
+  FROST_CHECK(c.total == static_cast<std::int64_t>(files.size()) &&
+                  std::min({c.found, c.missing, c.empty, c.corrupt}) >= 0 && c.corrupt <= c.total &&
+                  c.total - c.corrupt == static_cast<std::int64_t>(set.images.size()),
               "wrong counts");
   return set;
 }
 
-std::optional<LabelSet> read_cache(const std::string& path, std::uint64_t files_hash, const std::vector<std::string>& files) {
+std::optional<LabelSet> read_cache(const std::string& path, std::uint64_t files_hash,
+                                   const std::vector<std::string>& files) {
   try {
     const std::string bytes = read_text(path);
     CacheHeader header;
@@ -333,8 +345,12 @@ std::optional<LabelSet> read_cache(const std::string& path, std::uint64_t files_
 
 /// Returns the reason where the file cannot be written.
 std::string write_cache(const std::string& path, std::uint64_t files_hash, const std::string& payload) {
-  CacheHeader header{.magic = {}, .version = kVersion, .reserved = 0, .files_hash = files_hash,
-                     .payload_bytes = payload.size(), .payload_hash = fnv(kFnvStart, payload.data(), payload.size())};
+  CacheHeader header{.magic = {},
+                     .version = kVersion,
+                     .reserved = 0,
+                     .files_hash = files_hash,
+                     .payload_bytes = payload.size(),
+                     .payload_hash = fnv(kFnvStart, payload.data(), payload.size())};
   std::copy(kMagic, kMagic + sizeof kMagic, header.magic);
   // Written beside and renamed: another process that starts now reads the old file or the new one, never a half.
   const std::string temporary = path + "." + std::to_string(getpid()) + ".tmp";
@@ -440,7 +456,8 @@ Labels parse_labels(const std::string& text) {
       labels.rows.push_back(box_of(values[0], points));
       labels.segments.push_back(std::move(points));
     } else {
-      FROST_CHECK(row.size() == fields[0].size(), "row ", i + 1, " has ", row.size(), " columns, row 1 has ", fields[0].size());
+      FROST_CHECK(row.size() == fields[0].size(), "row ", i + 1, " has ", row.size(), " columns, row 1 has ",
+                  fields[0].size());
       FROST_CHECK(row.size() == 5, "labels require 5 columns, ", row.size(), " columns detected");
       labels.rows.push_back({values[0], values[1], values[2], values[3], values[4]});
     }
@@ -495,8 +512,8 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   set.cache_path = cache;
   if (set.counts.found == 0) set.messages.push_back("WARNING ⚠️ No labels found in " + cache + ". " + kHelp);
   for (std::string& message : set.messages) message.insert(0, options.prefix);
-  FROST_CHECK(!set.images.empty(), options.prefix, "none of ", files.size(), " images can be used; the first: ",
-              set.messages.front());
+  FROST_CHECK(!set.images.empty(), options.prefix, "none of ", files.size(),
+              " images can be used; the first: ", set.messages.front());
   return set;
 }
 
@@ -508,8 +525,9 @@ void check_trainable(const LabelSet& set, int classes, const std::string& data) 
     for (const LabelRow& row : image.rows)
       if (row.cls > highest) highest = row.cls, worst = &image;
   FROST_CHECK(worst, "All labels empty in ", set.cache_path, ", can not start training. ", kHelp);
-  FROST_CHECK(std::trunc(highest) < static_cast<float>(classes), "Label class ", static_cast<std::int64_t>(highest), " exceeds nc=", classes, " in ",
-              data, ". Possible class labels are 0-", classes - 1, " (", label_path(worst->path), ")");
+  FROST_CHECK(std::trunc(highest) < static_cast<float>(classes), "Label class ", static_cast<std::int64_t>(highest),
+              " exceeds nc=", classes, " in ", data, ". Possible class labels are 0-", classes - 1, " (",
+              label_path(worst->path), ")");
 }
 
 }  // namespace frost::yolo

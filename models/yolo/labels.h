@@ -36,7 +36,7 @@ struct LabelCounts {
 };
 
 struct LabelSet {
-  std::vector<LabeledImage> images;   // in the list's order, without the corrupt ones
+  std::vector<LabeledImage> images;  // in the list's order, without the corrupt ones
   LabelCounts counts;
   std::vector<std::string> messages;  // what a person should read, one line each
   std::string cache_path;
@@ -45,8 +45,8 @@ struct LabelSet {
 
 struct ScanOptions {
   std::string cache_dir{};  // where the cache file goes; empty: beside the labels folder
-  int threads = 0;        // 0: one for each core, 8 at most
-  std::string prefix{};   // of messages: "train: ", "val: "
+  int threads = 0;          // 0: one for each core, 8 at most
+  std::string prefix{};     // of messages: "train: ", "val: "
   std::function<void(std::int64_t done, std::int64_t total)> progress{};  // called on the calling thread
 };
 
@@ -57,12 +57,13 @@ std::vector<std::string> list_images(const std::vector<std::string>& paths, cons
 /// The last "/images/" becomes "/labels/", the suffix ".txt"; spec data.md section 3.
 std::string label_path(const std::string& image);
 
-/// Parses a label file's text by the rules of spec data.md section 4, steps 7 to 14. Throws Error with the reason (no file name).
+/// Parses a label file's text by the rules of spec data.md section 4, steps 7 to 14. Throws Error with the reason (no file
+/// name).
 Labels parse_labels(const std::string& text);
 
-/// Checks every image's header and label file (spec data.md section 4), or takes the result from the cache file of an earlier
-/// run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size or time of change
-/// differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
+/// Checks every image's header and label file (spec data.md section 4), or takes the result from the cache file of an
+/// earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size or time of
+/// change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
 /// Training needs labels: throws Error where no label file was found, all are empty, or a class is not below `classes`.

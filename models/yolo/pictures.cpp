@@ -19,7 +19,8 @@ std::vector<SheetImage> sheet_images(const DetectionBatch& batch) {
                     .title = std::filesystem::path(batch.paths[static_cast<std::size_t>(i)]).filename().string()};
     const std::uint8_t* rgb = batch.image(i);
     std::uint8_t* bgr = item.image.pixels.data();
-    for (std::int64_t p = 0; p < batch.h * batch.w * 3; p += 3) bgr[p] = rgb[p + 2], bgr[p + 1] = rgb[p + 1], bgr[p + 2] = rgb[p];
+    for (std::int64_t p = 0; p < batch.h * batch.w * 3; p += 3)
+      bgr[p] = rgb[p + 2], bgr[p + 1] = rgb[p + 1], bgr[p + 2] = rgb[p];
     images.push_back(std::move(item));
   }
   return images;
@@ -39,7 +40,8 @@ std::vector<SheetImage> labelled(std::vector<SheetImage> images, const Detection
 
 }  // namespace
 
-void write_training_sheet(const std::filesystem::path& file, const DetectionBatch& batch, const std::vector<std::string>& names) {
+void write_training_sheet(const std::filesystem::path& file, const DetectionBatch& batch,
+                          const std::vector<std::string>& names) {
   write_jpeg(file, draw_sheet(labelled(sheet_images(batch), batch), names));
 }
 

@@ -3,11 +3,17 @@
 namespace frost::yolo {
 namespace {
 
-DetectLossResult run_loss(Device& device, const DetectionModel& model, const std::vector<Var>& maps, const std::vector<Tensor>& gradients,
-                          const std::vector<float>& targets, LossSettings& settings) {
-  DetectLoss loss{.levels = model.detect().levels(maps), .dheads = {}, .classes = model.detect().classes, .targets = nullptr,
-                  .target_count = static_cast<std::int64_t>(targets.size() / 6), .gains = settings.gains, .balance = settings.balance,
-                  .autobalance = settings.autobalance, .grad_scale = 1};
+DetectLossResult run_loss(Device& device, const DetectionModel& model, const std::vector<Var>& maps,
+                          const std::vector<Tensor>& gradients, const std::vector<float>& targets, LossSettings& settings) {
+  DetectLoss loss{.levels = model.detect().levels(maps),
+                  .dheads = {},
+                  .classes = model.detect().classes,
+                  .targets = nullptr,
+                  .target_count = static_cast<std::int64_t>(targets.size() / 6),
+                  .gains = settings.gains,
+                  .balance = settings.balance,
+                  .autobalance = settings.autobalance,
+                  .grad_scale = 1};
   for (const Tensor& gradient : gradients) loss.dheads.push_back(gradient);
   Tensor rows;
   if (!targets.empty()) {
@@ -38,7 +44,8 @@ DetectLossResult train_step(Context context, DetectionModel& model, const Tensor
   if (gradients.size() != maps.size()) gradients.clear();  // nothing is trainable
   const DetectLossResult result = run_loss(context.device, model, maps, gradients, targets, settings);
   std::vector<std::pair<int, Tensor>> seeds;
-  for (std::size_t level = 0; level < gradients.size(); ++level) seeds.emplace_back(maps[level].slot, std::move(gradients[level]));
+  for (std::size_t level = 0; level < gradients.size(); ++level)
+    seeds.emplace_back(maps[level].slot, std::move(gradients[level]));
   gradients.clear();
   maps.clear();
   tape.backward(std::move(seeds));

@@ -13,8 +13,8 @@ struct LossSettings {
 };
 
 /// Loss of raw head maps against targets (count, 6): image, class, x, y, w, h normalised. No gradient.
-DetectLossResult detection_loss(Device&, const DetectionModel&, const std::vector<Var>& maps, const std::vector<float>& targets,
-                                LossSettings& settings);
+DetectLossResult detection_loss(Device&, const DetectionModel&, const std::vector<Var>& maps,
+                                const std::vector<float>& targets, LossSettings& settings);
 
 /// Forward, loss and backward of one batch, images (n, h, w, 3) in the context's type: gradients are added to the trainable
 /// parameters. A new tape is used for the call; `recompute`: see Tape.

@@ -25,17 +25,27 @@ std::string text_of(const std::vector<int>& value) { return fmt::format("[{}]", 
 
 void read(const YAML::Node& node, std::filesystem::path& value) { value = node.as<std::string>(); }
 void read(const YAML::Node& node, OptimizerKind& value) { value = parse_optimizer(node.as<std::string>()); }
-void read(const YAML::Node& node, FrozenBn& value) { value = node.as<std::string>() == "batch" ? FrozenBn::batch : FrozenBn::running; }
-template <class T> void read(const YAML::Node& node, T& value) { value = node.as<T>(); }
+void read(const YAML::Node& node, FrozenBn& value) {
+  value = node.as<std::string>() == "batch" ? FrozenBn::batch : FrozenBn::running;
+}
+template <class T>
+void read(const YAML::Node& node, T& value) {
+  value = node.as<T>();
+}
 
 /// Every option once: key and member, in YOLOv5's order. Printing, writing and reading all walk this list.
-template <class Config, class F> void each_option(Config& c, F&& f) {
-  f("weights", c.weights), f("cfg", c.cfg), f("data", c.data), f("hyp", c.hyp), f("epochs", c.epochs), f("batch_size", c.batch_size);
+template <class Config, class F>
+void each_option(Config& c, F&& f) {
+  f("weights", c.weights), f("cfg", c.cfg), f("data", c.data), f("hyp", c.hyp), f("epochs", c.epochs),
+      f("batch_size", c.batch_size);
   f("imgsz", c.imgsz), f("rect", c.rect), f("resume", c.resume), f("nosave", c.nosave), f("noval", c.noval);
-  f("noautoanchor", c.noautoanchor), f("noplots", c.noplots), f("cache", c.cache), f("device", c.device), f("multi_scale", c.multi_scale);
-  f("single_cls", c.single_cls), f("optimizer", c.optimizer), f("workers", c.workers), f("project", c.project), f("name", c.name);
+  f("noautoanchor", c.noautoanchor), f("noplots", c.noplots), f("cache", c.cache), f("device", c.device),
+      f("multi_scale", c.multi_scale);
+  f("single_cls", c.single_cls), f("optimizer", c.optimizer), f("workers", c.workers), f("project", c.project),
+      f("name", c.name);
   f("exist_ok", c.exist_ok), f("cos_lr", c.cos_lr), f("label_smoothing", c.label_smoothing), f("patience", c.patience);
-  f("freeze", c.freeze), f("save_period", c.save_period), f("seed", c.seed), f("frozen_bn", c.frozen_bn), f("precision", c.precision);
+  f("freeze", c.freeze), f("save_period", c.save_period), f("seed", c.seed), f("frozen_bn", c.frozen_bn),
+      f("precision", c.precision);
   f("recompute", c.recompute), f("nbs", c.nbs);
 }
 
@@ -46,17 +56,22 @@ std::string quoted(const std::string& text) {
 }
 std::string yaml_of(const std::string& value) { return quoted(value); }
 std::string yaml_of(const std::filesystem::path& value) { return quoted(value.string()); }
-template <class T> std::string yaml_of(const T& value) { return text_of(value); }
+template <class T>
+std::string yaml_of(const T& value) {
+  return text_of(value);
+}
 
 }  // namespace
 
 std::string train_options_line(const TrainConfig& config) {
   std::vector<std::string> parts;
-  each_option(config, [&](const char* key, const auto& value) { parts.push_back(fmt::format("{}={}", key, text_of(value))); });
+  each_option(config,
+              [&](const char* key, const auto& value) { parts.push_back(fmt::format("{}={}", key, text_of(value))); });
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-void write_train_options(const std::filesystem::path& file, const TrainConfig& config, const std::filesystem::path& run_folder) {
+void write_train_options(const std::filesystem::path& file, const TrainConfig& config,
+                         const std::filesystem::path& run_folder) {
   std::string text;
   each_option(config, [&](const char* key, const auto& value) { text += fmt::format("{}: {}\n", key, yaml_of(value)); });
   text += fmt::format("save_dir: {}\n", quoted(run_folder.string()));
@@ -64,7 +79,8 @@ void write_train_options(const std::filesystem::path& file, const TrainConfig& c
 }
 
 TrainConfig read_train_options(const std::filesystem::path& file) {
-  FROST_CHECK(std::filesystem::exists(file), file.string(), ": not found; --resume needs the run's folder with its opt.yaml");
+  FROST_CHECK(std::filesystem::exists(file), file.string(),
+              ": not found; --resume needs the run's folder with its opt.yaml");
   YAML::Node root;
   try {
     root = YAML::LoadFile(file.string());

@@ -30,20 +30,37 @@ namespace frost::yolo {
 namespace {
 
 AugmentParams augmentation(const Hyp& h) {
-  return {.hsv_h = h.hsv_h, .hsv_s = h.hsv_s, .hsv_v = h.hsv_v, .degrees = h.degrees, .translate = h.translate, .scale = h.scale,
-          .shear = h.shear, .perspective = h.perspective, .flipud = h.flipud, .fliplr = h.fliplr, .mosaic = h.mosaic,
-          .mixup = h.mixup, .copy_paste = h.copy_paste};
+  return {.hsv_h = h.hsv_h,
+          .hsv_s = h.hsv_s,
+          .hsv_v = h.hsv_v,
+          .degrees = h.degrees,
+          .translate = h.translate,
+          .scale = h.scale,
+          .shear = h.shear,
+          .perspective = h.perspective,
+          .flipud = h.flipud,
+          .fliplr = h.fliplr,
+          .mosaic = h.mosaic,
+          .mixup = h.mixup,
+          .copy_paste = h.copy_paste};
 }
 
 /// Detection plugged into the training loop.
 class DetectionTask final : public TrainingTask {
  public:
   DetectionTask(const TrainConfig& config, Device& device, DetectionModel& model, DType compute, const Hyp& hyp, int imgsz)
-      : config_(config), device_(device), model_(model), compute_(compute), hyp_(hyp), imgsz_(imgsz),
-        loss_{.gains = scaled_gains(hyp, model.detect().levels_count, model.detect().classes, imgsz, static_cast<float>(config.label_smoothing)),
+      : config_(config),
+        device_(device),
+        model_(model),
+        compute_(compute),
+        hyp_(hyp),
+        imgsz_(imgsz),
+        loss_{.gains = scaled_gains(hyp, model.detect().levels_count, model.detect().classes, imgsz,
+                                    static_cast<float>(config.label_smoothing)),
               .balance = default_balance(model.detect().levels_count)} {}
 
-  void give_data(std::unique_ptr<DetectionLoader> train, std::shared_ptr<DetectionDataset> train_data, std::unique_ptr<DetectionLoader> val) {
+  void give_data(std::unique_ptr<DetectionLoader> train, std::shared_ptr<DetectionDataset> train_data,
+                 std::unique_ptr<DetectionLoader> val) {
     train_ = std::move(train);
     train_data_ = std::move(train_data);
     val_ = std::move(val);
@@ -52,7 +69,8 @@ class DetectionTask final : public TrainingTask {
 
   std::vector<std::string> loss_names() const override { return {"box_loss", "obj_loss", "cls_loss"}; }
   std::vector<std::string> metric_columns() const override {
-    return {"metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95", "val/box_loss", "val/obj_loss", "val/cls_loss"};
+    return {"metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95",
+            "val/box_loss",      "val/obj_loss",   "val/cls_loss"};
   }
   std::int64_t batches_per_epoch() const override { return train_->batches(); }
   void begin_epoch(std::int64_t epoch) override {
@@ -65,11 +83,12 @@ class DetectionTask final : public TrainingTask {
     DetectionBatch* batch = train_->next();
     FROST_CHECK(batch, "the data ended before the epoch");
     for (const std::string& warning : train_data_->take_warnings()) fmt::print(stderr, "\n{}\n", warning);
-    if (!folder_.empty() && epoch_ == 0 && batch_ < 3) write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
+    if (!folder_.empty() && epoch_ == 0 && batch_ < 3)
+      write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
     Tensor input = network_input(device_, *batch, compute_);
     if (config_.multi_scale) input = rescaled_input(input);
-    const DetectLossResult result = train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_}, model_, input,
-                                               batch->targets, loss_, config_.recompute);
+    const DetectLossResult result = train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_},
+                                               model_, input, batch->targets, loss_, config_.recompute);
     ++batch_;
     return {{result.items[0], result.items[1], result.items[2]}, batch->target_count(), input.shape().w};
   }
@@ -99,9 +118,12 @@ class DetectionTask final : public TrainingTask {
     const std::int64_t side = static_cast<std::int64_t>(rng.uniform(0.5 * imgsz_, 1.5 * imgsz_ + stride)) / stride * stride;
     const Shape& s = input.shape();
     const double factor = static_cast<double>(side) / static_cast<double>(std::max(s.h, s.w));
-    const auto fit = [&](std::int64_t size) { return static_cast<std::int64_t>(std::ceil(static_cast<double>(size) * factor / stride)) * stride; };
+    const auto fit = [&](std::int64_t size) {
+      return static_cast<std::int64_t>(std::ceil(static_cast<double>(size) * factor / stride)) * stride;
+    };
     if (factor == 1.0) return input;
-    Tensor resized(device_, {s.n, std::max<std::int64_t>(fit(s.h), stride), std::max<std::int64_t>(fit(s.w), stride), s.c}, input.dtype(), Role::input);
+    Tensor resized(device_, {s.n, std::max<std::int64_t>(fit(s.h), stride), std::max<std::int64_t>(fit(s.w), stride), s.c},
+                   input.dtype(), Role::input);
     device_.backend().resize_forward({.mode = ResizeMode::bilinear, .x = input, .y = resized});
     return resized;
   }
@@ -119,7 +141,8 @@ class DetectionTask final : public TrainingTask {
   std::int64_t epoch_ = 0, batch_ = 0;
 };
 
-std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& device, const DataConfig& data, const std::vector<std::string>& names) {
+std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& device, const DataConfig& data,
+                                            const std::vector<std::string>& names) {
   FROST_CHECK(!config.weights.empty() || !config.cfg.empty(), "either --cfg or --weights must be specified");
   const int classes = static_cast<int>(names.size());
   std::optional<YoloCheckpoint> checkpoint;
@@ -129,8 +152,10 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& d
     checkpoint = load_yolo_checkpoint(file, CheckpointPart::model);
     for (const std::string& warning : checkpoint->warnings) fmt::print("{}\n", warning);
   }
-  ModelSpec spec = config.cfg.empty() ? parse_model_yaml(checkpoint->yaml_text, checkpoint->yaml_file.empty() ? file.string() : checkpoint->yaml_file, classes)
-                                      : load_model_spec(config.cfg, classes);
+  ModelSpec spec = config.cfg.empty()
+                       ? parse_model_yaml(checkpoint->yaml_text,
+                                          checkpoint->yaml_file.empty() ? file.string() : checkpoint->yaml_file, classes)
+                       : load_model_spec(config.cfg, classes);
   if (checkpoint && config.cfg.empty() && checkpoint->nc != classes)
     fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
   if (!spec.activation_text.empty()) fmt::print("{}{}\n", bold_blue("activation: "), spec.activation_text);
@@ -142,7 +167,8 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& d
       return !config.cfg.empty() && name.find("anchor") != std::string::npos;
     });
     fmt::print("Transferred {}/{} items from {}\n", report.copied, report.total, file.string());
-    FROST_CHECK(report.copied > 0, file.string(), ": none of its tensors fits this model (", data.yaml, ", ", config.cfg, ")");
+    FROST_CHECK(report.copied > 0, file.string(), ": none of its tensors fits this model (", data.yaml, ", ", config.cfg,
+                ")");
   }
   return model;
 }
@@ -183,29 +209,42 @@ std::filesystem::path train(const TrainConfig& given) {
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
   // data
-  LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")), val_labels = scan_with_progress(data.val, bold_blue("val: "));
+  LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")),
+           val_labels = scan_with_progress(data.val, bold_blue("val: "));
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
     check_trainable(val_labels, static_cast<int>(names.size()), config.data);
   }
-  const int batch_size = static_cast<int>(std::min<std::int64_t>(config.batch_size, static_cast<std::int64_t>(train_labels.images.size())));
+  const int batch_size =
+      static_cast<int>(std::min<std::int64_t>(config.batch_size, static_cast<std::int64_t>(train_labels.images.size())));
   if (!config.noautoanchor) {
     std::vector<float> anchors = model->detect().anchors.value.to_vector();
     const std::size_t per_level = static_cast<std::size_t>(model->detect().anchors_each) * 2;
     for (std::size_t i = 0; i < anchors.size(); ++i) anchors[i] *= model->detect().strides[i / per_level];
     const AnchorFit fit = anchor_fit(anchors, train_labels.images, imgsz, hyp.anchor_t);
-    fmt::print("\n{}{:.2f} anchors/target, {:.3f} Best Possible Recall (BPR). {}\n", bold_blue("AutoAnchor: "), fit.anchors_per_target,
-               fit.best_possible_recall, fit.best_possible_recall > 0.98 ? "Current anchors are a good fit to dataset"
-                                                                         : "Anchors are a poor fit to dataset; they are kept as they are");
+    fmt::print("\n{}{:.2f} anchors/target, {:.3f} Best Possible Recall (BPR). {}\n", bold_blue("AutoAnchor: "),
+               fit.anchors_per_target, fit.best_possible_recall,
+               fit.best_possible_recall > 0.98 ? "Current anchors are a good fit to dataset"
+                                               : "Anchors are a poor fit to dataset; they are kept as they are");
   }
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = worker_count(config.workers, batch_size, 0, cores);
-  auto train_data = std::make_shared<DetectionDataset>(
-      std::move(train_labels), DatasetOptions{.imgsz = imgsz, .batch_size = batch_size, .stride = stride, .pad = 0, .augment = true,
-                                              .rect = config.rect, .single_cls = config.single_cls, .hyp = augmentation(hyp)});
-  auto val_data = std::make_shared<DetectionDataset>(
-      std::move(val_labels), DatasetOptions{.imgsz = imgsz, .batch_size = batch_size * 2, .stride = stride, .pad = 0.5, .augment = false,
-                                            .rect = true, .single_cls = config.single_cls});
+  auto train_data =
+      std::make_shared<DetectionDataset>(std::move(train_labels), DatasetOptions{.imgsz = imgsz,
+                                                                                 .batch_size = batch_size,
+                                                                                 .stride = stride,
+                                                                                 .pad = 0,
+                                                                                 .augment = true,
+                                                                                 .rect = config.rect,
+                                                                                 .single_cls = config.single_cls,
+                                                                                 .hyp = augmentation(hyp)});
+  auto val_data = std::make_shared<DetectionDataset>(std::move(val_labels), DatasetOptions{.imgsz = imgsz,
+                                                                                           .batch_size = batch_size * 2,
+                                                                                           .stride = stride,
+                                                                                           .pad = 0.5,
+                                                                                           .augment = false,
+                                                                                           .rect = true,
+                                                                                           .single_cls = config.single_cls});
   if (!config.cache.empty()) {
     for (const auto& [set, prefix] : {std::pair{train_data, bold_blue("train: ")}, std::pair{val_data, bold_blue("val: ")}})
       if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
@@ -216,8 +255,9 @@ std::filesystem::path train(const TrainConfig& given) {
   const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;
   ParameterArena arena(device, *model, static_cast<float>(decay), true);
   const auto& sizes = arena.group_sizes();
-  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n", bold_blue("optimizer: "), name_of(config.optimizer),
-             hyp.lr0, sizes[ParameterArena::kNorm], sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
+  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n",
+             bold_blue("optimizer: "), name_of(config.optimizer), hyp.lr0, sizes[ParameterArena::kNorm],
+             sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 
   std::unordered_map<std::string, bool> moves;  // buffers that training changes
   model->walk([&](const std::string&, Module& module) {
@@ -231,8 +271,9 @@ std::filesystem::path train(const TrainConfig& given) {
   twin.names = names;
 
   DetectionTask task(config, device, *model, run.compute, hyp, imgsz);
-  task.give_data(make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}), train_data,
-                 make_loader(val_data, {.threads = workers}));
+  task.give_data(
+      make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}),
+      train_data, make_loader(val_data, {.threads = workers}));
   if (folder.empty()) folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (!config.noplots) task.pictures(folder);
   if (config.resume.empty()) {
@@ -241,24 +282,40 @@ std::filesystem::path train(const TrainConfig& given) {
   }
 
   TrainingLoop loop(device, *model, twin, arena, average, task,
-                    {.schedule = {.lr0 = hyp.lr0, .lrf = hyp.lrf, .momentum = hyp.momentum, .warmup_momentum = hyp.warmup_momentum,
-                                  .warmup_bias_lr = hyp.warmup_bias_lr, .warmup_epochs = hyp.warmup_epochs, .cosine = config.cos_lr,
-                                  .epochs = config.epochs, .batches_per_epoch = task.batches_per_epoch(), .batch_size = batch_size,
+                    {.schedule = {.lr0 = hyp.lr0,
+                                  .lrf = hyp.lrf,
+                                  .momentum = hyp.momentum,
+                                  .warmup_momentum = hyp.warmup_momentum,
+                                  .warmup_bias_lr = hyp.warmup_bias_lr,
+                                  .warmup_epochs = hyp.warmup_epochs,
+                                  .cosine = config.cos_lr,
+                                  .epochs = config.epochs,
+                                  .batches_per_epoch = task.batches_per_epoch(),
+                                  .batch_size = batch_size,
                                   .nominal_batch = config.nbs},
-                     .optimizer = config.optimizer, .patience = config.patience, .save_period = config.save_period,
-                     .nosave = config.nosave, .noval = config.noval, .folder = folder});
+                     .optimizer = config.optimizer,
+                     .patience = config.patience,
+                     .save_period = config.save_period,
+                     .nosave = config.nosave,
+                     .noval = config.noval,
+                     .folder = folder});
   if (!config.resume.empty()) {
     loop.resume(config.resume);
-    fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(), config.epochs);
+    fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
+               config.epochs);
   }
-  fmt::print("Image sizes {} train, {} val\nUsing {} dataloader workers\nLogging results to \033[1m{}\033[0m\nStarting training for {} epochs...\n",
-             imgsz, imgsz, workers, folder.string(), config.epochs);
+  fmt::print(
+      "Image sizes {} train, {} val\nUsing {} dataloader workers\nLogging results to \033[1m{}\033[0m\nStarting training "
+      "for {} epochs...\n",
+      imgsz, imgsz, workers, folder.string(), config.epochs);
   std::fflush(stdout);
   loop.run();
 
   if (loop.batches_run() > 0)
-    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Memory by role:\n{}", 1000 * loop.train_seconds() /
-               (static_cast<double>(loop.batches_run()) / static_cast<double>(task.batches_per_epoch()) * static_cast<double>(train_data->size())),
+    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Memory by role:\n{}",
+               1000 * loop.train_seconds() /
+                   (static_cast<double>(loop.batches_run()) / static_cast<double>(task.batches_per_epoch()) *
+                    static_cast<double>(train_data->size())),
                loop.batches_run(), batch_size, device.ledger().table());
   const std::filesystem::path best = std::filesystem::exists(loop.best()) ? loop.best() : loop.last();
   fmt::print("\nValidating {}...\nFusing layers... \n", best.string());
@@ -267,7 +324,8 @@ std::filesystem::path train(const TrainConfig& given) {
   ValidateOptions options{.single_cls = config.single_cls, .compute = run.compute, .loss = task.loss()};
   if (!config.noplots) options.batch_done = validation_sheets(folder, names);
   const ValidationResult result = validate(device, *final_model, task.val_loader(), options);
-  fmt::print("{}Results saved to \033[1m{}\033[0m\n", metrics_table(result.summary, names, names.size() > 1), folder.string());
+  fmt::print("{}Results saved to \033[1m{}\033[0m\n", metrics_table(result.summary, names, names.size() > 1),
+             folder.string());
   std::fflush(stdout);
   return folder;
 }

@@ -14,9 +14,9 @@ struct TrainConfig {
   std::string weights = "yolov5s.pt", cfg, data = "data/coco128.yaml", hyp = "hyp.scratch-low.yaml";
   int epochs = 100, batch_size = 16, imgsz = 640;
   bool rect = false, nosave = false, noval = false, noautoanchor = false, noplots = false;
-  std::string resume;               // a last.safetensors; empty: a new run
-  std::string cache;                // "", "ram"
-  std::string device = "";          // "", "cpu"
+  std::string resume;       // a last.safetensors; empty: a new run
+  std::string cache;        // "", "ram"
+  std::string device = "";  // "", "cpu"
   bool multi_scale = false, single_cls = false;
   OptimizerKind optimizer = OptimizerKind::sgd;
   int workers = 8;
@@ -29,10 +29,10 @@ struct TrainConfig {
   int save_period = -1;
   std::uint64_t seed = 0;
   // frost's own
-  int nbs = 64;                     // nominal batch: an optimizer step follows each so many images
+  int nbs = 64;  // nominal batch: an optimizer step follows each so many images
   FrozenBn frozen_bn = FrozenBn::running;
-  std::string precision = "f32";    // f32, bf16
-  bool recompute = true;            // make activations again in backward instead of keeping them
+  std::string precision = "f32";  // f32, bf16
+  bool recompute = true;          // make activations again in backward instead of keeping them
 };
 
 /// Trains as train.py does and returns the run's folder. Throws Error: one line with the file and the cause.

@@ -24,12 +24,13 @@ namespace {
 const char* truth(bool value) { return value ? "True" : "False"; }
 
 std::string options_line(const ValConfig& c) {
-  return fmt::format("data={}, weights=['{}'], batch_size={}, imgsz={}, conf_thres={}, iou_thres={}, max_det={}, task={}, device={}, "
-                     "workers={}, single_cls={}, verbose={}, save_txt={}, save_conf={}, save_json={}, project={}, name={}, exist_ok={}, "
-                     "half={}, precision={}",
-                     c.data, c.weights, c.batch_size, c.imgsz, c.conf_thres, c.iou_thres, c.max_det, c.task, c.device, c.workers,
-                     truth(c.single_cls), truth(c.verbose), truth(c.save_txt), truth(c.save_conf), truth(c.save_json), c.project.string(),
-                     c.name, truth(c.exist_ok), truth(c.half), c.precision);
+  return fmt::format(
+      "data={}, weights=['{}'], batch_size={}, imgsz={}, conf_thres={}, iou_thres={}, max_det={}, task={}, device={}, "
+      "workers={}, single_cls={}, verbose={}, save_txt={}, save_conf={}, save_json={}, project={}, name={}, exist_ok={}, "
+      "half={}, precision={}",
+      c.data, c.weights, c.batch_size, c.imgsz, c.conf_thres, c.iou_thres, c.max_det, c.task, c.device, c.workers,
+      truth(c.single_cls), truth(c.verbose), truth(c.save_txt), truth(c.save_conf), truth(c.save_json), c.project.string(),
+      c.name, truth(c.exist_ok), truth(c.half), c.precision);
 }
 
 }  // namespace
@@ -52,8 +53,9 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const std::unique_ptr<DetectionModel> model = load_model(device, file);
   fmt::print("{}\n", model->summary(true, false));
   const int classes = model->detect().classes;
-  FROST_CHECK(config.single_cls || classes == data.class_count(), file.string(), " (", classes, " classes) trained on different --data than what you passed (",
-              data.class_count(), " classes). Pass correct combination of --weights and --data that are trained together.");
+  FROST_CHECK(config.single_cls || classes == data.class_count(), file.string(), " (", classes,
+              " classes) trained on different --data than what you passed (", data.class_count(),
+              " classes). Pass correct combination of --weights and --data that are trained together.");
   const int stride = model->stride();
   const int imgsz = (config.imgsz + stride - 1) / stride * stride;
   if (imgsz != config.imgsz)
@@ -65,24 +67,32 @@ std::filesystem::path run_validation(const ValConfig& given) {
   if (!config.single_cls) {
     for (const LabeledImage& image : labels.images)
       for (const LabelRow& row : image.rows)
-        FROST_CHECK(row.cls < static_cast<float>(classes), label_path(image.path), ": label class ", row.cls, " exceeds nc=", classes, " in ",
-                    config.data, ". Possible class labels are 0-", classes - 1);
+        FROST_CHECK(row.cls < static_cast<float>(classes), label_path(image.path), ": label class ", row.cls,
+                    " exceeds nc=", classes, " in ", config.data, ". Possible class labels are 0-", classes - 1);
   }
   const int batch_size = config.batch_size;
-  auto dataset = std::make_shared<DetectionDataset>(
-      std::move(labels), DatasetOptions{.imgsz = imgsz, .batch_size = batch_size, .stride = stride, .pad = speed ? 0.0 : 0.5, .augment = false,
-                                        .rect = true, .single_cls = config.single_cls});
+  auto dataset = std::make_shared<DetectionDataset>(std::move(labels), DatasetOptions{.imgsz = imgsz,
+                                                                                      .batch_size = batch_size,
+                                                                                      .stride = stride,
+                                                                                      .pad = speed ? 0.0 : 0.5,
+                                                                                      .augment = false,
+                                                                                      .rect = true,
+                                                                                      .single_cls = config.single_cls});
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const auto loader = make_loader(dataset, {.threads = worker_count(config.workers, batch_size, 0, cores)});
 
   const std::filesystem::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (config.save_txt) make_folders(folder / "labels");
   CocoPredictions predictions(data.is_coco() || classes == 80);
-  ValidateOptions options{.conf_thres = static_cast<float>(config.conf_thres), .iou_thres = config.iou_thres, .max_det = config.max_det,
-                          .single_cls = config.single_cls, .compute = run.compute};
+  ValidateOptions options{.conf_thres = static_cast<float>(config.conf_thres),
+                          .iou_thres = config.iou_thres,
+                          .max_det = config.max_det,
+                          .single_cls = config.single_cls,
+                          .compute = run.compute};
   options.image_done = [&](const ImageDetections& image) {
     const std::string stem = std::filesystem::path(image.path).stem().string();
-    if (config.save_txt) append_label_file(folder / "labels" / (stem + ".txt"), image.native, image.width, image.height, config.save_conf);
+    if (config.save_txt)
+      append_label_file(folder / "labels" / (stem + ".txt"), image.native, image.width, image.height, config.save_conf);
     if (config.save_json) predictions.add_image(stem, image.native);
   };
   if (!config.noplots && !speed) options.batch_done = validation_sheets(folder, model->names);
@@ -97,7 +107,8 @@ std::filesystem::path run_validation(const ValConfig& given) {
   if (config.save_json) predictions.write(folder / (file.stem().string() + "_predictions.json"));
   fmt::print("Results saved to \033[1m{}\033[0m\n", folder.string());
   if (config.save_txt) {
-    const auto count = std::distance(std::filesystem::directory_iterator(folder / "labels"), std::filesystem::directory_iterator{});
+    const auto count =
+        std::distance(std::filesystem::directory_iterator(folder / "labels"), std::filesystem::directory_iterator{});
     fmt::print("{} labels saved to {}\n", count, (folder / "labels").string());
   }
   std::fflush(stdout);

@@ -13,7 +13,9 @@ namespace frost::yolo {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double ms_between(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double, std::milli>(b - a).count(); }
+double ms_between(Clock::time_point a, Clock::time_point b) {
+  return std::chrono::duration<double, std::milli>(b - a).count();
+}
 
 /// How image i of the batch was fitted into the canvas.
 CanvasFit fit_of(const ItemInfo& info) {
@@ -52,7 +54,9 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
     const auto t1 = Clock::now();
     Context context{.device = device, .compute = options.compute};
     const std::vector<Var> maps = model.heads(context, {input, -1, nullptr});
-    backend.detect_decode({.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = options.conf_thres,
+    backend.detect_decode({.levels = model.detect().levels(maps),
+                           .classes = model.detect().classes,
+                           .conf_threshold = options.conf_thres,
                            .rows = &rows});
     backend.synchronize();
     const auto t2 = Clock::now();
@@ -65,10 +69,14 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
     const std::int64_t width = 5 + model.detect().classes;
     parallel_for(batch->n, static_cast<int>(std::thread::hardware_concurrency()), [&](std::int64_t i) {
       const std::vector<float>& r = rows[static_cast<std::size_t>(i)];
-      detections[static_cast<std::size_t>(i)] =
-          backend.nms({.rows = r.data(), .row_count = static_cast<std::int64_t>(r.size()) / width, .classes = model.detect().classes,
-                       .conf_threshold = options.conf_thres, .iou_threshold = options.iou_thres, .multi_label = true,
-                       .agnostic = options.single_cls, .max_detections = options.max_det});
+      detections[static_cast<std::size_t>(i)] = backend.nms({.rows = r.data(),
+                                                             .row_count = static_cast<std::int64_t>(r.size()) / width,
+                                                             .classes = model.detect().classes,
+                                                             .conf_threshold = options.conf_thres,
+                                                             .iou_threshold = options.iou_thres,
+                                                             .multi_label = true,
+                                                             .agnostic = options.single_cls,
+                                                             .max_detections = options.max_det});
     });
     const auto t4 = Clock::now();
     result.pre_ms += ms_between(t0, t1);
@@ -79,8 +87,11 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
       const ItemInfo& info = batch->infos[static_cast<std::size_t>(i)];
       const CanvasFit fit = fit_of(info);
       std::vector<Detection>& found = detections[static_cast<std::size_t>(i)];
-      ImageDetections image{batch->paths[static_cast<std::size_t>(i)], info.width0, info.height0,
-                            {static_cast<int>(batch->h), static_cast<int>(batch->w)}, found};
+      ImageDetections image{batch->paths[static_cast<std::size_t>(i)],
+                            info.width0,
+                            info.height0,
+                            {static_cast<int>(batch->h), static_cast<int>(batch->w)},
+                            found};
       for (Detection& d : image.native) {
         const BoxXyxy box = to_native(box_of(d), fit);
         d.x1 = box.x1, d.y1 = box.y1, d.x2 = box.x2, d.y2 = box.y2;
@@ -91,7 +102,8 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
         const float* row = &batch->targets[static_cast<std::size_t>(t) * 6];
         if (static_cast<std::int64_t>(row[0]) != i) continue;
         const auto w = static_cast<float>(batch->w), h = static_cast<float>(batch->h);
-        labels.push_back({to_native(xyxy_of(BoxXywh{row[2] * w, row[3] * h, row[4] * w, row[5] * h}), fit), static_cast<int>(row[1])});
+        labels.push_back(
+            {to_native(xyxy_of(BoxXywh{row[2] * w, row[3] * h, row[4] * w, row[5] * h}), fit), static_cast<int>(row[1])});
       }
       metrics.add_image(image.native, labels);
       if (options.image_done) options.image_done(image);

@@ -27,7 +27,7 @@ struct ValidateOptions {
   bool single_cls = false, augment = false;
   DType compute = DType::f32;
   std::optional<LossSettings> loss{};  // given: the three losses are computed
-  std::string label{};               // of the progress bar
+  std::string label{};                 // of the progress bar
   bool progress = true;
   /// Sees every image after its detections were judged: label files, JSON.
   std::function<void(const ImageDetections&)> image_done{};
@@ -38,8 +38,8 @@ struct ValidateOptions {
 struct ValidationResult {
   DetectionSummary summary;
   ConfusionMatrix confusion;
-  std::array<double, 3> losses{};                    // box, obj, cls: means over batches
-  double pre_ms = 0, inference_ms = 0, nms_ms = 0;   // for each image
+  std::array<double, 3> losses{};                   // box, obj, cls: means over batches
+  double pre_ms = 0, inference_ms = 0, nms_ms = 0;  // for each image
 };
 
 /// Runs the model, in evaluation mode, over all batches of the loader and judges its detections (spec/val.md section 4).

@@ -5,9 +5,9 @@
 namespace frost {
 
 struct WeightsOptions {
-  std::filesystem::path cache;  // empty: weights_cache()
+  std::filesystem::path cache;                                                       // empty: weights_cache()
   std::string url = "https://github.com/ultralytics/yolov5/releases/download/v7.0";  // the folder with the released files
-  std::size_t minimum_bytes = 100'000;  // a shorter answer is an error page
+  std::size_t minimum_bytes = 100'000;                                               // a shorter answer is an error page
 };
 
 /// $FROST_CACHE, else $XDG_CACHE_HOME/frost, else ~/.cache/frost; with /weights appended.

@@ -15,10 +15,10 @@
 namespace frost {
 namespace {
 
+using nlohmann::json;
 using pickle::Kind;
 using pickle::kNothing;
 using pickle::Ref;
-using nlohmann::json;
 
 std::string last_part(std::string_view symbol) { return std::string(symbol.substr(symbol.rfind('.') + 1)); }
 
@@ -174,8 +174,10 @@ class TorchReader {
     for (const auto& [key, child] : d_.entries(d_.get(module, "_modules"))) {
       if (!d_.is(child, Kind::object)) continue;
       const std::string& child_name = d_[key].text;
-      if (child_name == "act") record_activation(name, type, child);
-      else visit(child, name.empty() ? child_name : name + "." + child_name);
+      if (child_name == "act")
+        record_activation(name, type, child);
+      else
+        visit(child, name.empty() ? child_name : name + "." + child_name);
     }
   }
 
@@ -256,11 +258,16 @@ class TorchReader {
     if (depth > 16) file_.refuse("lists nested without end", "model.yaml: " + where);
     const auto& v = d_[ref];
     switch (v.kind) {
-      case Kind::none: return "null";
-      case Kind::boolean: return v.integer ? "True" : "False";
-      case Kind::integer: return std::to_string(v.integer);
-      case Kind::text: return quoted(v.text);
-      case Kind::list: case Kind::tuple: {
+      case Kind::none:
+        return "null";
+      case Kind::boolean:
+        return v.integer ? "True" : "False";
+      case Kind::integer:
+        return std::to_string(v.integer);
+      case Kind::text:
+        return quoted(v.text);
+      case Kind::list:
+      case Kind::tuple: {
         std::string text;
         for (const Ref item : v.items) text += (text.empty() ? "" : ", ") + flow(item, where, depth + 1);
         return "[" + text + "]";
@@ -274,8 +281,8 @@ class TorchReader {
   /// Plain where YAML reads it back as the same text; `None` and `nc` are such texts, `null` and `True` are not.
   static std::string quoted(const std::string& text) {
     static const std::set<std::string> words = {"null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE",
-                                                "yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF",
-                                                "y", "Y", "n", "N"};
+                                                "yes",  "Yes",  "YES",  "no",   "No",   "NO",   "on",    "On",    "ON",
+                                                "off",  "Off",  "OFF",  "y",    "Y",    "n",    "N"};
     const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '.' || c == '(' || c == ')'; };
     const bool word = !text.empty() && (std::isalpha(static_cast<unsigned char>(text[0])) || text[0] == '_');
     if (word && std::all_of(text.begin(), text.end(), plain) && !words.count(text)) return text;
@@ -283,7 +290,8 @@ class TorchReader {
   }
 
   std::string path() const { return file_.path().string(); }
-  template <class... Parts> void check(bool fine, const Parts&... parts) const {
+  template <class... Parts>
+  void check(bool fine, const Parts&... parts) const {
     if (!fine) fail(path(), ": ", parts...);
   }
 
@@ -306,7 +314,8 @@ class MetadataReader {
     const auto it = metadata_.find(key);
     return it == metadata_.end() ? nullptr : &it->second;
   }
-  template <class T> void read(const char* key, T& value) const {
+  template <class T>
+  void read(const char* key, T& value) const {
     const std::string* json_text = text(key);
     if (!json_text) return;
     try {

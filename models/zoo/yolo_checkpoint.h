@@ -11,20 +11,20 @@ namespace frost {
 
 /// What a detector's checkpoint says, whichever program wrote it.
 struct YoloCheckpoint {
-  StateDict state;             // under PyTorch names (model.0.conv.weight), in the stored type: f16 in released files
-  std::string yaml_text;       // the model's graph as YAML: nc, depth_multiple, width_multiple, anchors, backbone, head, ...
-  std::string yaml_file;       // the name of the YAML it was built from; may be empty
+  StateDict state;        // under PyTorch names (model.0.conv.weight), in the stored type: f16 in released files
+  std::string yaml_text;  // the model's graph as YAML: nc, depth_multiple, width_multiple, anchors, backbone, head, ...
+  std::string yaml_file;  // the name of the YAML it was built from; may be empty
   std::vector<std::string> names;  // one for each class
   std::vector<float> strides;      // of the head's maps
   int nc = 0;
-  int epoch = -1;              // last finished epoch, from 0; -1: training is over
+  int epoch = -1;  // last finished epoch, from 0; -1: training is over
   double best_fitness = 0;
   double bn_eps = 1e-3, bn_momentum = 0.03;
   std::map<std::string, double> hyp;
   std::map<std::string, std::string> activations;  // of each module with an `act`: "model.0" -> "nn.SiLU()"; .pt only
   std::string date;
-  std::string source;          // "ema" or "model": the part that `state` came from
-  Metadata metadata;           // all of a .safetensors; of a .pt the texts at its top
+  std::string source;                 // "ema" or "model": the part that `state` came from
+  Metadata metadata;                  // all of a .safetensors; of a .pt the texts at its top
   std::vector<std::string> warnings;  // odd but loadable: NaN in a weight, ...
 };
 

@@ -68,10 +68,12 @@ TEST_CASE("a full disk or an exception keeps the old file and leaves no other") 
     CHECK(message == "cannot write " + path.string() + ": File too large");
   }
   CHECK(contents(path) == "old");
-  CHECK_THROWS_AS(write_file_atomically(path, [](FileSink& file) {
-                    file.write("half of it");
-                    throw std::runtime_error("no more");
-                  }), std::runtime_error);
+  CHECK_THROWS_AS(write_file_atomically(path,
+                                        [](FileSink& file) {
+                                          file.write("half of it");
+                                          throw std::runtime_error("no more");
+                                        }),
+                  std::runtime_error);
   CHECK(contents(path) == "old");
   CHECK(files_in(folder / "full") == 1);
 }

@@ -23,8 +23,8 @@ double dot(const std::vector<float>& a, const std::vector<float>& b) {
 
 /// Gradient of dot(f(x), dy) by the tape against central differences, in float32: values of order 1 and a step of 1/64 leave
 /// a rounding error of some 1e-4 in a quotient, and the curvature term h^2/6 f''' another 1e-4.
-void check_gradient(Device& device, const Shape& shape, const std::function<Var(Context&, const Var&)>& f, double tolerance = 3e-3,
-                    std::vector<float> x0 = {}) {
+void check_gradient(Device& device, const Shape& shape, const std::function<Var(Context&, const Var&)>& f,
+                    double tolerance = 3e-3, std::vector<float> x0 = {}) {
   if (x0.empty()) x0 = noise(static_cast<std::size_t>(shape.elements()), 1);
   Tape tape;
   Context context{.device = device, .tape = &tape, .training = true};
@@ -71,14 +71,18 @@ struct Block {  // a conv block with everything moved away from its initial valu
 TEST_CASE("operators: the tape's gradients are derivatives") {
   Device device(make_cpu_backend());
   Block block(device);
-  SUBCASE("conv, batch norm, SiLU") { check_gradient(device, {2, 5, 4, 5}, [&](Context& c, const Var& x) { return block.module.forward(c, x); }, 1e-2); }
+  SUBCASE("conv, batch norm, SiLU") {
+    check_gradient(
+        device, {2, 5, 4, 5}, [&](Context& c, const Var& x) { return block.module.forward(c, x); }, 1e-2);
+  }
   SUBCASE("frozen: running statistics") {
     block.freeze();
     check_gradient(device, {2, 5, 4, 5}, [&](Context& c, const Var& x) { return block.module.forward(c, x); });
   }
   SUBCASE("residual: x is used twice") {
     Block same(device, 6, 6);
-    check_gradient(device, {1, 4, 3, 6}, [&](Context& c, const Var& x) { return same.module.forward(c, x, &x); }, 1e-2);
+    check_gradient(
+        device, {1, 4, 3, 6}, [&](Context& c, const Var& x) { return same.module.forward(c, x, &x); }, 1e-2);
   }
   SUBCASE("concat in place, a part used again") {
     Block a(device, 5, 4), b(device, 5, 3);
@@ -90,14 +94,22 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
       return concat(c, {both, left});  // copies: `left` gets two gradients
     });
   }
-  SUBCASE("add of a value to itself") { check_gradient(device, {1, 3, 3, 4}, [](Context& c, const Var& x) { const Var y = add(c, x, x); return add(c, y, x); }); }
+  SUBCASE("add of a value to itself") {
+    check_gradient(device, {1, 3, 3, 4}, [](Context& c, const Var& x) {
+      const Var y = add(c, x, x);
+      return add(c, y, x);
+    });
+  }
   SUBCASE("max pool chain as in SPPF") {
     std::vector<float> apart(90);  // values further apart than the step, so that no maximum changes its place
     for (std::size_t i = 0; i < apart.size(); ++i) apart[i] = 0.05f * static_cast<float>(i * 37 % 90) - 2.2f;
-    check_gradient(device, {1, 6, 5, 3}, [](Context& c, const Var& x) {
-      const Var a = max_pool(c, x, {3, 1, 1}), b = max_pool(c, a, {3, 1, 1});
-      return concat(c, {x, a, b});
-    }, 3e-3, apart);
+    check_gradient(
+        device, {1, 6, 5, 3},
+        [](Context& c, const Var& x) {
+          const Var a = max_pool(c, x, {3, 1, 1}), b = max_pool(c, a, {3, 1, 1});
+          return concat(c, {x, a, b});
+        },
+        3e-3, apart);
   }
   SUBCASE("upsample, nearest and bilinear") {
     check_gradient(device, {1, 3, 4, 2}, [](Context& c, const Var& x) {
@@ -105,9 +117,12 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
     });
   }
   SUBCASE("zero pad, space to depth, activation") {
-    check_gradient(device, {1, 3, 5, 2}, [](Context& c, const Var& x) {
-      return activation(c, space_to_depth(c, zero_pad(c, x, 0, 1, 1, 0)), {ActivationKind::hardswish});
-    }, 0.02);
+    check_gradient(
+        device, {1, 3, 5, 2},
+        [](Context& c, const Var& x) {
+          return activation(c, space_to_depth(c, zero_pad(c, x, 0, 1, 1, 0)), {ActivationKind::hardswish});
+        },
+        0.02);
   }
 }
 
@@ -126,8 +141,10 @@ TEST_CASE("recomputed activations give the same bits as kept ones") {
     std::vector<std::vector<float>> grads{tape.gradient(x).to_vector()};
     for (Block* block : {&a, &b, &c})
       for (Parameter* p : block->module.parameters()) grads.push_back(p->grad.to_vector());
-    if (recompute) first = grads;
-    else CHECK(grads == first);
+    if (recompute)
+      first = grads;
+    else
+      CHECK(grads == first);
   }
 }
 
@@ -178,7 +195,8 @@ TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
     const auto state = [&] {
       std::vector<std::vector<float>> values;
       block.module.visit({.parameter = [&](Parameter& p) { values.push_back(p.value.to_vector()); },
-                          .buffer = [&](Buffer& b) { values.push_back(b.value.to_vector()); }, .counter = {}});
+                          .buffer = [&](Buffer& b) { values.push_back(b.value.to_vector()); },
+                          .counter = {}});
       return values;
     };
     before = state();
@@ -187,8 +205,10 @@ TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
     const Var x{Tensor::from(device, {2, 6, 4, 5}, noise(240, 1)), -1, nullptr};
     const Var y = block.module.forward(context, x);
     CHECK(y.slot == -1);
-    if (mode == FrozenBn::running) CHECK(state() == before);
-    else CHECK(state() != before);  // YOLOv5's behaviour: the statistics move
+    if (mode == FrozenBn::running)
+      CHECK(state() == before);
+    else
+      CHECK(state() != before);  // YOLOv5's behaviour: the statistics move
   }
 }
 
@@ -200,7 +220,8 @@ TEST_CASE("a folded block equals its parts in evaluation") {
   const std::vector<float> folded = block.module.forward(context, x).value.to_vector();
   const Var parts = block.module.bn.apply(context, block.module.conv.forward(context, x), block.module.activation);
   const std::vector<float> plain = parts.value.to_vector();
-  for (std::size_t i = 0; i < plain.size(); ++i) CHECK(folded[i] == doctest::Approx(plain[i]).epsilon(1e-5));  // another order of the same sums
+  for (std::size_t i = 0; i < plain.size(); ++i)
+    CHECK(folded[i] == doctest::Approx(plain[i]).epsilon(1e-5));  // another order of the same sums
   block.module.conv.weight.value.assign(noise(static_cast<std::size_t>(block.module.conv.weight.value.elements()), 9));
   block.module.conv.weight.touch();
   CHECK(block.module.forward(context, x).value.to_vector() != folded);  // folded again after a change

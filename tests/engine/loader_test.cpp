@@ -103,7 +103,8 @@ TEST_CASE("loader: it makes prefetch batches ahead, no more, and stops at the ep
   loader.next();
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   CHECK(opened == 3);  // one in use, two ahead
-  while (loader.next()) {}
+  while (loader.next()) {
+  }
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   CHECK(opened == kBatches);
 }
@@ -134,7 +135,9 @@ TEST_CASE("loader: exceptions reach the consumer, at their batch") {
         if (place == 2) fail("broken image");
       };
       if (where == "open")
-        source.open = [open = source.open, throw_at](Numbers& b, std::int64_t e, std::int64_t p) { return throw_at(p), open(b, e, p); };
+        source.open = [open = source.open, throw_at](Numbers& b, std::int64_t e, std::int64_t p) {
+          return throw_at(p), open(b, e, p);
+        };
       if (where == "item")
         source.item = [item = source.item, throw_at](Numbers& b, std::int64_t e, std::int64_t p, std::int64_t i) {
           if (i == 3) throw_at(p);
@@ -169,14 +172,19 @@ TEST_CASE("parallel_for: each index once, progress rises, exceptions are rethrow
   for (const int threads : {0, 1, 4}) {
     std::vector<std::atomic<int>> hits(100);
     std::int64_t last = 0;
-    parallel_for(100, threads, [&](std::int64_t i) { ++hits[static_cast<std::size_t>(i)]; },
-                 [&](std::int64_t done) {
-                   CHECK(done >= last);
-                   last = done;
-                 });
+    parallel_for(
+        100, threads, [&](std::int64_t i) { ++hits[static_cast<std::size_t>(i)]; },
+        [&](std::int64_t done) {
+          CHECK(done >= last);
+          last = done;
+        });
     CHECK(last == 100);
     for (const auto& h : hits) CHECK(h == 1);
-    CHECK_THROWS_WITH_AS(parallel_for(100, threads, [](std::int64_t i) { if (i == 50) fail("at 50"); }), "at 50", Error);
+    CHECK_THROWS_WITH_AS(parallel_for(100, threads,
+                                      [](std::int64_t i) {
+                                        if (i == 50) fail("at 50");
+                                      }),
+                         "at 50", Error);
     parallel_for(0, threads, [](std::int64_t) { FAIL("nothing to do"); });
   }
 }

@@ -92,7 +92,10 @@ TEST_CASE("containers, memo and stack") {
   CHECK(d.numbers(d.root()) == std::vector<double>{1, 2});
   d = one("K\x01K\x02K\x03\x87");
   CHECK(d.numbers(d.root()) == std::vector<double>{1, 2, 3});
-  d = one("]K\x01" "a(K\x02K\x03" "e");
+  d =
+      one("]K\x01"
+          "a(K\x02K\x03"
+          "e");
   CHECK(d.numbers(d.root()) == std::vector<double>{1, 2, 3});
   d = one("}X\x01" + std::string("\0\0\0", 3) + "aK\x01s(" + text("a") + "K\x02" + text("b") + "K\x03u");
   CHECK(d.number(d.get(d.root(), "a")) == 2);  // of equal keys the last counts
@@ -100,13 +103,19 @@ TEST_CASE("containers, memo and stack") {
   CHECK(d.number(d.entries(d.root())[0].second) == 2);
   d = one("]q" + std::string(1, '\0') + "h" + std::string(1, '\0') + "a");  // a list that holds itself
   CHECK(d[d.root()].items == std::vector<pickle::Ref>{d.root()});
-  d = one("K\x01K\x02" "0");
+  d =
+      one("K\x01K\x02"
+          "0");
   CHECK(d.number(d.root()) == 1);
-  d = one("K\x01(K\x02K\x03" "1");
+  d =
+      one("K\x01(K\x02K\x03"
+          "1");
   CHECK(d.number(d.root()) == 1);
   d = one("K\x01(0");  // POP of a mark
   CHECK(d.number(d.root()) == 1);
-  d = one("K\x01" "2\x86");
+  d =
+      one("K\x01"
+          "2\x86");
   CHECK(d.numbers(d.root()) == std::vector<double>{1, 1});
   d = one(str({0x8F, '(', 'K', 1, 'K', 2, 0x90}));
   CHECK(d[d.root()].items.size() == 2);
@@ -168,10 +177,10 @@ TEST_CASE("tensors: what reaches outside its storage is refused") {
     return error_of([&] { parse(bytes); });
   };
   CHECK(make(0, {2, 3}, {3, 1}).empty());
-  CHECK(make(0, {3, 2}, {1, 3}).empty());            // transposed
-  CHECK(make(0, {1000, 6}, {0, 1}).empty());         // expanded
+  CHECK(make(0, {3, 2}, {1, 3}).empty());     // transposed
+  CHECK(make(0, {1000, 6}, {0, 1}).empty());  // expanded
   CHECK(make(5, {}, {}).empty());
-  CHECK(make(0, {0, 5}, {100, 100}, 0).empty());     // empty tensors read nothing
+  CHECK(make(0, {0, 5}, {100, 100}, 0).empty());  // empty tensors read nothing
   CHECK(has(make(6, {}, {}), "reaches element 6 of a storage of 6"));
   CHECK(has(make(1, {2, 3}, {3, 1}), "reaches element 6"));
   CHECK(has(make(0, {2, 3}, {4, 1}), "reaches element 6"));
@@ -223,7 +232,9 @@ TEST_CASE("what is refused") {
       {refusal("Nr\xFF\xFF\xFF\xFF."), "memo index 4294967295 is too large"},
       {refusal("j\xFF\xFF\xFF\xFF."), "is not set"},
       {refusal(deep), "nested more than 1000"},
-      {refusal("X\xFF\xFF\xFF\xFF" "abc."), "a text of 4294967295 bytes"},
+      {refusal("X\xFF\xFF\xFF\xFF"
+               "abc."),
+       "a text of 4294967295 bytes"},
       {refusal("X\x09" + zeros + "abc."), "truncated"},
       {refusal("X\x02" + zeros + "\xC3\x28."), "not UTF-8"},
       {refusal("X\x03" + zeros + "\xED\xA0\x80."), "not UTF-8"},  // a surrogate
@@ -232,7 +243,9 @@ TEST_CASE("what is refused") {
       {refusal("cos\nsystem."), "global's name without end"},
       {refusal("c" + std::string(2000, 'x') + "\nsystem\n."), "global's name without end"},
       {refusal("K\x01K\x02\x93."), "global's name is not text"},
-      {refusal("NN" "a."), "cannot append to a none"},
+      {refusal("NN"
+               "a."),
+       "cannot append to a none"},
       {refusal("NNNs."), "cannot set items of a none"},
       {refusal("}(Nu."), "a key without a value"},
       {refusal("}NNs."), "a none as a key"},
@@ -269,7 +282,10 @@ TEST_CASE("bombs are refused before they cost memory") {
   CHECK(has(refusal(lists), "more than 4194304 values"));
   CHECK(has(refusal("]q" + std::string(1, '\0') + "(" + std::string((1 << 24) + 2, 'N') + "e."), "too deep"));
   // nested tuples are depth without marks: harmless here, and walkers count their own depth
-  auto d = parse("\x80\x02" ")" + std::string(100'000, '\x85') + ".");
+  auto d = parse(
+      "\x80\x02"
+      ")" +
+      std::string(100'000, '\x85') + ".");
   CHECK(d[d.root()].items.size() == 1);
 }
 

@@ -85,13 +85,12 @@ TEST_CASE("the reference files agree with their own reader") {
 TEST_CASE("types without a DType are widened") {
   const auto path = folder.write(
       "wide.safetensors",
-      file_of(
-          R"({"a":{"dtype":"I16","shape":[2],"data_offsets":[0,4]},)"
-          R"("b":{"dtype":"I8","shape":[1],"data_offsets":[4,5]},"c":{"dtype":"U16","shape":[1],"data_offsets":[5,7]},)"
-          R"("d":{"dtype":"U32","shape":[1],"data_offsets":[7,11]},)"
-         R"("e":{"dtype":"BOOL","shape":[1],"data_offsets":[11,12]}}  )",
-          little<std::int16_t>(-3) + little<std::int16_t>(7) + "\xFE" + little<std::uint16_t>(65535) +
-              little<std::uint32_t>(4294967295u) + "\x01"));
+      file_of(R"({"a":{"dtype":"I16","shape":[2],"data_offsets":[0,4]},)"
+              R"("b":{"dtype":"I8","shape":[1],"data_offsets":[4,5]},"c":{"dtype":"U16","shape":[1],"data_offsets":[5,7]},)"
+              R"("d":{"dtype":"U32","shape":[1],"data_offsets":[7,11]},)"
+              R"("e":{"dtype":"BOOL","shape":[1],"data_offsets":[11,12]}}  )",
+              little<std::int16_t>(-3) + little<std::int16_t>(7) + "\xFE" + little<std::uint16_t>(65535) +
+                  little<std::uint32_t>(4294967295u) + "\x01"));
   const auto t = read_safetensors(path).tensors;
   CHECK(t.at("a").dtype == DType::i32);
   CHECK(t.at("a").to_f64() == std::vector<double>{-3, 7});

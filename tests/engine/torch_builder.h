@@ -17,7 +17,8 @@
 /// Pickles, zip files and torch files, byte by byte: what no honest program would write can be written too.
 namespace frost::build {
 
-template <class T> std::string little(T value) {
+template <class T>
+std::string little(T value) {
   std::string out(sizeof(T), '\0');
   std::memcpy(out.data(), &value, sizeof(T));
   return out;
@@ -72,7 +73,8 @@ inline std::string tensor(const std::string& storage, std::int32_t offset, const
 inline std::string os_system() { return reduce(global("posix", "system"), {text("touch /tmp/frost_was_hacked")}); }
 inline std::string pickled(const std::string& fragment) { return "\x80\x02" + fragment + "."; }
 
-template <class T> std::string raw(const std::vector<T>& values) {
+template <class T>
+std::string raw(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
@@ -88,13 +90,13 @@ inline std::uint32_t crc32(std::string_view data) {
 
 struct ZipEntry {
   std::string name, data;
-  std::uint32_t crc_error = 0;     // added to the checksum
-  bool deflated = false;           // one uncompressed deflate block: needs no compressor
+  std::uint32_t crc_error = 0;  // added to the checksum
+  bool deflated = false;        // one uncompressed deflate block: needs no compressor
   std::uint16_t method = 0, flags = 0;
-  std::int32_t size_error = 0;     // added to the uncompressed size in the directory
-  std::string local_name{};        // where the local header tells another name
-  std::int64_t offset = -1;        // where the directory tells another place
-  bool directory_only = false;     // no header and data of its own
+  std::int32_t size_error = 0;  // added to the uncompressed size in the directory
+  std::string local_name{};     // where the local header tells another name
+  std::int64_t offset = -1;     // where the directory tells another place
+  bool directory_only = false;  // no header and data of its own
 };
 
 inline std::string zipped(const std::vector<ZipEntry>& entries) {
@@ -163,7 +165,8 @@ inline std::string contents(const std::filesystem::path& path) {
 }
 
 /// The text of the frost::Error that `run` throws; "" if it throws none.
-template <class Run> std::string error_of(Run run) {
+template <class Run>
+std::string error_of(Run run) {
   try {
     run();
   } catch (const Error& error) {

@@ -161,10 +161,22 @@ TEST_CASE("zip files: what is refused") {
       {refusal([](Entries& e) { e[1].size_error = 4; }), "zip: "},
       {refusal([](Entries& e) { e.erase(e.begin() + 1); }), "storage 0 is missing"},
       {refusal([](Entries& e) { e[0].name = "archive/other.pkl"; }), "0 entries called data.pkl"},
-      {refusal([](Entries& e) { e.push_back({"b/data.pkl", "x"}); }), "2 entries called data.pkl"},
-      {refusal([](Entries& e) { e.push_back({"archive/constants.pkl", "x"}); }), "TorchScript"},
-      {refusal([](Entries& e) { e.push_back({"../data", "x"}); }), "refused the entry name '../data'"},
-      {refusal([](Entries& e) { e.push_back({"/etc/passwd", "x"}); }), "refused the entry name"},
+      {refusal([](Entries& e) {
+         e.push_back({"b/data.pkl", "x"});
+       }),
+       "2 entries called data.pkl"},
+      {refusal([](Entries& e) {
+         e.push_back({"archive/constants.pkl", "x"});
+       }),
+       "TorchScript"},
+      {refusal([](Entries& e) {
+         e.push_back({"../data", "x"});
+       }),
+       "refused the entry name '../data'"},
+      {refusal([](Entries& e) {
+         e.push_back({"/etc/passwd", "x"});
+       }),
+       "refused the entry name"},
       {refusal([](Entries& e) { e.push_back(e[1]); }), "two entries have the same name"},
       {refusal([](Entries& e) { e[1].flags = 1; }), "encrypted"},
       {refusal([](Entries& e) { e[1].method = 12; }), "compression method 12"},
@@ -177,9 +189,13 @@ TEST_CASE("zip files: what is refused") {
          again.directory_only = true;
          again.offset = 30 + 1;
          e.insert(e.begin(), {outer, again});
-       }), "entries overlap"},
+       }),
+       "entries overlap"},
       {refusal([](Entries& e) { e[2].data = "three"; }), "version is not a number"},
-      {refusal([](Entries& e) { e.push_back({"archive/byteorder", "big"}); }), "the byte order is 'big'"},
+      {refusal([](Entries& e) {
+         e.push_back({"archive/byteorder", "big"});
+       }),
+       "the byte order is 'big'"},
   };
   for (const auto& [message, part] : cases) {
     CAPTURE(part);

@@ -24,7 +24,8 @@ struct Tensor {
     for (auto d : shape) n *= d;
     return n;
   }
-  template <class T> std::vector<T> values() const {
+  template <class T>
+  std::vector<T> values() const {
     std::vector<T> out(static_cast<std::size_t>(count()));
     if (bytes.size() != out.size() * sizeof(T)) throw std::runtime_error("golden: element size of " + dtype);
     if (!out.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
@@ -107,23 +108,28 @@ class Fill {
 };
 
 /// NCHW values to NHWC (dims n, c, h, w), and back.
-template <class T> std::vector<T> nhwc(const std::vector<T>& x, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+template <class T>
+std::vector<T> nhwc(const std::vector<T>& x, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
   std::vector<T> y(x.size());
   for (std::int64_t i = 0; i < n; ++i)
     for (std::int64_t k = 0; k < c; ++k)
-      for (std::int64_t p = 0; p < h * w; ++p) y[static_cast<std::size_t>((i * h * w + p) * c + k)] = x[static_cast<std::size_t>((i * c + k) * h * w + p)];
+      for (std::int64_t p = 0; p < h * w; ++p)
+        y[static_cast<std::size_t>((i * h * w + p) * c + k)] = x[static_cast<std::size_t>((i * c + k) * h * w + p)];
   return y;
 }
-template <class T> std::vector<T> nchw(const std::vector<T>& x, std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
+template <class T>
+std::vector<T> nchw(const std::vector<T>& x, std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
   std::vector<T> y(x.size());
   for (std::int64_t i = 0; i < n; ++i)
     for (std::int64_t k = 0; k < c; ++k)
-      for (std::int64_t p = 0; p < h * w; ++p) y[static_cast<std::size_t>((i * c + k) * h * w + p)] = x[static_cast<std::size_t>((i * h * w + p) * c + k)];
+      for (std::int64_t p = 0; p < h * w; ++p)
+        y[static_cast<std::size_t>((i * c + k) * h * w + p)] = x[static_cast<std::size_t>((i * h * w + p) * c + k)];
   return y;
 }
 
 /// Largest |a - b| over the largest |b|: an error relative to the tensor's scale.
-template <class A, class B> double relative_error(const A& a, const B& b) {
+template <class A, class B>
+double relative_error(const A& a, const B& b) {
   if (a.size() != b.size()) return 1e30;
   double worst = 0, scale = 1e-30;
   for (std::size_t i = 0; i < a.size(); ++i) {

@@ -35,7 +35,10 @@ float to_f32(std::uint16_t value) { return std::bit_cast<float>(static_cast<std:
 class Buffer {
  public:
   Buffer(Shape shape, DType type = DType::f32, std::int64_t left = 0, std::int64_t right = 0)
-      : shape_(shape), type_(type), left_(left), pitch_(left + shape.c + right),
+      : shape_(shape),
+        type_(type),
+        left_(left),
+        pitch_(left + shape.c + right),
         memory_(static_cast<std::size_t>((shape.pixels() * pitch_ + 2 * kGuard)), kGuardValue) {
     if (type == DType::bf16) memory16_.assign(memory_.size(), to_bf16(kGuardValue));
   }
@@ -45,8 +48,10 @@ class Buffer {
     for (std::int64_t p = 0; p < shape.pixels(); ++p)
       for (std::int64_t c = 0; c < shape.c; ++c) {
         const float value = values.at(static_cast<std::size_t>(p * shape.c + c));
-        if (type == DType::bf16) memory16_[place(p, c)] = to_bf16(value);
-        else memory_[place(p, c)] = value;
+        if (type == DType::bf16)
+          memory16_[place(p, c)] = to_bf16(value);
+        else
+          memory_[place(p, c)] = value;
       }
   }
   View view() {
@@ -92,8 +97,13 @@ struct ConvCase {
 
   Shape y_shape() const { return geometry.output(x_shape, out_channels); }
   static ConvCase random(const std::string& name, ConvGeometry g, Shape x, std::int64_t out_channels, bool bias) {
-    ConvCase t{.geometry = g, .x_shape = x, .out_channels = out_channels, .x = random_values(name + ".x", x.elements()),
-               .w = random_values(name + ".w", out_channels * g.kernel_h * g.kernel_w * x.c / g.groups), .b = {}, .dy = {},
+    ConvCase t{.geometry = g,
+               .x_shape = x,
+               .out_channels = out_channels,
+               .x = random_values(name + ".x", x.elements()),
+               .w = random_values(name + ".w", out_channels * g.kernel_h * g.kernel_w * x.c / g.groups),
+               .b = {},
+               .dy = {},
                .activation = {}};
     if (bias) t.b = random_values(name + ".b", out_channels);
     t.dy = random_values(name + ".dy", t.y_shape().elements());
@@ -101,9 +111,12 @@ struct ConvCase {
   }
 
   void forward(ConstView from, View y, std::uint64_t stamp = 0) const {
-    backend().conv_forward({.geometry = geometry, .x = from, .weight = {w.data(), stamp},
+    backend().conv_forward({.geometry = geometry,
+                            .x = from,
+                            .weight = {w.data(), stamp},
                             .bias = b.empty() ? nullptr : b.data(),
-                        .activation = activation, .y = y});
+                            .activation = activation,
+                            .y = y});
   }
   std::vector<float> forward(DType type = DType::f32) const {
     Buffer from(x_shape, x, type), y(y_shape());
@@ -123,8 +136,12 @@ struct ConvCase {
   WeightGrad backward_weight(DType type = DType::f32) const {
     Buffer from(x_shape, x, type), from_dy(y_shape(), dy, type);
     WeightGrad grad{std::vector<float>(w.size(), 7.f), std::vector<float>(b.size(), 7.f)};
-    backend().conv_backward_weight({.geometry = geometry, .x = from.view(), .dy = from_dy.view(), .dweight = grad.dw.data(),
-                                .dbias = b.empty() ? nullptr : grad.db.data(), .accumulate = false});
+    backend().conv_backward_weight({.geometry = geometry,
+                                    .x = from.view(),
+                                    .dy = from_dy.view(),
+                                    .dweight = grad.dw.data(),
+                                    .dbias = b.empty() ? nullptr : grad.db.data(),
+                                    .accumulate = false});
     return grad;
   }
 
@@ -231,8 +248,14 @@ TEST_CASE("conv: golden ops_conv2d") {
       return golden::nhwc(t.f32(), t.shape[0], t.shape[1], t.shape[2], t.shape[3]);
     };
     const auto& xs = file.at(name + ".x").shape;
-    ConvCase t{.geometry = g, .x_shape = {xs[0], xs[2], xs[3], xs[1]}, .out_channels = file.at(name + ".w").shape[0],
-               .x = tensor("x"), .w = tensor("w"), .b = {}, .dy = tensor("gy"), .activation = {}};
+    ConvCase t{.geometry = g,
+               .x_shape = {xs[0], xs[2], xs[3], xs[1]},
+               .out_channels = file.at(name + ".w").shape[0],
+               .x = tensor("x"),
+               .w = tensor("w"),
+               .b = {},
+               .dy = tensor("gy"),
+               .activation = {}};
     if (file.has(name + ".b")) t.b = file.at(name + ".b").f32();
     CHECK(golden::relative_error(t.forward(), tensor("y")) < kF32);
     CHECK(golden::relative_error(t.backward_data(), tensor("gx")) < kF32);
@@ -261,8 +284,13 @@ TEST_CASE("conv: golden ops_conv_transpose2d, whose forward is a convolution's b
     const int k = facts.at("kernel")[0], s = facts.at("stride");
     // The reverse convolution reads y and gives x: its filters are the stored (I, O / groups, kh, kw) as they are.
     ConvCase t{.geometry = {.kernel_h = k, .kernel_w = k, .stride_h = s, .stride_w = s, .groups = facts.at("groups")},
-               .x_shape = {ys[0], ys[2], ys[3], ys[1]}, .out_channels = xs[1], .x = tensor("gy"), .w = tensor("w"), .b = {},
-               .dy = tensor("x"), .activation = {}};
+               .x_shape = {ys[0], ys[2], ys[3], ys[1]},
+               .out_channels = xs[1],
+               .x = tensor("gy"),
+               .w = tensor("w"),
+               .b = {},
+               .dy = tensor("x"),
+               .activation = {}};
     auto y = t.backward_data();
     if (file.has(name + ".b")) {
       const auto b = file.at(name + ".b").f32();
@@ -323,14 +351,18 @@ TEST_CASE("conv: a channel slice gives the packed result and its surroundings st
       CHECK(wide_y.guards_hold());
       CHECK(wide_y.values() == y.values());
       Buffer wide_dx(t.x_shape, type, 16, 16);
-      backend().conv_backward_data({.geometry = t.geometry, .dy = wide_dy.view(), .weight = {t.w.data(), 0},
-                                    .dx = wide_dx.view()});
+      backend().conv_backward_data(
+          {.geometry = t.geometry, .dy = wide_dy.view(), .weight = {t.w.data(), 0}, .dx = wide_dx.view()});
       CHECK(wide_dx.guards_hold());
       CHECK(wide_dx.values() == t.backward_data(type));
       const auto grad = t.backward_weight(type);
       std::vector<float> dw(t.w.size()), db(t.b.size());
-      backend().conv_backward_weight({.geometry = t.geometry, .x = wide_x.view(), .dy = wide_dy.view(), .dweight = dw.data(),
-                                  .dbias = db.empty() ? nullptr : db.data(), .accumulate = false});
+      backend().conv_backward_weight({.geometry = t.geometry,
+                                      .x = wide_x.view(),
+                                      .dy = wide_dy.view(),
+                                      .dweight = dw.data(),
+                                      .dbias = db.empty() ? nullptr : db.data(),
+                                      .accumulate = false});
       CHECK(dw == grad.dw);
       CHECK(db == grad.db);
     }
@@ -345,8 +377,12 @@ TEST_CASE("conv: accumulate adds to dweight and dbias") {
     const auto before_w = random_values(name + ".before", static_cast<std::int64_t>(t.w.size()));
     const auto before_b = random_values(name + ".before_b", static_cast<std::int64_t>(t.b.size()));
     auto dw = before_w, db = before_b;
-    backend().conv_backward_weight({.geometry = t.geometry, .x = x.view(), .dy = dy.view(), .dweight = dw.data(),
-                                .dbias = db.empty() ? nullptr : db.data(), .accumulate = true});
+    backend().conv_backward_weight({.geometry = t.geometry,
+                                    .x = x.view(),
+                                    .dy = dy.view(),
+                                    .dweight = dw.data(),
+                                    .dbias = db.empty() ? nullptr : db.data(),
+                                    .accumulate = true});
     for (std::size_t i = 0; i < dw.size(); ++i) dw[i] -= before_w[i];
     for (std::size_t i = 0; i < db.size(); ++i) db[i] -= before_b[i];
     CHECK(golden::relative_error(dw, grad.dw) < kF32);
@@ -357,12 +393,18 @@ TEST_CASE("conv: accumulate adds to dweight and dbias") {
 TEST_CASE("conv: fused activations") {
   const auto formula = [](Activation a, double z) {
     switch (a.kind) {
-      case ActivationKind::identity: return z;
-      case ActivationKind::silu: return z / (1 + std::exp(-z));
-      case ActivationKind::relu: return std::max(z, 0.0);
-      case ActivationKind::leaky_relu: return z > 0 ? z : a.slope * z;
-      case ActivationKind::hardswish: return z * std::min(std::max(z + 3, 0.0), 6.0) / 6;
-      case ActivationKind::sigmoid: return 1 / (1 + std::exp(-z));
+      case ActivationKind::identity:
+        return z;
+      case ActivationKind::silu:
+        return z / (1 + std::exp(-z));
+      case ActivationKind::relu:
+        return std::max(z, 0.0);
+      case ActivationKind::leaky_relu:
+        return z > 0 ? z : a.slope * z;
+      case ActivationKind::hardswish:
+        return z * std::min(std::max(z + 3, 0.0), 6.0) / 6;
+      case ActivationKind::sigmoid:
+        return 1 / (1 + std::exp(-z));
     }
     return 0.0;
   };
@@ -442,8 +484,12 @@ TEST_CASE("conv: a steady step makes no plans, converts filters once for each st
       engine.forward({.geometry = t.geometry, .x = x.view(), .weight = w, .bias = nullptr, .activation = {}, .y = y.view()});
       engine.forward({.geometry = t.geometry, .x = x.view(), .weight = w, .bias = nullptr, .activation = {}, .y = y.view()});
       engine.backward_data({.geometry = t.geometry, .dy = dy.view(), .weight = w, .dx = dx.view()});
-      engine.backward_weight({.geometry = t.geometry, .x = x.view(), .dy = dy.view(), .dweight = dws[i].data(),
-                              .dbias = nullptr, .accumulate = true});
+      engine.backward_weight({.geometry = t.geometry,
+                              .x = x.view(),
+                              .dy = dy.view(),
+                              .dweight = dws[i].data(),
+                              .dbias = nullptr,
+                              .accumulate = true});
     }
   };
   step();
@@ -474,17 +520,36 @@ TEST_CASE("linear: golden ops_linear") {
     const bool has_bias = file.has(name + ".b");
     const auto x = read("x"), w = read("w"), b = has_bias ? read("b") : std::vector<float>(), dy = read("gy");
     std::vector<float> y(static_cast<std::size_t>(rows * out), 5.f), dx(x.size(), 5.f), dw(w.size(), 1.f), db(b.size(), 1.f);
-    backend().linear_forward({.x = x.data(), .weight = w.data(), .bias = has_bias ? b.data() : nullptr, .y = y.data(),
-                          .rows = rows, .in = in, .out = out});
-    backend().linear_backward({.x = x.data(), .weight = w.data(), .dy = dy.data(), .dx = dx.data(), .dweight = dw.data(),
-                           .dbias = has_bias ? db.data() : nullptr, .rows = rows, .in = in, .out = out});
+    backend().linear_forward({.x = x.data(),
+                              .weight = w.data(),
+                              .bias = has_bias ? b.data() : nullptr,
+                              .y = y.data(),
+                              .rows = rows,
+                              .in = in,
+                              .out = out});
+    backend().linear_backward({.x = x.data(),
+                               .weight = w.data(),
+                               .dy = dy.data(),
+                               .dx = dx.data(),
+                               .dweight = dw.data(),
+                               .dbias = has_bias ? db.data() : nullptr,
+                               .rows = rows,
+                               .in = in,
+                               .out = out});
     for (auto* sum : {&dw, &db})
       for (float& v : *sum) v -= 1;  // both are added to what was there
     CHECK(golden::relative_error(y, read("y")) < kF32);
     CHECK(golden::relative_error(dx, read("gx")) < kF32);
     CHECK(golden::relative_error(dw, read("gw")) < kF32);
     if (has_bias) CHECK(golden::relative_error(db, read("gb")) < kF32);
-    backend().linear_backward({.x = x.data(), .weight = w.data(), .dy = dy.data(), .dx = nullptr, .dweight = nullptr,
-                           .dbias = nullptr, .rows = rows, .in = in, .out = out});  // nothing wanted
+    backend().linear_backward({.x = x.data(),
+                               .weight = w.data(),
+                               .dy = dy.data(),
+                               .dx = nullptr,
+                               .dweight = nullptr,
+                               .dbias = nullptr,
+                               .rows = rows,
+                               .in = in,
+                               .out = out});  // nothing wanted
   }
 }

@@ -496,7 +496,8 @@ TEST_CASE("detect_loss: odd targets give numbers, impossible ones a message") {
   CHECK(message([](LossCase& b) { b.targets[4] = -.5f; }) == "detect_loss: target 0 has size -0.5 x 0.3");
   CHECK(message([](LossCase& b) { b.targets[2] = NAN; }) == "detect_loss: target 0 holds nan");
   CHECK(message([](LossCase& b) { b.balance = {1, 2}; }) == "detect_loss: 2 balances for 3 levels");
-  CHECK(message([](LossCase& b) { b.dhead16 = true; }) == "no error");  // f32 logits, 16-bit gradients: what bf16 training asks for
+  CHECK(message([](LossCase& b) { b.dhead16 = true; }) ==
+        "no error");  // f32 logits, 16-bit gradients: what bf16 training asks for
   CHECK(message([](LossCase& b) { b.levels[1].anchors.pop_back(); }).find("detect_loss: head 1 is ") == 0);
   CHECK(message([](LossCase& b) {
           b.autobalance = true;

@@ -26,7 +26,8 @@ ValidationResult run(int imgsz, DType type, const std::function<void(const Image
   REQUIRE(mkdtemp(cache.data()) != nullptr);
   LabelSet labels = scan_labels(data.val, {.cache_dir = cache});
   std::filesystem::remove_all(cache);
-  auto dataset = std::make_shared<DetectionDataset>(std::move(labels), DatasetOptions{.imgsz = imgsz, .batch_size = 16, .stride = 32, .pad = 0.5, .rect = true});
+  auto dataset = std::make_shared<DetectionDataset>(
+      std::move(labels), DatasetOptions{.imgsz = imgsz, .batch_size = 16, .stride = 32, .pad = 0.5, .rect = true});
   const auto loader = make_loader(dataset, {.threads = 1});
   return validate(device, *model, *loader, {.compute = type, .progress = false, .image_done = image_done});
 }
@@ -70,7 +71,8 @@ TEST_CASE("coco128 with the published yolov5n, f32") {
       INFO(name);
       const ImageDetections& image = found.at(name);
       const auto& about = val["per_image"][name];
-      if (image.canvas.height != about[0].get<int>() || image.canvas.width != about[1].get<int>()) continue;  // the sort, again
+      if (image.canvas.height != about[0].get<int>() || image.canvas.width != about[1].get<int>())
+        continue;  // the sort, again
       ++compared;
       std::vector<Detection> ours;
       for (const Detection& d : image.native)

@@ -38,7 +38,8 @@ struct ChangeFolder {
 TEST_CASE("data config: names as a list or a map, nc is ignored") {
   const test::TempDir dir;
   fs::create_directories(dir / "images/train");
-  for (const std::string names : {"names: [cat, dog]", "names: {0: cat, 1: dog}", "names: {1: dog, 0: cat}", "names:\n- cat\n- dog"}) {
+  for (const std::string names :
+       {"names: [cat, dog]", "names: {0: cat, 1: dog}", "names: {1: dog, 0: cat}", "names:\n- cat\n- dog"}) {
     const auto config = load_data_config(dir.write("data.yaml", "train: images/train\nval: images/train/\nnc: 7\n" + names));
     CHECK(config.names == std::vector<std::string>{"cat", "dog"});
     CHECK(config.class_count() == 2);
@@ -52,7 +53,8 @@ TEST_CASE("data config: names as a list or a map, nc is ignored") {
 
 TEST_CASE("data config: where a relative path begins") {
   const test::TempDir dir;
-  for (const std::string folder : {"beside/set/val", "here/set/val", "here/only/val", "val", "set2/val"}) fs::create_directories(dir / folder);
+  for (const std::string folder : {"beside/set/val", "here/set/val", "here/only/val", "val", "set2/val"})
+    fs::create_directories(dir / folder);
   const ChangeFolder here(dir / "here");
   const auto load = [&](const std::string& text) {
     return load_data_config(dir.write("beside/data.yaml", "train: t.txt\nnames: [a]\n" + text));
@@ -66,11 +68,11 @@ TEST_CASE("data config: where a relative path begins") {
   CHECK(load("val: only/val").root == dir / "here");  // a YAML in a folder of its own, entries from the current one
   CHECK(load("val: only/val").train[0] == dir / "here/t.txt");
   CHECK(load("path: ..\nval: val").val[0] == dir / "val");
-  CHECK(load("val: ../set/val").val[0] == dir / "beside/set/val");     // without the ../ that leads nowhere
-  CHECK(load("val: ../set2/val").val[0] == dir / "set2/val");          // the ../ that leads somewhere stays
+  CHECK(load("val: ../set/val").val[0] == dir / "beside/set/val");  // without the ../ that leads nowhere
+  CHECK(load("val: ../set2/val").val[0] == dir / "set2/val");       // the ../ that leads somewhere stays
   CHECK(load("val: [set/val, set/val]").val.size() == 2);
-  CHECK_THROWS_AS(load("val: [../set/val]"), Error);                     // no such help in lists
-  CHECK(load("val:").val.empty());                                       // null: nothing to check
+  CHECK_THROWS_AS(load("val: [../set/val]"), Error);  // no such help in lists
+  CHECK(load("val:").val.empty());                    // null: nothing to check
 }
 
 TEST_CASE("data config: symbolic links are resolved") {
@@ -91,7 +93,8 @@ TEST_CASE("data config: each mistake has its line") {
   CHECK(message_of(good + "names: {0: a, 1.5: b}") == "data.yaml:3: names keys must be integers, i.e. 2: car, not '1.5'");
   CHECK(message_of(good + "names: {0: a, 99999999999999: b}").find("names keys must be integers") != std::string::npos);
   CHECK(message_of(good + "names: {-1: a}") == "data.yaml:3: class -1 in names is out of range");
-  CHECK(message_of(good + "names: {0: a, 2: b}") == "data.yaml: names have no class 1 but a class 2; classes are numbered from 0 without gaps");
+  CHECK(message_of(good + "names: {0: a, 2: b}") ==
+        "data.yaml: names have no class 1 but a class 2; classes are numbered from 0 without gaps");
   CHECK(message_of(good + "names:\n  0: a\n  0: b") == "data.yaml:5: class 0 has two names");
   for (const std::string none : {"names: []", "names: {}", "names:"})
     CHECK(message_of(good + none) == "data.yaml: 'names:' is empty; at least one class is needed");
@@ -103,12 +106,14 @@ TEST_CASE("data config: each mistake has its line") {
   CHECK(message_of("") == "data.yaml: not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
   CHECK(message_of("train: a\nval: [b, c]\nnames: [a]") == "Dataset not found ❌ data.yaml: missing paths ['b', 'c']");
   CHECK(message_of("train: a\nval: b\nnames: [a]\ndownload: https://x.org/b.zip") ==
-        "Dataset not found ❌ data.yaml: missing paths ['b']; frost does not download data sets: get it from https://x.org/b.zip");
+        "Dataset not found ❌ data.yaml: missing paths ['b']; frost does not download data sets: get it from "
+        "https://x.org/b.zip");
 
   const test::TempDir dir;
   const std::string absent = (dir / "no.yaml").string();
   CHECK_THROWS_WITH_AS(load_data_config(absent), ("Dataset file '" + absent + "' does not exist").c_str(), Error);
-  CHECK_THROWS_WITH_AS(load_data_config(dir.string()), ("Dataset file '" + dir.string() + "' is a folder; a .yaml file is expected").c_str(), Error);
+  CHECK_THROWS_WITH_AS(load_data_config(dir.string()),
+                       ("Dataset file '" + dir.string() + "' is a folder; a .yaml file is expected").c_str(), Error);
   const std::string file = dir.write("data.yaml", "train: a\nval: b\nnames: [a]");
   CHECK(load_data_config(file, false).val[0] == dir / "b");
 }

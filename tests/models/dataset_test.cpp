@@ -33,7 +33,9 @@ struct SmallSet {
     for (int i = 0; i < 5; ++i) {
       const std::string name = std::string(1, static_cast<char>('a' + i));
       dir.picture("images/" + name + ".png", sizes[i][0], sizes[i][1], static_cast<std::uint64_t>(i));
-      if (i != 3) dir.write("labels/" + name + ".txt", std::to_string(i) + " 0.5 0.4 0.2 0.3\n" + std::to_string(i) + " 0.3 0.6 0.6 0.5\n");
+      if (i != 3)
+        dir.write("labels/" + name + ".txt",
+                  std::to_string(i) + " 0.5 0.4 0.2 0.3\n" + std::to_string(i) + " 0.3 0.6 0.6 0.5\n");
     }
   }
   LabelSet labels() const { return scan_labels({(dir / "images").string()}); }
@@ -53,7 +55,9 @@ std::string text_of(const DetectionBatch& b) {
 }  // namespace
 
 TEST_CASE("dataset: rectangular shapes") {
-  const auto one = [](std::vector<double> ratios, int imgsz, double pad) { return rect_shapes(ratios, 16, imgsz, 32, pad).at(0); };
+  const auto one = [](std::vector<double> ratios, int imgsz, double pad) {
+    return rect_shapes(ratios, 16, imgsz, 32, pad).at(0);
+  };
   CHECK(one({0.5, 0.75}, 640, 0.5) == Shape2{512, 672});
   CHECK(one({0.75}, 640, 0) == Shape2{480, 640});
   CHECK(one({0.75, 1}, 640, 0.5) == Shape2{672, 672});  // 1 is on neither side
@@ -219,13 +223,17 @@ TEST_CASE("dataset: a file that goes bad after the scan") {
 TEST_CASE("dataset: images in memory give the same batches") {
   const SmallSet small;
   for (const bool augment : {false, true}) {
-    const auto make = [&] { return std::make_shared<DetectionDataset>(small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 3, .augment = augment}); };
+    const auto make = [&] {
+      return std::make_shared<DetectionDataset>(small.labels(),
+                                                DatasetOptions{.imgsz = 64, .batch_size = 3, .augment = augment});
+    };
     const auto read = make(), kept = make();
     // What each picture comes to, by hand.
     const double bytes = 3 * (40 * 64. + 64 * 48 + 64 * 64 + 64 * 38.4 + 64 * 64 * 31. / 77);
     CHECK(kept->cache_bytes() == doctest::Approx(bytes));
     const Memory little{.available = bytes * 1.09, .total = 3e9};
-    CHECK(kept->cache_images(2, "train: ", little) == "train: 0.0GB RAM required, 0.0/2.8GB available, not caching images ⚠️");
+    CHECK(kept->cache_images(2, "train: ", little) ==
+          "train: 0.0GB RAM required, 0.0/2.8GB available, not caching images ⚠️");
     double last = 0;
     CHECK(kept->cache_images(2, "", host_memory(), [&](auto, auto, double so_far) { last = so_far; }) == "");
     CHECK(last == doctest::Approx(bytes).epsilon(0.05));  // sides are truncated to whole pixels
@@ -268,10 +276,12 @@ TEST_CASE("batches: shuffles are permutations, another one each epoch and for ea
 
 TEST_CASE("batches: equal for any number of threads, new in each epoch") {
   const SmallSet small;
-  const auto data = std::make_shared<const DetectionDataset>(small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 2, .augment = true,
-                                                                                   .hyp = {.degrees = 10, .flipud = 0.5, .mixup = 0.5}});
+  const auto data = std::make_shared<const DetectionDataset>(
+      small.labels(),
+      DatasetOptions{.imgsz = 64, .batch_size = 2, .augment = true, .hyp = {.degrees = 10, .flipud = 0.5, .mixup = 0.5}});
   const auto run = [&](int threads, std::uint64_t seed) {
-    const auto loader = make_loader(data, {.seed = seed, .shuffle = true, .threads = threads, .prefetch = 2, .run_ahead = true});
+    const auto loader =
+        make_loader(data, {.seed = seed, .shuffle = true, .threads = threads, .prefetch = 2, .run_ahead = true});
     std::vector<std::string> seen;
     for (int epoch = 0; epoch < 3; ++epoch) {
       std::multiset<std::int64_t> indices;
@@ -323,7 +333,8 @@ TEST_CASE("batches: targets carry the image's place in its batch") {
 
 TEST_CASE("batches: an index list decides which images an epoch has") {
   const SmallSet small;
-  const auto data = std::make_shared<DetectionDataset>(small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 5, .augment = true});
+  const auto data =
+      std::make_shared<DetectionDataset>(small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 5, .augment = true});
   data->set_index_list({3, 3, 3, 3, 3});
   const auto loader = make_loader(data, {.shuffle = true, .threads = 2});
   loader->start(0);
@@ -335,7 +346,8 @@ TEST_CASE("batches: an index list decides which images an epoch has") {
 
 TEST_CASE("batches: rectangular batches are not shuffled") {
   const SmallSet small;
-  const auto data = std::make_shared<const DetectionDataset>(small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 2, .pad = 0.5, .rect = true});
+  const auto data = std::make_shared<const DetectionDataset>(
+      small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 2, .pad = 0.5, .rect = true});
   CHECK_THROWS_AS(make_loader(data, {.shuffle = true}), Error);
   const auto loader = make_loader(data, {.threads = 3});
   std::int64_t place = 0;
@@ -351,7 +363,8 @@ TEST_CASE("batches: coco128 as validation and as training sees it") {
   const LabelSet labels = coco128();
   for (const bool augment : {false, true}) {
     const auto data = std::make_shared<const DetectionDataset>(
-        labels, DatasetOptions{.imgsz = 320, .batch_size = 48, .pad = augment ? 0 : 0.5, .augment = augment, .rect = !augment});
+        labels,
+        DatasetOptions{.imgsz = 320, .batch_size = 48, .pad = augment ? 0 : 0.5, .augment = augment, .rect = !augment});
     const auto loader = make_loader(data, {.shuffle = augment, .threads = 2});
     std::int64_t images = 0, targets = 0;
     for (loader->start(0); const DetectionBatch* b = loader->next();) {

@@ -26,10 +26,12 @@ std::vector<double> effect_of_rounding(const File& g, const frost::Tensor& image
     fill_model(model);
     Context context{.device = device, .training = true};
     const frost::Tensor input = changed ? frost::Tensor::from(device, image.shape(), moved) : image;
-    for (const Var& map : model.heads(context, {input, -1, nullptr})) heads[changed].push_back(first(head_order(map.value, model.detect().anchors_each), 16));
+    for (const Var& map : model.heads(context, {input, -1, nullptr}))
+      heads[changed].push_back(first(head_order(map.value, model.detect().anchors_each), 16));
   }
   std::vector<double> effect;
-  for (std::size_t level = 0; level < heads[0].size(); ++level) effect.push_back(relative_error(heads[1][level], heads[0][level]));
+  for (std::size_t level = 0; level < heads[0].size(); ++level)
+    effect.push_back(relative_error(heads[1][level], heads[0][level]));
   return effect;
 }
 
@@ -41,7 +43,11 @@ void check_network(const std::string& name) {
   fill_model(model);
 
   std::int64_t parameters = 0, tensors = 0;
-  model.visit({.parameter = [&](Parameter& p) { parameters += p.value.elements(); ++tensors; },
+  model.visit({.parameter =
+                   [&](Parameter& p) {
+                     parameters += p.value.elements();
+                     ++tensors;
+                   },
                .buffer = [&](Buffer&) { ++tensors; },
                .counter = [&](Counter&) { ++tensors; }});
   CHECK(parameters == std::stoll(g.fact("parameters")));
@@ -58,24 +64,30 @@ void check_network(const std::string& name) {
       if (!layers) return;
       const auto i = static_cast<std::size_t>(index) * 16;
       INFO("eval layer ", index);
-      CHECK(relative_error(first(nchw_values(y.value), 16), std::vector<float>(first16.begin() + static_cast<long>(i), first16.begin() + static_cast<long>(i) + 16)) < 1e-4);
+      CHECK(relative_error(first(nchw_values(y.value), 16),
+                           std::vector<float>(first16.begin() + static_cast<long>(i),
+                                              first16.begin() + static_cast<long>(i) + 16)) < 1e-4);
     });
     const std::vector<float> heads16 = g.at("eval_heads.first16").f32();
     const auto sums = g.fact_json("eval_head_abs_sums").get<std::vector<double>>();
     for (std::size_t level = 0; level < maps.size(); ++level) {
       const std::vector<float> values = head_order(maps[level].value, anchors);
-      CHECK(relative_error(first(values, 16), std::vector<float>(heads16.begin() + static_cast<long>(level) * 16, heads16.begin() + static_cast<long>(level) * 16 + 16)) < 1e-4);
+      CHECK(relative_error(first(values, 16), std::vector<float>(heads16.begin() + static_cast<long>(level) * 16,
+                                                                 heads16.begin() + static_cast<long>(level) * 16 + 16)) <
+            1e-4);
       double sum = 0;
       for (const float v : values) sum += std::abs(static_cast<double>(v));
       CHECK(sum == doctest::Approx(sums[level]).epsilon(1e-5));
     }
     std::vector<std::vector<float>> rows;
-    device.backend().detect_decode({.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = -1, .rows = &rows});
+    device.backend().detect_decode(
+        {.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = -1, .rows = &rows});
     const std::vector<float> expected = g.at("decoded_rows").f32();
     const auto step = static_cast<std::size_t>(std::stoll(g.fact("row_step")));
     std::vector<float> mine;
     for (std::size_t row = 0; row * 85 < rows[0].size(); row += step)
-      mine.insert(mine.end(), rows[0].begin() + static_cast<long>(row) * 85, rows[0].begin() + static_cast<long>(row) * 85 + 85);
+      mine.insert(mine.end(), rows[0].begin() + static_cast<long>(row) * 85,
+                  rows[0].begin() + static_cast<long>(row) * 85 + 85);
     // Pixels and probabilities stand side by side: relative to the row's largest value (boxes) and absolutely (scores).
     CHECK(relative_error(mine, expected) < 1e-5);
     double worst_score = 0;
@@ -92,17 +104,20 @@ void check_network(const std::string& name) {
       if (!layers) return;
       const auto i = static_cast<std::size_t>(index) * 16;
       INFO("train layer ", index);
-      CHECK(relative_error(first(nchw_values(y.value), 16), std::vector<float>(first16.begin() + static_cast<long>(i), first16.begin() + static_cast<long>(i) + 16)) < 1e-4);
+      CHECK(relative_error(first(nchw_values(y.value), 16),
+                           std::vector<float>(first16.begin() + static_cast<long>(i),
+                                              first16.begin() + static_cast<long>(i) + 16)) < 1e-4);
     });
-    // Batch statistics over the last level's 2 x 3 pixels amplify rounding in deep networks. How much is measured, not guessed:
-    // the same network sees the image with its last bits changed. The limit is 1e-4, or a few times that change.
+    // Batch statistics over the last level's 2 x 3 pixels amplify rounding in deep networks. How much is measured, not
+    // guessed: the same network sees the image with its last bits changed. The limit is 1e-4, or a few times that change.
     const std::vector<float> heads16 = g.at("train_heads.first16").f32();
     const std::vector<double> rounding = effect_of_rounding(g, image, name);
     for (std::size_t level = 0; level < maps.size(); ++level) {
       INFO("level ", level, ", changed last bits move it by ", rounding[level]);
       CHECK(rounding[level] < 2e-2);
       CHECK(relative_error(first(head_order(maps[level].value, anchors), 16),
-                           std::vector<float>(heads16.begin() + static_cast<long>(level) * 16, heads16.begin() + static_cast<long>(level) * 16 + 16)) <
+                           std::vector<float>(heads16.begin() + static_cast<long>(level) * 16,
+                                              heads16.begin() + static_cast<long>(level) * 16 + 16)) <
             std::max(1e-4, 4 * rounding[level]));
     }
     if (g.has("bn_after_train.first8")) {
@@ -113,7 +128,8 @@ void check_network(const std::string& name) {
       for (std::size_t i = 0; i < names.size(); ++i) {
         INFO(names[i]);
         const std::vector<float> values = buffers.at(names[i])->value.to_vector();
-        CHECK(relative_error(first(values, 8), std::vector<float>(first8.begin() + static_cast<long>(i) * 8, first8.begin() + static_cast<long>(i) * 8 + 8)) < 1e-4);
+        CHECK(relative_error(first(values, 8), std::vector<float>(first8.begin() + static_cast<long>(i) * 8,
+                                                                  first8.begin() + static_cast<long>(i) * 8 + 8)) < 1e-4);
         CHECK(l2(values) == doctest::Approx(norms[i]).epsilon(1e-4));
       }
     }
@@ -123,8 +139,8 @@ void check_network(const std::string& name) {
 
 TEST_CASE("networks equal PyTorch's") {
   if (!have("golden")) return;
-  for (const char* name : {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x", "old_focus_csp_spp", "yolov5-bifpn_n", "yolov5-fpn_n",
-                           "yolov5-p6_n", "yolov5s-ghost", "yolov3-tiny"})
+  for (const char* name : {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x", "old_focus_csp_spp", "yolov5-bifpn_n",
+                           "yolov5-fpn_n", "yolov5-p6_n", "yolov5s-ghost", "yolov3-tiny"})
     check_network(name);
 }
 
@@ -147,30 +163,38 @@ TEST_CASE("the models that frost carries are the reference's") {
 TEST_CASE("summary and table are YOLOv5's") {
   Device device(make_cpu_backend());
   const std::map<std::string, std::pair<std::string, std::string>> expected{
-      {"yolov5n", {"YOLOv5n summary: 214 layers, 1872157 parameters, 1872157 gradients, 4.6 GFLOPs",
-                   "YOLOv5n summary: 157 layers, 1867405 parameters, 0 gradients, 4.5 GFLOPs"}},
-      {"yolov5s", {"YOLOv5s summary: 214 layers, 7235389 parameters, 7235389 gradients, 16.6 GFLOPs",
-                   "YOLOv5s summary: 157 layers, 7225885 parameters, 0 gradients, 16.4 GFLOPs"}},
-      {"yolov5m", {"YOLOv5m summary: 291 layers, 21190557 parameters, 21190557 gradients, 49.2 GFLOPs",
-                   "YOLOv5m summary: 212 layers, 21172173 parameters, 0 gradients, 48.9 GFLOPs"}}};
+      {"yolov5n",
+       {"YOLOv5n summary: 214 layers, 1872157 parameters, 1872157 gradients, 4.6 GFLOPs",
+        "YOLOv5n summary: 157 layers, 1867405 parameters, 0 gradients, 4.5 GFLOPs"}},
+      {"yolov5s",
+       {"YOLOv5s summary: 214 layers, 7235389 parameters, 7235389 gradients, 16.6 GFLOPs",
+        "YOLOv5s summary: 157 layers, 7225885 parameters, 0 gradients, 16.4 GFLOPs"}},
+      {"yolov5m",
+       {"YOLOv5m summary: 291 layers, 21190557 parameters, 21190557 gradients, 49.2 GFLOPs",
+        "YOLOv5m summary: 212 layers, 21172173 parameters, 0 gradients, 48.9 GFLOPs"}}};
   for (const auto& [name, lines] : expected) {
     DetectionModel model(device, load_model_spec(name + ".yaml"));
     CHECK(model.summary(false, true) == lines.first);
     CHECK(model.summary(true, false) == lines.second);
   }
   DetectionModel s(device, load_model_spec("yolov5s.yaml"));
-  const std::vector<std::int64_t> parameters{3520, 18560, 18816, 73984, 115712, 295424, 625152, 1180672, 1182720, 656896, 131584, 0, 0,
-                                             361984, 33024, 0, 0, 90880, 147712, 0, 296448, 590336, 0, 1182720, 229245};
+  const std::vector<std::int64_t> parameters{3520,   18560,  18816,  73984,  115712, 295424,  625152, 1180672, 1182720,
+                                             656896, 131584, 0,      0,      361984, 33024,   0,      0,       90880,
+                                             147712, 0,      296448, 590336, 0,      1182720, 229245};
   for (std::size_t i = 0; i < parameters.size(); ++i) CHECK(s.rows()[i].parameters == parameters[i]);
-  CHECK(s.table().find("  9                -1  1    656896  models.common.SPPF                      [512, 512, 5]") != std::string::npos);
-  CHECK(s.table().find(" 12           [-1, 6]  1         0  models.common.Concat                    [1]") != std::string::npos);
-  CHECK(s.table().find(" 11                -1  1         0  torch.nn.modules.upsampling.Upsample    [None, 2, 'nearest']") != std::string::npos);
+  CHECK(s.table().find("  9                -1  1    656896  models.common.SPPF                      [512, 512, 5]") !=
+        std::string::npos);
+  CHECK(s.table().find(" 12           [-1, 6]  1         0  models.common.Concat                    [1]") !=
+        std::string::npos);
+  CHECK(s.table().find(" 11                -1  1         0  torch.nn.modules.upsampling.Upsample    [None, 2, 'nearest']") !=
+        std::string::npos);
 }
 
 TEST_CASE("loss and parameter gradients through the whole network equal PyTorch's") {
   if (!have("golden")) return;
   const File n = load("model_yolov5n");
-  for (const char* variant : {"loss_base", "loss_no_targets", "loss_label_smoothing", "loss_focal", "loss_pos_weight", "loss_single_class"}) {
+  for (const char* variant :
+       {"loss_base", "loss_no_targets", "loss_label_smoothing", "loss_focal", "loss_pos_weight", "loss_single_class"}) {
     const File g = load(variant);
     const auto hyp = g.fact_json("hyp");
     for (const bool recompute : {true, false}) {
@@ -180,10 +204,16 @@ TEST_CASE("loss and parameter gradients through the whole network equal PyTorch'
       DetectionModel model(device, parse_model_yaml(n.fact("yaml"), "yolov5n", std::stoi(g.fact("classes"))));
       fill_model(model);
       const frost::Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
-      yolo::LossSettings settings{.gains = {.box = hyp["box"], .obj = hyp["obj"], .cls = hyp["cls"], .cls_pw = hyp["cls_pw"],
-                                            .obj_pw = hyp["obj_pw"], .anchor_t = hyp["anchor_t"], .fl_gamma = hyp["fl_gamma"],
+      yolo::LossSettings settings{.gains = {.box = hyp["box"],
+                                            .obj = hyp["obj"],
+                                            .cls = hyp["cls"],
+                                            .cls_pw = hyp["cls_pw"],
+                                            .obj_pw = hyp["obj_pw"],
+                                            .anchor_t = hyp["anchor_t"],
+                                            .fl_gamma = hyp["fl_gamma"],
                                             .label_smoothing = hyp["label_smoothing"]}};
-      const DetectLossResult result = yolo::train_step({.device = device}, model, image, g.at("targets").f32(), settings, recompute);
+      const DetectLossResult result =
+          yolo::train_step({.device = device}, model, image, g.at("targets").f32(), settings, recompute);
       CHECK(result.loss == doctest::Approx(std::stod(g.fact("loss"))).epsilon(2e-5));
       const auto items = g.fact_json("loss_items_box_obj_cls").get<std::vector<double>>();
       for (std::size_t k = 0; k < 3; ++k) CHECK(result.items[k] == doctest::Approx(items[k]).epsilon(2e-5));
@@ -202,10 +232,12 @@ TEST_CASE("loss and parameter gradients through the whole network equal PyTorch'
         if (norms[i] < 1e-7) continue;  // a bias before a batch norm would be rounding alone
         // PyTorch's own float32 run lies 3.3e-5 from the reference (fact torch_float32_relative_error).
         CHECK(l2(values) == doctest::Approx(norms[i]).epsilon(2e-4));
-        const std::vector<float> expected(first8.begin() + static_cast<long>(i) * 8, first8.begin() + static_cast<long>(i) * 8 + 8);
+        const std::vector<float> expected(first8.begin() + static_cast<long>(i) * 8,
+                                          first8.begin() + static_cast<long>(i) * 8 + 8);
         const std::vector<float> mine = first(values, 8);
         const double scale = norms[i] / std::sqrt(static_cast<double>(values.size()));  // a typical value of this gradient
-        for (std::size_t k = 0; k < 8; ++k) CHECK(std::abs(mine[k] - expected[k]) < 5e-4 * std::max(scale, static_cast<double>(std::abs(expected[k]))));
+        for (std::size_t k = 0; k < 8; ++k)
+          CHECK(std::abs(mine[k] - expected[k]) < 5e-4 * std::max(scale, static_cast<double>(std::abs(expected[k]))));
       }
       CHECK(std::sqrt(total) == doctest::Approx(std::stod(g.fact("param_grad_total_l2"))).epsilon(1e-4));
     }
@@ -227,7 +259,8 @@ TEST_CASE("a bf16 step stays near the f32 step") {
   half.assign(image.to_vector());
   const auto hyp = g.fact_json("hyp");
   yolo::LossSettings settings{.gains = {.box = hyp["box"], .obj = hyp["obj"], .cls = hyp["cls"]}};
-  const auto result = yolo::train_step({.device = device, .compute = DType::bf16}, model, half, g.at("targets").f32(), settings);
+  const auto result =
+      yolo::train_step({.device = device, .compute = DType::bf16}, model, half, g.at("targets").f32(), settings);
   // bf16 keeps 8 bits: 0.4 % a value, averaged over the losses' many terms.
   CHECK(result.loss == doctest::Approx(std::stod(g.fact("loss"))).epsilon(0.02));
   double total = 0;

@@ -9,8 +9,8 @@
 #include "models/yolo/step.h"
 #include "tests/models/model_fixture.h"
 
-// Training steps against YOLOv5's own train.py arithmetic in float64 (golden/README.md D): learning rates, accumulation, clipping,
-// momentum, averages, freezing with moving batch-norm statistics.
+// Training steps against YOLOv5's own train.py arithmetic in float64 (golden/README.md D): learning rates, accumulation,
+// clipping, momentum, averages, freezing with moving batch-norm statistics.
 using namespace frost;
 using namespace frost::golden;
 using frost::golden::File;
@@ -33,31 +33,55 @@ void check_recipe(const std::string& recipe) {
     for (int layer = 0; layer < frozen; ++layer)
       if (p->name.find("model." + std::to_string(layer) + ".") == 0) p->trainable = false;
 
-  const std::int64_t batch = std::stoll(g.fact("batch_size")), nbs = std::stoll(g.fact("nbs")), per_epoch = std::stoll(g.fact("batches_per_epoch"));
-  Schedule schedule({.lr0 = hyp["lr0"], .lrf = hyp["lrf"], .momentum = hyp["momentum"], .warmup_momentum = hyp["warmup_momentum"],
-                     .warmup_bias_lr = hyp["warmup_bias_lr"], .warmup_epochs = std::stod(g.fact("warmup")) / static_cast<double>(per_epoch),
-                     .cosine = false, .epochs = std::stoll(g.fact("epochs")), .batches_per_epoch = per_epoch, .batch_size = batch,
-                     .nominal_batch = nbs, .minimum_warmup = 0});
+  const std::int64_t batch = std::stoll(g.fact("batch_size")), nbs = std::stoll(g.fact("nbs")),
+                     per_epoch = std::stoll(g.fact("batches_per_epoch"));
+  Schedule schedule({.lr0 = hyp["lr0"],
+                     .lrf = hyp["lrf"],
+                     .momentum = hyp["momentum"],
+                     .warmup_momentum = hyp["warmup_momentum"],
+                     .warmup_bias_lr = hyp["warmup_bias_lr"],
+                     .warmup_epochs = std::stod(g.fact("warmup")) / static_cast<double>(per_epoch),
+                     .cosine = false,
+                     .epochs = std::stoll(g.fact("epochs")),
+                     .batches_per_epoch = per_epoch,
+                     .batch_size = batch,
+                     .nominal_batch = nbs,
+                     .minimum_warmup = 0});
   const double accumulate = std::max(std::nearbyint(static_cast<double>(nbs) / static_cast<double>(batch)), 1.0);
-  const double decay = hyp["weight_decay"].get<double>() * static_cast<double>(batch) * accumulate / static_cast<double>(nbs);
+  const double decay =
+      hyp["weight_decay"].get<double>() * static_cast<double>(batch) * accumulate / static_cast<double>(nbs);
   ParameterArena arena(device, model, static_cast<float>(decay), true);
   ModelAverage average(device, model, arena, [](const Buffer& b) { return !b.name.ends_with("anchors"); });
   const OptimizerKind kind = parse_optimizer(g.fact("optimizer"));
   Optimizer optimizer(arena, device, kind);
   if (g.fact("half_init") == "true")
-    model.visit({.parameter = [](Parameter& p) { auto v = p.value.to_vector(); for (float& x : v) x = math::to_float(math::from_float<math::f16>(x)); p.value.assign(v); p.touch(); },
-                 .buffer = [](Buffer& b) { auto v = b.value.to_vector(); for (float& x : v) x = math::to_float(math::from_float<math::f16>(x)); b.value.assign(v); b.touch(); },
+    model.visit({.parameter =
+                     [](Parameter& p) {
+                       auto v = p.value.to_vector();
+                       for (float& x : v) x = math::to_float(math::from_float<math::f16>(x));
+                       p.value.assign(v);
+                       p.touch();
+                     },
+                 .buffer =
+                     [](Buffer& b) {
+                       auto v = b.value.to_vector();
+                       for (float& x : v) x = math::to_float(math::from_float<math::f16>(x));
+                       b.value.assign(v);
+                       b.touch();
+                     },
                  .counter = {}});
 
-  yolo::LossSettings settings{.gains = {.box = static_cast<float>(hyp["box"].get<double>()), .obj = static_cast<float>(hyp["obj"].get<double>()),
+  yolo::LossSettings settings{.gains = {.box = static_cast<float>(hyp["box"].get<double>()),
+                                        .obj = static_cast<float>(hyp["obj"].get<double>()),
                                         .cls = static_cast<float>(hyp["cls"].get<double>())}};
   if (hyp["box"].get<double>() < 0.06 && gain != 1.0) {
     settings.gains.box *= static_cast<float>(gain);
     settings.gains.obj *= static_cast<float>(gain);
     settings.gains.cls *= static_cast<float>(gain);
   }
-  const std::vector<float> lrs = g.at("batch.lr").f32(), momenta = g.at("batch.momentum").f32(), losses = g.at("batch.loss").f32(),
-                           items = g.at("batch.items_box_obj_cls").f32(), norms = g.at("batch.grad_norm_before_clip").f32();
+  const std::vector<float> lrs = g.at("batch.lr").f32(), momenta = g.at("batch.momentum").f32(),
+                           losses = g.at("batch.loss").f32(), items = g.at("batch.items_box_obj_cls").f32(),
+                           norms = g.at("batch.grad_norm_before_clip").f32();
   const auto accumulates = g.at("batch.accumulate").values<std::int32_t>();
   const auto stepped = g.at("batch.stepped").values<std::uint8_t>();
   const auto names = g.fact_json("state_names").get<std::vector<std::string>>();
@@ -83,20 +107,23 @@ void check_recipe(const std::string& recipe) {
     // Loss 1e-4: after some steps float32 weights differ by rounding; Adam amplifies tiny gradients (see the README), 1e-2.
     const double loss_tolerance = kind == OptimizerKind::sgd ? (steps < 2 ? 2e-5 : 3e-4) : 1e-2;
     CHECK(result.loss == doctest::Approx(losses[ni]).epsilon(loss_tolerance));
-    for (std::size_t k = 0; k < 3; ++k) CHECK(result.items[k] == doctest::Approx(items[ni * 3 + k]).epsilon(loss_tolerance * 3));
+    for (std::size_t k = 0; k < 3; ++k)
+      CHECK(result.items[k] == doctest::Approx(items[ni * 3 + k]).epsilon(loss_tolerance * 3));
     const bool step = static_cast<std::int64_t>(ni) - last_step >= now.accumulate;
     CHECK(step == (stepped[ni] != 0));
     if (!step) continue;
     const double norm = optimizer.step(static_cast<float>(momentum), 10.0);
     average.update(optimizer.ema_updates());
     last_step = static_cast<std::int64_t>(ni);
-    CHECK(norm == doctest::Approx(norms[ni]).epsilon(kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3) : (steps < 3 ? 5e-2 : 0.15)));
+    CHECK(norm == doctest::Approx(norms[ni]).epsilon(kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3)
+                                                                                : (steps < 3 ? 5e-2 : 0.15)));
     ++steps;
     const std::string mark = "step" + std::to_string(steps);
     if (!g.has(mark + ".model.l2")) continue;
     for (const std::string which : {"model", "ema"}) {
       const StateDict state = which == "model" ? state_of(model) : average.state();
-      const std::vector<float> expected = g.at(mark + "." + which + ".l2").f32(), moved = g.at(mark + "." + which + ".delta_l2").f32(),
+      const std::vector<float> expected = g.at(mark + "." + which + ".l2").f32(),
+                               moved = g.at(mark + "." + which + ".delta_l2").f32(),
                                first8 = g.at(mark + "." + which + ".first8").f32();
       double off_parameters = 0, all_parameters = 0, off_bn = 0, all_bn = 0;
       for (std::size_t t = 0; t < names.size(); ++t) {
@@ -105,9 +132,12 @@ void check_recipe(const std::string& recipe) {
         double delta = 0;
         for (std::size_t k = 0; k < values.size(); ++k) delta += std::pow(static_cast<double>(values[k]) - start[k], 2);
         delta = std::sqrt(delta);
-        // Adam turns tiny gradients into full steps (0.1 for biases here), so float32 runs drift apart: PyTorch's own by 4 % of
-        // the whole movement at step 6 (fact torch_float32_error_relative_to_movement), single small tensors by more.
-        CHECK(l2(values) == doctest::Approx(expected[t]).epsilon(kind == OptimizerKind::sgd ? 1e-4 : steps < 6 ? 1e-2 : 0.1));
+        // Adam turns tiny gradients into full steps (0.1 for biases here), so float32 runs drift apart: PyTorch's own by 4 %
+        // of the whole movement at step 6 (fact torch_float32_error_relative_to_movement), single small tensors by more.
+        CHECK(l2(values) == doctest::Approx(expected[t])
+                                .epsilon(kind == OptimizerKind::sgd ? 1e-4
+                                         : steps < 6                ? 1e-2
+                                                                    : 0.1));
         const bool bn = names[t].find("running_") != std::string::npos;
         (bn ? off_bn : off_parameters) += std::pow(delta - moved[t], 2);
         (bn ? all_bn : all_parameters) += std::pow(static_cast<double>(moved[t]), 2);
@@ -115,7 +145,8 @@ void check_recipe(const std::string& recipe) {
         for (std::size_t k = 0; k < 8; ++k) {
           const double difference = std::abs(static_cast<double>(mine[k]) - first8[t * 8 + k]);
           // within a small share of how far this tensor has moved, or of float32's own resolution of the value
-          const double limit = (kind == OptimizerKind::sgd ? 0.05 : 0.5) * moved[t] + 2e-6 * std::max(1.0f, std::abs(first8[t * 8 + k]));
+          const double limit =
+              (kind == OptimizerKind::sgd ? 0.05 : 0.5) * moved[t] + 2e-6 * std::max(1.0f, std::abs(first8[t * 8 + k]));
           CHECK(difference < limit);
         }
       }
@@ -130,7 +161,7 @@ void check_recipe(const std::string& recipe) {
   for (Parameter* p : model.parameters()) {
     if (p->trainable || g.fact("half_init") == "true") continue;
     INFO(p->name);
-    CHECK_FALSE(p->grad);  // frozen: no gradient buffer,
+    CHECK_FALSE(p->grad);                                                      // frozen: no gradient buffer,
     CHECK(to_host(p->value, p->torch_shape).to_f32() == initial.at(p->name));  // and not one bit moved
   }
 }
@@ -138,8 +169,8 @@ void check_recipe(const std::string& recipe) {
 
 TEST_CASE("training steps equal YOLOv5's") {
   if (!have("golden")) return;
-  for (const char* recipe : {"sgd", "sgd_fast", "sgd_clip", "sgd_half_init", "freeze10", "freeze10_fast", "freeze24", "freeze24_fast", "adam",
-                             "adam_fast", "adamw", "adamw_fast"})
+  for (const char* recipe : {"sgd", "sgd_fast", "sgd_clip", "sgd_half_init", "freeze10", "freeze10_fast", "freeze24",
+                             "freeze24_fast", "adam", "adam_fast", "adamw", "adamw_fast"})
     check_recipe(recipe);
 }
 
@@ -150,11 +181,20 @@ TEST_CASE("schedules equal YOLOv5's tables") {
   for (const bool cosine : {false, true}) {
     const std::string name = cosine ? "cosine" : "linear";
     const std::int64_t per_epoch = std::stoll(g.fact("batches_per_epoch")), epochs = std::stoll(g.fact("epochs"));
-    Schedule schedule({.lr0 = hyp["lr0"], .lrf = hyp["lrf"], .momentum = hyp["momentum"], .warmup_momentum = hyp["warmup_momentum"],
-                       .warmup_bias_lr = hyp["warmup_bias_lr"], .warmup_epochs = hyp["warmup_epochs"], .cosine = cosine, .epochs = epochs,
-                       .batches_per_epoch = per_epoch, .batch_size = std::stoll(g.fact("batch_size")), .nominal_batch = std::stoll(g.fact("nbs"))});
+    Schedule schedule({.lr0 = hyp["lr0"],
+                       .lrf = hyp["lrf"],
+                       .momentum = hyp["momentum"],
+                       .warmup_momentum = hyp["warmup_momentum"],
+                       .warmup_bias_lr = hyp["warmup_bias_lr"],
+                       .warmup_epochs = hyp["warmup_epochs"],
+                       .cosine = cosine,
+                       .epochs = epochs,
+                       .batches_per_epoch = per_epoch,
+                       .batch_size = std::stoll(g.fact("batch_size")),
+                       .nominal_batch = std::stoll(g.fact("nbs"))});
     CHECK(schedule.warmup_batches() == std::stoll(g.fact("warmup_iterations")));
-    const std::vector<float> lr = g.at(name + ".lr").f32(), momentum = g.at(name + ".momentum").f32(), factor = g.at(name + ".epoch_factor").f32();
+    const std::vector<float> lr = g.at(name + ".lr").f32(), momentum = g.at(name + ".momentum").f32(),
+                             factor = g.at(name + ".epoch_factor").f32();
     const auto accumulate = g.at(name + ".accumulate").values<std::int32_t>();
     const auto stepped = g.at(name + ".stepped").values<std::uint8_t>();
     std::int64_t last = -1;
@@ -168,6 +208,7 @@ TEST_CASE("schedules equal YOLOv5's tables") {
       CHECK(now == (stepped[k] != 0));
       if (now) last = ni;
     }
-    for (std::int64_t e = 0; e < epochs; ++e) CHECK(schedule.factor(static_cast<double>(e)) == doctest::Approx(factor[static_cast<std::size_t>(e)]).epsilon(1e-6));
+    for (std::int64_t e = 0; e < epochs; ++e)
+      CHECK(schedule.factor(static_cast<double>(e)) == doctest::Approx(factor[static_cast<std::size_t>(e)]).epsilon(1e-6));
   }
 }

@@ -48,21 +48,25 @@ TEST_CASE("labels: from an image's path to its label file's") {
 
 TEST_CASE("labels: which images a folder or a list holds") {
   const test::TempDir dir;
-  for (const std::string name : {"set/b.JPG", "set/sub/a.jpeg", "set/c.txt", "set/.hidden.jpg", "set/.git/d.jpg", "set/noext", "set/x.y.PnG",
-                                 "set/e.dng", "set/f.mpo", "set/g.tif", "set/h.tiff", "set/i.webp", "set/j.pfm", "set/k.bmp", "set/l.gif"})
+  for (const std::string name :
+       {"set/b.JPG", "set/sub/a.jpeg", "set/c.txt", "set/.hidden.jpg", "set/.git/d.jpg", "set/noext", "set/x.y.PnG",
+        "set/e.dng", "set/f.mpo", "set/g.tif", "set/h.tiff", "set/i.webp", "set/j.pfm", "set/k.bmp", "set/l.gif"})
     dir.write(name, "");
   fs::create_directories(dir / "set/folder.jpg");
   std::vector<std::string> names;
   for (const auto& file : list_images({(dir / "set").string()})) names.push_back(file.substr(dir.string().size() + 5));
-  CHECK(names == std::vector<std::string>{"b.JPG", "e.dng", "f.mpo", "g.tif", "h.tiff", "i.webp", "j.pfm", "k.bmp", "sub/a.jpeg", "x.y.PnG"});
+  CHECK(names == std::vector<std::string>{"b.JPG", "e.dng", "f.mpo", "g.tif", "h.tiff", "i.webp", "j.pfm", "k.bmp",
+                                          "sub/a.jpeg", "x.y.PnG"});
 
   const std::string list = dir.write("lists/some.txt", "\n./b.jpg\r\n../c.png\n/abs/a.jpg\n./sub/./d.jpg\nnotes.txt\n\n");
-  CHECK(list_images({list}) == std::vector<std::string>{"../c.png", "/abs/a.jpg", (dir / "lists/b.jpg").string(), (dir / "lists/sub/./d.jpg").string()});
+  CHECK(list_images({list}) == std::vector<std::string>{"../c.png", "/abs/a.jpg", (dir / "lists/b.jpg").string(),
+                                                        (dir / "lists/sub/./d.jpg").string()});
   CHECK(list_images({list, (dir / "set/sub").string()}).size() == 5);
 
   CHECK_THROWS_WITH_AS(list_images({"/no/such"}, "train: "),
                        "train: Error loading data from /no/such: /no/such does not exist. See "
-                       "https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data", Error);
+                       "https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data",
+                       Error);
   fs::create_directories(dir / "empty");
   CHECK_THROWS_AS(list_images({(dir / "empty").string()}), Error);
 }
@@ -70,7 +74,8 @@ TEST_CASE("labels: which images a folder or a list holds") {
 TEST_CASE("labels: rows") {
   CHECK(parse_labels("").rows.empty());
   CHECK(parse_labels(" \n\t\r\n").rows.empty());
-  CHECK(parse_labels("0 .5 0.5 1 1e-1\r\n\n2.7\t0 0 +0.25 0\n").rows == Rows{{0, 0.5f, 0.5f, 1, 0.1f}, {2.7f, 0, 0, 0.25f, 0}});
+  CHECK(parse_labels("0 .5 0.5 1 1e-1\r\n\n2.7\t0 0 +0.25 0\n").rows ==
+        Rows{{0, 0.5f, 0.5f, 1, 0.1f}, {2.7f, 0, 0, 0.25f, 0}});
   CHECK(parse_labels("0 0.1 1e-400 0.2 0.3").rows == Rows{{0, 0.1f, 0, 0.2f, 0.3f}});
   CHECK(reason("0 .5 .5 .5 .5\n \n0 .1 .5 .5 .5") == "row 2 is blank");
   CHECK(reason("0 .5 .5 .5 .5\n0 .1 .5 .5") == "row 2 has 4 columns, row 1 has 5");
@@ -110,7 +115,8 @@ TEST_CASE("labels: polygons") {
   CHECK(reason("1 nan .2 .3 .4 .5 .6").starts_with("negative label values [nan"));
   CHECK(reason("1 .3 .2 nan .4 .5 .6").starts_with("negative label values [nan"));
 
-  const Labels unique = parse_labels("5 .1 .1 .3 .3 .1 .3\n4 .5 .5 .6 .6 .5 .6\n5 .1 .1 .3 .1 .3 .3");  // 0 and 2: one box, two polygons
+  const Labels unique =
+      parse_labels("5 .1 .1 .3 .3 .1 .3\n4 .5 .5 .6 .6 .5 .6\n5 .1 .1 .3 .1 .3 .3");  // 0 and 2: one box, two polygons
   CHECK(unique.duplicates == 1);
   REQUIRE(unique.segments.size() == 2);
   CHECK(unique.segments[0][0] == 0.5f);
@@ -118,7 +124,11 @@ TEST_CASE("labels: polygons") {
 }
 
 TEST_CASE("labels: what is counted") {
-  struct Row { std::string label; bool with_file; LabelCounts counts; };
+  struct Row {
+    std::string label;
+    bool with_file;
+    LabelCounts counts;
+  };
   const std::vector<Row> table = {
       {"", false, {.found = 0, .missing = 2, .empty = 0, .corrupt = 0, .total = 2}},
       {"\n", true, {.found = 1, .missing = 1, .empty = 1, .corrupt = 0, .total = 2}},
@@ -145,13 +155,15 @@ TEST_CASE("labels: images that cannot be used are left out, with the reason") {
   const std::string gif = dir.write("images/gif.jpg", std::string("GIF89a\x14\0\x14\0\0\0\0;", 14));
   const std::string bad = dir.picture("images/bad.png", 20, 20);
   dir.write("labels/bad.txt", "0 .5 .5 .5 5");
-  for (const int o : {1, 3, 5, 6, 7, 8}) dir.write("images/turned" + std::to_string(o) + ".jpg", test::jpeg_with_orientation(20, 30, o));
+  for (const int o : {1, 3, 5, 6, 7, 8})
+    dir.write("images/turned" + std::to_string(o) + ".jpg", test::jpeg_with_orientation(20, 30, o));
 
   const LabelSet set = scan_labels({(dir / "images").string()}, {.prefix = "train: "});
   CHECK(set.counts == LabelCounts{.found = 2, .missing = 8, .empty = 0, .corrupt = 5, .total = 14});
   const auto message = [&](const std::string& image) {
     for (const auto& m : set.messages)
-      if (const std::string head = "train: WARNING ⚠️ " + image + ": "; m.starts_with(head)) return m.substr(head.size());
+      if (const std::string head = "train: WARNING ⚠️ " + image + ": "; m.starts_with(head))
+        return m.substr(head.size());
     return std::string();
   };
   CHECK(message(small) == "ignoring corrupt image/label: image size (9, 20) <10 pixels");
@@ -178,7 +190,8 @@ TEST_CASE("labels: threads change nothing") {
   std::vector<Rows> seen[2];
   for (const int threads : {1, 4}) {
     const test::TempDir cache;
-    for (const auto& image : scan_labels(paths, {.cache_dir = cache.string(), .threads = threads}).images) seen[threads == 4].push_back(image.rows);
+    for (const auto& image : scan_labels(paths, {.cache_dir = cache.string(), .threads = threads}).images)
+      seen[threads == 4].push_back(image.rows);
   }
   CHECK(seen[0] == seen[1]);
 }
@@ -255,7 +268,8 @@ TEST_CASE("labels: a cache whose check sum was made to fit is not believed eithe
     std::string bytes = good;
     bytes[at] = static_cast<char>(0xff);
     std::uint64_t sum = 0xcbf29ce484222325ULL;
-    for (std::size_t i = kHeader; i < bytes.size(); ++i) sum = (sum ^ static_cast<unsigned char>(bytes[i])) * 0x100000001b3ULL;
+    for (std::size_t i = kHeader; i < bytes.size(); ++i)
+      sum = (sum ^ static_cast<unsigned char>(bytes[i])) * 0x100000001b3ULL;
     std::memcpy(bytes.data() + 32, &sum, 8);
     std::ofstream(first.cache_path, std::ios::binary) << bytes;
     const LabelSet set = scan_labels({(one.dir / "images").string()});  // must end, without huge memory, with usable labels
@@ -277,7 +291,8 @@ TEST_CASE("labels: where the cache goes") {
 
   const auto nowhere = scan_labels({images}, {.cache_dir = (caches / "not/there").string(), .prefix = "val: "});
   REQUIRE(nowhere.messages.size() == 1);
-  CHECK(nowhere.messages[0] == "val: WARNING ⚠️ Cache directory " + (caches / "not/there").string() + " is not writeable: No such file or directory");
+  CHECK(nowhere.messages[0] == "val: WARNING ⚠️ Cache directory " + (caches / "not/there").string() +
+                                   " is not writeable: No such file or directory");
   CHECK(nowhere.images.size() == 1);
 }
 

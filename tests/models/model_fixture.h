@@ -17,10 +17,14 @@ inline std::vector<float> fill_values(const std::string& name, std::int64_t coun
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double u = fill.u(i);
     double v;
-    if (shape.size() == 4) v = (2 * u - 1) * std::sqrt(3.0 / static_cast<double>(shape[1] * shape[2] * shape[3]));
-    else if (shape.size() == 2) v = (2 * u - 1) * std::sqrt(3.0 / static_cast<double>(shape[1]));
-    else if (ends("running_mean") || ends("bias")) v = (2 * u - 1) * 0.1;
-    else v = 1 + 0.2 * (2 * u - 1);  // batch-norm weight, running_var
+    if (shape.size() == 4)
+      v = (2 * u - 1) * std::sqrt(3.0 / static_cast<double>(shape[1] * shape[2] * shape[3]));
+    else if (shape.size() == 2)
+      v = (2 * u - 1) * std::sqrt(3.0 / static_cast<double>(shape[1]));
+    else if (ends("running_mean") || ends("bias"))
+      v = (2 * u - 1) * 0.1;
+    else
+      v = 1 + 0.2 * (2 * u - 1);  // batch-norm weight, running_var
     values[i] = static_cast<float>(v);
   }
   return values;
@@ -57,7 +61,8 @@ inline std::vector<float> head_order(const frost::Tensor& map, int anchors) {
   for (std::int64_t b = 0; b < s.n; ++b)
     for (std::int64_t a = 0; a < anchors; ++a)
       for (std::int64_t p = 0; p < s.h * s.w; ++p)
-        for (std::int64_t k = 0; k < no; ++k) out[at++] = values[static_cast<std::size_t>(((b * s.h * s.w + p) * anchors + a) * no + k)];
+        for (std::int64_t k = 0; k < no; ++k)
+          out[at++] = values[static_cast<std::size_t>(((b * s.h * s.w + p) * anchors + a) * no + k)];
   return out;
 }
 

@@ -39,7 +39,8 @@ class TempDir {
     Image image(height, width);
     Rng rng(seed);
     for (std::size_t i = 0; i < image.pixels.size(); ++i)
-      image.pixels[i] = static_cast<std::uint8_t>(i < 9 ? rng.next() : (image.pixels[i - 3] + static_cast<unsigned>(rng.below(9))));
+      image.pixels[i] =
+          static_cast<std::uint8_t>(i < 9 ? rng.next() : (image.pixels[i - 3] + static_cast<unsigned>(rng.below(9))));
     name.ends_with(".png") ? write_png(path, image) : write_jpeg(path, image, 95);
     return path.string();
   }
@@ -52,7 +53,13 @@ class TempDir {
 inline std::string jpeg_with_orientation(int height, int width, int orientation) {
   const auto plain = encode_jpeg(Image(height, width, 90));
   std::string bytes(plain.begin(), plain.end());
-  const char exif[] = "\xff\xe1\x00\x22" "Exif\0\0" "MM\0\x2a\0\0\0\x08" "\0\x01" "\x01\x12\0\x03\0\0\0\x01\0\0\0\0" "\0\0\0\0";
+  const char exif[] =
+      "\xff\xe1\x00\x22"
+      "Exif\0\0"
+      "MM\0\x2a\0\0\0\x08"
+      "\0\x01"
+      "\x01\x12\0\x03\0\0\0\x01\0\0\0\0"
+      "\0\0\0\0";
   std::string segment(exif, sizeof exif - 1);
   segment[4 + 6 + 8 + 2 + 9] = static_cast<char>(orientation);
   return bytes.insert(2, segment);

@@ -116,7 +116,7 @@ struct Tiny {
   double eps = 1e-3, anchor = 1.25;
   int conv_in = 3, rows = 14, head_from = 0;
   bool names_as_list = false, with_ema = false, only_object = false, data_parallel = false, no_stride = false, nan = false;
-  Pairs top{};                   // replaces or adds top-level keys
+  Pairs top{};  // replaces or adds top-level keys
 
   Built build() const {
     Built out;
@@ -179,9 +179,12 @@ struct Tiny {
            {"note", extra_yaml_value}});
       Pairs own = {{"yaml", yaml}, {"hyp", dict({{"lr0", real(0.01)}, {"run", os_system()}})}};
       if (!no_stride) own.emplace_back("stride", floats({8}, {1}));
-      if (names.size() > 3) own.emplace_back("names", names);
-      else if (names_as_list) own.emplace_back("names", list({text("cat"), text("dog")}));
-      else own.emplace_back("names", "}(" + integer(1) + text("dog") + integer(0) + text("cat") + "u");
+      if (names.size() > 3)
+        own.emplace_back("names", names);
+      else if (names_as_list)
+        own.emplace_back("names", list({text("cat"), text("dog")}));
+      else
+        own.emplace_back("names", "}(" + integer(1) + text("dog") + integer(0) + text("cat") + "u");
       const auto net = module(model_module.c_str(), model_class.c_str(), {}, {}, {{"model", layers}}, own);
       return data_parallel
                  ? module("torch.nn.parallel.distributed", "DistributedDataParallel", {}, {}, {{"module", net}}, {})

@@ -12,7 +12,8 @@
 
 #include "tests/golden/golden.h"
 
-// What a user may do wrong, end to end: one clear line that names file and cause, exit code 1 (2 for usage), nothing half-written.
+// What a user may do wrong, end to end: one clear line that names file and cause, exit code 1 (2 for usage), nothing
+// half-written.
 namespace fs = std::filesystem;
 
 namespace {
@@ -41,14 +42,18 @@ struct World {
   World() {
     std::string pattern = (fs::temp_directory_path() / "frost-tools-XXXXXX").string();
     dir = mkdtemp(pattern.data());
-    REQUIRE(std::system((kBin + "make-shapes --out " + (dir / "shapes").string() + " --train 8 --val 4 --imgsz 96 > /dev/null").c_str()) == 0);
+    REQUIRE(
+        std::system((kBin + "make-shapes --out " + (dir / "shapes").string() + " --train 8 --val 4 --imgsz 96 > /dev/null")
+                        .c_str()) == 0);
   }
   ~World() { fs::remove_all(dir); }
   std::string data() const { return (dir / "shapes" / "shapes.yaml").string(); }
 
   Outcome run(const std::string& command) const {
-    const int status = std::system(("cd " + dir.string() + " && { " + command + " ; } > out.txt 2> err.txt < /dev/null").c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir / "out.txt"), slurp(dir / "err.txt")};
+    const int status =
+        std::system(("cd " + dir.string() + " && { " + command + " ; } > out.txt 2> err.txt < /dev/null").c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir / "out.txt"),
+            slurp(dir / "err.txt")};
   }
   Outcome train(const std::string& flags) const {
     return run(kBin + "yolo-train --data " + data() + " --imgsz 64 --batch-size 4 --epochs 1 --noplots " + flags);
@@ -102,12 +107,14 @@ TEST_CASE("usage: exit code 2 and a hint") {
   expect_error(world().run(kBin + "yolo-val --task guess"), "yolo-val", {"--task"}, 2);
   const Outcome help = world().run(kBin + "yolo-train --help");
   CHECK(help.code == 0);
-  for (const char* flag : {"--weights", "--freeze", "--frozen-bn", "--imgsz", "--resume"}) CHECK(help.out.find(flag) != std::string::npos);
+  for (const char* flag : {"--weights", "--freeze", "--frozen-bn", "--imgsz", "--resume"})
+    CHECK(help.out.find(flag) != std::string::npos);
 }
 
 TEST_CASE("missing files") {
   expect_error(world().val("--weights nothing.pt --data " + world().data()), "yolo-val", {"nothing.pt"});
-  expect_error(world().val("--weights " + trained().string() + "/weights/best.safetensors --data nothing.yaml"), "yolo-val", {"nothing.yaml"});
+  expect_error(world().val("--weights " + trained().string() + "/weights/best.safetensors --data nothing.yaml"), "yolo-val",
+               {"nothing.yaml"});
   expect_error(world().train("--weights '' --cfg nothing.yaml"), "yolo-train", {"nothing.yaml"});
   expect_error(world().train("--weights '' --cfg yolov5n.yaml --hyp nothing"), "yolo-train", {"nothing"});
   expect_error(world().train("--weights ''"), "yolo-train", {"--cfg", "--weights"});
@@ -117,14 +124,17 @@ TEST_CASE("data: no images, bad classes, bad boxes") {
   const fs::path d = world().dir / "empty";
   fs::create_directories(d / "images");
   write(d / "data.yaml", "path: .\ntrain: images\nval: images\nnames: [a, b]\n");
-  expect_error(world().run(kBin + "yolo-train --weights '' --cfg yolov5n.yaml --imgsz 64 --data " + (d / "data.yaml").string()), "yolo-train",
-               {"images", "No images found"});
+  expect_error(
+      world().run(kBin + "yolo-train --weights '' --cfg yolov5n.yaml --imgsz 64 --data " + (d / "data.yaml").string()),
+      "yolo-train", {"images", "No images found"});
 
   const fs::path bad = world().dir / "bad";
   fs::copy(world().dir / "shapes", bad, fs::copy_options::recursive);
   const fs::path label = fs::directory_iterator(bad / "labels" / "train")->path();
   write(label, "9 0.5 0.5 0.2 0.2\n");
-  const std::string train = kBin + "yolo-train --weights '' --cfg yolov5n.yaml --imgsz 64 --batch-size 4 --epochs 1 --noplots --project bad-runs --data " +
+  const std::string train = kBin +
+                            "yolo-train --weights '' --cfg yolov5n.yaml --imgsz 64 --batch-size 4 --epochs 1 --noplots "
+                            "--project bad-runs --data " +
                             (bad / "shapes.yaml").string();
   expect_error(world().run(train), "yolo-train", {label.filename().string(), "9", "0-3"});
   write(label, "1 0.5 0.5 -0.2 0.2\n");  // YOLOv5 leaves such an image out, says so, and goes on
@@ -140,7 +150,8 @@ TEST_CASE("data: a truncated JPEG is named and survived") {
   const fs::path image = fs::directory_iterator(bad / "images" / "val")->path();
   const std::string bytes = slurp(image);
   write(image, bytes.substr(0, bytes.size() / 2));
-  const std::string val = kBin + "yolo-val --imgsz 64 --noplots --project v --weights " + (trained() / "weights" / "best.safetensors").string() + " --data " +
+  const std::string val = kBin + "yolo-val --imgsz 64 --noplots --project v --weights " +
+                          (trained() / "weights" / "best.safetensors").string() + " --data " +
                           (bad / "shapes.yaml").string();
   Outcome outcome = world().run(val);
   CAPTURE(outcome.out);
@@ -166,11 +177,16 @@ TEST_CASE("checkpoints: empty, truncated, foreign, hostile") {
 
   // data.pkl that would run os.system if it were trusted: the file is a zip with one stored entry.
   const std::string marker = (world().dir / "owned").string();
-  const std::string pickle = std::string("\x80\x02" "cposix\nsystem\n" "X") + static_cast<char>(6 + marker.size()) + std::string(3, '\0') + "touch " + marker + "\x85R.";
+  const std::string pickle = std::string(
+                                 "\x80\x02"
+                                 "cposix\nsystem\n"
+                                 "X") +
+                             static_cast<char>(6 + marker.size()) + std::string(3, '\0') + "touch " + marker + "\x85R.";
   write(world().dir / "evil" / "archive" / "data.pkl", pickle);
   write(world().dir / "evil" / "archive" / "version", "3\n");
-  const Outcome zip = world().run("cd evil && python3 -c \"import zipfile; z=zipfile.ZipFile('../evil.pt','w'); "
-                                  "z.write('archive/data.pkl'); z.write('archive/version')\"");
+  const Outcome zip = world().run(
+      "cd evil && python3 -c \"import zipfile; z=zipfile.ZipFile('../evil.pt','w'); "
+      "z.write('archive/data.pkl'); z.write('archive/version')\"");
   if (zip.code == 0) {  // needs any zip program; the readers' own tests build such files byte by byte
     expect_error(world().val("--weights evil.pt" + data), "yolo-val", {"evil.pt", "system"});
     CHECK_FALSE(fs::exists(marker));
@@ -182,7 +198,8 @@ TEST_CASE("checkpoints: empty, truncated, foreign, hostile") {
 TEST_CASE("model YAML with a wrong module") {
   write(world().dir / "wrong.yaml",
         "nc: 4\ndepth_multiple: 1.0\nwidth_multiple: 0.25\nanchors:\n  - [10,13, 16,30, 33,23]\n"
-        "backbone:\n  - [-1, 1, Conv, [64, 6, 2, 2]]\n  - [-1, 1, Convv, [64, 3, 2]]\nhead:\n  - [[1], 1, Detect, [nc, anchors]]\n");
+        "backbone:\n  - [-1, 1, Conv, [64, 6, 2, 2]]\n  - [-1, 1, Convv, [64, 3, 2]]\nhead:\n  - [[1], 1, Detect, [nc, "
+        "anchors]]\n");
   expect_error(world().train("--weights '' --cfg wrong.yaml"), "yolo-train", {"wrong.yaml", "layer 1", "Convv", "Conv"});
   write(world().dir / "broken.yaml", "nc: [1\n  depth: :::\n");
   expect_error(world().train("--weights '' --cfg broken.yaml"), "yolo-train", {"broken.yaml"});
@@ -193,19 +210,23 @@ TEST_CASE("disk full while saving: the last good checkpoint stays") {
   const std::string before = slurp(last);
   // A limit on file sizes stands for a full disk: writing fails with an error code half way. The unstripped file has 28 MB.
   const Outcome outcome = world().run("trap '' XFSZ; ulimit -f 16000; " + kBin + "yolo-train --data " + world().data() +
-                                      " --imgsz 64 --batch-size 4 --epochs 1 --noplots --weights '' --cfg yolov5n.yaml --project base --name run --exist-ok");
+                                      " --imgsz 64 --batch-size 4 --epochs 1 --noplots --weights '' --cfg yolov5n.yaml "
+                                      "--project base --name run --exist-ok");
   expect_error(outcome, "yolo-train", {"last.safetensors"});
   CHECK(slurp(last) == before);
   CHECK(without_temporaries(trained()) == "");
 }
 
 TEST_CASE("Ctrl-C: one line, a whole checkpoint, and --resume goes on to the same end") {
-  const std::string flags = "--weights '' --cfg yolov5n.yaml --epochs 6 --imgsz 64 --batch-size 4 --noplots --workers 1 --project stop --exist-ok --data " + world().data();
+  const std::string flags =
+      "--weights '' --cfg yolov5n.yaml --epochs 6 --imgsz 64 --batch-size 4 --noplots --workers 1 --project stop --exist-ok "
+      "--data " +
+      world().data();
   const fs::path last = world().dir / "stop" / "cut" / "weights" / "last.safetensors";
   const Outcome whole = world().run(kBin + "yolo-train --name whole " + flags);
   REQUIRE(whole.code == 0);
-  const Outcome cut = world().run(kBin + "yolo-train --name cut " + flags + " & pid=$!; for i in $(seq 600); do test -f " + last.string() +
-                                  " && break; sleep 0.1; done; kill -INT $pid; wait $pid");
+  const Outcome cut = world().run(kBin + "yolo-train --name cut " + flags + " & pid=$!; for i in $(seq 600); do test -f " +
+                                  last.string() + " && break; sleep 0.1; done; kill -INT $pid; wait $pid");
   if (cut.code == 0) {
     MESSAGE("SKIPPED: the run ended before the signal");
     return;
@@ -229,8 +250,9 @@ TEST_CASE("weights of other classes, and validation with the wrong data") {
   const fs::path two = world().dir / "two";
   fs::copy(world().dir / "shapes", two, fs::copy_options::recursive);
   write(two / "two.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: [a, b]\n");
-  expect_error(world().val("--weights " + (trained() / "weights" / "best.safetensors").string() + " --data " + (two / "two.yaml").string()), "yolo-val",
-               {"(4 classes)", "(2 classes)"});
+  expect_error(world().val("--weights " + (trained() / "weights" / "best.safetensors").string() + " --data " +
+                           (two / "two.yaml").string()),
+               "yolo-val", {"(4 classes)", "(2 classes)"});
   expect_error(world().train("--weights '' --cfg yolov5n.yaml --freeze 99"), "yolo-train", {"--freeze", "99"});
   expect_error(world().train("--weights '' --cfg yolov5n.yaml --device cuda"), "yolo-train", {"--device cuda"});
 }
