@@ -48,7 +48,7 @@ test-asan: deps  ## the same tests under AddressSanitizer and UndefinedBehaviorS
 	@cmake --build build/asan -j $(JOBS)
 	@ctest --test-dir build/asan --output-on-failure
 
-bench: deps  ## time the kernels against their memory and arithmetic floors
+bench: deps  ## time inference and training steps beside their convolutions alone
 	@cmake --preset release
 	@cmake --build build -j $(JOBS) --target frost-bench
 	@build/bin/frost-bench

@@ -1,21 +1,10 @@
 #include <fmt/format.h>
 
+#include "engine/training/loop.h"
 #include "models/yolo/trainer.h"
 #include "tools/main_guard.h"
 
 namespace {
-
-/// YOLOv5's --resume may stand alone: then the newest unfinished run below the project's folder is meant.
-std::string newest_last(const std::filesystem::path& root) {
-  std::filesystem::path newest;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(root, ignored))
-    if (entry.path().filename() == "last.safetensors" &&
-        (newest.empty() || entry.last_write_time() > std::filesystem::last_write_time(newest)))
-      newest = entry.path();
-  if (newest.empty()) frost::fail("--resume: no last.safetensors below ", root.string());
-  return newest.string();
-}
 
 int run(CLI::App& app, int argc, char** argv) {
   frost::yolo::TrainConfig c;
@@ -56,6 +45,8 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(data);
   app.add_flag("--single-cls", c.single_cls, "treat all classes as one")->group(data);
   app.add_flag("--multi-scale", c.multi_scale, "vary the image size by 0.5 to 1.5 from batch to batch")->group(data);
+  app.add_flag("--strict", c.strict, "a damaged image or label ends the run; otherwise it is left out, with a warning")
+      ->group(data);
   app.add_flag("--noautoanchor", c.noautoanchor, "do not check the anchors against the data")->group(data);
   app.add_option("--workers", c.workers, "threads that read images")
       ->check(CLI::NonNegativeNumber)
@@ -112,7 +103,8 @@ int run(CLI::App& app, int argc, char** argv) {
   c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
   c.optimizer = frost::parse_optimizer(optimizer);
   if (app.count("--cache") && c.cache.empty()) c.cache = "ram";
-  if (resuming->count()) c.resume = resume.empty() || resume == "true" ? newest_last(c.project) : resume;
+  if (resuming->count())
+    c.resume = resume.empty() || resume == "true" ? frost::newest_unfinished(c.project).string() : resume;
   frost::yolo::train(c);
   return 0;
 }

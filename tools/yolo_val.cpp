@@ -39,6 +39,8 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(how);
+  app.add_flag("--strict", c.strict, "a damaged image or label ends the run; otherwise it is left out, with a warning")
+      ->group(what);
   app.add_flag("--single-cls", c.single_cls, "treat all classes as one")->group(how);
   app.add_flag("--verbose", c.verbose, "a row for each class")->group(output);
   app.add_flag("--save-txt", c.save_txt, "detections as label files")->group(output);

@@ -1,6 +1,13 @@
 #pragma once
+#include "kernels/error.h"
 
 namespace frost {
+
+/// Thrown by work that found InterruptGuard::requested(): whoever knows what can be resumed catches it and says so.
+class Interrupted : public Error {
+ public:
+  using Error::Error;
+};
 
 /// While it lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work in hand ends cleanly; a second
 /// one ends the process at once.

@@ -35,7 +35,7 @@ Schedule::Step Schedule::at(std::int64_t epoch, std::int64_t batch) {
   const auto between = [&](double a, double b) { return a + (b - a) * share; };
   const double lr = config_.lr0 * factor(static_cast<double>(epoch));
   step.lr = {between(config_.warmup_bias_lr, lr), between(0, lr), between(0, lr)};
-  step.momentum = between(config_.warmup_momentum, config_.momentum);
+  step.momentum = config_.warm_momentum ? between(config_.warmup_momentum, config_.momentum) : config_.momentum;
   const double nominal = static_cast<double>(config_.nominal_batch) / static_cast<double>(config_.batch_size);
   accumulate_ = std::max<std::int64_t>(1, std::llrint(between(1, nominal)));
   step.accumulate = accumulate_;

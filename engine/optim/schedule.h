@@ -8,6 +8,7 @@ namespace frost {
 struct ScheduleConfig {
   double lr0 = 0.01, lrf = 0.01;
   double momentum = 0.937, warmup_momentum = 0.8, warmup_bias_lr = 0.1, warmup_epochs = 3;
+  bool warm_momentum = true;  // false: momentum stays (Adam's beta1 has no warm-up)
   bool cosine = false;
   std::int64_t epochs = 100, batches_per_epoch = 1, batch_size = 16, nominal_batch = 64, minimum_warmup = 100;
 };

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "engine/base/atomic_file.h"
 #include "kernels/error.h"
 
 namespace frost {
@@ -24,6 +25,15 @@ ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns)
   if (whole == text.size()) return;
   fs::resize_file(file_, whole, error);
   FROST_CHECK(!error, file_.string(), ": cannot drop an unfinished line: ", error.message());
+}
+
+void ResultsCsv::keep(std::int64_t rows) {
+  std::ifstream in(file_, std::ios::binary);
+  if (!in) return;
+  std::string text, line;
+  for (std::int64_t i = 0; i <= rows && std::getline(in, line); ++i) text += line + '\n';
+  if (rows == 0) text.clear();  // the header comes again with the first row
+  write_file_atomically(file_, std::as_bytes(std::span(text)));
 }
 
 void ResultsCsv::append(std::span<const double> values) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -10,9 +11,11 @@ namespace frost {
 /// commas between them (spec/train.md section 10). Each row goes out in one write, so a crash loses at most the last one.
 class ResultsCsv {
  public:
-  /// Appends to `file` if it exists (a resumed run), first dropping an unfinished last line; otherwise the first append
-  /// writes the header.
+  /// Appends to `file` if it exists, first dropping an unfinished last line; otherwise the first append writes the header.
+  /// A run that begins anew calls keep(0).
   ResultsCsv(std::filesystem::path file, std::vector<std::string> columns);
+  /// Keeps the header and the first `rows` rows (what a resumed run has finished), atomically; a file with fewer stays.
+  void keep(std::int64_t rows);
   /// One value for each column. Throws Error naming the file if the disk refuses.
   void append(std::span<const double> values);
   const std::filesystem::path& file() const { return file_; }

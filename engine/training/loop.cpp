@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -47,10 +48,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   const auto start = Clock::now();
   ProgressBar bar("", batches);
   for (std::int64_t i = 0; i < batches; ++i) {
-    if (InterruptGuard::requested())
-      fail("interrupted in epoch ", epoch, "; ",
-           std::filesystem::exists(last()) ? "go on with --resume " + last().string()
-                                           : "no epoch was finished, nothing was saved");
+    if (InterruptGuard::requested()) interrupted("in", epoch);
     const std::int64_t ni = i + batches * epoch;
     const Schedule::Step step = schedule_.at(epoch, i);
     for (std::size_t g = 0; g < 3; ++g) arena_.groups()[g].lr = static_cast<float>(step.lr[g]);
@@ -61,14 +59,15 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
       if (!std::isfinite(report.losses[k]))
         fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i,
              ": training has diverged (lower lr0?); ",
-             std::filesystem::exists(last()) ? "the last good checkpoint is " + last().string()
-                                             : "no checkpoint was written yet");
+             can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
       mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
     }
     ++batches_run_;
     if (ni - last_step_ >= step.accumulate) {
-      optimizer_.step(static_cast<float>(step.momentum), options_.clip);
-      average_.update(optimizer_.ema_updates());
+      if (std::isfinite(optimizer_.step(static_cast<float>(step.momentum), options_.clip)))
+        average_.update(optimizer_.ema_updates());
+      else if (optimizer_.skipped() == 1)
+        fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped\n", epoch, i);
       last_step_ = ni;
     }
     std::string line = fmt::format("{:>11}{:>11}", fmt::format("{}/{}", epoch, options_.schedule.epochs - 1),
@@ -81,6 +80,11 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   train_seconds_ += seconds_since(start);
 }
 
+void TrainingLoop::interrupted(const char* when, std::int64_t epoch) const {
+  fail("interrupted ", when, " epoch ", epoch, "; ",
+       can_resume_ ? "go on with --resume " + last().string() : "no epoch was finished, nothing was saved");
+}
+
 void TrainingLoop::run() {
   make_folders(options_.folder / "weights");
   std::vector<std::string> columns{"epoch"};
@@ -88,6 +92,7 @@ void TrainingLoop::run() {
   for (const std::string& name : task_.metric_columns()) columns.push_back(name);
   for (int g = 0; g < 3; ++g) columns.push_back(fmt::format("x/lr{}", g));
   ResultsCsv csv(options_.folder / "results.csv", columns);
+  csv.keep(start_epoch_);
   std::vector<double> metrics(task_.metric_columns().size(), 0.0);
 
   const InterruptGuard guard;
@@ -101,9 +106,13 @@ void TrainingLoop::run() {
     double fitness = 0;
     if (!options_.noval || last_epoch) {
       average_.write_to(twin_);
-      const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
-      metrics = report.metrics;
-      fitness = report.fitness;
+      try {
+        const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
+        metrics = report.metrics;
+        fitness = report.fitness;
+      } catch (const Interrupted&) {
+        interrupted("while validating", epoch);
+      }
     }
     std::vector<double> row{static_cast<double>(epoch)};
     row.insert(row.end(), mean_losses_.begin(), mean_losses_.end());
@@ -115,7 +124,11 @@ void TrainingLoop::run() {
     if (fitness >= stopper_best_) stopper_best_ = fitness, best_epoch_ = epoch;
     if (!options_.nosave || last_epoch) {
       save(last(), epoch);
-      if (fitness == best_fitness_) save(best(), epoch);
+      can_resume_ = true;
+      if (fitness == best_fitness_) {
+        save(best(), epoch);
+        best_written_ = true;
+      }
       if (options_.save_period > 0 && epoch % options_.save_period == 0)
         save(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), epoch);
     }
@@ -133,8 +146,9 @@ void TrainingLoop::run() {
     }
   }
   fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
-  for (const auto& file : {last(), best()})
-    if (std::filesystem::exists(file))
+  // What an earlier run left in a reused folder is not touched.
+  for (const auto& [file, written] : {std::pair{last(), can_resume_}, std::pair{best(), best_written_}})
+    if (written)
       fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(strip_checkpoint(file)) / 1e6);
   std::fflush(stdout);
 }
@@ -192,6 +206,8 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   }
   FROST_CHECK(batches == task_.batches_per_epoch(), file.string(), ": an epoch had ", batches, " batches, now it has ",
               task_.batches_per_epoch(), "; resume with the same data and batch size");
+  can_resume_ = true;
+  best_written_ = std::filesystem::exists(best());
   FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs,
               " epochs are done, nothing to resume");
   const LoadReport report = load_state(model_, saved.tensors);
@@ -211,6 +227,17 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   // The schedule keeps its last accumulation: walk it to where the run stopped.
   for (std::int64_t epoch = 0; epoch < start_epoch_; ++epoch)
     for (std::int64_t i = 0; i < batches; ++i) schedule_.at(epoch, i);
+}
+
+std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
+  std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root, ignored))
+    if (entry.path().filename() == "last.safetensors") found.emplace_back(entry.last_write_time(ignored), entry.path());
+  std::sort(found.rbegin(), found.rend());
+  for (const auto& [time, file] : found)
+    if (read_safetensors(file).metadata.contains(kStateKey)) return file;
+  fail("--resume: no unfinished run below ", root.string());
 }
 
 std::int64_t strip_checkpoint(const std::filesystem::path& file) {

@@ -64,6 +64,8 @@ class TrainingLoop {
 
   std::int64_t start_epoch() const { return start_epoch_; }
   std::filesystem::path last() const { return options_.folder / "weights" / "last.safetensors"; }
+  /// The checkpoint to judge a finished run by: best, or last where no epoch was the best.
+  std::filesystem::path result() const { return best_written_ ? best() : last(); }
   std::filesystem::path best() const { return options_.folder / "weights" / "best.safetensors"; }
   double best_fitness() const { return best_fitness_; }
   std::int64_t best_epoch() const { return best_epoch_; }
@@ -72,6 +74,7 @@ class TrainingLoop {
 
  private:
   void train_epoch(std::int64_t epoch);
+  [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
   void save(const std::filesystem::path& file, std::int64_t epoch);
 
   Device& device_;
@@ -83,10 +86,14 @@ class TrainingLoop {
   Schedule schedule_;
   Optimizer optimizer_;
   std::int64_t start_epoch_ = 0, last_step_ = -1, best_epoch_ = 0, batches_run_ = 0;
+  bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
   double best_fitness_ = 0, stopper_best_ = 0, train_seconds_ = 0;
   std::vector<double> mean_losses_;
   std::array<double, 3> lr_{};
 };
+
+/// The most recent `last` file of an interrupted run below a folder. Throws Error where there is none.
+std::filesystem::path newest_unfinished(const std::filesystem::path& root);
 
 /// Removes what only training needs from a checkpoint of this loop: the averaged weights stay. Returns the size in bytes.
 std::int64_t strip_checkpoint(const std::filesystem::path& file);

@@ -24,13 +24,25 @@ class Args {
     FROST_CHECK(given(i), where(), ": argument ", i + 1, " is missing");
     return integer(i, 0);
   }
+  /// A kernel, a stride, a count of groups: at least 1, and nothing that overflows.
+  int positive(std::size_t i, int otherwise) const { return within(i, integer(i, otherwise), 1); }
+  int not_negative(std::size_t i, int otherwise) const { return within(i, integer(i, otherwise), 0); }
+  /// A padding, where -1 (not given) asks for half the kernel.
+  int padding(std::size_t i) const { return given(i) ? not_negative(i, 0) : -1; }
+  int within(std::size_t i, int value, int least) const {
+    FROST_CHECK(value >= least && value <= 4096, where(), ": argument ", i + 1, " is ", value, ", expected ", least,
+                " to 4096");
+    return value;
+  }
   double real(std::size_t i, double otherwise) const { return given(i) ? read<double>(i, "a number") : otherwise; }
   bool flag(std::size_t i, bool otherwise) const { return given(i) ? read<bool>(i, "True or False") : otherwise; }
   std::string text(std::size_t i, const std::string& otherwise) const {
     return given(i) ? read<std::string>(i, "a word") : otherwise;
   }
-  std::vector<int> list(std::size_t i, const std::vector<int>& otherwise) const {
-    return given(i) ? read<std::vector<int>>(i, "a list of whole numbers") : otherwise;
+  std::vector<int> list(std::size_t i, const std::vector<int>& otherwise, int least) const {
+    const std::vector<int> values = given(i) ? read<std::vector<int>>(i, "a list of whole numbers") : otherwise;
+    for (const int value : values) within(i, value, least);
+    return values;
   }
   /// The argument as YOLOv5 prints it.
   std::string printed(std::size_t i) const {
@@ -80,31 +92,31 @@ const std::map<std::string, Block>& blocks() {
       {"Conv",
        {"models.common.Conv", false,
         [](const Row& r) {
-          return r.builder.conv(r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), r.args.integer(3, -1),
-                                r.args.integer(4, 1));
+          return r.builder.conv(r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1), r.args.padding(3),
+                                r.args.positive(4, 1));
         }}},
       {"DWConv",
        {"models.common.DWConv", false,
         [](const Row& r) {
-          return r.builder.conv(r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1), -1,
+          return r.builder.conv(r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1), -1,
                                 static_cast<int>(std::gcd(r.c1, r.c2)));
         }}},
       {"Bottleneck",
        {"models.common.Bottleneck", false,
         [](const Row& r) {
-          return std::make_unique<Bottleneck>(r.builder, r.c1, r.c2, r.args.flag(1, true), r.args.integer(2, 1),
+          return std::make_unique<Bottleneck>(r.builder, r.c1, r.c2, r.args.flag(1, true), r.args.positive(2, 1),
                                               r.args.real(3, 0.5));
         }}},
       {"BottleneckCSP",
        {"models.common.BottleneckCSP", true,
         [](const Row& r) {
-          return std::make_unique<BottleneckCSP>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.integer(2, 1),
-                                                 r.args.real(3, 0.5));
+          return std::make_unique<BottleneckCSP>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true),
+                                                 r.args.positive(2, 1), r.args.real(3, 0.5));
         }}},
       {"C3",
        {"models.common.C3", true,
         [](const Row& r) {
-          return std::make_unique<C3>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.integer(2, 1),
+          return std::make_unique<C3>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.positive(2, 1),
                                       r.args.real(3, 0.5));
         }}},
       {"C3Ghost",
@@ -113,27 +125,27 @@ const std::map<std::string, Block>& blocks() {
       {"SPP",
        {"models.common.SPP", false,
         [](const Row& r) {
-          return std::make_unique<SPP>(r.builder, r.c1, r.c2, r.args.list(1, {5, 9, 13}));
+          return std::make_unique<SPP>(r.builder, r.c1, r.c2, r.args.list(1, {5, 9, 13}, 1));
         }}},
       {"SPPF",
        {"models.common.SPPF", false,
-        [](const Row& r) { return std::make_unique<SPPF>(r.builder, r.c1, r.c2, r.args.integer(1, 5)); }}},
+        [](const Row& r) { return std::make_unique<SPPF>(r.builder, r.c1, r.c2, r.args.positive(1, 5)); }}},
       {"Focus",
        {"models.common.Focus", false,
         [](const Row& r) {
-          return std::make_unique<Focus>(r.builder, r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1),
-                                         r.args.integer(3, -1), r.args.integer(4, 1));
+          return std::make_unique<Focus>(r.builder, r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1),
+                                         r.args.padding(3), r.args.positive(4, 1));
         }}},
       {"GhostConv",
        {"models.common.GhostConv", false,
         [](const Row& r) {
-          return std::make_unique<GhostConv>(r.builder, r.c1, r.c2, r.args.integer(1, 1), r.args.integer(2, 1),
-                                             r.args.integer(3, 1));
+          return std::make_unique<GhostConv>(r.builder, r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1),
+                                             r.args.positive(3, 1));
         }}},
       {"GhostBottleneck",
        {"models.common.GhostBottleneck", false,
         [](const Row& r) {
-          return std::make_unique<GhostBottleneck>(r.builder, r.c1, r.c2, r.args.integer(1, 3), r.args.integer(2, 1));
+          return std::make_unique<GhostBottleneck>(r.builder, r.c1, r.c2, r.args.positive(1, 3), r.args.positive(2, 1));
         }}},
   };
   return table;
@@ -151,18 +163,19 @@ const std::map<std::string, Plain>& plain_modules() {
         [](const Args& a) -> std::unique_ptr<Module> {
           const std::string mode = a.text(2, "nearest");
           FROST_CHECK(mode == "nearest" || mode == "bilinear", a.where(), ": mode '", mode, "' is not nearest or bilinear");
-          return std::make_unique<Upsample>(a.integer(1, 2), mode == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear);
+          return std::make_unique<Upsample>(a.positive(1, 2),
+                                            mode == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear);
         }}},
       {"nn.MaxPool2d",
        {"torch.nn.modules.pooling.MaxPool2d",
         [](const Args& a) -> std::unique_ptr<Module> {
-          const int kernel = a.integer(0);
-          return std::make_unique<MaxPool2d>(PoolGeometry{kernel, a.integer(1, kernel), a.integer(2, 0)});
+          const int kernel = a.positive(0, 0);
+          return std::make_unique<MaxPool2d>(PoolGeometry{kernel, a.positive(1, kernel), a.not_negative(2, 0)});
         }}},
       {"nn.ZeroPad2d",
        {"torch.nn.modules.padding.ZeroPad2d",
         [](const Args& a) -> std::unique_ptr<Module> {
-          const std::vector<int> p = a.list(0, {});
+          const std::vector<int> p = a.list(0, {}, 0);
           FROST_CHECK(p.size() == 4, a.where(), ": expected [left, right, top, bottom]");
           return std::make_unique<ZeroPad2d>(p[0], p[1], p[2], p[3]);
         }}},

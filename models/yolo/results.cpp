@@ -1,5 +1,7 @@
 #include "models/yolo/results.h"
 
+#include "engine/base/atomic_file.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -97,6 +99,9 @@ void CocoPredictions::add_image(const std::string& stem, std::span<const Detecti
   }
 }
 
-void CocoPredictions::write(const std::filesystem::path& file) const { write_text(file, json(), std::ios::trunc); }
+void CocoPredictions::write(const std::filesystem::path& file) const {
+  const std::string text = json();
+  write_file_atomically(file, std::as_bytes(std::span(text)));
+}
 
 }  // namespace frost::yolo

@@ -12,7 +12,8 @@ RunDevice::RunDevice(const std::string& name, const std::string& precision) {
     FROST_CHECK(precision == "f32", "--precision ", precision, " is not one of f32, bf16");
   FROST_CHECK(device->backend().supports(compute), "--precision ", precision, ": ", device->backend().description(),
               " has no instructions for it; use --precision f32");
-  line = std::string("frost 0.1.0 ") + device->backend().description() + (compute == DType::bf16 ? ", bf16" : ", f32");
+  line = std::string("frost " FROST_VERSION " ") + device->backend().description() +
+         (compute == DType::bf16 ? ", bf16" : ", f32");
 }
 
 }  // namespace frost::yolo

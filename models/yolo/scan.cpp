@@ -5,10 +5,9 @@
 #include <optional>
 
 #include "engine/report/progress.h"
+#include "kernels/error.h"
 
 namespace frost::yolo {
-
-std::string bold_blue(const std::string& text) { return "\033[34m\033[1m" + text + "\033[0m"; }
 
 LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::string& prefix) {
   std::optional<ProgressBar> bar;
@@ -25,6 +24,11 @@ LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::st
              set.counts.corrupt, set.from_cache ? " (from " + set.cache_path + ")" : "");
   for (const std::string& message : set.messages) fmt::print("{}\n", message);
   return set;
+}
+
+void refuse_damage(const LabelSet& set) {
+  if (set.counts.corrupt > 0)
+    fail(set.messages.empty() ? detail::join(set.counts.corrupt, " damaged images or labels") : set.messages.front());
 }
 
 }  // namespace frost::yolo

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "engine/report/run_folder.h"
+#include "engine/report/text.h"
 #include "engine/training/loop.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
@@ -82,7 +83,10 @@ class DetectionTask final : public TrainingTask {
   BatchReport train_batch() override {
     DetectionBatch* batch = train_->next();
     FROST_CHECK(batch, "the data ended before the epoch");
-    for (const std::string& warning : train_data_->take_warnings()) fmt::print(stderr, "\n{}\n", warning);
+    for (const std::string& warning : train_data_->take_warnings()) {
+      if (config_.strict) fail(warning);
+      fmt::print(stderr, "\n{}\n", warning);
+    }
     if (!folder_.empty() && epoch_ == 0 && batch_ < 3)
       write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
     Tensor input = network_input(device_, *batch, compute_);
@@ -113,7 +117,8 @@ class DetectionTask final : public TrainingTask {
  private:
   /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (spec/train.md section 7, step 3).
   Tensor rescaled_input(const Tensor& input) {
-    Rng rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_));
+    constexpr std::uint64_t kSizeStream = 0x6d756c7469736361;  // apart from the samples' streams
+    Rng rng(config_.seed ^ kSizeStream, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_));
     const int stride = model_.stride();
     const std::int64_t side = static_cast<std::int64_t>(rng.uniform(0.5 * imgsz_, 1.5 * imgsz_ + stride)) / stride * stride;
     const Shape& s = input.shape();
@@ -178,10 +183,14 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& d
 std::filesystem::path train(const TrainConfig& given) {
   TrainConfig config = given;
   std::filesystem::path folder;
-  if (!given.resume.empty()) {
-    folder = std::filesystem::path(given.resume).parent_path().parent_path();
+  if (!given.resume.empty()) {  // everything comes from the run's own folder, wherever this is called
+    const std::filesystem::path last = std::filesystem::absolute(given.resume);
+    FROST_CHECK(std::filesystem::is_regular_file(last), given.resume, ": not found");
+    folder = last.parent_path().parent_path();
     config = read_train_options(folder / "opt.yaml");
-    config.resume = given.resume;
+    config.resume = config.weights = last.string();
+    config.cfg.clear();
+    config.hyp = (folder / "hyp.yaml").string();
   }
   const RunDevice run(config.device, config.precision);
   Device& device = *run.device;
@@ -211,6 +220,7 @@ std::filesystem::path train(const TrainConfig& given) {
   // data
   LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")),
            val_labels = scan_with_progress(data.val, bold_blue("val: "));
+  if (config.strict) refuse_damage(train_labels), refuse_damage(val_labels);
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
     check_trainable(val_labels, static_cast<int>(names.size()), config.data);
@@ -278,7 +288,10 @@ std::filesystem::path train(const TrainConfig& given) {
   if (!config.noplots) task.pictures(folder);
   if (config.resume.empty()) {
     write_hyp(folder / "hyp.yaml", hyp);
-    write_train_options(folder / "opt.yaml", config, folder);
+    TrainConfig kept = config;
+    for (std::string* path : {&kept.data, &kept.cfg, &kept.weights})
+      if (std::filesystem::exists(*path)) *path = std::filesystem::absolute(*path).string();
+    write_train_options(folder / "opt.yaml", kept, folder);
   }
 
   TrainingLoop loop(device, *model, twin, arena, average, task,
@@ -288,6 +301,7 @@ std::filesystem::path train(const TrainConfig& given) {
                                   .warmup_momentum = hyp.warmup_momentum,
                                   .warmup_bias_lr = hyp.warmup_bias_lr,
                                   .warmup_epochs = hyp.warmup_epochs,
+                                  .warm_momentum = config.optimizer == OptimizerKind::sgd,
                                   .cosine = config.cos_lr,
                                   .epochs = config.epochs,
                                   .batches_per_epoch = task.batches_per_epoch(),
@@ -317,7 +331,7 @@ std::filesystem::path train(const TrainConfig& given) {
                    (static_cast<double>(loop.batches_run()) / static_cast<double>(task.batches_per_epoch()) *
                     static_cast<double>(train_data->size())),
                loop.batches_run(), batch_size, device.ledger().table());
-  const std::filesystem::path best = std::filesystem::exists(loop.best()) ? loop.best() : loop.last();
+  const std::filesystem::path best = loop.result();
   fmt::print("\nValidating {}...\nFusing layers... \n", best.string());
   const std::unique_ptr<DetectionModel> final_model = load_model(device, best);
   fmt::print("{}\n", final_model->summary(true, false));

@@ -29,7 +29,8 @@ struct TrainConfig {
   int save_period = -1;
   std::uint64_t seed = 0;
   // frost's own
-  int nbs = 64;  // nominal batch: an optimizer step follows each so many images
+  bool strict = false;  // a damaged image or label ends the run instead of being left out
+  int nbs = 64;         // nominal batch: an optimizer step follows each so many images
   FrozenBn frozen_bn = FrozenBn::running;
   std::string precision = "f32";  // f32, bf16
   bool recompute = true;          // make activations again in backward instead of keeping them

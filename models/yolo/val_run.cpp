@@ -9,6 +9,7 @@
 
 #include "engine/report/progress.h"
 #include "engine/report/run_folder.h"
+#include "engine/report/text.h"
 #include "models/yolo/data_config.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/pictures.h"
@@ -64,6 +65,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const std::vector<std::string>& paths = config.task == "train" ? data.train : config.task == "test" ? data.test : data.val;
   FROST_CHECK(!paths.empty(), config.data, ": key '", config.task, "' is missing or empty, needed for --task ", config.task);
   LabelSet labels = scan_with_progress(paths, bold_blue((speed ? "val" : config.task) + ": "));
+  if (config.strict) refuse_damage(labels);
   if (!config.single_cls) {
     for (const LabeledImage& image : labels.images)
       for (const LabelRow& row : image.rows)
@@ -97,7 +99,10 @@ std::filesystem::path run_validation(const ValConfig& given) {
   };
   if (!config.noplots && !speed) options.batch_done = validation_sheets(folder, model->names);
   const ValidationResult result = validate(device, *model, *loader, options);
-  for (const std::string& warning : dataset->take_warnings()) fmt::print("{}\n", warning);
+  for (const std::string& warning : dataset->take_warnings()) {
+    if (config.strict) fail(warning);
+    fmt::print("{}\n", warning);
+  }
 
   const bool rows = config.verbose || (data.class_count() < 50 && data.class_count() > 1);
   fmt::print("{}", metrics_table(result.summary, data.names, rows));

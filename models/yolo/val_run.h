@@ -17,6 +17,7 @@ struct ValConfig {
   std::string name = "exp";
   bool exist_ok = false, half = false, noplots = false;
   std::string precision = "f32";
+  bool strict = false;  // a damaged image or label ends the run instead of being left out
 };
 
 /// Validates as val.py does and returns the run's folder. Throws Error: one line with the file and the cause.

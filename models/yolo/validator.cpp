@@ -47,7 +47,7 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
   ProgressBar bar(options.label.empty() ? metrics_header() : options.label, loader.batches(), stderr, options.progress);
   loader.start(0);
   while (DetectionBatch* batch = loader.next()) {
-    if (InterruptGuard::requested()) fail("interrupted during validation");
+    if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
     const auto t0 = Clock::now();
     const Tensor input = network_input(device, *batch, options.compute);
     backend.synchronize();

@@ -24,7 +24,7 @@ struct ValidateOptions {
   float conf_thres = 0.001f;
   double iou_thres = 0.6;
   std::int64_t max_det = 300;
-  bool single_cls = false, augment = false;
+  bool single_cls = false;
   DType compute = DType::f32;
   std::optional<LossSettings> loss{};  // given: the three losses are computed
   std::string label{};                 // of the progress bar

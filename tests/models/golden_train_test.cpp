@@ -41,6 +41,7 @@ void check_recipe(const std::string& recipe) {
                      .warmup_momentum = hyp["warmup_momentum"],
                      .warmup_bias_lr = hyp["warmup_bias_lr"],
                      .warmup_epochs = std::stod(g.fact("warmup")) / static_cast<double>(per_epoch),
+                     .warm_momentum = parse_optimizer(g.fact("optimizer")) == OptimizerKind::sgd,
                      .cosine = false,
                      .epochs = std::stoll(g.fact("epochs")),
                      .batches_per_epoch = per_epoch,
@@ -94,7 +95,7 @@ void check_recipe(const std::string& recipe) {
     const auto epoch = static_cast<std::int64_t>(ni) / per_epoch, i = static_cast<std::int64_t>(ni) % per_epoch;
     if (i == 0) arena.zero_grad();
     const Schedule::Step now = schedule.at(epoch, i);
-    const double momentum = kind == OptimizerKind::sgd ? now.momentum : hyp["momentum"].get<double>();
+    const double momentum = now.momentum;
     for (std::size_t k = 0; k < 3; ++k) {
       arena.groups()[k].lr = static_cast<float>(now.lr[k]);
       CHECK(now.lr[k] == doctest::Approx(lrs[ni * 3 + k]).epsilon(1e-5));
