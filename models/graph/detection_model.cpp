@@ -39,25 +39,7 @@ std::vector<Var> Detect::heads(Context& context, const std::vector<Var>& inputs)
 
 void Detect::set_strides(const std::vector<float>& found) {
   strides = found;
-  const std::size_t per_level = static_cast<std::size_t>(anchors_each) * 2;
-  std::vector<float> values = anchors.value.to_vector();
-  const auto mean_area = [&](std::size_t level) {
-    double sum = 0;
-    for (std::size_t a = 0; a < per_level; a += 2)
-      sum += static_cast<double>(values[level * per_level + a]) * values[level * per_level + a + 1];
-    return sum;
-  };
-  const double growth = mean_area(strides.size() - 1) - mean_area(0), direction = strides.back() - strides.front();
-  if (growth != 0 && growth * direction < 0) {  // listed from large to small: turn the levels round
-    std::vector<float> turned;
-    for (std::size_t level = strides.size(); level-- > 0;)
-      turned.insert(turned.end(), values.begin() + static_cast<std::ptrdiff_t>(level * per_level),
-                    values.begin() + static_cast<std::ptrdiff_t>((level + 1) * per_level));
-    values = turned;
-  }
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] /= strides[i / per_level];
-  anchors.value.assign(values);
-  anchors.touch();
+  set_anchors(anchors.value.to_vector());
   for (std::size_t level = 0; level < convs.size(); ++level) {
     std::vector<float> bias = convs[level]->bias->value.to_vector();
     const double objects = std::log(8.0 / std::pow(640.0 / strides[level], 2)),
@@ -70,6 +52,38 @@ void Detect::set_strides(const std::vector<float>& found) {
     convs[level]->bias->value.assign(bias);
     convs[level]->bias->touch();
   }
+}
+
+bool Detect::set_anchors(std::vector<float> values) {
+  FROST_CHECK(values.size() == strides.size() * static_cast<std::size_t>(anchors_each) * 2, name(), ": ", values.size(),
+              " numbers for ", strides.size(), " levels of ", anchors_each, " anchors");
+  const std::size_t per_level = static_cast<std::size_t>(anchors_each) * 2;
+  const auto mean_area = [&](std::size_t level) {
+    double sum = 0;
+    for (std::size_t a = 0; a < per_level; a += 2)
+      sum += static_cast<double>(values[level * per_level + a]) * values[level * per_level + a + 1];
+    return sum;
+  };
+  const double growth = mean_area(strides.size() - 1) - mean_area(0), direction = strides.back() - strides.front();
+  const bool turn = growth != 0 && growth * direction < 0;  // listed from large to small
+  if (turn) {
+    std::vector<float> turned;
+    for (std::size_t level = strides.size(); level-- > 0;)
+      turned.insert(turned.end(), values.begin() + static_cast<std::ptrdiff_t>(level * per_level),
+                    values.begin() + static_cast<std::ptrdiff_t>((level + 1) * per_level));
+    values = std::move(turned);
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] /= strides[i / per_level];
+  anchors.value.assign(values);
+  anchors.touch();
+  return turn;
+}
+
+std::vector<float> Detect::anchor_pixels() const {
+  const std::size_t per_level = static_cast<std::size_t>(anchors_each) * 2;
+  std::vector<float> values = anchors.value.to_vector();
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= strides[i / per_level];
+  return values;
 }
 
 std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {

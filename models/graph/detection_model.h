@@ -18,6 +18,10 @@ class Detect : public Module {
   std::vector<Var> heads(Context& context, const std::vector<Var>& inputs);
   /// Anchor-order check, anchors to grid units, prior biases (spec/model.md section 4, steps 3 to 5).
   void set_strides(const std::vector<float>& strides);
+  /// Takes anchors in pixels, (levels, anchors, 2), once the strides are set: divides them by the strides. Where the levels'
+  /// mean areas run against the strides, the levels are turned round; true then.
+  bool set_anchors(std::vector<float> pixels);
+  std::vector<float> anchor_pixels() const;
   std::vector<DetectLevel> levels(const std::vector<Var>& heads) const;
 
   int classes, anchors_each, levels_count;

@@ -62,7 +62,8 @@ Activation parse_activation(const std::string& text, const std::string& where) {
   fail(where, ": activation '", text, "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Sigmoid, Identity");
 }
 
-ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes) {
+ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes,
+                           std::optional<int> anchors_each) {
   YAML::Node root;
   try {
     root = YAML::Load(text);
@@ -85,6 +86,7 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
     spec.activation_text = node.as<std::string>();
     spec.activation = parse_activation(spec.activation_text, name);
   }
+  if (anchors_each) root["anchors"] = *anchors_each;
   const YAML::Node anchors = root["anchors"];
   FROST_CHECK(anchors && !anchors.IsNull(), name, ": key 'anchors' is missing");
   if (anchors.IsScalar()) {
@@ -112,18 +114,18 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
   return spec;
 }
 
-ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> classes) {
+ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> classes, std::optional<int> anchors_each) {
   namespace fs = std::filesystem;
   if (fs::is_regular_file(path_or_name)) {
     std::ifstream in(path_or_name);
     FROST_CHECK(in, path_or_name, ": cannot be read");
     std::stringstream text;
     text << in.rdbuf();
-    return parse_model_yaml(text.str(), path_or_name, classes);
+    return parse_model_yaml(text.str(), path_or_name, classes, anchors_each);
   }
   const std::string file = fs::path(path_or_name).filename().string();
   for (const std::string& name : {file, file + ".yaml"})
-    if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes);
+    if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes, anchors_each);
   fail("model file not found: ", path_or_name,
        " (neither a file nor one of the models that frost carries, such as yolov5n.yaml)");
 }

@@ -146,8 +146,8 @@ class DetectionTask final : public TrainingTask {
   std::int64_t epoch_ = 0, batch_ = 0;
 };
 
-std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& device, const DataConfig& data,
-                                            const std::vector<std::string>& names) {
+std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp& hyp, Device& device,
+                                            const DataConfig& data, const std::vector<std::string>& names) {
   FROST_CHECK(!config.weights.empty() || !config.cfg.empty(), "either --cfg or --weights must be specified");
   const int classes = static_cast<int>(names.size());
   std::optional<YoloCheckpoint> checkpoint;
@@ -157,19 +157,23 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, Device& d
     checkpoint = load_yolo_checkpoint(file, CheckpointPart::model);
     for (const std::string& warning : checkpoint->warnings) fmt::print("{}\n", warning);
   }
-  ModelSpec spec = config.cfg.empty()
-                       ? parse_model_yaml(checkpoint->yaml_text,
-                                          checkpoint->yaml_file.empty() ? file.string() : checkpoint->yaml_file, classes)
-                       : load_model_spec(config.cfg, classes);
+  std::optional<int> anchors_each;
+  if (hyp.anchors != 0) anchors_each = static_cast<int>(std::nearbyint(std::clamp(hyp.anchors, -1e6, 1e6)));
+  ModelSpec spec =
+      config.cfg.empty()
+          ? parse_model_yaml(checkpoint->yaml_text, checkpoint->yaml_file.empty() ? file.string() : checkpoint->yaml_file,
+                             classes, anchors_each)
+          : load_model_spec(config.cfg, classes, anchors_each);
   if (checkpoint && config.cfg.empty() && checkpoint->nc != classes)
     fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
+  if (anchors_each) fmt::print("Overriding model.yaml anchors with anchors={}\n", hyp.anchors);
   if (!spec.activation_text.empty()) fmt::print("{}{}\n", bold_blue("activation: "), spec.activation_text);
   auto model = std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
   model->names = names;
   fmt::print("{}{}\n\n", model->table(), model->summary(false, true));
   if (checkpoint) {
     const LoadReport report = load_state(*model, checkpoint->state, [&](const std::string& name) {
-      return !config.cfg.empty() && name.find("anchor") != std::string::npos;
+      return (!config.cfg.empty() || anchors_each) && name.find("anchor") != std::string::npos;
     });
     fmt::print("Transferred {}/{} items from {}\n", report.copied, report.total, file.string());
     FROST_CHECK(report.copied > 0, file.string(), ": none of its tensors fits this model (", data.yaml, ", ", config.cfg,
@@ -207,7 +211,7 @@ std::filesystem::path train(const TrainConfig& given) {
   const DataConfig data = load_data_config(config.data);
   std::vector<std::string> names = data.names;
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
-  std::unique_ptr<DetectionModel> model = build_model(config, device, data, names);
+  std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
 
   const std::vector<int> layers = frozen_layers(config.freeze, static_cast<int>(model->layer_count()));
   for (const std::string& name : freeze_layers(*model, layers)) fmt::print("freezing {}\n", name);
@@ -227,16 +231,11 @@ std::filesystem::path train(const TrainConfig& given) {
   }
   const int batch_size =
       static_cast<int>(std::min<std::int64_t>(config.batch_size, static_cast<std::int64_t>(train_labels.images.size())));
-  if (!config.noautoanchor) {
-    std::vector<float> anchors = model->detect().anchors.value.to_vector();
-    const std::size_t per_level = static_cast<std::size_t>(model->detect().anchors_each) * 2;
-    for (std::size_t i = 0; i < anchors.size(); ++i) anchors[i] *= model->detect().strides[i / per_level];
-    const AnchorFit fit = anchor_fit(anchors, train_labels.images, imgsz, hyp.anchor_t);
-    fmt::print("\n{}{:.2f} anchors/target, {:.3f} Best Possible Recall (BPR). {}\n", bold_blue("AutoAnchor: "),
-               fit.anchors_per_target, fit.best_possible_recall,
-               fit.best_possible_recall > 0.98 ? "Current anchors are a good fit to dataset"
-                                               : "Anchors are a poor fit to dataset; they are kept as they are");
-  }
+  if (config.resume.empty() && !config.noautoanchor)
+    auto_anchor(model->detect(), train_labels.images, imgsz, hyp.anchor_t, config.seed, [](const std::string& line) {
+      fmt::print("{}\n", line);
+      std::fflush(stdout);
+    });
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = worker_count(config.workers, batch_size, 0, cores);
   auto train_data =
