@@ -80,13 +80,14 @@ AnchorFit anchor_fit(const std::vector<Size>& anchors, const std::vector<Size>& 
 double anchor_fitness(const std::vector<Size>& anchors, const std::vector<Size>& boxes, double limit) {
   if (boxes.empty()) return 0;
   const float least = static_cast<float>(1 / limit);
-  std::array<float, 256> best;  // of a block of boxes: the inner loop then runs over neighbours in memory, in SIMD
+  std::array<float, 256> best;  // of a block of boxes: the inner loop then runs over neighbours, in vector code
   double sum = 0;
   for (std::size_t first = 0; first < boxes.size(); first += best.size()) {
     const std::size_t count = std::min(best.size(), boxes.size() - first);
     const Size* box = &boxes[first];
     best.fill(0);
     for (const Size anchor : anchors)
+#pragma omp simd
       for (std::size_t i = 0; i < count; ++i) best[i] = std::max(best[i], ratio(box[i], anchor));
     for (std::size_t i = 0; i < count; ++i) sum += best[i] > least ? best[i] : 0;
   }
@@ -97,7 +98,7 @@ Clusters lloyd(const std::vector<Size>& boxes, const std::vector<Size>& start) {
   struct Centre {
     double w, h, sum_w, sum_h, members;
   };
-  if (boxes.empty()) return {};
+  if (boxes.empty() || start.empty()) return {};
   const Size unit = standard_deviation(boxes);
   std::vector<Centre> centres;
   for (const Size& s : start) centres.push_back({s.w / unit.w, s.h / unit.h, 0, 0, 0});
@@ -108,7 +109,7 @@ Clusters lloyd(const std::vector<Size>& boxes, const std::vector<Size>& start) {
     for (Centre& c : centres) c.sum_w = c.sum_h = c.members = 0;
     for (const Size& box : boxes) {
       const double w = box.w / unit.w, h = box.h / unit.h;
-      Centre* nearest = nullptr;
+      Centre* nearest = &centres[0];
       double least = std::numeric_limits<double>::infinity();
       for (Centre& c : centres) {
         const double d = (w - c.w) * (w - c.w) + (h - c.h) * (h - c.h);

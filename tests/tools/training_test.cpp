@@ -84,3 +84,44 @@ TEST_CASE("--rect, --multi-scale, --single-cls, --optimizer AdamW, --cache and -
     CHECK(fs::exists(world().dir / "options" / "exp" / "weights" / "last.safetensors"));
   }
 }
+
+TEST_CASE("hyp.anchors: AutoAnchor fills the placeholders, and the checkpoint keeps what it found") {
+  const Outcome first = world().run(kBin +
+                                    "yolo-train --weights '' --cfg yolov5n.yaml --hyp hyp.VOC.yaml --epochs 2 --imgsz 64 "
+                                    "--batch-size 4 --noplots --save-period 1 --project anchors --name first --data " +
+                                    world().data());
+  CAPTURE(first.out);
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(first.out.find("Overriding model.yaml anchors with anchors=3.412\n") != std::string::npos);
+  CHECK(first.out.find("Anchors are a poor fit to dataset") != std::string::npos);
+  CHECK(first.out.find("Running kmeans for 9 anchors on ") != std::string::npos);
+  CHECK(first.out.find("Done ✅") != std::string::npos);
+
+  // A resumed run takes them from the checkpoint and ends with the same bits.
+  const fs::path weights = world().dir / "anchors" / "first" / "weights";
+  const std::string bits = slurp(weights / "last.safetensors");
+  fs::remove(weights / "last.safetensors");
+  const Outcome resumed = world().run(kBin + "yolo-train --resume anchors/first/weights/epoch0.safetensors");
+  CAPTURE(resumed.err);
+  REQUIRE(resumed.code == 0);
+  CHECK(resumed.out.find("AutoAnchor") == std::string::npos);
+  CHECK((slurp(weights / "last.safetensors") == bits));
+
+  // Trained on with hyperparameters that leave the anchors alone, the model brings its own.
+  const Outcome second =
+      world().train("--weights anchors/first/weights/best.safetensors --project anchors --name second --exist-ok");
+  CAPTURE(second.out);
+  CAPTURE(second.err);
+  REQUIRE(second.code == 0);
+  CHECK(second.out.find("Transferred 349/349 items") != std::string::npos);
+  CHECK(second.out.find("1.000 Best Possible Recall (BPR). Current anchors are a good fit") != std::string::npos);
+
+  // With --hyp hyp.VOC.yaml they are placeholders again: all but the anchors is taken over.
+  const Outcome third = world().train(
+      "--weights anchors/first/weights/best.safetensors --hyp hyp.VOC.yaml --noautoanchor --project anchors --exist-ok");
+  CAPTURE(third.err);
+  CHECK(third.code == 0);
+  CHECK(third.out.find("Transferred 348/349 items") != std::string::npos);
+  CHECK(third.out.find("AutoAnchor") == std::string::npos);
+}
