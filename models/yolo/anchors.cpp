@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <exception>
+#include <iterator>
 #include <limits>
-#include <numeric>
 
-#include "models/yolo/scan.h"
+#include "engine/report/text.h"
 
 namespace frost::yolo {
 namespace {
