@@ -1,9 +1,9 @@
 #include "models/graph/model_spec.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <sstream>
 
 #include "kernels/error.h"
@@ -48,18 +48,27 @@ LayerSpec parse_row(const YAML::Node& row, int index, const ModelSpec& spec) {
 }  // namespace
 
 Activation parse_activation(const std::string& text, const std::string& where) {
-  static const std::regex form(
-      R"(\s*(?:torch\.)?(?:nn\.)?(\w+)\s*(?:\(\s*([0-9.eE+-]*)\s*(?:,?\s*inplace\s*=\s*\w+\s*)?\))?\s*)");
-  std::smatch match;
-  FROST_CHECK(std::regex_match(text, match, form), where, ": activation '", text, "' is not understood");
-  const std::string kind = match[1];
+  // "nn.LeakyReLU(0.1)": prefixes, a name, and arguments of which only a leading number counts.
+  std::string kind = text, arguments;
+  for (const char* prefix : {"torch.", "nn."})
+    if (kind.starts_with(prefix)) kind.erase(0, std::string(prefix).size());
+  if (const auto open = kind.find('('); open != std::string::npos) {
+    FROST_CHECK(kind.ends_with(')'), where, ": activation '", text, "' is not understood");
+    arguments = kind.substr(open + 1, kind.size() - open - 2);
+    kind.erase(open);
+  }
   if (kind == "SiLU") return {ActivationKind::silu};
   if (kind == "ReLU") return {ActivationKind::relu};
   if (kind == "Hardswish") return {ActivationKind::hardswish};
   if (kind == "Sigmoid") return {ActivationKind::sigmoid};
   if (kind == "Identity") return {ActivationKind::identity};
-  if (kind == "LeakyReLU") return {ActivationKind::leaky_relu, match[2].length() ? std::stof(match[2]) : 0.01f};
-  fail(where, ": activation '", text, "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Sigmoid, Identity");
+  FROST_CHECK(kind == "LeakyReLU", where, ": activation '", text,
+              "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Sigmoid, Identity");
+  char* end = nullptr;
+  const float slope = std::strtof(arguments.c_str(), &end);
+  const bool given = end != arguments.c_str();
+  FROST_CHECK(!given || std::isfinite(slope), where, ": activation '", text, "' has a slope that is not a number");
+  return {ActivationKind::leaky_relu, given ? slope : 0.01f};
 }
 
 ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes,
