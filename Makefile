@@ -46,7 +46,7 @@ test: deps  ## build everything and run all tests
 test-asan: deps  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
 	@cmake --preset asan
 	@cmake --build build/asan -j $(JOBS)
-	@ctest --test-dir build/asan --output-on-failure
+	@OMP_NUM_THREADS=1 ctest --test-dir build/asan --output-on-failure -j $(JOBS)
 
 bench: deps  ## time inference and training steps beside their convolutions alone
 	@cmake --preset release
