@@ -3,6 +3,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "engine/checkpoint/little.h"
 #include "kernels/math/half.h"
 
 namespace frost {
@@ -10,9 +11,7 @@ namespace {
 
 template <class T>
 T element(const std::byte* bytes, std::size_t i) {
-  T value;
-  std::memcpy(&value, bytes + i * sizeof(T), sizeof(T));
-  return value;
+  return little<T>(bytes + i * sizeof(T));
 }
 
 template <class Out>
