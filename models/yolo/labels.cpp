@@ -1,7 +1,5 @@
 #include "models/yolo/labels.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -11,12 +9,12 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
-#include <optional>
 #include <string_view>
 
 #include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
 #include "kernels/error.h"
+#include "models/yolo/label_cache.h"
 
 namespace frost::yolo {
 namespace {
@@ -24,7 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng", "jpeg", "jpg",  "mpo",
                                                              "png", "tif", "tiff", "webp", "pfm"};
-constexpr int kSmallestSide = 10;  // pixels
+constexpr const char* kIgnoring = "ignoring corrupt image/label: ";
 constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
 
 std::string lower(std::string text) {
@@ -173,217 +171,9 @@ Verdict check_image(const std::string& path) {
     v.corrupt = true;
     std::string reason = e.what();
     if (reason.starts_with(path + ": ")) reason.erase(0, path.size() + 2);
-    v.messages.push_back(warning + "ignoring corrupt image/label: " + reason);
+    v.messages.push_back(warning + kIgnoring + reason);
   }
   return v;
-}
-
-// ---- The cache file: header, payload, check sum of the payload. Little endian, as every machine we build for.
-
-constexpr char kMagic[8] = {'f', 'r', 'o', 's', 't', 'l', 'b', 'l'};
-constexpr std::uint32_t kVersion = 1;
-
-struct CacheHeader {
-  char magic[8];
-  std::uint32_t version, reserved;
-  std::uint64_t files_hash, payload_bytes, payload_hash;
-};
-
-std::uint64_t fnv(std::uint64_t hash, const void* data, std::size_t bytes) {
-  const auto* p = static_cast<const unsigned char*>(data);
-  for (std::size_t i = 0; i < bytes; ++i) hash = (hash ^ p[i]) * 0x100000001b3ULL;
-  return hash;
-}
-constexpr std::uint64_t kFnvStart = 0xcbf29ce484222325ULL;
-
-/// Paths, sizes and times of change. YOLOv5 takes the sum of sizes and so misses a class that changed from 1 to 2.
-std::uint64_t hash_files(const std::vector<std::string>& images, int threads) {
-  std::vector<std::uint64_t> hashes(images.size());
-  parallel_for(static_cast<std::int64_t>(images.size()), threads, [&](std::int64_t i) {
-    std::uint64_t hash = kFnvStart;
-    const std::string& image = images[static_cast<std::size_t>(i)];
-    for (const std::string& path : {image, label_path(image)}) {
-      std::error_code error;
-      const auto size = fs::file_size(path, error);
-      const std::int64_t facts[2] = {error ? -1 : static_cast<std::int64_t>(size),
-                                     error ? 0 : fs::last_write_time(path, error).time_since_epoch().count()};
-      hash = fnv(fnv(hash, path.c_str(), path.size() + 1), facts, sizeof facts);
-    }
-    hashes[static_cast<std::size_t>(i)] = hash;
-  });
-  return fnv(kFnvStart, hashes.data(), hashes.size() * sizeof hashes[0]);
-}
-
-class Writer {
- public:
-  template <class T>
-  void value(const T& v) {
-    append(&v, sizeof v);
-  }
-  void text(const std::string& t) {
-    value(static_cast<std::uint32_t>(t.size()));
-    append(t.data(), t.size());
-  }
-  template <class T>
-  void list(const std::vector<T>& v) {
-    value(static_cast<std::uint32_t>(v.size()));
-    append(v.data(), v.size() * sizeof(T));
-  }
-  const std::string& bytes() const { return bytes_; }
-
- private:
-  void append(const void* data, std::size_t size) { bytes_.append(static_cast<const char*>(data), size); }
-  std::string bytes_;
-};
-
-/// Reads what Writer wrote; throws on anything that does not fit into the bytes that are there.
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : bytes_(bytes) {}
-  template <class T>
-  T value() {
-    T v;
-    take(&v, 1);
-    return v;
-  }
-  std::string text() {
-    std::string t(room(value<std::uint32_t>(), 1), ' ');
-    take(t.data(), t.size());
-    return t;
-  }
-  template <class T>
-  std::vector<T> list() {
-    std::vector<T> v(room(value<std::uint32_t>(), sizeof(T)));
-    take(v.data(), v.size());
-    return v;
-  }
-  std::size_t room(std::size_t count, std::size_t size) const {
-    FROST_CHECK(count <= bytes_.size() / size, "cut off");
-    return count;
-  }
-  bool empty() const { return bytes_.empty(); }
-
- private:
-  template <class T>
-  void take(T* out, std::size_t count) {
-    room(count, sizeof(T));
-    if (count) std::memcpy(static_cast<void*>(out), bytes_.data(), count * sizeof(T));
-    bytes_.remove_prefix(count * sizeof(T));
-  }
-  std::string_view bytes_;
-};
-
-std::string pack(const LabelSet& set, const std::vector<std::string>& files) {
-  Writer out;
-  out.value(set.counts);
-  out.value(static_cast<std::uint32_t>(set.messages.size()));
-  for (const std::string& message : set.messages) out.text(message);
-  out.value(static_cast<std::uint32_t>(set.images.size()));
-  std::uint32_t place = 0;
-  for (const LabeledImage& image : set.images) {
-    while (files[place] != image.path) ++place;  // both have the list's order
-    out.value(place);
-    out.value(image.width);
-    out.value(image.height);
-    out.list(image.rows);
-    out.value(static_cast<std::uint32_t>(image.segments.size()));
-    for (const Segment& segment : image.segments) out.list(segment);
-  }
-  return out.bytes();
-}
-
-LabelSet unpack(std::string_view payload, const std::vector<std::string>& files) {
-  Reader in(payload);
-  LabelSet set;
-  set.counts = in.value<LabelCounts>();
-  set.messages.resize(in.room(in.value<std::uint32_t>(), sizeof(std::uint32_t)));
-  for (std::string& message : set.messages) message = in.text();
-  set.images.resize(in.room(in.value<std::uint32_t>(), 5 * sizeof(std::uint32_t)));
-  std::int64_t last = -1;
-  for (LabeledImage& image : set.images) {
-    const auto place = in.value<std::uint32_t>();
-    FROST_CHECK(place > last && place < files.size(), "wrong image");
-    last = place;
-    image.path = files[place];
-    image.width = in.value<int>();
-    image.height = in.value<int>();
-    image.rows = in.list<LabelRow>();
-    image.segments.resize(in.room(in.value<std::uint32_t>(), sizeof(std::uint32_t)));
-    for (Segment& segment : image.segments) segment = in.list<float>();
-    FROST_CHECK(image.width >= kSmallestSide && image.height >= kSmallestSide, "wrong size");
-    FROST_CHECK(image.segments.empty() || image.segments.size() == image.rows.size(), "wrong polygons");
-    for (const LabelRow& r : image.rows)
-      FROST_CHECK(r.cls >= 0 && r.x >= 0 && r.y >= 0 && r.w >= 0 && r.h >= 0 && r.x <= 1 && r.y <= 1 && r.w <= 1 && r.h <= 1,
-                  "wrong box");
-  }
-  FROST_CHECK(in.empty(), "too long");
-  const LabelCounts& c = set.counts;
-  FROST_CHECK(c.total == static_cast<std::int64_t>(files.size()) &&
-                  std::min({c.found, c.missing, c.empty, c.corrupt}) >= 0 && c.corrupt <= c.total &&
-                  c.total - c.corrupt == static_cast<std::int64_t>(set.images.size()),
-              "wrong counts");
-  return set;
-}
-
-std::optional<LabelSet> read_cache(const std::string& path, std::uint64_t files_hash,
-                                   const std::vector<std::string>& files) {
-  try {
-    const std::string bytes = read_text(path);
-    CacheHeader header;
-    FROST_CHECK(bytes.size() >= sizeof header, "cut off");
-    std::memcpy(&header, bytes.data(), sizeof header);
-    const std::string_view payload = std::string_view(bytes).substr(sizeof header);
-    FROST_CHECK(std::equal(kMagic, kMagic + sizeof kMagic, header.magic) && header.version == kVersion &&
-                    header.files_hash == files_hash && header.payload_bytes == payload.size() &&
-                    header.payload_hash == fnv(kFnvStart, payload.data(), payload.size()),
-                "stale");
-    return unpack(payload, files);
-  } catch (const Error&) {
-    return std::nullopt;  // absent, older, damaged: all the same, the labels are read again
-  }
-}
-
-/// Returns the reason where the file cannot be written.
-std::string write_cache(const std::string& path, std::uint64_t files_hash, const std::string& payload) {
-  CacheHeader header{.magic = {},
-                     .version = kVersion,
-                     .reserved = 0,
-                     .files_hash = files_hash,
-                     .payload_bytes = payload.size(),
-                     .payload_hash = fnv(kFnvStart, payload.data(), payload.size())};
-  std::copy(kMagic, kMagic + sizeof kMagic, header.magic);
-  // Written beside and renamed: another process that starts now reads the old file or the new one, never a half.
-  const std::string temporary = path + "." + std::to_string(getpid()) + ".tmp";
-  errno = 0;
-  std::ofstream out(temporary, std::ios::binary);
-  out.write(reinterpret_cast<const char*>(&header), sizeof header);
-  out.write(payload.data(), static_cast<std::streamsize>(payload.size()));
-  out.close();
-  std::error_code error;
-  if (out.fail()) {
-    error = std::error_code(errno ? errno : EIO, std::generic_category());
-  } else {
-    fs::rename(temporary, path, error);
-  }
-  if (!error) return "";
-  std::error_code ignored;
-  fs::remove(temporary, ignored);
-  return error.message();
-}
-
-std::string cache_path(const std::vector<std::string>& paths, const std::string& first_image, const std::string& cache_dir) {
-  std::error_code error;
-  const fs::path source = paths.back();
-  fs::path path = fs::is_regular_file(source, error) ? fs::path(source).replace_extension()
-                                                     : fs::path(label_path(first_image)).parent_path();
-  if (!cache_dir.empty()) {
-    // Folders of equal names ("train") must not meet in one cache folder.
-    char digits[17] = {};
-    const std::string text = fs::absolute(path).string();
-    std::to_chars(digits, digits + 16, fnv(kFnvStart, text.data(), text.size()), 16);
-    path = fs::path(cache_dir) / (path.filename().string() + "-" + digits);
-  }
-  return path.string() + ".frost-cache";
 }
 
 void list_folder(const fs::path& folder, std::vector<std::string>& files) {
@@ -476,11 +266,11 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   const auto count = static_cast<std::int64_t>(files.size());
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int threads = options.threads > 0 ? options.threads : std::clamp(cores, 1, 8);
-  const std::string cache = cache_path(paths, files.front(), options.cache_dir);
-  const std::uint64_t hash = hash_files(files, threads);
+  const std::string cache = label_cache_path(paths, files.front(), options.cache_dir);
+  const std::uint64_t hash = hash_label_files(files, threads);
 
   LabelSet set;
-  if (auto cached = read_cache(cache, hash, files)) {
+  if (auto cached = read_label_cache(cache, hash, files)) {
     set = std::move(*cached);
     set.from_cache = true;
   } else {
@@ -503,10 +293,12 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
       for (std::string& message : v.messages) set.messages.push_back(std::move(message));
       if (!v.corrupt) set.images.push_back(std::move(v.image));
     }
-    const std::string reason = write_cache(cache, hash, pack(set, files));
-    if (!reason.empty()) {
-      const std::string folder = fs::path(cache).parent_path().string();
-      set.messages.push_back("WARNING ⚠️ Cache directory " + folder + " is not writeable: " + reason);
+    try {
+      write_label_cache(cache, hash, set, files);
+    } catch (const Error& e) {  // a read-only data set costs the next run a scan, nothing else
+      const std::string text = e.what(), reason = text.substr(text.rfind(": ") + 2);
+      set.messages.push_back("WARNING ⚠️ Cache directory " + fs::path(cache).parent_path().string() +
+                             " is not writeable: " + reason);
     }
   }
   set.cache_path = cache;
@@ -517,17 +309,27 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   return set;
 }
 
-void check_trainable(const LabelSet& set, int classes, const std::string& data) {
-  FROST_CHECK(set.counts.found > 0, "No labels found in ", set.cache_path, ", can not start training. ", kHelp);
+void check_classes(const LabelSet& set, int classes, const std::string& data) {
   const LabeledImage* worst = nullptr;
   float highest = -1;
   for (const LabeledImage& image : set.images)
     for (const LabelRow& row : image.rows)
       if (row.cls > highest) highest = row.cls, worst = &image;
-  FROST_CHECK(worst, "All labels empty in ", set.cache_path, ", can not start training. ", kHelp);
-  FROST_CHECK(std::trunc(highest) < static_cast<float>(classes), "Label class ", static_cast<std::int64_t>(highest),
-              " exceeds nc=", classes, " in ", data, ". Possible class labels are 0-", classes - 1, " (",
-              label_path(worst->path), ")");
+  FROST_CHECK(!worst || std::trunc(highest) < static_cast<float>(classes), "Label class ",
+              static_cast<std::int64_t>(highest), " exceeds nc=", classes, " in ", data, ". Possible class labels are 0-",
+              classes - 1, " (", label_path(worst->path), ")");
+}
+
+void check_trainable(const LabelSet& set, int classes, const std::string& data) {
+  FROST_CHECK(set.counts.found > 0, "No labels found in ", set.cache_path, ", can not start training. ", kHelp);
+  const bool labelled = std::ranges::any_of(set.images, [](const LabeledImage& image) { return !image.rows.empty(); });
+  FROST_CHECK(labelled, "All labels empty in ", set.cache_path, ", can not start training. ", kHelp);
+  check_classes(set, classes, data);
+}
+
+void check_undamaged(const LabelSet& set) {
+  for (const std::string& message : set.messages)
+    if (message.find(kIgnoring) != std::string::npos) fail(message);
 }
 
 }  // namespace frost::yolo

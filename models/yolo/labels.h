@@ -66,6 +66,15 @@ Labels parse_labels(const std::string& text);
 /// change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
+/// Sides of a usable image, pixels.
+inline constexpr int kSmallestSide = 10;
+
+/// Throws Error where a class is not below `classes`; it names the label file, and `data`, the dataset file.
+void check_classes(const LabelSet& set, int classes, const std::string& data);
+
+/// For --strict: throws Error with the reason for the first image that was left out as damaged.
+void check_undamaged(const LabelSet& set);
+
 /// Training needs labels: throws Error where no label file was found, all are empty, or a class is not below `classes`.
 /// `data` is the dataset file that the message names.
 void check_trainable(const LabelSet& set, int classes, const std::string& data);

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "engine/report/progress.h"
-#include "kernels/error.h"
 
 namespace frost::yolo {
 
@@ -24,11 +23,6 @@ LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::st
              set.counts.corrupt, set.from_cache ? " (from " + set.cache_path + ")" : "");
   for (const std::string& message : set.messages) fmt::print("{}\n", message);
   return set;
-}
-
-void refuse_damage(const LabelSet& set) {
-  if (set.counts.corrupt > 0)
-    fail(set.messages.empty() ? detail::join(set.counts.corrupt, " damaged images or labels") : set.messages.front());
 }
 
 }  // namespace frost::yolo

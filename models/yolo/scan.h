@@ -9,7 +9,4 @@ namespace frost::yolo {
 /// scan_labels with YOLOv5's progress bar, counts and messages on the terminal.
 LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::string& prefix);
 
-/// For --strict: throws Error with the first message if an image or label was damaged.
-void refuse_damage(const LabelSet& set);
-
 }  // namespace frost::yolo

@@ -4,10 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "engine/report/run_folder.h"
@@ -182,6 +182,52 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
   return model;
 }
 
+/// The running statistics that training changes.
+std::set<std::string> moving_statistics(DetectionModel& model, FrozenBn frozen_bn) {
+  std::set<std::string> names;
+  model.walk([&](const std::string&, Module& module) {
+    const auto* bn = dynamic_cast<BatchNorm2d*>(&module);
+    if (bn && (!bn->frozen() || frozen_bn == FrozenBn::batch)) names.insert({bn->running_mean.name, bn->running_var.name});
+  });
+  return names;
+}
+
+LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t batches_per_epoch, int batch_size,
+                         const std::filesystem::path& folder) {
+  return {.schedule = {.lr0 = hyp.lr0,
+                       .lrf = hyp.lrf,
+                       .momentum = hyp.momentum,
+                       .warmup_momentum = hyp.warmup_momentum,
+                       .warmup_bias_lr = hyp.warmup_bias_lr,
+                       .warmup_epochs = hyp.warmup_epochs,
+                       .warm_momentum = config.optimizer == OptimizerKind::sgd,
+                       .cosine = config.cos_lr,
+                       .epochs = config.epochs,
+                       .batches_per_epoch = batches_per_epoch,
+                       .batch_size = batch_size,
+                       .nominal_batch = config.nbs},
+          .optimizer = config.optimizer,
+          .patience = config.patience,
+          .save_period = config.save_period,
+          .nosave = config.nosave,
+          .noval = config.noval,
+          .folder = folder};
+}
+
+/// Judges the finished run's checkpoint, folded, class by class, with pictures.
+void validate_result(const TrainConfig& config, const RunDevice& run, DetectionTask& task,
+                     const std::filesystem::path& weights, const std::vector<std::string>& names,
+                     const std::filesystem::path& folder) {
+  fmt::print("\nValidating {}...\nFusing layers... \n", weights.string());
+  const std::unique_ptr<DetectionModel> model = load_model(*run.device, weights);
+  fmt::print("{}\n", model->summary(true, false));
+  ValidateOptions options{.single_cls = config.single_cls, .compute = run.compute, .loss = task.loss()};
+  if (!config.noplots) options.batch_done = validation_sheets(folder, names);
+  const ValidationResult result = validate(*run.device, *model, task.val_loader(), options);
+  fmt::print("{}Results saved to {}\n", metrics_table(result.summary, names, names.size() > 1), bold(folder.string()));
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 std::filesystem::path train(const TrainConfig& given) {
@@ -221,13 +267,12 @@ std::filesystem::path train(const TrainConfig& given) {
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
-  // data
   LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")),
            val_labels = scan_with_progress(data.val, bold_blue("val: "));
-  if (config.strict) refuse_damage(train_labels), refuse_damage(val_labels);
+  if (config.strict) check_undamaged(train_labels), check_undamaged(val_labels);
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
-    check_trainable(val_labels, static_cast<int>(names.size()), config.data);
+    check_classes(val_labels, static_cast<int>(names.size()), config.data);
   }
   const int batch_size =
       static_cast<int>(std::min<std::int64_t>(config.batch_size, static_cast<std::int64_t>(train_labels.images.size())));
@@ -238,22 +283,23 @@ std::filesystem::path train(const TrainConfig& given) {
     });
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = worker_count(config.workers, batch_size, 0, cores);
-  auto train_data =
-      std::make_shared<DetectionDataset>(std::move(train_labels), DatasetOptions{.imgsz = imgsz,
-                                                                                 .batch_size = batch_size,
-                                                                                 .stride = stride,
-                                                                                 .pad = 0,
-                                                                                 .augment = true,
-                                                                                 .rect = config.rect,
-                                                                                 .single_cls = config.single_cls,
-                                                                                 .hyp = augmentation(hyp)});
-  auto val_data = std::make_shared<DetectionDataset>(std::move(val_labels), DatasetOptions{.imgsz = imgsz,
-                                                                                           .batch_size = batch_size * 2,
-                                                                                           .stride = stride,
-                                                                                           .pad = 0.5,
-                                                                                           .augment = false,
-                                                                                           .rect = true,
-                                                                                           .single_cls = config.single_cls});
+  const DatasetOptions train_options{.imgsz = imgsz,
+                                     .batch_size = batch_size,
+                                     .stride = stride,
+                                     .pad = 0,
+                                     .augment = true,
+                                     .rect = config.rect,
+                                     .single_cls = config.single_cls,
+                                     .hyp = augmentation(hyp)};
+  const DatasetOptions val_options{.imgsz = imgsz,
+                                   .batch_size = batch_size * 2,
+                                   .stride = stride,
+                                   .pad = 0.5,
+                                   .augment = false,
+                                   .rect = true,
+                                   .single_cls = config.single_cls};
+  const auto train_data = std::make_shared<DetectionDataset>(std::move(train_labels), train_options);
+  const auto val_data = std::make_shared<DetectionDataset>(std::move(val_labels), val_options);
   if (!config.cache.empty()) {
     for (const auto& [set, prefix] : {std::pair{train_data, bold_blue("train: ")}, std::pair{val_data, bold_blue("val: ")}})
       if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
@@ -268,14 +314,8 @@ std::filesystem::path train(const TrainConfig& given) {
              bold_blue("optimizer: "), name_of(config.optimizer), hyp.lr0, sizes[ParameterArena::kNorm],
              sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 
-  std::unordered_map<std::string, bool> moves;  // buffers that training changes
-  model->walk([&](const std::string&, Module& module) {
-    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) {
-      const bool moving = !bn->frozen() || config.frozen_bn == FrozenBn::batch;
-      moves[bn->running_mean.name] = moves[bn->running_var.name] = moving;
-    }
-  });
-  ModelAverage average(device, *model, arena, [&](const Buffer& b) { return moves.contains(b.name) && moves.at(b.name); });
+  const std::set<std::string> moving = moving_statistics(*model, config.frozen_bn);
+  ModelAverage average(device, *model, arena, [&](const Buffer& b) { return moving.contains(b.name); });
   DetectionModel twin(device, model->spec(), config.seed);
   twin.names = names;
 
@@ -294,52 +334,26 @@ std::filesystem::path train(const TrainConfig& given) {
   }
 
   TrainingLoop loop(device, *model, twin, arena, average, task,
-                    {.schedule = {.lr0 = hyp.lr0,
-                                  .lrf = hyp.lrf,
-                                  .momentum = hyp.momentum,
-                                  .warmup_momentum = hyp.warmup_momentum,
-                                  .warmup_bias_lr = hyp.warmup_bias_lr,
-                                  .warmup_epochs = hyp.warmup_epochs,
-                                  .warm_momentum = config.optimizer == OptimizerKind::sgd,
-                                  .cosine = config.cos_lr,
-                                  .epochs = config.epochs,
-                                  .batches_per_epoch = task.batches_per_epoch(),
-                                  .batch_size = batch_size,
-                                  .nominal_batch = config.nbs},
-                     .optimizer = config.optimizer,
-                     .patience = config.patience,
-                     .save_period = config.save_period,
-                     .nosave = config.nosave,
-                     .noval = config.noval,
-                     .folder = folder});
+                    loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder));
   if (!config.resume.empty()) {
     loop.resume(config.resume);
     fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
                config.epochs);
   }
   fmt::print(
-      "Image sizes {} train, {} val\nUsing {} dataloader workers\nLogging results to \033[1m{}\033[0m\nStarting training "
-      "for {} epochs...\n",
-      imgsz, imgsz, workers, folder.string(), config.epochs);
+      "Image sizes {} train, {} val\nUsing {} dataloader workers\nLogging results to {}\nStarting training for {} "
+      "epochs...\n",
+      imgsz, imgsz, workers, bold(folder.string()), config.epochs);
   std::fflush(stdout);
   loop.run();
 
-  if (loop.batches_run() > 0)
+  if (loop.batches_run() > 0) {
+    const double epochs = static_cast<double>(loop.batches_run()) / static_cast<double>(task.batches_per_epoch());
     fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Memory by role:\n{}",
-               1000 * loop.train_seconds() /
-                   (static_cast<double>(loop.batches_run()) / static_cast<double>(task.batches_per_epoch()) *
-                    static_cast<double>(train_data->size())),
-               loop.batches_run(), batch_size, device.ledger().table());
-  const std::filesystem::path best = loop.result();
-  fmt::print("\nValidating {}...\nFusing layers... \n", best.string());
-  const std::unique_ptr<DetectionModel> final_model = load_model(device, best);
-  fmt::print("{}\n", final_model->summary(true, false));
-  ValidateOptions options{.single_cls = config.single_cls, .compute = run.compute, .loss = task.loss()};
-  if (!config.noplots) options.batch_done = validation_sheets(folder, names);
-  const ValidationResult result = validate(device, *final_model, task.val_loader(), options);
-  fmt::print("{}Results saved to \033[1m{}\033[0m\n", metrics_table(result.summary, names, names.size() > 1),
-             folder.string());
-  std::fflush(stdout);
+               1000 * loop.train_seconds() / (epochs * static_cast<double>(train_data->size())), loop.batches_run(),
+               batch_size, device.ledger().table());
+  }
+  validate_result(config, run, task, loop.result(), names, folder);
   return folder;
 }
 

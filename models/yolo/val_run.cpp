@@ -65,13 +65,8 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const std::vector<std::string>& paths = config.task == "train" ? data.train : config.task == "test" ? data.test : data.val;
   FROST_CHECK(!paths.empty(), config.data, ": key '", config.task, "' is missing or empty, needed for --task ", config.task);
   LabelSet labels = scan_with_progress(paths, bold_blue((speed ? "val" : config.task) + ": "));
-  if (config.strict) refuse_damage(labels);
-  if (!config.single_cls) {
-    for (const LabeledImage& image : labels.images)
-      for (const LabelRow& row : image.rows)
-        FROST_CHECK(row.cls < static_cast<float>(classes), label_path(image.path), ": label class ", row.cls,
-                    " exceeds nc=", classes, " in ", config.data, ". Possible class labels are 0-", classes - 1);
-  }
+  if (config.strict) check_undamaged(labels);
+  if (!config.single_cls) check_classes(labels, classes, config.data);
   const int batch_size = config.batch_size;
   auto dataset = std::make_shared<DetectionDataset>(std::move(labels), DatasetOptions{.imgsz = imgsz,
                                                                                       .batch_size = batch_size,
@@ -110,7 +105,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
     fmt::print("WARNING: no labels found in {} set, can not compute metrics without labels\n", config.task);
   fmt::print("{}\n", speed_line(result.pre_ms, result.inference_ms, result.nms_ms, batch_size, imgsz));
   if (config.save_json) predictions.write(folder / (file.stem().string() + "_predictions.json"));
-  fmt::print("Results saved to \033[1m{}\033[0m\n", folder.string());
+  fmt::print("Results saved to {}\n", bold(folder.string()));
   if (config.save_txt) {
     const auto count =
         std::distance(std::filesystem::directory_iterator(folder / "labels"), std::filesystem::directory_iterator{});
