@@ -1,5 +1,6 @@
 #include "engine/optim/arena.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/nn/layers.h"
@@ -7,6 +8,20 @@
 namespace frost {
 namespace {
 std::int64_t aligned(std::int64_t count) { return (count + 15) / 16 * 16; }
+
+/// One flat mask where any member has one; dense members and the gaps get ones.
+void gather_masks(ParameterGroup& group) {
+  if (std::none_of(group.members.begin(), group.members.end(), [](const Parameter* p) { return bool(p->mask); })) return;
+  group.mask = Tensor(group.value.device(), group.value.shape(), DType::f32, Role::parameter);
+  group.mask.assign(std::vector<float>(static_cast<std::size_t>(group.count()), 1.0f));
+  for (std::size_t i = 0; i < group.members.size(); ++i) {
+    Parameter& p = *group.members[i];
+    if (!p.mask) continue;
+    const Tensor part = group.mask.part(group.offsets[i], p.value.shape());
+    part.backend().copy({.x = p.mask, .y = part});
+    p.mask = part;
+  }
+}
 }  // namespace
 
 ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema)
@@ -41,6 +56,7 @@ ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay
       p.touch();
       if (with_ema) device.backend().copy({.x = value, .y = group.ema.part(group.offsets[i], p.value.shape())});
     }
+    gather_masks(group);
   }
 }
 

@@ -31,8 +31,7 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       average_(average),
       task_(task),
       options_(std::move(options)),
-      schedule_(options_.schedule),
-      optimizer_(arena, device, options_.optimizer) {}
+      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip) {}
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {
   const std::vector<std::string> names = task_.loss_names();
@@ -42,17 +41,14 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   std::fflush(stdout);
 
   const std::int64_t batches = task_.batches_per_epoch();
-  arena_.zero_grad();  // what was gathered since the last step is dropped, as YOLOv5 does
+  updater_.begin_epoch();
   task_.begin_epoch(epoch);
   mean_losses_.assign(names.size(), 0.0);
   const auto start = Clock::now();
   ProgressBar bar("", batches);
   for (std::int64_t i = 0; i < batches; ++i) {
     if (InterruptGuard::requested()) interrupted("in", epoch);
-    const std::int64_t ni = i + batches * epoch;
-    const Schedule::Step step = schedule_.at(epoch, i);
-    for (std::size_t g = 0; g < 3; ++g) arena_.groups()[g].lr = static_cast<float>(step.lr[g]);
-    lr_ = step.lr;
+    lr_ = updater_.begin_batch(epoch, i).lr;
 
     const BatchReport report = task_.train_batch();
     for (std::size_t k = 0; k < names.size(); ++k) {
@@ -63,13 +59,8 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
       mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
     }
     ++batches_run_;
-    if (ni - last_step_ >= step.accumulate) {
-      if (std::isfinite(optimizer_.step(static_cast<float>(step.momentum), options_.clip)))
-        average_.update(optimizer_.ema_updates());
-      else if (optimizer_.skipped() == 1)
-        fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped\n", epoch, i);
-      last_step_ = ni;
-    }
+    if (const auto norm = updater_.end_batch(); norm && !std::isfinite(*norm) && updater_.optimizer().skipped() == 1)
+      fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped\n", epoch, i);
     std::string line = fmt::format("{:>11}{:>11}", fmt::format("{}/{}", epoch, options_.schedule.epochs - 1),
                                    fmt::format("{:.3g}G", static_cast<double>(device_.ledger().total().peak) / 1e9));
     for (const double loss : mean_losses_) line += fmt::format("{:>11.4g}", loss);
@@ -123,22 +114,23 @@ void TrainingLoop::run() {
     if (fitness > best_fitness_) best_fitness_ = fitness;
     if (fitness >= stopper_best_) stopper_best_ = fitness, best_epoch_ = epoch;
     if (!options_.nosave || last_epoch) {
-      save(last(), epoch);
+      const SafetensorsFile now = snapshot(epoch);
+      write_safetensors(last(), now.tensors, now.metadata);
       can_resume_ = true;
       if (fitness == best_fitness_) {
-        save(best(), epoch);
+        write_safetensors(best(), now.tensors, now.metadata);
         best_written_ = true;
       }
       if (options_.save_period > 0 && epoch % options_.save_period == 0)
-        save(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), epoch);
+        write_safetensors(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), now.tensors,
+                          now.metadata);
     }
     const std::int64_t waited = epoch - best_epoch_;
     possible_stop = options_.patience > 0 && waited >= options_.patience - 1;
     if (options_.patience > 0 && waited >= options_.patience) {
       fmt::print(
           "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best "
-          "model "
-          "saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
+          "model saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
           "--patience 0 to disable EarlyStopping.\n",
           options_.patience, best_epoch_, best().filename().string(), options_.patience);
       ++epoch;
@@ -153,7 +145,7 @@ void TrainingLoop::run() {
   std::fflush(stdout);
 }
 
-void TrainingLoop::save(const std::filesystem::path& file, std::int64_t epoch) {
+SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
   StateDict all = state_of(model_);
   for (const auto& [name, tensor] : average_.state()) all.add("ema." + name, tensor);
   for (ParameterGroup& group : arena_.groups()) {
@@ -174,13 +166,13 @@ void TrainingLoop::save(const std::filesystem::path& file, std::int64_t epoch) {
                                        {"best_fitness", best_fitness_},
                                        {"stopper_best", stopper_best_},
                                        {"best_epoch", best_epoch_},
-                                       {"last_step", last_step_},
-                                       {"steps", optimizer_.steps()},
-                                       {"ema_updates", optimizer_.ema_updates()},
+                                       {"last_step", updater_.last_step()},
+                                       {"steps", updater_.optimizer().steps()},
+                                       {"ema_updates", updater_.optimizer().ema_updates()},
                                        {"optimizer", name_of(options_.optimizer)},
                                        {"batches_per_epoch", task_.batches_per_epoch()}}
                             .dump();
-  write_safetensors(file, all, metadata);
+  return {std::move(all), std::move(metadata)};
 }
 
 void TrainingLoop::resume(const std::filesystem::path& file) {
@@ -188,17 +180,18 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   const auto it = saved.metadata.find(kStateKey);
   if (it == saved.metadata.end())
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
-  std::int64_t epochs = 0, batches = 0;
+  std::int64_t epochs = 0, batches = 0, last_step = -1, steps = 0, ema_updates = 0;
   try {
     const auto json = nlohmann::json::parse(it->second);
     start_epoch_ = json.at("epoch").get<std::int64_t>() + 1;
     best_fitness_ = json.at("best_fitness");
     stopper_best_ = json.at("stopper_best");
     best_epoch_ = json.at("best_epoch");
-    last_step_ = json.at("last_step");
     epochs = json.at("epochs");
     batches = json.at("batches_per_epoch");
-    optimizer_.restore(json.at("steps"), json.at("ema_updates"));
+    last_step = json.at("last_step");
+    steps = json.at("steps");
+    ema_updates = json.at("ema_updates");
     FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ",
                 json.at("optimizer").get<std::string>(), ", not with ", name_of(options_.optimizer));
   } catch (const nlohmann::json::exception& e) {
@@ -210,6 +203,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   best_written_ = std::filesystem::exists(best());
   FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs,
               " epochs are done, nothing to resume");
+  updater_.restore(start_epoch_, last_step, steps, ema_updates);
   const LoadReport report = load_state(model_, saved.tensors);
   FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",
               report.copied, " of ", report.total, " tensors fit)");
@@ -224,9 +218,6 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
       from_host(saved.tensors.at("optimizer.second_moment." + p.name), p.torch_shape, second);
     }
   }
-  // The schedule keeps its last accumulation: walk it to where the run stopped.
-  for (std::int64_t epoch = 0; epoch < start_epoch_; ++epoch)
-    for (std::int64_t i = 0; i < batches; ++i) schedule_.at(epoch, i);
 }
 
 std::filesystem::path newest_unfinished(const std::filesystem::path& root) {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/optim/schedule.h"
-#include "engine/training/average.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/training/updater.h"
 
 namespace frost {
 
@@ -67,15 +67,13 @@ class TrainingLoop {
   /// The checkpoint to judge a finished run by: best, or last where no epoch was the best.
   std::filesystem::path result() const { return best_written_ ? best() : last(); }
   std::filesystem::path best() const { return options_.folder / "weights" / "best.safetensors"; }
-  double best_fitness() const { return best_fitness_; }
-  std::int64_t best_epoch() const { return best_epoch_; }
   double train_seconds() const { return train_seconds_; }  // in train epochs alone
   std::int64_t batches_run() const { return batches_run_; }
 
  private:
   void train_epoch(std::int64_t epoch);
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
-  void save(const std::filesystem::path& file, std::int64_t epoch);
+  SafetensorsFile snapshot(std::int64_t epoch) const;  // all that a resumed run needs
 
   Device& device_;
   Module &model_, &twin_;
@@ -83,9 +81,8 @@ class TrainingLoop {
   ModelAverage& average_;
   TrainingTask& task_;
   LoopOptions options_;
-  Schedule schedule_;
-  Optimizer optimizer_;
-  std::int64_t start_epoch_ = 0, last_step_ = -1, best_epoch_ = 0, batches_run_ = 0;
+  Updater updater_;
+  std::int64_t start_epoch_ = 0, best_epoch_ = 0, batches_run_ = 0;
   bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
   double best_fitness_ = 0, stopper_best_ = 0, train_seconds_ = 0;
   std::vector<double> mean_losses_;

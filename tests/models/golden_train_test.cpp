@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/optim/schedule.h"
-#include "engine/training/average.h"
+#include "engine/training/updater.h"
 #include "kernels/math/half.h"
 #include "models/yolo/step.h"
 #include "tests/models/model_fixture.h"
@@ -35,26 +35,27 @@ void check_recipe(const std::string& recipe) {
 
   const std::int64_t batch = std::stoll(g.fact("batch_size")), nbs = std::stoll(g.fact("nbs")),
                      per_epoch = std::stoll(g.fact("batches_per_epoch"));
-  Schedule schedule({.lr0 = hyp["lr0"],
-                     .lrf = hyp["lrf"],
-                     .momentum = hyp["momentum"],
-                     .warmup_momentum = hyp["warmup_momentum"],
-                     .warmup_bias_lr = hyp["warmup_bias_lr"],
-                     .warmup_epochs = std::stod(g.fact("warmup")) / static_cast<double>(per_epoch),
-                     .warm_momentum = parse_optimizer(g.fact("optimizer")) == OptimizerKind::sgd,
-                     .cosine = false,
-                     .epochs = std::stoll(g.fact("epochs")),
-                     .batches_per_epoch = per_epoch,
-                     .batch_size = batch,
-                     .nominal_batch = nbs,
-                     .minimum_warmup = 0});
   const double accumulate = std::max(std::nearbyint(static_cast<double>(nbs) / static_cast<double>(batch)), 1.0);
   const double decay =
       hyp["weight_decay"].get<double>() * static_cast<double>(batch) * accumulate / static_cast<double>(nbs);
   ParameterArena arena(device, model, static_cast<float>(decay), true);
   ModelAverage average(device, model, arena, [](const Buffer& b) { return !b.name.ends_with("anchors"); });
   const OptimizerKind kind = parse_optimizer(g.fact("optimizer"));
-  Optimizer optimizer(arena, device, kind);
+  Updater updater(device, arena, average,
+                  {.lr0 = hyp["lr0"],
+                   .lrf = hyp["lrf"],
+                   .momentum = hyp["momentum"],
+                   .warmup_momentum = hyp["warmup_momentum"],
+                   .warmup_bias_lr = hyp["warmup_bias_lr"],
+                   .warmup_epochs = std::stod(g.fact("warmup")) / static_cast<double>(per_epoch),
+                   .warm_momentum = parse_optimizer(g.fact("optimizer")) == OptimizerKind::sgd,
+                   .cosine = false,
+                   .epochs = std::stoll(g.fact("epochs")),
+                   .batches_per_epoch = per_epoch,
+                   .batch_size = batch,
+                   .nominal_batch = nbs,
+                   .minimum_warmup = 0},
+                  kind, 10.0);
   if (g.fact("half_init") == "true")
     model.visit({.parameter =
                      [](Parameter& p) {
@@ -88,19 +89,14 @@ void check_recipe(const std::string& recipe) {
   const auto names = g.fact_json("state_names").get<std::vector<std::string>>();
   const auto torch = g.fact_json("torch_float32_error_relative_to_movement");
 
-  std::int64_t last_step = -1;
   int steps = 0;
   for (std::size_t ni = 0; ni < losses.size(); ++ni) {
     INFO("batch ", ni);
     const auto epoch = static_cast<std::int64_t>(ni) / per_epoch, i = static_cast<std::int64_t>(ni) % per_epoch;
-    if (i == 0) arena.zero_grad();
-    const Schedule::Step now = schedule.at(epoch, i);
-    const double momentum = now.momentum;
-    for (std::size_t k = 0; k < 3; ++k) {
-      arena.groups()[k].lr = static_cast<float>(now.lr[k]);
-      CHECK(now.lr[k] == doctest::Approx(lrs[ni * 3 + k]).epsilon(1e-5));
-    }
-    CHECK(momentum == doctest::Approx(momenta[ni]).epsilon(1e-6));
+    if (i == 0) updater.begin_epoch();
+    const Schedule::Step now = updater.begin_batch(epoch, i);
+    for (std::size_t k = 0; k < 3; ++k) CHECK(now.lr[k] == doctest::Approx(lrs[ni * 3 + k]).epsilon(1e-5));
+    CHECK(now.momentum == doctest::Approx(momenta[ni]).epsilon(1e-6));
     CHECK(now.accumulate == accumulates[ni]);
     const frost::Tensor image = fill_image(device, "input." + std::to_string(i), {2, 3, 96, 128});
     const auto result = yolo::train_step({.device = device, .frozen_bn = FrozenBn::batch}, model, image,
@@ -110,14 +106,11 @@ void check_recipe(const std::string& recipe) {
     CHECK(result.loss == doctest::Approx(losses[ni]).epsilon(loss_tolerance));
     for (std::size_t k = 0; k < 3; ++k)
       CHECK(result.items[k] == doctest::Approx(items[ni * 3 + k]).epsilon(loss_tolerance * 3));
-    const bool step = static_cast<std::int64_t>(ni) - last_step >= now.accumulate;
-    CHECK(step == (stepped[ni] != 0));
-    if (!step) continue;
-    const double norm = optimizer.step(static_cast<float>(momentum), 10.0);
-    average.update(optimizer.ema_updates());
-    last_step = static_cast<std::int64_t>(ni);
-    CHECK(norm == doctest::Approx(norms[ni]).epsilon(kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3)
-                                                                                : (steps < 3 ? 5e-2 : 0.15)));
+    const std::optional<double> norm = updater.end_batch();
+    CHECK(norm.has_value() == (stepped[ni] != 0));
+    if (!norm) continue;
+    CHECK(*norm == doctest::Approx(norms[ni]).epsilon(kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3)
+                                                                                 : (steps < 3 ? 5e-2 : 0.15)));
     ++steps;
     const std::string mark = "step" + std::to_string(steps);
     if (!g.has(mark + ".model.l2")) continue;

@@ -83,3 +83,26 @@ TEST_CASE("freezing: gradient, optimizer and saved bytes fall, frozen state keep
     CHECK(before.size() == (freeze == 0 ? 0 : freeze == 10 ? 99 : 171));
   }
 }
+
+TEST_CASE("a masked parameter keeps its zeros through momentum, decay and the average") {
+  Lesson lesson;
+  Parameter& weight = *lesson.model.parameters()[0];
+  std::vector<float> mask(static_cast<std::size_t>(weight.value.elements()), 1.0f), value = weight.value.to_vector();
+  for (std::size_t i = 0; i < mask.size(); i += 3) mask[i] = value[i] = 0;
+  weight.mask = Tensor::from(lesson.device, weight.value.shape(), mask, Role::parameter);
+  weight.value.assign(value);
+  ParameterArena arena(lesson.device, lesson.model, 5e-4f, true);
+  Optimizer optimizer(arena, lesson.device, OptimizerKind::sgd);
+  for (ParameterGroup& group : arena.groups()) group.lr = 0.01f;
+  yolo::LossSettings settings;
+  for (int step = 0; step < 3; ++step) {
+    yolo::train_step({.device = lesson.device}, lesson.model, lesson.images, lesson.targets, settings);
+    optimizer.step(0.9f);
+  }
+  const std::vector<float> after = weight.value.to_vector();
+  std::size_t kept = 0, moved = 0;
+  for (std::size_t i = 0; i < mask.size(); ++i)
+    (mask[i] == 0 ? kept : moved) += mask[i] == 0 ? after[i] == 0 : after[i] != value[i];
+  CHECK(kept == (mask.size() + 2) / 3);
+  CHECK(moved > mask.size() / 2);
+}

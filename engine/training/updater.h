@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+
+#include "engine/optim/schedule.h"
+#include "engine/training/average.h"
+
+namespace frost {
+
+/// When gathered gradients become a step: each batch's learning rates and momentum, accumulation up to the nominal batch,
+/// clipping, the step, the average (spec/train.md sections 6 and 7).
+class Updater {
+ public:
+  Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
+          OptimizerKind optimizer, double clip);
+
+  /// Drops what was gathered since the last step, as YOLOv5 does at an epoch's start.
+  void begin_epoch() { arena_.zero_grad(); }
+  /// Sets the groups' learning rates for this batch.
+  Schedule::Step begin_batch(std::int64_t epoch, std::int64_t batch);
+  /// After the batch's backward pass. Returns the gradient norm before clipping if a step was due; where it is not finite
+  /// nothing was changed but the gradients.
+  std::optional<double> end_batch();
+
+  const Optimizer& optimizer() const { return optimizer_; }
+  std::int64_t last_step() const { return last_step_; }
+  /// Goes to the start of `epoch` in a run whose last step was at batch `last_step`, counted over all epochs.
+  void restore(std::int64_t epoch, std::int64_t last_step, std::int64_t steps, std::int64_t ema_updates);
+
+ private:
+  ParameterArena& arena_;
+  ModelAverage& average_;
+  ScheduleConfig config_;
+  Schedule schedule_;
+  Optimizer optimizer_;
+  double clip_;
+  Schedule::Step step_{};
+  std::int64_t batch_ = 0;  // counted over all epochs
+  std::int64_t last_step_ = -1;
+};
+
+}  // namespace frost
