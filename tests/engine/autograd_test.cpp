@@ -2,24 +2,14 @@
 
 #include <functional>
 
-#include "engine/base/rng.h"
 #include "engine/nn/layers.h"
+#include "tests/numbers.h"
 
 using namespace frost;
+using frost::testing::dot;
+using frost::testing::noise;
 
 namespace {
-
-std::vector<float> noise(std::size_t count, std::uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(count);
-  for (float& v : values) v = static_cast<float>(rng.uniform(-1, 1));
-  return values;
-}
-double dot(const std::vector<float>& a, const std::vector<float>& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
-}
 
 /// Gradient of dot(f(x), dy) by the tape against central differences, in float32: values of order 1 and a step of 1/64 leave
 /// a rounding error of some 1e-4 in a quotient, and the curvature term h^2/6 f''' another 1e-4.

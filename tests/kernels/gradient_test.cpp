@@ -4,22 +4,17 @@
 #include <functional>
 #include <vector>
 
-#include "engine/base/rng.h"
 #include "kernels/backend.h"
+#include "tests/numbers.h"
 
 // Backward primitives that have no double-precision formula of their own, against central differences through the
 // primitive's own forward pass, in float32. Inputs are of order 1 and the step is 1/64, so rounding leaves some 1e-5 in a
 // quotient; functions that are linear in the input have no other error, the softmax family has h^2/6 f''' of some 1e-4.
 using namespace frost;
+using frost::testing::dot;
+using frost::testing::noise;
 
 namespace {
-
-std::vector<float> noise(std::size_t count, std::uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(count);
-  for (float& v : values) v = static_cast<float>(rng.uniform(-1, 1));
-  return values;
-}
 
 /// Largest |numeric - given| where `loss` is a function of `values`.
 double worst(std::vector<float> values, const std::vector<float>& given,
@@ -35,12 +30,6 @@ double worst(std::vector<float> values, const std::vector<float>& given,
     off = std::max(off, std::abs((above - below) / (2.0 * h) - given[i]));
   }
   return off;
-}
-
-double dot(const std::vector<float>& a, const std::vector<float>& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
 }
 
 }  // namespace
