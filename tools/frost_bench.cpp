@@ -1,4 +1,6 @@
 #include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -38,6 +40,26 @@ double peak_rss_mb() {
   return 0;
 }
 void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+/// Each line is measured in a process of its own, so that no line inherits another's memory. Must run before OpenMP has
+/// threads.
+void in_child(const std::function<void()>& work) {
+  std::fflush(stdout);
+  const pid_t child = fork();
+  FROST_CHECK(child >= 0, "cannot start a process");
+  if (child == 0) {
+    try {
+      work();
+      std::fflush(stdout);
+      _exit(0);
+    } catch (const std::exception& e) {
+      std::fprintf(stderr, "frost-bench: %s\n", e.what());
+      _exit(1);
+    }
+  }
+  int status = 0;
+  FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "a measurement failed");
+}
 
 /// Time of the model's convolutions alone, same shapes and passes, through the same backend: the floor of a pass.
 double convolution_ms(Device& device, const Profile& profile, DType type, int repeats) {
@@ -151,10 +173,11 @@ int run(CLI::App& app, int argc, char** argv) {
              "share", "ledger MB", "RSS MB");
   for (const std::string& precision : precisions) {
     if (!training_only)
-      for (const int b : {1, 16}) print(inference(model, b, 640, precision, repeats * (b == 1 ? 4 : 1)));
+      for (const int b : {1, 16}) in_child([&] { print(inference(model, b, 640, precision, repeats * (b == 1 ? 4 : 1))); });
     if (!inference_only)
       for (const int size : sizes)
-        for (const int freeze : freezes) print(training(model, batch, size, precision, freeze, !no_recompute, repeats));
+        for (const int freeze : freezes)
+          in_child([&] { print(training(model, batch, size, precision, freeze, !no_recompute, repeats)); });
   }
   return 0;
 }

@@ -51,12 +51,6 @@ std::vector<Buffer*> Module::buffers() {
   return all;
 }
 
-bool Module::any_trainable() {
-  for (const Parameter* p : parameters())
-    if (p->trainable) return true;
-  return false;
-}
-
 Parameter& Module::add_parameter(Device& device, const std::string& name, Shape shape,
                                  std::vector<std::int64_t> torch_shape) {
   auto parameter = std::make_unique<Parameter>();

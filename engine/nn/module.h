@@ -53,7 +53,6 @@ class Module {
   std::vector<Parameter*> own_parameters();  // of this module alone
   std::vector<Buffer*> buffers();
   const std::string& name() const { return name_; }
-  bool any_trainable();
 
  protected:
   Parameter& add_parameter(Device& device, const std::string& name, Shape shape, std::vector<std::int64_t> torch_shape);

@@ -42,7 +42,6 @@ class Ledger {
   Count total() const { return total_; }
   Count of(Role role) const { return roles_[static_cast<std::size_t>(role)]; }
   Count of(Role role, const std::string& scope) const;
-  std::vector<std::string> scopes() const { return scope_names_; }
   /// Peaks start again from the current values.
   void reset_peaks();
   /// One line for each role that ever held memory: "gradient  12.3 MB now, 14.0 MB peak".

@@ -16,19 +16,19 @@ namespace {
 
 /// Calls what with a value of the C++ type that stands for `type`: f32, bf16 or f16.
 template <class What>
-auto with_type(DType type, What&& what) {
+auto with_floating(DType type, What&& what) {
   if (type == DType::bf16) return what(math::bf16{});
   if (type == DType::f16) return what(math::f16{});
   return what(float{});
 }
 float load(const ConstView& v, std::int64_t i) {
-  return with_type(v.dtype, [&](auto type) { return math::to_float(v.as<decltype(type)>()[i]); });
+  return with_floating(v.dtype, [&](auto type) { return math::to_float(v.as<decltype(type)>()[i]); });
 }
 void store(const View& v, std::int64_t i, float value) {
-  with_type(v.dtype, [&](auto type) { v.as<decltype(type)>()[i] = math::from_float<decltype(type)>(value); });
+  with_floating(v.dtype, [&](auto type) { v.as<decltype(type)>()[i] = math::from_float<decltype(type)>(value); });
 }
 float rounded_to(DType type, float value) {
-  return with_type(type, [&](auto t) { return math::to_float(math::from_float<decltype(t)>(value)); });
+  return with_floating(type, [&](auto t) { return math::to_float(math::from_float<decltype(t)>(value)); });
 }
 
 struct Sums {

@@ -61,7 +61,6 @@ class DetectionModel : public Module {
   struct Layer {
     Module* module;
     std::vector<int> from;  // absolute; -1: the image
-    int last_use = -1;
   };
   Module& build(const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
 
