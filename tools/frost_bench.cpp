@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "engine/optim/optimizer.h"
+#include "engine/tensor/run_device.h"
 #include "models/yolo/freeze.h"
-#include "models/yolo/run_device.h"
 #include "models/yolo/step.h"
 #include "tools/main_guard.h"
 
@@ -99,7 +99,7 @@ void print(const Row& row) {
 }
 
 Row inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
-  yolo::RunDevice run("", precision);
+  RunDevice run("", precision);
   Device& device = *run.device;
   DetectionModel model(device, load_model_spec(name));
   const Tensor image = Tensor::zeros(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input);
@@ -117,7 +117,7 @@ Row inference(const std::string& name, int batch, int imgsz, const std::string& 
 
 Row training(const std::string& name, int batch, int imgsz, const std::string& precision, int freeze, bool recompute,
              int repeats) {
-  yolo::RunDevice run("", precision);
+  RunDevice run("", precision);
   Device& device = *run.device;
   DetectionModel model(device, load_model_spec(name));
   yolo::freeze_layers(model, yolo::frozen_layers({freeze}, static_cast<int>(model.layer_count())));
@@ -169,8 +169,8 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--no-recompute", no_recompute, "keep all activations for backward");
   app.parse(argc, argv);
 
-  fmt::print("{}\n\n{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", yolo::RunDevice("", "f32").line, "", "ms/image", "conv floor",
-             "share", "ledger MB", "RSS MB");
+  fmt::print("{}\n\n{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", RunDevice("", "f32").line, "", "ms/image", "conv floor", "share",
+             "ledger MB", "RSS MB");
   for (const std::string& precision : precisions) {
     if (!training_only)
       for (const int b : {1, 16}) in_child([&] { print(inference(model, b, 640, precision, repeats * (b == 1 ? 4 : 1))); });

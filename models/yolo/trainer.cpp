@@ -12,6 +12,7 @@
 
 #include "engine/report/run_folder.h"
 #include "engine/report/text.h"
+#include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
@@ -21,7 +22,6 @@
 #include "models/yolo/model_io.h"
 #include "models/yolo/pictures.h"
 #include "models/yolo/results.h"
-#include "models/yolo/run_device.h"
 #include "models/yolo/scan.h"
 #include "models/yolo/train_options.h"
 #include "models/yolo/validator.h"

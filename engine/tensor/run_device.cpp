@@ -1,6 +1,6 @@
-#include "models/yolo/run_device.h"
+#include "engine/tensor/run_device.h"
 
-namespace frost::yolo {
+namespace frost {
 
 RunDevice::RunDevice(const std::string& name, const std::string& precision) {
   FROST_CHECK(name.empty() || name == "cpu" || name == "auto", "--device ", name,
@@ -16,4 +16,4 @@ RunDevice::RunDevice(const std::string& name, const std::string& precision) {
          (compute == DType::bf16 ? ", bf16" : ", f32");
 }
 
-}  // namespace frost::yolo
+}  // namespace frost

@@ -4,7 +4,7 @@
 
 #include "engine/tensor/device.h"
 
-namespace frost::yolo {
+namespace frost {
 
 /// The device a tool runs on, chosen from its flags.
 struct RunDevice {
@@ -15,4 +15,4 @@ struct RunDevice {
   std::string line;  // "frost 0.1.0  CPU (2 threads, ...)"
 };
 
-}  // namespace frost::yolo
+}  // namespace frost
