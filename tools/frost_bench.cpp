@@ -12,7 +12,7 @@
 
 #include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
-#include "models/yolo/freeze.h"
+#include "models/slim/freeze.h"
 #include "models/yolo/step.h"
 #include "tools/main_guard.h"
 
@@ -120,7 +120,7 @@ Row training(const std::string& name, int batch, int imgsz, const std::string& p
   RunDevice run("", precision);
   Device& device = *run.device;
   DetectionModel model(device, load_model_spec(name));
-  yolo::freeze_layers(model, yolo::frozen_layers({freeze}, static_cast<int>(model.layer_count())));
+  slim::freeze(model, slim::layer_names(model), {std::to_string(freeze)});
   ParameterArena arena(device, model, 5e-4f, true);
   Optimizer optimizer(arena, device, OptimizerKind::sgd);
   for (ParameterGroup& group : arena.groups()) group.lr = 1e-4f;

@@ -20,7 +20,9 @@ int run(CLI::App& app, int argc, char** argv) {
       ->capture_default_str()
       ->group(model);
   app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")->group(model);
-  app.add_option("--freeze", c.freeze, "layers to freeze: N = the first N; several numbers = exactly these")
+  app.add_option("--freeze", c.freeze,
+                 "what to freeze: N = the first N layers; several terms = exactly these: 7 7, 0 1 2, 10-23, backbone, "
+                 "model.24, 'model.*.bn.*'; '!24' = all but these")
       ->capture_default_str()
       ->group(model);
   std::string frozen_bn = "running";

@@ -114,6 +114,7 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
     const YAML::Node rows = root[part];
     FROST_CHECK(rows && rows.IsSequence(), name, ": '", part, "' is not a list of layers");
     for (const YAML::Node& row : rows) spec.layers.push_back(parse_row(row, static_cast<int>(spec.layers.size()), spec));
+    if (spec.backbone == 0) spec.backbone = static_cast<int>(spec.layers.size());
   }
   FROST_CHECK(!spec.layers.empty(), name, ": no layers");
   if (root["nc"].as<int>(-1) != spec.classes) root["nc"] = spec.classes;

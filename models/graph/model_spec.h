@@ -31,6 +31,7 @@ struct ModelSpec {
   Activation activation{ActivationKind::silu};
   std::string activation_text;  // as written, empty: default
   std::vector<LayerSpec> layers;
+  int backbone = 0;  // how many of the first layers are the backbone's
 
   int anchor_count() const { return anchors_each ? anchors_each : static_cast<int>(anchors.front().size() / 2); }
 };

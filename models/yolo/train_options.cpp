@@ -21,7 +21,7 @@ std::string text_of(const std::string& value) { return value; }
 std::string text_of(const std::filesystem::path& value) { return value.string(); }
 std::string text_of(OptimizerKind value) { return name_of(value); }
 std::string text_of(FrozenBn value) { return value == FrozenBn::batch ? "batch" : "running"; }
-std::string text_of(const std::vector<int>& value) { return fmt::format("[{}]", fmt::join(value, ", ")); }
+std::string text_of(const std::vector<std::string>& value) { return fmt::format("[{}]", fmt::join(value, ", ")); }
 
 void read(const YAML::Node& node, std::filesystem::path& value) { value = node.as<std::string>(); }
 void read(const YAML::Node& node, OptimizerKind& value) { value = parse_optimizer(node.as<std::string>()); }
@@ -56,6 +56,12 @@ std::string quoted(const std::string& text) {
 }
 std::string yaml_of(const std::string& value) { return quoted(value); }
 std::string yaml_of(const std::filesystem::path& value) { return quoted(value.string()); }
+std::string yaml_of(const std::vector<std::string>& value) {  // numbers as YOLOv5 writes them: freeze: [0]
+  std::vector<std::string> items;
+  for (const std::string& item : value)
+    items.push_back(item.find_first_not_of("0123456789") == std::string::npos && !item.empty() ? item : quoted(item));
+  return fmt::format("[{}]", fmt::join(items, ", "));
+}
 template <class T>
 std::string yaml_of(const T& value) {
   return text_of(value);

@@ -14,9 +14,9 @@
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
+#include "models/slim/freeze.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
-#include "models/yolo/freeze.h"
 #include "models/yolo/hyp.h"
 #include "models/yolo/loss.h"
 #include "models/yolo/model_io.h"
@@ -259,8 +259,8 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
   std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
 
-  const std::vector<int> layers = frozen_layers(config.freeze, static_cast<int>(model->layer_count()));
-  for (const std::string& name : freeze_layers(*model, layers)) fmt::print("freezing {}\n", name);
+  for (const std::string& name : slim::freeze(*model, slim::layer_names(*model), config.freeze))
+    fmt::print("freezing {}\n", name);
 
   const int stride = model->stride();
   int imgsz = std::max((config.imgsz + stride - 1) / stride * stride, 2 * stride);

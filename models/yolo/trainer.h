@@ -25,7 +25,7 @@ struct TrainConfig {
   bool exist_ok = false, cos_lr = false;
   double label_smoothing = 0;
   int patience = 100;
-  std::vector<int> freeze{0};
+  std::vector<std::string> freeze{"0"};  // see slim::freeze
   int save_period = -1;
   std::uint64_t seed = 0;
   // frost's own

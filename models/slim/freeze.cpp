@@ -1,0 +1,148 @@
+#include "models/slim/freeze.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <set>
+
+namespace frost::slim {
+namespace {
+
+std::optional<int> number_of(std::string_view text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) return {};
+  return value;
+}
+
+struct Range {
+  int first, last;
+};
+/// "7" or "10-23".
+std::optional<Range> range_of(std::string_view text) {
+  const std::size_t dash = text.find('-');
+  const auto first = number_of(text.substr(0, dash));
+  const auto last = dash == std::string_view::npos ? first : number_of(text.substr(dash + 1));
+  if (!first || !last) return {};
+  return Range{*first, *last};
+}
+
+bool begins_with_any(const std::string& name, const std::vector<std::string>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& p) { return name.starts_with(p); });
+}
+
+/// Names to show beside one that fits nothing: the modules and parameters at the least distance.
+std::vector<std::string> nearest(Module& model, const std::string& pattern) {
+  std::vector<std::pair<int, std::string>> names;
+  std::set<std::string> seen;
+  for (const Parameter* p : model.parameters())
+    for (std::size_t dot = 0; dot != std::string::npos;) {
+      dot = p->name.find('.', dot + 1);
+      const std::string name = p->name.substr(0, dot);
+      if (seen.insert(name).second) names.emplace_back(glob_distance(pattern, name), name);
+    }
+  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::string> best;
+  for (std::size_t i = 0; i < std::min<std::size_t>(names.size(), 4); ++i) best.push_back(names[i].second);
+  return best;
+}
+
+}  // namespace
+
+LayerNames layer_names(const DetectionModel& model) {
+  LayerNames names{.prefixes = {}, .backbone = model.spec().backbone};
+  for (std::size_t i = 0; i < model.layer_count(); ++i) names.prefixes.push_back({fmt::format("model.{}.", i)});
+  return names;
+}
+
+int glob_distance(const std::string& pattern, const std::string& text) {
+  // Levenshtein's table, row by row; a star swallows characters at no cost.
+  std::vector<int> row(text.size() + 1);
+  for (std::size_t j = 0; j < row.size(); ++j) row[j] = static_cast<int>(j);
+  for (const char wanted : pattern) {
+    int diagonal = row[0];
+    if (wanted != '*') ++row[0];
+    for (std::size_t j = 1; j < row.size(); ++j) {
+      const int above = row[j];
+      row[j] = wanted == '*' ? std::min(above, row[j - 1])
+                             : std::min({above + 1, row[j - 1] + 1, diagonal + (wanted != '?' && wanted != text[j - 1])});
+      diagonal = above;
+    }
+  }
+  return row.back();
+}
+
+std::vector<Parameter*> select(Module& model, const LayerNames& layers, const std::string& term, const std::string& option) {
+  std::vector<std::string> prefixes;
+  std::optional<Range> range = range_of(term);
+  if (term == "backbone") range = Range{0, layers.backbone - 1};
+  std::vector<Parameter*> chosen;
+  if (range) {
+    FROST_CHECK(range->first <= range->last || term == "backbone", option, " ", term, ": the range runs backwards");
+    FROST_CHECK(range->last < layers.count(), option, " ", term, ": layer ", range->last,
+                " does not exist, the model has layers 0 to ", layers.count() - 1);
+    for (int layer = range->first; layer <= range->last; ++layer)
+      for (const std::string& prefix : layers.prefixes[static_cast<std::size_t>(layer)]) prefixes.push_back(prefix);
+    for (Parameter* p : model.parameters())
+      if (begins_with_any(p->name, prefixes)) chosen.push_back(p);
+    return chosen;
+  }
+
+  prefixes.push_back(term + ".");
+  if (const std::size_t dot = term.rfind('.'); dot != std::string::npos)
+    if (const auto span = range_of(std::string_view(term).substr(dot + 1))) {  // model.0-9
+      prefixes.clear();
+      for (int i = span->first; i <= std::min(span->last, 9999); ++i)
+        prefixes.push_back(fmt::format("{}.{}.", term.substr(0, dot), i));
+    }
+  for (Parameter* p : model.parameters())
+    if (begins_with_any(p->name, prefixes) || glob_distance(term, p->name) == 0) chosen.push_back(p);
+  FROST_CHECK(!chosen.empty(), option, " '", term,
+              "': no parameter has such a name; near it: ", fmt::format("{}", fmt::join(nearest(model, term), ", ")));
+  return chosen;
+}
+
+std::vector<Parameter*> frozen_parameters(Module& model, const LayerNames& layers, const std::vector<std::string>& terms,
+                                          const std::string& option) {
+  if (terms.empty()) return {};
+  if (const auto first = number_of(terms[0]); first && terms.size() == 1) {
+    FROST_CHECK(*first <= layers.count(), option, " ", *first, ": the model has ", layers.count(), " layers");
+    return *first == 0 ? std::vector<Parameter*>{} : select(model, layers, fmt::format("0-{}", *first - 1), option);
+  }
+  std::set<const Parameter*> frozen;
+  const auto taken_away = [](const std::string& term) { return term.starts_with("!"); };
+  if (std::all_of(terms.begin(), terms.end(), taken_away))
+    for (const Parameter* p : model.parameters()) frozen.insert(p);
+  for (const std::string& term : terms)
+    if (!taken_away(term))
+      for (const Parameter* p : select(model, layers, term, option)) frozen.insert(p);
+  for (const std::string& term : terms) {
+    if (!taken_away(term)) continue;
+    std::size_t removed = 0;
+    for (const Parameter* p : select(model, layers, term.substr(1), option)) removed += frozen.erase(p);
+    FROST_CHECK(removed > 0, option, " ", term, ": takes nothing away, the other terms do not freeze it (",
+                fmt::format("{}", fmt::join(terms, " ")), ")");
+  }
+  std::vector<Parameter*> chosen;
+  for (Parameter* p : model.parameters())
+    if (frozen.contains(p)) chosen.push_back(p);
+  FROST_CHECK(!chosen.empty(), option, " ", fmt::format("{}", fmt::join(terms, " ")), ": these layers have no parameters");
+  return chosen;
+}
+
+std::vector<std::string> freeze(Module& model, const LayerNames& layers, const std::vector<std::string>& terms,
+                                const std::string& option) {
+  const std::vector<Parameter*> chosen = frozen_parameters(model, layers, terms, option);
+  for (Parameter* p : model.parameters()) p->trainable = true;
+  std::vector<std::string> names;
+  for (Parameter* p : chosen) {
+    p->trainable = false;
+    names.push_back(p->name);
+  }
+  return names;
+}
+
+}  // namespace frost::slim
