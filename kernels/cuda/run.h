@@ -1,0 +1,91 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/math/portable.h"
+
+#if defined(__CUDACC__)
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/launch.h"
+#endif
+
+/// How kernels are written, so that a machine without a GPU proves them too. A kernel is a struct that holds its arguments
+/// and a FROST_HD call operator; the part of a primitive that checks, picks types and vector widths and builds the struct is
+/// a template over the launcher, in kernels/cuda/NAME.h. NAME.cu hands it a Launch; the tests hand it the HostLaunch of
+/// tests/kernels/emulated_backend.h, which walks the same structs on the CPU.
+///
+/// Over items:
+///   struct Scale { const float* x; float* y; float factor;
+///                  FROST_HD void operator()(std::int64_t i) const { y[i] = factor * x[i]; } };
+///   launch.items(count, Scale{x, y, factor});      // any order, each item once
+///
+/// With blocks whose threads share memory, in phases with a barrier after each:
+///   struct Sum {
+///     static constexpr int kThreads = 256, kPhases = 2;
+///     struct Shared { float part[kThreads]; };     // in shared memory, not initialised
+///     struct Own { int first; };                   // each thread's own registers, kept from phase to phase, zeroed
+///     template <int phase> FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own& own) const;
+///   };
+///   launch.blocks(block_count, Sum{...});
+namespace frost::cuda {
+
+/// Calls run<0>, run<1> ... of a block kernel for one thread, `barrier()` after each.
+template <class Kernel, int phase = 0, class Barrier>
+FROST_HD void run_phases(const Kernel& kernel, std::int64_t block, int thread, typename Kernel::Shared& shared,
+                         typename Kernel::Own& own, const Barrier& barrier) {
+  kernel.template run<phase>(block, thread, shared, own);
+  if constexpr (phase + 1 < Kernel::kPhases) {
+    barrier();
+    run_phases<Kernel, phase + 1>(kernel, block, thread, shared, own, barrier);
+  }
+}
+
+#if defined(__CUDACC__)
+
+template <class Kernel>
+__global__ void __launch_bounds__(kThreads) over_items(const Kernel kernel, const std::int64_t count) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) kernel(i);
+}
+
+struct DeviceBarrier {
+  __device__ __forceinline__ void operator()() const { __syncthreads(); }
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads) over_blocks(const Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  typename Kernel::Own own{};
+#if defined(__CUDA_ARCH__)
+  run_phases(kernel, blockIdx.x, static_cast<int>(threadIdx.x), shared, own, DeviceBarrier{});
+#endif
+}
+
+/// Queues kernels on the compute stream.
+class Launch {
+ public:
+  explicit Launch(const Context& context) : context_(context) {}
+
+  template <class Kernel>
+  void items(std::int64_t count, const Kernel& kernel) const {
+    if (count <= 0) return;
+    const auto blocks = static_cast<unsigned>(grid_size(count, context_.most_blocks));
+    over_items<<<blocks, kThreads, 0, context_.compute>>>(kernel, count);
+    FROST_CUDA(cudaGetLastError());
+  }
+
+  template <class Kernel>
+  void blocks(std::int64_t count, const Kernel& kernel) const {
+    if (count <= 0) return;
+    FROST_CHECK(count <= kMaxGrid, "CUDA: a launch of ", count, " blocks; the most is ", kMaxGrid);
+    over_blocks<<<static_cast<unsigned>(count), Kernel::kThreads, 0, context_.compute>>>(kernel);
+    FROST_CUDA(cudaGetLastError());
+  }
+
+ private:
+  const Context& context_;
+};
+
+#endif
+
+}  // namespace frost::cuda
