@@ -16,25 +16,35 @@ struct BatchStatistics {
   float *running_mean = nullptr, *running_var = nullptr;  // (channels), updated; null: none kept
 };
 
-/// y = activation(weight * (x - mean) * rstd + bias) [+ residual]. Serves training (mean, rstd of the batch), evaluation
-/// (of the running statistics), and the recomputation of y in backward. Floor: reads x (and residual) once, writes y once.
+/// Where a residual joins: behind the activation (YOLOv5's Bottleneck) or in front of it (ResNet's blocks).
+enum class ResidualOrder : std::uint8_t { after_activation, before_activation };
+
+/// y = activation(z) [+ residual] or activation(z [+ residual]), z = weight * (x - mean) * rstd + bias. Serves training
+/// (mean, rstd of the batch), evaluation (of the running statistics), and the recomputation of y in backward.
+/// Floor: reads x (and residual) once, writes y once.
 struct NormActForward {
   ConstView x;
   const float *weight = nullptr, *bias = nullptr, *mean = nullptr, *rstd = nullptr;  // (channels)
   Activation activation;
   ConstView residual;  // same shape as x, or empty
-  View y;              // overwritten; may be a channel slice; may be x itself
+  ResidualOrder order = ResidualOrder::after_activation;
+  View y;  // overwritten; may be a channel slice; may be x or the residual itself
 };
 
 /// The derivative of NormActForward. The normalised value and the activation's input are rebuilt from x, so that x, the
-/// convolution's output, is all that stays alive until backward. The residual's gradient is dy itself.
-/// Floor: reads x and dy twice (channel sums, then dx), writes dx once; with running statistics and no wanted weights, once.
+/// convolution's output, is all that stays alive until backward. Floor: reads x and dy twice (channel sums, then dx), writes
+/// dx once; with running statistics and no wanted weights, once.
+/// A residual behind the activation is not mentioned here: its gradient is dy itself. One in front of it decides with z what
+/// the activation does: it is read again, and its gradient dy * activation'(z + residual), which is also z's, is written to
+/// `dresidual` before anything else reads it.
 struct NormActBackward {
   ConstView x, dy;
   const float *weight = nullptr, *bias = nullptr, *mean = nullptr, *rstd = nullptr;
   Activation activation;
   bool batch_statistics = true;                // true: mean and rstd depend on x
-  View dx;                                     // overwritten; empty: not wanted; may be dy itself
+  ConstView residual = {};                     // the one in front of the activation, or empty
+  View dresidual = {};                         // overwritten; required where there is such a residual; may be dy itself
+  View dx;                                     // overwritten; empty: not wanted; may be dy (and dresidual) itself
   float *dweight = nullptr, *dbias = nullptr;  // (channels), added to; null: not wanted
 };
 

@@ -48,12 +48,21 @@ struct NormActNode final : Node {
   Parameter *weight = nullptr, *bias = nullptr;
   Activation activation;
   bool batch_statistics = true, residual = false;
+  Saved shortcut;  // the residual in front of the activation
+  bool residual_before = false;
 
   const char* name() const override { return "norm_act"; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
-    Tensor dx;
-    if (wanted(0)) dx = !residual && may_overwrite(dy) ? dy : Tensor(dy.device(), x.shape(), dy.dtype());
+    const auto fresh = [&] { return Tensor(dy.device(), x.shape(), dy.dtype()); };
+    const bool overwrite = may_overwrite(dy);
+    Tensor dx, dresidual = dy, added;
+    if (residual_before) {
+      added = shortcut.get();
+      if (!overwrite) dresidual = fresh();
+    }
+    // dx may take dy's memory, or dresidual's, where nobody else gets that
+    if (wanted(0)) dx = residual && wanted(1) ? fresh() : residual_before || overwrite ? dresidual : fresh();
     backend.norm_act_backward({.x = x,
                                .dy = dy,
                                .weight = weight->value.f32(),
@@ -62,10 +71,12 @@ struct NormActNode final : Node {
                                .rstd = rstd.f32(),
                                .activation = activation,
                                .batch_statistics = batch_statistics,
+                               .residual = residual_before ? ConstView(added) : ConstView{},
+                               .dresidual = residual_before ? dresidual.view() : View{},
                                .dx = dx ? dx.view() : View{},
                                .dweight = weight->trainable ? weight->grad_f32() : nullptr,
                                .dbias = bias->trainable ? bias->grad_f32() : nullptr});
-    if (residual) return {dx, dy};
+    if (residual) return {dx, wanted(1) ? dresidual : Tensor()};
     return {dx};
   }
 };
@@ -182,7 +193,7 @@ Var conv2d_constant(Context& context, const Var& x, Filters weight, std::int64_t
   return {y, -1, nullptr};
 }
 
-Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activation activation, const Var* residual,
+Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activation activation, Residual residual,
              const Place& place) {
   Device& device = context.device;
   Backend& backend = device.backend();
@@ -206,11 +217,13 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
                                .mean = mean.f32(),
                                .rstd = rstd.f32(),
                                .activation = activation,
-                               .residual = residual ? ConstView(residual->value) : ConstView{},
+                               .residual = residual ? ConstView(residual.value->value) : ConstView{},
+                               .order = residual.order,
                                .y = y};
   backend.norm_act_forward(forward);
   const bool weights_want = norm.weight.trainable || norm.bias.trainable;
-  if (!context.tape || !(x.needs_grad() || weights_want || (residual && residual->needs_grad()))) return {y, -1, nullptr};
+  const bool wanted = x.needs_grad() || weights_want || (residual && residual.value->needs_grad());
+  if (!context.tape || !wanted) return {y, -1, nullptr};
 
   auto node = std::make_unique<NormActNode>();
   node->x = x.value;  // the tensor itself, never a recipe: the recipe of y below is made from it
@@ -225,22 +238,25 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   node->bias = &norm.bias;
   node->activation = activation;
   node->batch_statistics = norm.batch_statistics;
-  node->residual = residual != nullptr;
+  node->residual = bool(residual);
+  node->residual_before = residual.before_activation();
+  if (node->residual_before) node->shortcut = Saved(*residual.value);
   const Tensor kept = node->x;
-  Var result =
-      residual ? context.tape->record(y, std::move(node), {&x, residual}) : context.tape->record(y, std::move(node), {&x});
-  remember(
-      context, result,
-      [&backend, forward, kept, mean, rstd, other = residual ? std::make_shared<Saved>(*residual) : nullptr](View target) {
-        NormActForward again = forward;
-        Tensor added;
-        if (other) {
-          added = other->get();
-          again.residual = added;
-        }
-        again.y = target;
-        backend.norm_act_forward(again);
-      });
+  Var result = residual ? context.tape->record(y, std::move(node), {&x, residual.value})
+                        : context.tape->record(y, std::move(node), {&x});
+  if (residual.before_activation()) return result;
+  remember(context, result,
+           [&backend, forward, kept, mean, rstd,
+            other = residual ? std::make_shared<Saved>(*residual.value) : nullptr](View target) {
+             NormActForward again = forward;
+             Tensor added;
+             if (other) {
+               added = other->get();
+               again.residual = added;
+             }
+             again.y = target;
+             backend.norm_act_forward(again);
+           });
   return result;
 }
 

@@ -62,8 +62,18 @@ struct NormOperands {
   float eps = 1e-3f, momentum = 0.03f;
   bool batch_statistics = true;
 };
+/// What a block adds to its own branch, and where: behind the activation, or in front of it. Null: nothing.
+struct Residual {
+  const Var* value = nullptr;
+  ResidualOrder order = ResidualOrder::after_activation;
+  Residual(const Var* value = nullptr, ResidualOrder order = ResidualOrder::after_activation) : value(value), order(order) {}
+  explicit operator bool() const { return value != nullptr; }
+  bool before_activation() const { return value && order == ResidualOrder::before_activation; }
+};
 /// y = activation(weight * (x - mean) * rstd + bias) [+ residual]. Saves x and the two channel vectors; y can be made again.
-Var norm_act(Context&, const Var& x, const NormOperands&, Activation, const Var* residual = nullptr, const Place& = {});
+/// A residual in front of the activation is saved too, and such a y is kept: each block's recipe would begin with the
+/// block's before it, and the first step backwards would make them all.
+Var norm_act(Context&, const Var& x, const NormOperands&, Activation, Residual = {}, const Place& = {});
 
 Var activation(Context&, const Var& x, Activation);                     // saves x
 Var add(Context&, const Var& a, const Var& b, const Place& = {});       // saves nothing

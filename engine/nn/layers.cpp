@@ -67,7 +67,7 @@ const Tensor& BatchNorm2d::running_rstd() {
   return rstd_;
 }
 
-Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, const Var* residual, const Place& place) {
+Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
   FROST_CHECK(x.shape().c == channels, name(), ": ", x.shape().c, " channels, expected ", channels);
   if (context.profile) context.profile->norm += 4 * x.shape().elements();
@@ -95,27 +95,29 @@ ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, cons
                          Activation activation)
     : activation(activation),
       conv(add_child("conv", std::make_unique<Conv2d>(device, in, out, geometry, false))),
-      bn(add_child("bn", std::make_unique<BatchNorm2d>(device, out))) {}
+      bn(add_child("bn", std::make_unique<BatchNorm2d>(device, out))),
+      fused_(conv, bn) {}
 
-void ConvNormAct::fold() {
-  const std::uint64_t now[5] = {conv.weight.stamp, bn.weight.stamp, bn.bias.stamp, bn.running_mean.stamp,
-                                bn.running_var.stamp};
+void FusedConvNorm::fold() {
+  const std::uint64_t now[6] = {conv_.weight.stamp,     conv_.bias ? conv_.bias->stamp : 0,
+                                bn_.weight.stamp,       bn_.bias.stamp,
+                                bn_.running_mean.stamp, bn_.running_var.stamp};
   if (folded_weight_ && std::equal(std::begin(now), std::end(now), std::begin(folded_from_))) return;
-  // spec/model.md section 6: W' = s W, b' = beta - s mean, s = gamma / sqrt(var + eps)
-  std::vector<float> weight = conv.weight.value.to_vector(), bias = bn.bias.value.to_vector();
-  const std::vector<float> gamma = bn.weight.value.to_vector(), mean = bn.running_mean.value.to_vector(),
-                           var = bn.running_var.value.to_vector();
+  // spec/model.md section 6: W' = s W, b' = beta + s (b - mean), s = gamma / sqrt(var + eps)
+  std::vector<float> weight = conv_.weight.value.to_vector(), bias = bn_.bias.value.to_vector();
+  const std::vector<float> gamma = bn_.weight.value.to_vector(), mean = bn_.running_mean.value.to_vector(),
+                           var = bn_.running_var.value.to_vector();
+  const std::vector<float> conv_bias = conv_.bias ? conv_.bias->value.to_vector() : std::vector<float>(bias.size(), 0.0f);
   const std::size_t filter = weight.size() / bias.size();
   for (std::size_t o = 0; o < bias.size(); ++o) {
-    const float s = gamma[o] / std::sqrt(var[o] + bn.eps);
+    const float s = gamma[o] / std::sqrt(var[o] + bn_.eps);
     for (std::size_t i = 0; i < filter; ++i) weight[o * filter + i] *= s;
-    bias[o] -= s * mean[o];
+    bias[o] += s * (conv_bias[o] - mean[o]);
   }
-  Device& device = conv.weight.value.device();
-  const Device::ScopeGuard scope(device, name());
+  Device& device = conv_.weight.value.device();
   if (!folded_weight_) {
-    folded_weight_ = Tensor(device, conv.weight.value.shape(), DType::f32, Role::buffer);
-    folded_bias_ = Tensor(device, bn.bias.value.shape(), DType::f32, Role::buffer);
+    folded_weight_ = Tensor(device, conv_.weight.value.shape(), DType::f32, Role::buffer);
+    folded_bias_ = Tensor(device, bn_.bias.value.shape(), DType::f32, Role::buffer);
   }
   folded_weight_.assign(weight);
   folded_bias_.assign(bias);
@@ -123,20 +125,20 @@ void ConvNormAct::fold() {
   folded_stamp_ = new_stamp();
 }
 
-Var ConvNormAct::forward(Context& context, const Var& x, const Var* residual, const Place& place) {
-  const bool constant = !context.training || (!conv.weight.trainable && bn.frozen());
-  if (constant && bn.uses_running(context, true) && !context.records(x)) {
+Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
+  const bool constant = !context.training || (!conv_.weight.trainable && bn_.frozen());
+  // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
+  if (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation()) {
     fold();
-    const Device::ScopeGuard scope(context.device, name());
-    if (context.profile) context.profile->norm += 4 * conv.geometry.output(x.shape(), conv.out).elements();
+    if (context.profile) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
     const Filters weight{folded_weight_.f32(), folded_stamp_};
     if (!residual)
-      return conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation, place);
-    const Var y = conv2d_constant(context, x, weight, conv.out, folded_bias_.f32(), conv.geometry, activation);
-    return add(context, *residual, y, place);
+      return conv2d_constant(context, x, weight, conv_.out, folded_bias_.f32(), conv_.geometry, activation, place);
+    const Var y = conv2d_constant(context, x, weight, conv_.out, folded_bias_.f32(), conv_.geometry, activation);
+    return add(context, *residual.value, y, place);
   }
-  const Var y = conv.forward(context, x);
-  return bn.apply(context, y, activation, residual, place);
+  const Var y = conv_.forward(context, x);
+  return bn_.apply(context, y, activation, residual, place);
 }
 
 Var Upsample::forward(Context& context, const Var& x, const Place& place) {

@@ -27,10 +27,8 @@ class BatchNorm2d : public Module {
  public:
   BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-3f, float momentum = 0.03f);
   /// y = activation(norm(x)) [+ residual].
-  Var apply(Context& context, const Var& x, Activation activation, const Var* residual = nullptr, const Place& place = {});
-  Var forward(Context& context, const Var& x, const Place& place = {}) override {
-    return apply(context, x, {}, nullptr, place);
-  }
+  Var apply(Context& context, const Var& x, Activation activation, Residual residual = {}, const Place& place = {});
+  Var forward(Context& context, const Var& x, const Place& place = {}) override { return apply(context, x, {}, {}, place); }
   /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
   bool uses_running(const Context& context, bool block_frozen) const;
   bool frozen() const { return !weight.trainable && !bias.trainable; }
@@ -48,26 +46,40 @@ class BatchNorm2d : public Module {
   std::uint64_t rstd_stamp_ = 0;
 };
 
-/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`). Where the statistics are
-/// constants and nothing below needs a gradient it runs folded, as one convolution with bias and activation.
+/// A block's convolution and the batch norm behind it, run together with an activation, whatever their names are. Where the
+/// statistics are constants and nothing below needs a gradient they run folded, as one convolution with bias and activation.
+class FusedConvNorm {
+ public:
+  FusedConvNorm(Conv2d& conv, BatchNorm2d& bn) : conv_(conv), bn_(bn) {}
+  Var forward(Context& context, const Var& x, Activation activation, Residual residual = {}, const Place& place = {});
+
+ private:
+  void fold();
+  Conv2d& conv_;
+  BatchNorm2d& bn_;
+  Tensor folded_weight_, folded_bias_;
+  std::uint64_t folded_from_[6] = {};  // the stamps of what was folded
+  std::uint64_t folded_stamp_ = 0;
+};
+
+/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`).
 class ConvNormAct : public Module {
  public:
   ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation);
   Var forward(Context& context, const Var& x, const Place& place = {}) override {
     return forward(context, x, nullptr, place);
   }
-  /// `residual` is added after the activation.
-  Var forward(Context& context, const Var& x, const Var* residual, const Place& place = {});
+  Var forward(Context& context, const Var& x, Residual residual, const Place& place = {}) {
+    const Device::ScopeGuard scope(context.device, name());
+    return fused_.forward(context, x, activation, residual, place);
+  }
 
   Activation activation;
   Conv2d& conv;
   BatchNorm2d& bn;
 
  private:
-  void fold();
-  Tensor folded_weight_, folded_bias_;
-  std::uint64_t folded_from_[5] = {};  // the stamps of what was folded
-  std::uint64_t folded_stamp_ = 0;
+  FusedConvNorm fused_;
 };
 
 class MaxPool2d : public Module {

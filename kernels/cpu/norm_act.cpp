@@ -64,7 +64,9 @@ std::vector<double> sums_and_squares(const BatchStatistics& a, const Rows& rows)
   return column_sums(rows.count, rows.grain(), 2 * rows.width, add_rows);
 }
 
-template <class T, ActivationKind kind, bool residual>
+enum class Residual { none, after, before };
+
+template <class T, ActivationKind kind, Residual residual>
 void forward(const NormActForward& a, const Rows& rows, const NormTable& table) {
   simd_ranges(rows.count, rows.grain(), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     const auto channel = table.row();
@@ -72,12 +74,37 @@ void forward(const NormActForward& a, const Rows& rows, const NormTable& table) 
     for (std::int64_t r = first; r < last; ++r) {
       const std::int64_t pixel = r * rows.pixels_each, width = rows.width_of(r);
       const T* x = a.x.as<T>() + pixel * a.x.pitch;
-      [[maybe_unused]] const T* shortcut = residual ? a.residual.as<T>() + pixel * a.residual.pitch : nullptr;
+      [[maybe_unused]] const T* shortcut =
+          residual == Residual::none ? nullptr : a.residual.as<T>() + pixel * a.residual.pitch;
       T* y = a.y.as<T>() + pixel * a.y.pitch;
       for_lanes(width, [=](std::int64_t j) FROST_LOOP {
-        float value = math::norm_act<kind>(to_float(x[j]), channel[j], slope);
-        if constexpr (residual) value += to_float(shortcut[j]);
+        float value;
+        if constexpr (residual == Residual::before)
+          value = math::norm_add_act<kind>(to_float(x[j]), to_float(shortcut[j]), channel[j], slope);
+        else
+          value = math::norm_act<kind>(to_float(x[j]), channel[j], slope);
+        if constexpr (residual == Residual::after) value += to_float(shortcut[j]);
         y[j] = from_float<T>(value);
+      });
+    }
+  });
+}
+
+/// dresidual = dy * activation'(z + residual).
+template <class T, ActivationKind kind>
+void gradient_residual(const NormActBackward& a, const Rows& rows, const NormTable& table) {
+  simd_ranges(rows.count, rows.grain(), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
+    const auto channel = table.row();
+    const float slope = a.activation.slope;
+    for (std::int64_t r = first; r < last; ++r) {
+      const std::int64_t pixel = r * rows.pixels_each, width = rows.width_of(r);
+      const T* x = a.x.as<T>() + pixel * a.x.pitch;
+      const T* shortcut = a.residual.as<T>() + pixel * a.residual.pitch;
+      const T* dy = a.dy.as<T>() + pixel * a.dy.pitch;
+      T* dz = a.dresidual.as<T>() + pixel * a.dresidual.pitch;
+      for_lanes(width, [=](std::int64_t j) FROST_LOOP {
+        dz[j] = from_float<T>(
+            math::norm_add_act_grad<kind>(to_float(x[j]), to_float(shortcut[j]), to_float(dy[j]), channel[j], slope));
       });
     }
   });
@@ -178,10 +205,12 @@ void CpuBackend::norm_act_forward(const NormActForward& a) {
   const NormTable table(a.mean, a.rstd, a.weight, a.bias, a.x.shape.c, rows.width);
   with_type(a.x.dtype, "norm_act", [&](auto type) {
     with_activation(a.activation.kind, [&](auto kind) {
-      if (a.residual)
-        forward<decltype(type), kind(), true>(a, rows, table);
+      if (!a.residual)
+        forward<decltype(type), kind(), Residual::none>(a, rows, table);
+      else if (a.order == ResidualOrder::after_activation)
+        forward<decltype(type), kind(), Residual::after>(a, rows, table);
       else
-        forward<decltype(type), kind(), false>(a, rows, table);
+        forward<decltype(type), kind(), Residual::before>(a, rows, table);
     });
   });
 }
@@ -190,6 +219,18 @@ void CpuBackend::norm_act_backward(const NormActBackward& a) {
   check_same("norm_act backward", a.x, a.dy);
   if (a.dx) check_same("norm_act backward", a.x, a.dx);
   const std::int64_t channels = a.x.shape.c;
+  if (a.residual) {  // afterwards it is the backward of the norm alone, from dz
+    check_same("norm_act backward", a.x, a.residual);
+    check_same("norm_act backward", a.x, a.dresidual);
+    const Rows rows(a.x.shape, a.x.packed() && a.dy.packed() && a.residual.packed() && a.dresidual.packed(), kRowWidth);
+    const NormTable table(a.mean, a.rstd, a.weight, a.bias, channels, rows.width);
+    with_type(a.x.dtype, "norm_act backward", [&](auto type) {
+      with_activation(a.activation.kind, [&](auto kind) { gradient_residual<decltype(type), kind()>(a, rows, table); });
+    });
+    NormActBackward norm = a;
+    norm.dy = a.dresidual, norm.activation = {}, norm.residual = {}, norm.dresidual = {};
+    return norm_act_backward(norm);
+  }
   const bool packed = a.x.packed() && a.dy.packed() && (!a.dx || a.dx.packed());
   const Rows rows(a.x.shape, packed, kRowWidth);
   const NormTable table(a.mean, a.rstd, a.weight, a.bias, channels, rows.width);

@@ -25,6 +25,16 @@ FROST_HD T norm_act(T x, NormChannel<T> c, T slope) {
   return activate<kind>(affine(normalise(x, c), c), slope);
 }
 
+/// The same with a residual in front of the activation, and the gradient that z and the residual share.
+template <ActivationKind kind, class T>
+FROST_HD T norm_add_act(T x, T residual, NormChannel<T> c, T slope) {
+  return activate<kind>(affine(normalise(x, c), c) + residual, slope);
+}
+template <ActivationKind kind, class T>
+FROST_HD T norm_add_act_grad(T x, T residual, T dy, NormChannel<T> c, T slope) {
+  return dy * activation_slope<kind>(affine(normalise(x, c), c) + residual, slope);
+}
+
 /// The gradient of z and the normalised value; a channel's sums of dz and dz * xhat are dbias and dweight.
 template <class T>
 struct NormActGrad {

@@ -74,6 +74,25 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
     check_gradient(
         device, {1, 4, 3, 6}, [&](Context& c, const Var& x) { return same.module.forward(c, x, &x); }, 1e-2);
   }
+  SUBCASE("residual in front of the activation: a chain of blocks, each keeping its output") {
+    Block first(device, 6, 6, {ActivationKind::hardswish}), second(device, 6, 6, {ActivationKind::silu});
+    check_gradient(
+        device, {1, 4, 3, 6},
+        [&](Context& c, const Var& x) {
+          const Var y = first.module.forward(c, x, {&x, ResidualOrder::before_activation});
+          return second.module.forward(c, y, {&y, ResidualOrder::before_activation});
+        },
+        1e-2);
+  }
+  SUBCASE("residual in front of the activation: one branch frozen") {
+    Block branch(device, 6, 6);
+    branch.freeze();
+    const Var constant{Tensor::from(device, {1, 4, 3, 6}, noise(72, 8)), -1, nullptr};
+    check_gradient(device, {1, 4, 3, 6}, [&](Context& c, const Var& x) {
+      const Var y = branch.module.forward(c, x, {&constant, ResidualOrder::before_activation});
+      return branch.module.forward(c, constant, {&y, ResidualOrder::before_activation});
+    });
+  }
   SUBCASE("concat in place, a part used again") {
     Block a(device, 5, 4), b(device, 5, 3);
     a.freeze(), b.freeze();

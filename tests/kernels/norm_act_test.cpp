@@ -41,15 +41,18 @@ std::pair<double, double> reference_activation(Activation a, double z) {
   }
 }
 
+enum class Joins { nowhere, behind, in_front };  // the residual
+
 /// Batch norm + activation + residual and everything that its backward returns, in double and in plain loops.
 struct Reference {
-  std::vector<double> mean, rstd, y, dx, dweight, dbias;
+  std::vector<double> mean, rstd, y, dx, dweight, dbias, dz;
   double dx_scale = 0;  // of the terms that dx is the difference of: with few pixels they cancel almost entirely
   Reference(Shape s, const std::vector<float>& x, const std::vector<float>& dy, const std::vector<float>& weight,
-            const std::vector<float>& bias, Activation act, double eps, bool batch, const std::vector<float>& residual) {
+            const std::vector<float>& bias, Activation act, double eps, bool batch, const std::vector<float>& residual,
+            Joins joins) {
     const auto c = static_cast<std::size_t>(s.c), m = static_cast<std::size_t>(s.pixels());
     mean.assign(c, 0.25), rstd.assign(c, 1.5), dweight.assign(c, 0), dbias.assign(c, 0);
-    y.resize(x.size()), dx.resize(x.size());
+    y.resize(x.size()), dx.resize(x.size()), dz.resize(x.size());
     for (std::size_t k = 0; k < c; ++k) {
       if (batch) {
         double sum = 0, spread = 0;
@@ -60,16 +63,17 @@ struct Reference {
       }
       for (std::size_t i = 0; i < m; ++i) {
         const double xhat = (x[i * c + k] - mean[k]) * rstd[k];
-        const auto [value, slope] = reference_activation(act, weight[k] * xhat + bias[k]);
-        y[i * c + k] = value + (residual.empty() ? 0 : residual[i * c + k]);
-        dbias[k] += dy[i * c + k] * slope;
-        dweight[k] += dy[i * c + k] * slope * xhat;
+        const double in_front = joins == Joins::in_front ? residual[i * c + k] : 0;
+        const auto [value, slope] = reference_activation(act, weight[k] * xhat + bias[k] + in_front);
+        y[i * c + k] = value + (joins == Joins::behind ? residual[i * c + k] : 0);
+        dz[i * c + k] = dy[i * c + k] * slope;
+        dbias[k] += dz[i * c + k];
+        dweight[k] += dz[i * c + k] * xhat;
       }
       for (std::size_t i = 0; i < m; ++i) {
         const double xhat = (x[i * c + k] - mean[k]) * rstd[k];
-        const double dz = dy[i * c + k] * reference_activation(act, weight[k] * xhat + bias[k]).second;
-        dx_scale = std::max(dx_scale, std::abs(weight[k] * rstd[k] * dz));
-        dx[i * c + k] = weight[k] * rstd[k] * (dz - (batch ? (dbias[k] + xhat * dweight[k]) / double(m) : 0));
+        dx_scale = std::max(dx_scale, std::abs(weight[k] * rstd[k] * dz[i * c + k]));
+        dx[i * c + k] = weight[k] * rstd[k] * (dz[i * c + k] - (batch ? (dbias[k] + xhat * dweight[k]) / double(m) : 0));
       }
     }
   }
@@ -80,21 +84,22 @@ struct Slices {
 };
 
 /// Runs all three kernels on one case and compares; `tolerance` is relative to each result's scale.
-void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, bool with_residual, double tolerance) {
+void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, Joins joins, double tolerance) {
   CAPTURE(s);
   CAPTURE(static_cast<int>(act.kind));
   CAPTURE(name_of(dtype));
   CAPTURE(slice.before);
   CAPTURE(batch);
+  CAPTURE(static_cast<int>(joins));
   const auto x = rounded(randoms(s.elements(), 1, 0.3f), dtype), dy = rounded(randoms(s.elements(), 2), dtype);
-  const auto residual = with_residual ? rounded(randoms(s.elements(), 5), dtype) : std::vector<float>{};
+  const auto residual = rounded(randoms(s.elements(), 5), dtype);
   const auto weight = randoms(s.c, 3, 1, 0.3f), bias = randoms(s.c, 4);
   const float eps = 1e-3f;
-  const Reference want(s, x, dy, weight, bias, act, eps, batch, residual);
+  const Reference want(s, x, dy, weight, bias, act, eps, batch, residual, joins);
 
   Guarded gx(s, x, dtype, slice.before, slice.after), gdy(s, dy, dtype, slice.after, slice.before);
   Guarded gy(s, dtype, slice.before, 2 * slice.after), gdx(s, dtype, slice.after, slice.after);
-  Guarded gr(s, with_residual ? residual : x, dtype, 0, slice.after);
+  Guarded gr(s, residual, dtype, 0, slice.after), gdr(s, dtype, slice.before, slice.after);
   std::vector<float> mean(want.mean.begin(), want.mean.end()), rstd(want.rstd.begin(), want.rstd.end());
   if (batch) {
     std::fill(mean.begin(), mean.end(), -1.0f);
@@ -102,14 +107,16 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
     CHECK(relative_error(mean, want.mean) < 1e-6);
     CHECK(relative_error(rstd, want.rstd) < 1e-6);
   }
-  NormActForward forward{.x = gx.view(),
-                         .weight = weight.data(),
-                         .bias = bias.data(),
-                         .mean = mean.data(),
-                         .rstd = rstd.data(),
-                         .activation = act,
-                         .residual = with_residual ? ConstView(gr.view()) : ConstView{},
-                         .y = gy.view()};
+  NormActForward forward{
+      .x = gx.view(),
+      .weight = weight.data(),
+      .bias = bias.data(),
+      .mean = mean.data(),
+      .rstd = rstd.data(),
+      .activation = act,
+      .residual = joins == Joins::nowhere ? ConstView{} : gr.view(),
+      .order = joins == Joins::in_front ? ResidualOrder::before_activation : ResidualOrder::after_activation,
+      .y = gy.view()};
   backend->norm_act_forward(forward);
   CHECK(relative_error(gy.values(), want.y) < tolerance);
 
@@ -122,6 +129,8 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
                            .rstd = rstd.data(),
                            .activation = act,
                            .batch_statistics = batch,
+                           .residual = joins == Joins::in_front ? ConstView(gr.view()) : ConstView{},
+                           .dresidual = joins == Joins::in_front ? gdr.view() : View{},
                            .dx = gdx.view(),
                            .dweight = dweight.data(),
                            .dbias = dbias.data()};
@@ -130,8 +139,12 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
   for (auto& v : want_dweight) v += 2.0;
   for (auto& v : want_dbias) v -= 3.0;
   // Sums of f32 products: their own rounding, whatever the activations' type is.
-  CHECK(relative_error(dweight, want_dweight) < 4e-6);
-  CHECK(relative_error(dbias, want_dbias) < 4e-6);
+  // With a residual in front they are sums of dz as it is stored.
+  const double sum_tolerance = joins == Joins::in_front ? tolerance : 4e-6;
+  CHECK(relative_error(dweight, want_dweight) < sum_tolerance);
+  CHECK(relative_error(dbias, want_dbias) < sum_tolerance);
+  const auto dresidual = gdr.values();
+  if (joins == Joins::in_front) CHECK(relative_error(dresidual, want.dz) < tolerance);
   const auto dx = gdx.values(), y = gy.values();
   double worst = 0;
   for (std::size_t i = 0; i < dx.size(); ++i) worst = std::max(worst, std::abs(dx[i] - want.dx[i]));
@@ -141,10 +154,19 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
   backward.dx = gdy.view(), backward.dweight = backward.dbias = nullptr;
   backend->norm_act_backward(backward);
   CHECK(gdy.values() == dx);
+  if (joins == Joins::in_front) {  // the residual's gradient over dy, or all three in one place
+    Guarded again(s, dy, dtype), all(s, dy, dtype);
+    backward.dy = backward.dresidual = again.view(), backward.dx = {};
+    backend->norm_act_backward(backward);
+    CHECK(again.values() == dresidual);
+    backward.dy = backward.dresidual = backward.dx = all.view();
+    backend->norm_act_backward(backward);
+    CHECK(all.values() == dx);
+  }
   forward.y = gx.view();
   backend->norm_act_forward(forward);
   CHECK(gx.values() == y);
-  for (const auto* g : {&gx, &gdy, &gy, &gdx, &gr}) CHECK(g->intact());
+  for (const auto* g : {&gx, &gdy, &gy, &gdx, &gr, &gdr}) CHECK(g->intact());
 }
 
 }  // namespace
@@ -156,14 +178,17 @@ TEST_CASE("norm_act: every activation, shape and slice against plain loops in do
       for (const Slices slice : {Slices{0, 0}, Slices{5, 2}})
         for (const bool batch : {true, false})
           // 4e-6: some tens of f32 roundings, and cancellation in dx; hardswish and relu may sit on a kink only in theory.
-          check_case(s, {.kind = kind}, DType::f32, slice, batch, kind == ActivationKind::silu || slice.before, 4e-6);
+          for (const Joins joins : {Joins::nowhere, Joins::behind, Joins::in_front})
+            check_case(s, {.kind = kind}, DType::f32, slice, batch, joins, 4e-6);
 }
 
 TEST_CASE("norm_act: bf16 activations differ by their own rounding alone") {
   for (const Shape s : {Shape{2, 5, 7, 3}, Shape{2, 9, 11, 16}, Shape{1, 2, 3, 255}})
     for (const auto kind : kKinds)
       for (const Slices slice : {Slices{0, 0}, Slices{3, 6}})
-        check_case(s, {.kind = kind}, DType::bf16, slice, true, slice.before, 0x1p-8);  // half a unit in 8 bits of mantissa
+        for (const Joins joins : {Joins::nowhere, Joins::behind, Joins::in_front})
+          // half a unit in 8 bits of mantissa; twice where dz is stored on the way
+          check_case(s, {.kind = kind}, DType::bf16, slice, true, joins, joins == Joins::in_front ? 0x1p-7 : 0x1p-8);
 }
 
 TEST_CASE("norm_act: golden batch norm") {
