@@ -68,7 +68,8 @@ class Backend {
   virtual void cross_entropy(const CrossEntropy&) = 0;
 
   // detection
-  virtual DetectLossResult detect_loss(DetectLoss&) = 0;
+  virtual std::size_t detect_loss_workspace(const DetectLoss&) const = 0;  // bytes; the pointers in it are not read
+  virtual void detect_loss(const DetectLoss&) = 0;
   virtual void detect_decode(const DetectDecode&) = 0;
   virtual std::vector<Detection> nms(const Nms&) = 0;
 

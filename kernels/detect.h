@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -20,21 +21,45 @@ struct DetectLossGains {
 };
 
 /// Target assignment, CIoU, objectness and class losses, and the gradient for the head maps, in one pass (spec/loss.md).
+/// Nothing comes back to the host: results stay in the device's memory, and sizes depend on shapes and the capacity alone,
+/// so that a captured step can be run again with other targets in the same memory.
 struct DetectLoss {
   std::vector<DetectLevel> levels{};
   std::vector<View> dheads;  // one a level, f32, bf16 or f16, overwritten; empty: no gradient wanted
   std::int64_t classes = 80;
-  const float* targets = nullptr;  // (target_count, 6): image, class, x, y, w, h normalised to 0..1
-  std::int64_t target_count = 0;
+  /// (target_capacity, 6) in the device's memory: image, class, x, y, w, h normalised to 0..1. A row with a negative image
+  /// index is padding. The others are the caller's to check (check_detect_targets); a device that cannot throw for an
+  /// impossible one makes the loss NaN.
+  const float* targets = nullptr;
+  std::int64_t target_capacity = 0;
   DetectLossGains gains;
-  std::vector<float> balance;  // one a level: 4, 1, 0.4
-  bool autobalance = false;    // updates `balance` (section 4)
-  float grad_scale = 1;        // multiplies the gradient, not the loss
+  float* balance = nullptr;           // device, one a level: 4, 1, 0.4
+  bool autobalance = false;           // updates `balance` (section 4)
+  const float* grad_scale = nullptr;  // device scalar: multiplies the gradient, not the loss; null: 1
+  float* result = nullptr;            // device, kDetectLossResults values as in DetectLossResult, overwritten
+  void* workspace = nullptr;          // device, Backend::detect_loss_workspace() bytes
 };
+constexpr int kDetectLossResults = 4;  // loss, box, obj, cls
+
+/// A DetectLoss's result, once it is on the host.
 struct DetectLossResult {
   float loss = 0;                // (box + obj + cls) * batch
   std::array<float, 3> items{};  // box, obj, cls after gains, not times the batch
 };
+
+/// Throws where a target, given on the host, cannot be one: not finite, no such image or class, a negative size.
+inline void check_detect_targets(const float* targets, std::int64_t count, std::int64_t batch, std::int64_t classes) {
+  for (std::int64_t t = 0; t < count; ++t) {
+    const float* row = targets + 6 * t;
+    if (row[0] < 0) continue;
+    for (int k = 0; k < 6; ++k) FROST_CHECK(std::isfinite(row[k]), "detect_loss: target ", t, " holds ", row[k]);
+    FROST_CHECK(row[0] < static_cast<float>(batch), "detect_loss: target ", t, " has image index ", row[0],
+                ", the batch has ", batch, " images");
+    FROST_CHECK(row[1] > -1 && row[1] < static_cast<float>(classes), "detect_loss: target ", t, " has class ", row[1],
+                ", the model has ", classes, " classes");
+    FROST_CHECK(row[4] >= 0 && row[5] >= 0, "detect_loss: target ", t, " has size ", row[4], " x ", row[5]);
+  }
+}
 
 /// Logits to boxes: rows (x, y, w, h, objectness, classes...) in pixels of the network's input, level, anchor, row, column
 /// order (spec/val.md section 2). Rows with objectness <= conf_threshold are left out; a negative threshold keeps all.

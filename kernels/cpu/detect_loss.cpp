@@ -129,23 +129,11 @@ void link_entries(Workspace& work, const Shape& grid, std::int64_t anchors) {
   }
 }
 
-void check_targets(const DetectLoss& a, std::int64_t batch) {
-  for (std::int64_t t = 0; t < a.target_count; ++t) {
-    const float* row = a.targets + 6 * t;
-    for (int k = 0; k < 6; ++k) FROST_CHECK(std::isfinite(row[k]), "detect_loss: target ", t, " holds ", row[k]);
-    FROST_CHECK(row[0] > -1 && row[0] < static_cast<float>(batch), "detect_loss: target ", t, " has image index ", row[0],
-                ", the batch has ", batch, " images");
-    FROST_CHECK(row[1] > -1 && row[1] < static_cast<float>(a.classes), "detect_loss: target ", t, " has class ", row[1],
-                ", the model has ", a.classes, " classes");
-    FROST_CHECK(row[4] >= 0 && row[5] >= 0, "detect_loss: target ", t, " has size ", row[4], " x ", row[5]);
-  }
-}
-
 void check(const DetectLoss& a) {
   FROST_CHECK(!a.levels.empty(), "detect_loss: no levels");
   FROST_CHECK(a.classes >= 1, "detect_loss: ", a.classes, " classes");
-  FROST_CHECK(a.balance.size() == a.levels.size(), "detect_loss: ", a.balance.size(), " balances for ", a.levels.size(),
-              " levels");
+  FROST_CHECK(a.balance && a.result, "detect_loss: no balances, or nowhere to write the result");
+  FROST_CHECK(a.targets || a.target_capacity == 0, "detect_loss: no targets, ", a.target_capacity, " rows expected");
   FROST_CHECK(a.dheads.empty() || a.dheads.size() == a.levels.size(), "detect_loss: ", a.dheads.size(), " gradients for ",
               a.levels.size(), " levels");
   for (std::size_t i = 0; i < a.levels.size(); ++i) {
@@ -165,15 +153,14 @@ void check(const DetectLoss& a) {
     const bool gradient_floating = d.dtype == DType::f32 || d.dtype == DType::bf16 || d.dtype == DType::f16;
     FROST_CHECK(gradient_floating, "detect_loss: gradient ", i, " is ", name_of(d.dtype), ", f32, bf16 or f16 expected");
   }
-  check_targets(a, a.levels[0].head.shape.n);
+  check_detect_targets(a.targets, a.target_capacity, a.levels[0].head.shape.n, a.classes);
 }
 
 // Section 4: all balances are relative to the level of stride 16.
-void normalise_balance(DetectLoss& a) {
+std::size_t level_of_stride_16(const DetectLoss& a) {
   const auto middle = std::find_if(a.levels.begin(), a.levels.end(), [](const DetectLevel& l) { return l.stride == 16; });
   FROST_CHECK(middle != a.levels.end(), "detect_loss: autobalance needs a level of stride 16");
-  const float base = a.balance[static_cast<std::size_t>(middle - a.levels.begin())];
-  for (float& balance : a.balance) balance /= base;
+  return static_cast<std::size_t>(middle - a.levels.begin());
 }
 
 }  // namespace
@@ -188,6 +175,7 @@ void assign_targets(const float* targets, std::int64_t count, std::int64_t rows,
       const auto size = static_cast<std::size_t>(2 * a);
       for (std::int64_t t = 0; t < count; ++t) {
         const float* row = targets + 6 * t;
+        if (row[0] < 0) continue;
         const math::GridTarget box = math::to_grid(row[2], row[3], row[4], row[5], grid);
         if (!math::anchor_fits(box, anchors[size], anchors[size + 1], anchor_t) || !math::in_group(group, box, grid))
           continue;
@@ -199,8 +187,10 @@ void assign_targets(const float* targets, std::int64_t count, std::int64_t rows,
   }
 }
 
-DetectLossResult CpuBackend::detect_loss(DetectLoss& a) {
+void CpuBackend::detect_loss(const DetectLoss& a) {
   check(a);
+  const std::size_t middle = a.autobalance ? level_of_stride_16(a) : 0;
+  const float grad_scale = a.grad_scale ? *a.grad_scale : 1.0f;
   // The buffers belong to the calling thread; the workers reach them through this reference.
   static thread_local Workspace buffers;
   Workspace& work = buffers;
@@ -211,13 +201,13 @@ DetectLossResult CpuBackend::detect_loss(DetectLoss& a) {
     const DetectLevel& level = a.levels[i];
     const Shape& grid = level.head.shape;
     const auto anchors = static_cast<std::int64_t>(level.anchors.size() / 2);
-    assign_targets(a.targets, a.target_count, grid.h, grid.w, level.anchors, a.gains.anchor_t, work.entries);
+    assign_targets(a.targets, a.target_capacity, grid.h, grid.w, level.anchors, a.gains.anchor_t, work.entries);
     link_entries(work, grid, anchors);
     work.row_sums.assign(static_cast<std::size_t>(grid.n * grid.h), Sums{});
 
     const auto cells = static_cast<double>(grid.pixels() * anchors);
     const double entries = std::max(1.0, static_cast<double>(work.entries.size()));
-    const double class_terms = entries * static_cast<double>(a.classes), scale = batch * a.grad_scale;
+    const double class_terms = entries * static_cast<double>(a.classes), scale = batch * grad_scale;
     const LevelPass pass{.gains = a.gains,
                          .head = level.head,
                          .dhead = a.dheads.empty() ? View{} : a.dheads[i],
@@ -235,11 +225,16 @@ DetectLossResult CpuBackend::detect_loss(DetectLoss& a) {
     total += {.box = sum.box / entries, .obj = a.balance[i] * sum.obj / cells, .cls = sum.cls / class_terms};
     if (a.autobalance) a.balance[i] = static_cast<float>(a.balance[i] * 0.9999 + 0.0001 * cells / sum.obj);
   }
-  if (a.autobalance) normalise_balance(a);
+  if (a.autobalance) {
+    const float base = a.balance[middle];
+    for (std::size_t i = 0; i < a.levels.size(); ++i) a.balance[i] /= base;
+  }
 
   const double box = total.box * a.gains.box, obj = total.obj * a.gains.obj, cls = total.cls * a.gains.cls;
-  return {.loss = static_cast<float>((box + obj + cls) * batch),
-          .items = {static_cast<float>(box), static_cast<float>(obj), static_cast<float>(cls)}};
+  a.result[0] = static_cast<float>((box + obj + cls) * batch);
+  a.result[1] = static_cast<float>(box);
+  a.result[2] = static_cast<float>(obj);
+  a.result[3] = static_cast<float>(cls);
 }
 
 }  // namespace frost::cpu

@@ -62,7 +62,8 @@ class CudaBackend final : public Backend {
   void softmax_backward(const SoftmaxBackward&) override;
   void cross_entropy(const CrossEntropy&) override;
 
-  DetectLossResult detect_loss(DetectLoss&) override;
+  std::size_t detect_loss_workspace(const DetectLoss&) const override;
+  void detect_loss(const DetectLoss&) override;
   void detect_decode(const DetectDecode&) override;
   std::vector<Detection> nms(const Nms&) override;
 

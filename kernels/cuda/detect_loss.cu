@@ -2,6 +2,7 @@
 
 namespace frost::cuda {
 
-DetectLossResult CudaBackend::detect_loss(DetectLoss&) { fail("detect_loss: not written yet for CUDA"); }
+std::size_t CudaBackend::detect_loss_workspace(const DetectLoss&) const { return 0; }
+void CudaBackend::detect_loss(const DetectLoss&) { fail("detect_loss: not written yet for CUDA"); }
 
 }  // namespace frost::cuda

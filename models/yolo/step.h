@@ -12,12 +12,41 @@ struct LossSettings {
   bool autobalance = false;
 };
 
-/// Loss of raw head maps against targets (count, 6): image, class, x, y, w, h normalised. No gradient.
+/// What the loss reads and writes in the device's memory besides the maps, made once and used by every step: a step that was
+/// captured finds new targets under the same address.
+class LossState {
+ public:
+  /// Room for `target_capacity` targets a batch.
+  LossState(Device&, const LossSettings&, std::int64_t target_capacity);
+
+  /// targets (count, 6): image, class, x, y, w, h normalised; image is one of `batch`. Errors: impossible ones, and more
+  /// than there is room for.
+  void set_targets(const std::vector<float>& targets, std::int64_t batch, std::int64_t classes);
+  std::int64_t target_capacity() const { return targets_.shape().w; }
+
+  /// Queues the loss of raw head maps and, where `gradients` is not empty, their gradients.
+  void run(const DetectionModel&, const std::vector<Var>& maps, const std::vector<Tensor>& gradients);
+
+  DetectLossResult result() const;     // of the last run(); waits for the device
+  std::vector<float> balance() const;  // as autobalance has left it; waits for the device
+
+  Tensor grad_scale;  // one f32 on the device that multiplies the gradients; empty: 1
+
+ private:
+  LossSettings settings_;
+  Tensor targets_, balance_, result_, workspace_;
+};
+
+/// Loss of raw head maps against targets (count, 6) as in LossState. No gradient.
 DetectLossResult detection_loss(Device&, const DetectionModel&, const std::vector<Var>& maps,
                                 const std::vector<float>& targets, LossSettings& settings);
 
 /// Forward, loss and backward of one batch, images (n, h, w, 3) in the context's type: gradients are added to the trainable
-/// parameters. A new tape is used for the call; `recompute`: see Tape.
+/// parameters. A new tape is used for the call; `recompute`: see Tape. The targets are those of `loss`, where the result can
+/// be read later.
+void train_step(Context context, DetectionModel& model, const Tensor& images, LossState& loss, bool recompute = true);
+
+/// The same with targets from the host, waiting for the result.
 DetectLossResult train_step(Context context, DetectionModel& model, const Tensor& images, const std::vector<float>& targets,
                             LossSettings& settings, bool recompute = true);
 
