@@ -12,7 +12,7 @@
 /// How kernels are written, so that a machine without a GPU proves them too. A kernel is a struct that holds its arguments
 /// and a FROST_HD call operator; the part of a primitive that checks, picks types and vector widths and builds the struct is
 /// a template over the launcher, in kernels/cuda/NAME.h. NAME.cu hands it a Launch; the tests hand it the HostLaunch of
-/// tests/kernels/emulated_backend.h, which walks the same structs on the CPU.
+/// tests/kernels/host_launch.h, which walks the same structs on the CPU.
 ///
 /// Over items:
 ///   struct Scale { const float* x; float* y; float factor;
@@ -64,7 +64,11 @@ __global__ void __launch_bounds__(Kernel::kThreads) over_blocks(const Kernel ker
 /// Queues kernels on the compute stream.
 class Launch {
  public:
-  explicit Launch(const Context& context) : context_(context) {}
+  explicit Launch(Context& context) : context_(context) {}
+
+  /// Context::scratch: one call a primitive, since the next one may give the same memory.
+  void* scratch(std::size_t bytes) const { return context_.scratch(bytes); }
+  int multiprocessors() const { return context_.multiprocessors; }
 
   template <class Kernel>
   void items(std::int64_t count, const Kernel& kernel) const {
@@ -83,7 +87,7 @@ class Launch {
   }
 
  private:
-  const Context& context_;
+  Context& context_;
 };
 
 #endif
