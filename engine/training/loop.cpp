@@ -31,7 +31,13 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       average_(average),
       task_(task),
       options_(std::move(options)),
-      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip) {}
+      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip) {
+  summary_.batch_size = options_.schedule.batch_size;
+  for (const Parameter* p : model_.parameters()) {
+    summary_.parameters += p->value.elements();
+    if (p->trainable) summary_.trainable += p->value.elements();
+  }
+}
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {
   const std::vector<std::string> names = task_.loss_names();
@@ -44,6 +50,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   updater_.begin_epoch();
   task_.begin_epoch(epoch);
   mean_losses_.assign(names.size(), 0.0);
+  device_.ledger().reset_peaks();  // what training needs, without validation and its larger batches
   const auto start = Clock::now();
   ProgressBar bar("", batches);
   for (std::int64_t i = 0; i < batches; ++i) {
@@ -58,7 +65,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
              can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
       mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
     }
-    ++batches_run_;
+    ++summary_.steps;
     if (const auto norm = updater_.end_batch(); norm && !std::isfinite(*norm) && updater_.optimizer().skipped() == 1)
       fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped\n", epoch, i);
     std::string line = fmt::format("{:>11}{:>11}", fmt::format("{}/{}", epoch, options_.schedule.epochs - 1),
@@ -68,7 +75,9 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     bar.advance();
   }
   bar.finish();
-  train_seconds_ += seconds_since(start);
+  summary_.train_seconds += seconds_since(start);
+  summary_.note_peaks(device_.ledger());
+  ++summary_.epochs;
 }
 
 void TrainingLoop::interrupted(const char* when, std::int64_t epoch) const {
@@ -111,7 +120,12 @@ void TrainingLoop::run() {
     row.insert(row.end(), lr_.begin(), lr_.end());
     csv.append(row);
 
-    if (fitness > best_fitness_) best_fitness_ = fitness;
+    if (fitness > best_fitness_) {
+      best_fitness_ = fitness;
+      summary_.best_epoch = epoch;
+      summary_.best.clear();
+      for (std::size_t i = 0; i < metrics.size(); ++i) summary_.best.emplace_back(task_.metric_columns()[i], metrics[i]);
+    }
     if (fitness >= stopper_best_) stopper_best_ = fitness, best_epoch_ = epoch;
     if (!options_.nosave || last_epoch) {
       const SafetensorsFile now = snapshot(epoch);
@@ -140,8 +154,12 @@ void TrainingLoop::run() {
   fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
   // What an earlier run left in a reused folder is not touched.
   for (const auto& [file, written] : {std::pair{last(), can_resume_}, std::pair{best(), best_written_}})
-    if (written)
-      fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(strip_checkpoint(file)) / 1e6);
+    if (written) {
+      const std::int64_t bytes = strip_checkpoint(file);
+      summary_.files[file.filename().string()] = bytes;
+      fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
+    }
+  write_run_summary(options_.folder, summary_);
   std::fflush(stdout);
 }
 

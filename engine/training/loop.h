@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/checkpoint/safetensors.h"
+#include "engine/training/run_summary.h"
 #include "engine/training/updater.h"
 
 namespace frost {
@@ -67,8 +68,8 @@ class TrainingLoop {
   /// The checkpoint to judge a finished run by: best, or last where no epoch was the best.
   std::filesystem::path result() const { return best_written_ ? best() : last(); }
   std::filesystem::path best() const { return options_.folder / "weights" / "best.safetensors"; }
-  double train_seconds() const { return train_seconds_; }  // in train epochs alone
-  std::int64_t batches_run() const { return batches_run_; }
+  /// What the run cost and reached; also in its folder once it is finished.
+  const RunSummary& summary() const { return summary_; }
 
  private:
   void train_epoch(std::int64_t epoch);
@@ -82,9 +83,10 @@ class TrainingLoop {
   TrainingTask& task_;
   LoopOptions options_;
   Updater updater_;
-  std::int64_t start_epoch_ = 0, best_epoch_ = 0, batches_run_ = 0;
+  std::int64_t start_epoch_ = 0, best_epoch_ = 0;
   bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
-  double best_fitness_ = 0, stopper_best_ = 0, train_seconds_ = 0;
+  double best_fitness_ = 0, stopper_best_ = 0;
+  RunSummary summary_;
   std::vector<double> mean_losses_;
   std::array<double, 3> lr_{};
 };

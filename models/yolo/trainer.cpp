@@ -347,12 +347,10 @@ std::filesystem::path train(const TrainConfig& given) {
   std::fflush(stdout);
   loop.run();
 
-  if (loop.batches_run() > 0) {
-    const double epochs = static_cast<double>(loop.batches_run()) / static_cast<double>(task.batches_per_epoch());
-    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Memory by role:\n{}",
-               1000 * loop.train_seconds() / (epochs * static_cast<double>(train_data->size())), loop.batches_run(),
-               batch_size, device.ledger().table());
-  }
+  if (const RunSummary& summary = loop.summary(); summary.steps > 0)
+    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
+               1000 * summary.seconds_per_epoch() / static_cast<double>(train_data->size()), summary.steps, batch_size,
+               summary.memory_table());
   validate_result(config, run, task, loop.result(), names, folder);
   return folder;
 }

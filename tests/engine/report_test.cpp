@@ -9,6 +9,7 @@
 #include "engine/report/progress.h"
 #include "engine/report/results_csv.h"
 #include "engine/report/run_folder.h"
+#include "engine/training/run_summary.h"
 #include "kernels/error.h"
 
 using namespace frost;
@@ -101,4 +102,41 @@ TEST_CASE("report: without a terminal only the finished line appears") {
   }
   std::fclose(file);
   CHECK(read(path) == "b: 100%|██████████| 3/3 00:00\n");
+}
+
+TEST_CASE("a run's summary comes back as it was written; another file is refused by name") {
+  const Folder folder;
+  RunSummary summary{.epochs = 3, .steps = 21, .batch_size = 16, .train_seconds = 4.25, .parameters = 100, .trainable = 40};
+  Ledger ledger;
+  ledger.add(Role::gradient, 0, 160);
+  ledger.add(Role::saved_activation, 0, 1000);
+  ledger.remove(Role::saved_activation, 0, 1000);
+  summary.note_peaks(ledger);
+  ledger.reset_peaks();
+  summary.note_peaks(ledger);  // less than before changes nothing
+  summary.best_epoch = 2;
+  summary.best = {{"metrics/mAP_0.5", 0.875}, {"metrics/mAP_0.5:0.95", 0.5}};
+  summary.files["best.safetensors"] = 7149468;
+  write_run_summary(folder.path, summary);
+
+  const RunSummary back = read_run_summary(folder.path);
+  CHECK(back.epochs == 3);
+  CHECK(back.steps == 21);
+  CHECK(back.batch_size == 16);
+  CHECK(back.train_seconds == 4.25);
+  CHECK(back.seconds_per_step() == doctest::Approx(4.25 / 21));
+  CHECK(back.trainable == 40);
+  CHECK(back.parameters == 100);
+  CHECK(back.peak_total == 1160);
+  CHECK(back.peaks == summary.peaks);
+  CHECK(back.peaks[static_cast<std::size_t>(Role::saved_activation)] == 1000);
+  CHECK(back.best_epoch == 2);
+  CHECK(back.metric("metrics/mAP_0.5") == 0.875);
+  CHECK_THROWS_WITH_AS(back.metric("nothing"), "this run has no nothing", Error);
+  CHECK(back.files == summary.files);
+  CHECK(back.memory_table().find("saved activation") != std::string::npos);
+
+  std::ofstream(folder.path / "summary.json") << R"({"epochs": 3})";
+  CHECK_THROWS_WITH_AS(read_run_summary(folder.path), doctest::Contains("summary.json: is not a run's summary"), Error);
+  CHECK_THROWS_WITH_AS(read_run_summary(folder.path / "none"), doctest::Contains("summary.json: not found"), Error);
 }

@@ -34,7 +34,7 @@ TEST_CASE("a run's folder holds what YOLOv5's holds, and yolo-val reads it") {
   REQUIRE(trained.code == 0);
   const fs::path run = world().dir / "runs" / "exp";
   for (const char* file :
-       {"hyp.yaml", "opt.yaml", "results.csv", "weights/last.safetensors", "weights/best.safetensors",
+       {"hyp.yaml", "opt.yaml", "results.csv", "summary.json", "weights/last.safetensors", "weights/best.safetensors",
         "weights/epoch1.safetensors", "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"}) {
     INFO(file);
     CHECK(fs::exists(run / file));
