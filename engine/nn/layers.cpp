@@ -41,6 +41,12 @@ void Conv2d::initialise(Rng& rng) {
   bias->touch();
 }
 
+void Conv2d::add_bias() {
+  FROST_CHECK(!bias, name(), ": has a bias");
+  bias = &add_parameter(weight.value.device(), "bias", {1, 1, 1, out}, {out});
+  bias->name = name() + ".bias";
+}
+
 BatchNorm2d::BatchNorm2d(Device& device, std::int64_t channels, float eps, float momentum)
     : channels(channels),
       eps(eps),
@@ -125,16 +131,44 @@ void FusedConvNorm::fold() {
   folded_stamp_ = new_stamp();
 }
 
+void FusedConvNorm::fuse() {
+  if (fused_) return;
+  fold();
+  conv_.weight.value.assign(folded_weight_.to_vector());
+  conv_.weight.touch();
+  if (!conv_.bias) conv_.add_bias();
+  conv_.bias->value.assign(folded_bias_.to_vector());
+  conv_.bias->touch();
+  folded_weight_ = folded_bias_ = Tensor();
+  fused_ = true;
+}
+
+void ConvNormAct::fuse() {
+  if (fused_.fused()) return;
+  fused_.fuse();
+  old_bn_ = take_child("bn");
+}
+
+void fuse(Module& model) {
+  std::vector<ConvNormAct*> blocks;
+  model.walk([&](const std::string&, Module& module) {
+    if (auto* block = dynamic_cast<ConvNormAct*>(&module)) blocks.push_back(block);
+  });
+  for (ConvNormAct* block : blocks) block->fuse();
+}
+
 Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
+  FROST_CHECK(!fused_ || (!context.tape && !residual.before_activation()), conv_.name(), ": fused, for evaluation alone");
   const bool constant = !context.training || (!conv_.weight.trainable && bn_.frozen());
   // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
-  if (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation()) {
-    fold();
-    if (context.profile) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
-    const Filters weight{folded_weight_.f32(), folded_stamp_};
-    if (!residual)
-      return conv2d_constant(context, x, weight, conv_.out, folded_bias_.f32(), conv_.geometry, activation, place);
-    const Var y = conv2d_constant(context, x, weight, conv_.out, folded_bias_.f32(), conv_.geometry, activation);
+  if (fused_ || (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation())) {
+    if (!fused_) fold();
+    if (context.profile && !fused_) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
+    const Filters weight =
+        fused_ ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{folded_weight_.f32(), folded_stamp_};
+    const float* bias = fused_ ? conv_.bias->value.f32() : folded_bias_.f32();
+    if (!residual) return conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation, place);
+    const Var y = conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation);
     return add(context, *residual.value, y, place);
   }
   const Var y = conv_.forward(context, x);

@@ -15,6 +15,8 @@ class Conv2d : public Module {
   Var forward_as(Context& context, const Var& x, DType out, const Place& place = {});
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
   void initialise(Rng& rng);
+  /// Gives a convolution without bias one.
+  void add_bias();
 
   std::int64_t in, out;
   ConvGeometry geometry;
@@ -52,9 +54,13 @@ class FusedConvNorm {
  public:
   FusedConvNorm(Conv2d& conv, BatchNorm2d& bn) : conv_(conv), bn_(bn) {}
   Var forward(Context& context, const Var& x, Activation activation, Residual residual = {}, const Place& place = {});
+  /// Folds the norm into the convolution for good: its weight and bias are the folded ones, the norm is not read any more.
+  void fuse();
+  bool fused() const { return fused_; }
 
  private:
   void fold();
+  bool fused_ = false;
   Conv2d& conv_;
   BatchNorm2d& bn_;
   Tensor folded_weight_, folded_bias_;
@@ -73,14 +79,20 @@ class ConvNormAct : public Module {
     const Device::ScopeGuard scope(context.device, name());
     return fused_.forward(context, x, activation, residual, place);
   }
+  /// For good (spec/model.md section 6): `conv.weight`, `conv.bias`, no `bn`. Such a block is only evaluated.
+  void fuse();
 
   Activation activation;
   Conv2d& conv;
-  BatchNorm2d& bn;
+  BatchNorm2d& bn;  // once fused, no part of the tree any more
 
  private:
   FusedConvNorm fused_;
+  std::unique_ptr<Module> old_bn_;
 };
+
+/// Fuses every ConvNormAct of a model that will only be evaluated.
+void fuse(Module& model);
 
 class MaxPool2d : public Module {
  public:

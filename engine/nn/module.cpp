@@ -1,5 +1,7 @@
 #include "engine/nn/module.h"
 
+#include <algorithm>
+
 namespace frost {
 
 Var Module::forward(Context&, const Var&, const Place&) { fail(name_, ": this module takes several inputs"); }
@@ -75,6 +77,14 @@ Buffer& Module::add_buffer(Device& device, const std::string& name, Shape shape,
 Counter& Module::add_counter(const std::string& name) {
   counters_.emplace_back(name, std::make_unique<Counter>(Counter{name, 0}));
   return *counters_.back().second;
+}
+
+std::unique_ptr<Module> Module::take_child(const std::string& name) {
+  const auto it = std::find_if(children_.begin(), children_.end(), [&](const auto& child) { return child.first == name; });
+  FROST_CHECK(it != children_.end(), name_, ": has no ", name);
+  std::unique_ptr<Module> child = std::move(it->second);
+  children_.erase(it);
+  return child;
 }
 
 }  // namespace frost

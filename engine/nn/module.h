@@ -65,6 +65,8 @@ class Module {
     children_.emplace_back(name, std::move(module));
     return reference;
   }
+  /// Takes a child out of the tree: it has no place in the state any more.
+  std::unique_ptr<Module> take_child(const std::string& name);
 
  private:
   std::string name_;  // dotted, full

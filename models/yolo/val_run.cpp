@@ -11,6 +11,7 @@
 #include "engine/report/run_folder.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
+#include "models/slim/prune.h"
 #include "models/yolo/data_config.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/pictures.h"
@@ -28,10 +29,20 @@ std::string options_line(const ValConfig& c) {
   return fmt::format(
       "data={}, weights=['{}'], batch_size={}, imgsz={}, conf_thres={}, iou_thres={}, max_det={}, task={}, device={}, "
       "workers={}, single_cls={}, verbose={}, save_txt={}, save_conf={}, save_json={}, project={}, name={}, exist_ok={}, "
-      "half={}, precision={}",
+      "half={}, precision={}, prune={}",
       c.data, c.weights, c.batch_size, c.imgsz, c.conf_thres, c.iou_thres, c.max_det, c.task, c.device, c.workers,
       truth(c.single_cls), truth(c.verbose), truth(c.save_txt), truth(c.save_conf), truth(c.save_json), c.project.string(),
-      c.name, truth(c.exist_ok), truth(c.half), c.precision);
+      c.name, truth(c.exist_ok), truth(c.half), c.precision, c.prune);
+}
+
+/// The two rows side by side: what the zeros cost.
+std::string before_and_after(const ValidationResult& dense, const ValidationResult& pruned) {
+  std::string text =
+      fmt::format("{:>11}{:>11}{:>11}{:>11}{:>11}{:>16}\n", "", "P", "R", "mAP50", "mAP50-95", "inference ms");
+  for (const auto& [name, r] : {std::pair{"dense", &dense}, std::pair{"pruned", &pruned}})
+    text += fmt::format("{:>11}{:>11.3g}{:>11.3g}{:>11.3g}{:>11.3g}{:>16.1f}\n", name, r->summary.precision,
+                        r->summary.recall, r->summary.map50, r->summary.map50_95, r->inference_ms);
+  return text;
 }
 
 }  // namespace
@@ -53,6 +64,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
   fmt::print("Fusing layers... \n");
   const std::unique_ptr<DetectionModel> model = load_model(device, file);
   fmt::print("{}\n", model->summary(true, false));
+  if (const std::string line = sparsity_line(sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
   const int classes = model->detect().classes;
   FROST_CHECK(config.single_cls || classes == data.class_count(), file.string(), " (", classes,
               " classes) trained on different --data than what you passed (", data.class_count(),
@@ -86,6 +98,15 @@ std::filesystem::path run_validation(const ValConfig& given) {
                           .max_det = config.max_det,
                           .single_cls = config.single_cls,
                           .compute = run.compute};
+  std::optional<ValidationResult> dense;
+  if (config.prune > 0) {
+    dense = validate(device, *model, *loader, options);
+    fmt::print("{}", metrics_table(dense->summary, data.names, false));
+    fuse(*model);
+    prune_l1(*model, config.prune);
+    fmt::print("{}\n", pruned_line(sparsity(*model)));
+    std::fflush(stdout);
+  }
   options.image_done = [&](const ImageDetections& image) {
     const std::string stem = std::filesystem::path(image.path).stem().string();
     if (config.save_txt)
@@ -103,6 +124,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
   fmt::print("{}", metrics_table(result.summary, data.names, rows));
   if (result.summary.instances == 0)
     fmt::print("WARNING: no labels found in {} set, can not compute metrics without labels\n", config.task);
+  if (dense) fmt::print("{}", before_and_after(*dense, result));
   fmt::print("{}\n", speed_line(result.pre_ms, result.inference_ms, result.nms_ms, batch_size, imgsz));
   if (config.save_json) predictions.write(folder / (file.stem().string() + "_predictions.json"));
   fmt::print("Results saved to {}\n", bold(folder.string()));

@@ -1,15 +1,10 @@
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "models/yolo/boxes.h"
-#include "models/yolo/data_config.h"
 #include "models/yolo/model_io.h"
-#include "models/yolo/validator.h"
-#include "tests/golden/golden.h"
+#include "tests/models/coco128.h"
 
 // The main job, end to end: the published yolov5n on 128 real photos against val.py's own numbers (golden/README.md G).
 using namespace frost;
@@ -18,30 +13,16 @@ using namespace frost::yolo;
 namespace {
 
 ValidationResult run(int imgsz, DType type, const std::function<void(const ImageDetections&)>& image_done = {}) {
-  const auto shared = golden::shared_dir();
   Device device(make_cpu_backend());
-  const auto model = load_model(device, shared / "weights" / "yolov5n.pt");
-  const DataConfig data = load_data_config((shared / "data" / "coco128" / "coco128.yaml").string());
-  std::string cache = (std::filesystem::temp_directory_path() / "frost-coco128-XXXXXX").string();
-  REQUIRE(mkdtemp(cache.data()) != nullptr);
-  LabelSet labels = scan_labels(data.val, {.cache_dir = cache});
-  std::filesystem::remove_all(cache);
-  auto dataset = std::make_shared<DetectionDataset>(
-      std::move(labels), DatasetOptions{.imgsz = imgsz, .batch_size = 16, .stride = 32, .pad = 0.5, .rect = true});
-  const auto loader = make_loader(dataset, {.threads = 1});
-  return validate(device, *model, *loader, {.compute = type, .progress = false, .image_done = image_done});
-}
-
-nlohmann::json reference() {
-  std::ifstream in(golden::shared_dir() / "golden" / "coco128_yolov5n.json");
-  return nlohmann::json::parse(in);
+  const auto model = load_model(device, golden::shared_dir() / "weights" / "yolov5n.pt");
+  return golden::validate_coco128(device, *model, imgsz, {.compute = type, .image_done = image_done});
 }
 
 }  // namespace
 
 TEST_CASE("coco128 with the published yolov5n, f32") {
   if (!golden::have("weights/yolov5n.pt")) return;
-  const auto json = reference();
+  const auto json = golden::coco128_reference();
   for (const int imgsz : {640, 320}) {
     CAPTURE(imgsz);
     const std::string key = "val_" + std::to_string(imgsz);
@@ -101,7 +82,7 @@ TEST_CASE("coco128 in bf16 stays within 0.005 of f32") {
     MESSAGE("SKIPPED: this CPU has no bf16 instructions");
     return;
   }
-  const auto json = reference();
+  const auto json = golden::coco128_reference();
   const DetectionSummary s = run(640, DType::bf16).summary;
   CHECK(std::abs(s.map50_95 - json["val_640_stable_aspect_sort"]["mAP50_95"].get<double>()) < 0.005);
 }
