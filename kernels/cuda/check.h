@@ -4,6 +4,7 @@
 #include <cudnn.h>
 
 #include <cstddef>
+#include <string>
 
 #include "kernels/error.h"
 
@@ -15,6 +16,13 @@ namespace frost::cuda {
 [[noreturn]] void fail_call(cudaError_t status, const char* call, const char* file, int line);
 [[noreturn]] void fail_call(cudnnStatus_t status, const char* call, const char* file, int line);
 [[noreturn]] void fail_call(cublasStatus_t status, const char* call, const char* file, int line);
+
+/// "kernels/cuda/pool.cu:12" of an absolute path.
+inline std::string place(const char* file, int line) {
+  const std::string path = file;
+  const auto start = path.rfind("kernels/");
+  return (start == std::string::npos ? path : path.substr(start)) + ":" + std::to_string(line);
+}
 
 inline void check_call(cudaError_t status, const char* call, const char* file, int line) {
   if (status != cudaSuccess) fail_call(status, call, file, line);

@@ -4,25 +4,10 @@
 #include "kernels/out_of_memory.h"
 
 namespace frost::cuda {
-namespace {
-
-/// "kernels/cuda/pool.cu:12" of an absolute path.
-std::string place(const char* file, int line) {
-  const std::string path = file;
-  const auto start = path.rfind("kernels/");
-  return (start == std::string::npos ? path : path.substr(start)) + ":" + std::to_string(line);
-}
-
-}  // namespace
 
 void fail_call(cudaError_t status, const char* call, const char* file, int line) {
   (void)cudaGetLastError();  // not left behind for a call that has nothing to do with it
   fail(call, ": ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ") at ", place(file, line));
-}
-void fail_call(cudnnStatus_t status, const char* call, const char* file, int line) {
-  char why[1024] = "";
-  cudnnGetLastErrorString(why, sizeof why);
-  fail(call, ": ", cudnnGetErrorString(status), why[0] ? " (" : "", why, why[0] ? ")" : "", " at ", place(file, line));
 }
 void fail_call(cublasStatus_t status, const char* call, const char* file, int line) {
   fail(call, ": ", cublasLtGetStatusName(status), " (", cublasLtGetStatusString(status), ") at ", place(file, line));

@@ -1,19 +1,49 @@
 #pragma once
+#include <cstdint>
+#include <memory>
+
+#include "kernels/conv.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda_library.h"
 
 namespace frost::cuda {
 
-/// cuDNN's handle, plans and converted weights.
+/// cuDNN's convolutions behind frost's contract. A *plan* (an engine of cuDNN with its settings) is found once for each
+/// ConvKey: the best of what the heuristics name, timed on the first call's own tensors, remembered on disk. Filters are
+/// converted and padded once for each stamp. Operands that cuDNN cannot take as they lie (channel slices, channel counts
+/// that are no multiple of 8) go through Context::scratch.
+///
+/// CUDA graphs: run a step once before it is captured, so that its plans are found and its memory is there. In a capture
+/// nothing is timed and nothing allocated, each filter is converted once (a replay meets new values under the old stamp),
+/// and memory that captured work reads is kept as long as the engine lives.
+///
+/// For use by one thread at a time.
 class ConvEngine {
  public:
-  ConvEngine(Context& context, const CudaOptions& options) : context_(context), options_(options) {}
-  Context& context() { return context_; }
-  const CudaOptions& options() const { return options_; }
+  ConvEngine(Context& context, const CudaOptions& options);
+  ~ConvEngine();
+
+  void forward(const ConvForward&);
+  void backward_data(const ConvBackwardData&);
+  void backward_weight(const ConvBackwardWeight&);
+
+  struct Counters {
+    std::int64_t plans = 0;         // keys seen
+    std::int64_t timed = 0;         // of them found by timing
+    std::int64_t filter_bytes = 0;  // held for filters
+    auto operator<=>(const Counters&) const = default;
+  };
+  Counters counters() const;
 
  private:
-  Context& context_;
-  CudaOptions options_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
+
+// kernels/cuda/conv_kernels.cu: the functions of conv_kernels.h, queued on the compute stream.
+void queue_pack(Context&, const ConstView& from, const View& to);
+void queue_deliver(Context&, const ConstView& from, const float* bias, const Activation&, const View& y);
+void queue_deliver_filters(Context&, const ConstView& from, const View& to, bool accumulate);
+void queue_sums(Context&, const ConstView& dy, float* partial, float* to, bool accumulate);
 
 }  // namespace frost::cuda
