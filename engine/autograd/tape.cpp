@@ -46,6 +46,7 @@ Var Tape::leaf(Tensor value) {
 Var Tape::record(Tensor value, std::unique_ptr<Node> node, const std::vector<const Var*>& inputs) {
   for (const Var* input : inputs) node->inputs_.push_back(input->slot);
   node->output_ = slots_;
+  node->scope_ = value.device().scope();
   nodes_.push_back(std::move(node));
   return {std::move(value), slots_++, nullptr};
 }
@@ -81,6 +82,7 @@ void Tape::backward(std::vector<std::pair<int, Tensor>> seeds) {
     Tensor dy = std::move(grads_[static_cast<std::size_t>(node->output_)]);
     grads_[static_cast<std::size_t>(node->output_)] = Tensor();
     if (!dy) continue;  // nothing below the seeds depends on it
+    const Device::ScopeGuard scope(dy.device(), node->scope_);
     Grads grads = node->backward(std::move(dy));
     assert(grads.size() == node->inputs_.size());
     for (std::size_t i = 0; i < grads.size(); ++i)

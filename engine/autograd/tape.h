@@ -64,6 +64,7 @@ class Node {
   friend class Tape;
   std::vector<int> inputs_;
   int output_ = -1;
+  Ledger::Scope scope_ = 0;  // the module that recorded it: what backward allocates is booked there too
 };
 
 /// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient, so a

@@ -190,8 +190,10 @@ Module& Sequential::append(std::unique_ptr<Module> module) {
 Var Sequential::forward(Context& context, const Var& x, const Place& place) {
   FROST_CHECK(!steps_.empty(), name(), ": an empty sequence");
   Var y = x;
-  for (std::size_t i = 0; i < steps_.size(); ++i)
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const Device::ScopeGuard scope(context.device, steps_[i]->name());
     y = steps_[i]->forward(context, y, i + 1 == steps_.size() ? place : Place{});
+  }
   return y;
 }
 

@@ -23,9 +23,8 @@ class Device {
   /// While it lives, allocations are booked under the module path `name`.
   class ScopeGuard {
    public:
-    ScopeGuard(Device& device, const std::string& name) : device_(device), before_(device.scope_) {
-      device.scope_ = device.ledger_.scope(name);
-    }
+    ScopeGuard(Device& device, const std::string& name) : ScopeGuard(device, device.ledger_.scope(name)) {}
+    ScopeGuard(Device& device, Ledger::Scope scope) : device_(device), before_(device.scope_) { device.scope_ = scope; }
     ~ScopeGuard() { device_.scope_ = before_; }
     ScopeGuard(const ScopeGuard&) = delete;
     ScopeGuard& operator=(const ScopeGuard&) = delete;

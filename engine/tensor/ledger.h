@@ -35,6 +35,7 @@ class Ledger {
 
   Scope scope(const std::string& name);  // the id of a module path, made when new
   const std::string& scope_name(Scope scope) const { return scope_names_[static_cast<std::size_t>(scope)]; }
+  const std::vector<std::string>& scope_names() const { return scope_names_; }
 
   void add(Role role, Scope scope, std::int64_t bytes);
   void remove(Role role, Scope scope, std::int64_t bytes);

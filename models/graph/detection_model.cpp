@@ -165,6 +165,7 @@ std::vector<Var> DetectionModel::heads(Context& context, const Var& image,
     for (const int from : layer.from) inputs.push_back(from < 0 ? image : outputs[static_cast<std::size_t>(from)]);
     for (std::size_t j = 0; j < i; ++j)  // whoever reads layer j for the last time frees it
       if (uses_[j] == static_cast<int>(i)) outputs[j] = Var();
+    const Device::ScopeGuard scope(context.device, layer.module->name());
     if (layer.module == detect_) return detect_->heads(context, inputs);
     Var y = layer.module->forward_many(context, inputs);
     inputs.clear();
