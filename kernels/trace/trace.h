@@ -1,0 +1,79 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace frost {
+
+/// The primitives of backend.h by name, in its order; memory's own first.
+enum class Primitive : std::uint8_t {
+  upload,
+  download,
+  zero,
+  conv_forward,
+  conv_backward_data,
+  conv_backward_weight,
+  linear_forward,
+  linear_backward,
+  batch_statistics,
+  norm_act_forward,
+  norm_act_backward,
+  max_pool_forward,
+  max_pool_backward,
+  adaptive_avg_pool_forward,
+  adaptive_avg_pool_backward,
+  resize_forward,
+  resize_backward,
+  copy,
+  add,
+  mul_forward,
+  mul_backward,
+  activation_forward,
+  activation_backward,
+  zero_pad_forward,
+  zero_pad_backward,
+  space_to_depth,
+  depth_to_space,
+  normalize_image,
+  softmax_forward,
+  softmax_backward,
+  cross_entropy,
+  detect_loss,
+  detect_decode,
+  nms,
+  sgd_step,
+  adam_step,
+  ema_update,
+  sum_of_squares
+};
+const char* name_of(Primitive primitive);
+
+/// One call of a primitive, as it was asked for.
+struct PrimitiveCall {
+  Primitive primitive;
+  /// Two for each multiply-add of a convolution or linear layer, by what is computed; zero for every other primitive: those
+  /// are bound by memory, so their bytes say what they cost.
+  std::int64_t forward_flops = 0, dgrad_flops = 0, wgrad_flops = 0;
+  std::int64_t bytes = 0;         // of all operands, each counted once
+  std::vector<std::int64_t> key;  // shapes, pitches, types, geometry: equal keys do equal work
+  double seconds = 0;             // where a device ran it: its time there
+
+  using Memory = std::function<void*(std::size_t bytes)>;
+  /// The same call on other memory, ready to run as often as wanted: how a single primitive is timed.
+  std::function<std::function<void()>(Backend&, const Memory&)> bind;
+};
+using Observer = std::function<void(const PrimitiveCall&)>;
+
+/// A device that does nothing. Memory is address space without memory behind it, so the largest model costs nothing; what
+/// is uploaded is forgotten, what is read is zero. Everything above the kernels runs on it as it is, which makes the books
+/// of a training step exact before the first one has run.
+std::unique_ptr<Backend> make_dry_backend(Observer observer);
+
+/// `inner`, watched: the observer sees each call after it ran, with its time.
+std::unique_ptr<Backend> make_watched_backend(std::unique_ptr<Backend> inner, Observer observer);
+
+}  // namespace frost
