@@ -1,5 +1,7 @@
 #include "engine/training/average.h"
 
+#include <set>
+
 namespace frost {
 namespace {
 std::vector<Buffer*> moving(Module& model, const std::function<bool(const Buffer&)>& moves) {
@@ -9,6 +11,15 @@ std::vector<Buffer*> moving(Module& model, const std::function<bool(const Buffer
   return chosen;
 }
 }  // namespace
+
+std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn) {
+  std::set<std::string> names;
+  model.walk([&](const std::string&, Module& module) {
+    const auto* bn = dynamic_cast<BatchNorm2d*>(&module);
+    if (bn && (!bn->frozen() || frozen_bn == FrozenBn::batch)) names.insert({bn->running_mean.name, bn->running_var.name});
+  });
+  return [names](const Buffer& buffer) { return names.contains(buffer.name); };
+}
 
 ModelAverage::ModelAverage(Device& device, Module& model, ParameterArena& arena,
                            const std::function<bool(const Buffer&)>& moves)

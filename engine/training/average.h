@@ -2,9 +2,13 @@
 #include <functional>
 
 #include "engine/checkpoint/module_state.h"
+#include "engine/nn/layers.h"
 #include "engine/optim/optimizer.h"
 
 namespace frost {
+
+/// Does training change this buffer? True for the running statistics of every BatchNorm but the frozen ones that stay so.
+std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn);
 
 /// The exponential moving average of a model in training: trainable parameters in the arena's groups (the optimizer's fused
 /// step moves them), moving buffers here. What is frozen is not averaged but shared: it is the same bits.

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <optional>
-#include <set>
 #include <thread>
 
 #include "engine/report/run_folder.h"
@@ -182,16 +181,6 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
   return model;
 }
 
-/// The running statistics that training changes.
-std::set<std::string> moving_statistics(DetectionModel& model, FrozenBn frozen_bn) {
-  std::set<std::string> names;
-  model.walk([&](const std::string&, Module& module) {
-    const auto* bn = dynamic_cast<BatchNorm2d*>(&module);
-    if (bn && (!bn->frozen() || frozen_bn == FrozenBn::batch)) names.insert({bn->running_mean.name, bn->running_var.name});
-  });
-  return names;
-}
-
 LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t batches_per_epoch, int batch_size,
                          const std::filesystem::path& folder) {
   return {.schedule = {.lr0 = hyp.lr0,
@@ -314,8 +303,7 @@ std::filesystem::path train(const TrainConfig& given) {
              bold_blue("optimizer: "), name_of(config.optimizer), hyp.lr0, sizes[ParameterArena::kNorm],
              sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 
-  const std::set<std::string> moving = moving_statistics(*model, config.frozen_bn);
-  ModelAverage average(device, *model, arena, [&](const Buffer& b) { return moving.contains(b.name); });
+  ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
   DetectionModel twin(device, model->spec(), config.seed);
   twin.names = names;
 
