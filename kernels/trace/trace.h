@@ -59,12 +59,12 @@ struct PrimitiveCall {
   /// are bound by memory, so their bytes say what they cost.
   std::int64_t forward_flops = 0, dgrad_flops = 0, wgrad_flops = 0;
   std::int64_t bytes = 0;         // of all operands, each counted once
-  std::vector<std::int64_t> key;  // shapes, pitches, types, geometry: equal keys do equal work
+  std::vector<std::int64_t> key{};  // shapes, pitches, types, geometry: equal keys do equal work
   double seconds = 0;             // where a device ran it: its time there
 
   using Memory = std::function<void*(std::size_t bytes)>;
   /// The same call on other memory, ready to run as often as wanted: how a single primitive is timed.
-  std::function<std::function<void()>(Backend&, const Memory&)> bind;
+  std::function<std::function<void()>(Backend&, const Memory&)> bind{};
 };
 using Observer = std::function<void(const PrimitiveCall&)>;
 

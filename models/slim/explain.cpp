@@ -1,0 +1,191 @@
+#include "models/slim/explain.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+
+#include "engine/training/average.h"
+
+namespace frost {
+namespace {
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+enum class Phase { idle, forward, backward, update };
+
+/// Costs by module path, gathered while a step runs.
+class Books {
+ public:
+  explicit Books(Timer timer) : timer_(std::move(timer)) {}
+
+  void watch(Device& device) { device_ = &device; }
+  void begin(Phase phase) { phase_ = phase; }
+  StepCost& at(const std::string& path) { return by_path_[path]; }
+  const std::map<std::string, StepCost>& all() const { return by_path_; }
+  const auto& calls() const { return calls_; }
+
+  void observe(const PrimitiveCall& call) {
+    if (phase_ == Phase::idle) return;
+    ++calls_[static_cast<std::size_t>(call.primitive)];
+    StepCost& cost = at(device_->ledger().scope_name(device_->scope()));
+    cost.forward_flops += call.forward_flops;
+    cost.dgrad_flops += call.dgrad_flops;
+    cost.wgrad_flops += call.wgrad_flops;
+    const double seconds = timer_ ? timer_(call) : call.seconds;
+    (phase_ == Phase::forward    ? cost.forward_seconds
+     : phase_ == Phase::backward ? cost.backward_seconds
+                                 : cost.update_seconds) += seconds;
+    if (call.primitive == Primitive::detect_loss || call.primitive == Primitive::cross_entropy) phase_ = Phase::backward;
+  }
+
+ private:
+  Timer timer_;
+  Device* device_ = nullptr;
+  Phase phase_ = Phase::idle;
+  std::map<std::string, StepCost> by_path_;
+  std::array<std::int64_t, 64> calls_{};
+};
+
+/// What the arena, the optimizer and the average hold for one of the arena's members.
+void book_member(StepCost& cost, const ParameterGroup& group, std::size_t i) {
+  const std::int64_t end = i + 1 < group.offsets.size() ? group.offsets[i + 1] : group.count();
+  const std::int64_t bytes = (end - group.offsets[i]) * static_cast<std::int64_t>(sizeof(float));
+  const auto held = [bytes](const Tensor& t) { return t ? bytes : 0; };
+  cost.weights += held(group.value) + held(group.mask);
+  cost.gradients += held(group.grad);
+  cost.optimizer += held(group.momentum) + held(group.second_moment);
+  cost.average += held(group.ema);
+}
+
+std::string owner(const std::string& tensor) {
+  const auto dot = tensor.rfind('.');
+  return dot == std::string::npos ? "" : tensor.substr(0, dot);
+}
+std::int64_t bytes_of(const Tensor& t) { return t.elements() * static_cast<std::int64_t>(size_of(t.dtype())); }
+
+void book_state(Books& books, Module& model, ParameterArena& arena, const std::function<bool(const Buffer&)>& averaged) {
+  model.visit({.parameter =
+                   [&](Parameter& p) {
+                     StepCost& cost = books.at(owner(p.name));
+                     cost.parameters += p.value.elements();
+                     if (p.trainable) cost.trainable += p.value.elements();
+                     if (!p.trainable) cost.weights += bytes_of(p.value) + (p.mask ? bytes_of(p.mask) : 0);
+                   },
+               .buffer =
+                   [&](Buffer& b) {
+                     StepCost& cost = books.at(owner(b.name));
+                     cost.buffers += bytes_of(b.value);
+                     if (averaged(b)) cost.average += bytes_of(b.value);
+                   },
+               .counter = {}});
+  for (const ParameterGroup& group : arena.groups())
+    for (std::size_t i = 0; i < group.members.size(); ++i) book_member(books.at(owner(group.members[i]->name)), group, i);
+}
+
+/// Rows with their parts; what is in no row is the rest.
+void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& model, const Books& books) {
+  struct Leaf {
+    std::size_t place;
+    std::string type;
+  };
+  std::map<std::string, Leaf> leaves;
+  model.walk([&](const std::string& name, Module& module) {
+    leaves[name] = {leaves.size(), dynamic_cast<Conv2d*>(&module)        ? "convolution"
+                                   : dynamic_cast<BatchNorm2d*>(&module) ? "batch norm"
+                                   : dynamic_cast<ConvNormAct*>(&module) ? "folded convolution"  // else it costs nothing
+                                                                         : ""};
+  });
+  for (const Trainee::Row& row : rows) report.modules.push_back({row.name, row.type, {}, {}});
+  for (const auto& [path, cost] : books.all()) {
+    const auto row = std::find_if(report.modules.begin(), report.modules.end(), [&](const ModuleCost& m) {
+      return path == m.name || path.starts_with(m.name + ".");
+    });
+    if (row == report.modules.end()) {
+      report.rest.add(cost);
+    } else {
+      row->cost.add(cost);
+      row->parts.push_back({path, leaves.contains(path) ? leaves.at(path).type : "", cost, {}});
+    }
+    report.total.add(cost);
+  }
+  for (ModuleCost& row : report.modules)  // as the model lists them
+    std::stable_sort(row.parts.begin(), row.parts.end(), [&](const ModuleCost& a, const ModuleCost& b) {
+      return leaves[a.name].place < leaves[b.name].place;
+    });
+}
+
+StepReport run(Device& device, Books& books, const BuildTrainee& build, const StepOptions& options, int steps) {
+  books.watch(device);
+  const std::unique_ptr<Trainee> trainee = build(device);
+  Module& model = trainee->model();
+  ParameterArena arena(device, model, 0, options.average);
+  const auto moves = moving_statistics(model, options.frozen_bn);
+  const auto averaged = [&](const Buffer& b) { return options.average && moves(b); };
+  std::optional<ModelAverage> average;
+  if (options.average) average.emplace(device, model, arena, averaged);
+  Optimizer optimizer(arena, device, options.optimizer);
+  const auto step = [&](bool booked) {
+    if (booked) books.begin(Phase::forward);
+    trainee->step();
+    if (booked) books.begin(Phase::update);
+    optimizer.step(0.9f);
+    if (average) average->update(optimizer.ema_updates());
+    device.backend().synchronize();
+    books.begin(Phase::idle);
+  };
+  step(false);  // folded weights, filters in the device's own order: made once
+  StepReport report;
+  report.wall_seconds = 1e30;
+  for (int i = 1; i < steps; ++i) {  // unwatched: nothing but the clock
+    const auto start = Clock::now();
+    step(false);
+    report.wall_seconds = std::min(report.wall_seconds, seconds_since(start));
+  }
+  Ledger& ledger = device.ledger();
+  ledger.reset_peaks();
+  const auto start = Clock::now();
+  step(true);
+  report.wall_seconds = std::min(report.wall_seconds, seconds_since(start));
+
+  book_state(books, model, arena, averaged);
+  for (const std::string& scope : ledger.scope_names()) {
+    if (const auto saved = ledger.of(Role::saved_activation, scope).peak) books.at(scope).saved += saved;
+    if (const auto kept = ledger.of(Role::buffer, scope).current; kept && !scope.empty()) books.at(scope).buffers += kept;
+  }
+  fill(report, trainee->rows(), model, books);
+  for (int role = 0; role < kRoleCount; ++role) {
+    report.peaks[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).peak;
+    report.resident[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).current;
+  }
+  report.peak = ledger.total().peak;
+  report.calls = books.calls();
+  return report;
+}
+
+}  // namespace
+
+void StepCost::add(const StepCost& o) {
+  parameters += o.parameters, trainable += o.trainable;
+  weights += o.weights, buffers += o.buffers, gradients += o.gradients;
+  optimizer += o.optimizer, average += o.average, saved += o.saved;
+  forward_flops += o.forward_flops, dgrad_flops += o.dgrad_flops, wgrad_flops += o.wgrad_flops;
+  forward_seconds += o.forward_seconds, backward_seconds += o.backward_seconds, update_seconds += o.update_seconds;
+}
+
+StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Timer& timer) {
+  Books books(timer ? timer : [](const PrimitiveCall&) { return 0.0; });
+  Device device(make_dry_backend([&](const PrimitiveCall& call) { books.observe(call); }));
+  StepReport report = run(device, books, build, options, 1);
+  report.wall_seconds = 0;
+  return report;
+}
+
+StepReport measure_step(const BuildTrainee& build, const StepOptions& options, std::unique_ptr<Backend> backend, int steps) {
+  Books books({});
+  Device device(
+      make_watched_backend(std::move(backend), [&](const PrimitiveCall& call) { books.observe(call); }));
+  return run(device, books, build, options, steps);
+}
+
+}  // namespace frost

@@ -1,0 +1,94 @@
+#pragma once
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/optim/optimizer.h"
+#include "kernels/trace/trace.h"
+
+namespace frost {
+
+/// What one part of a model costs in a training step.
+struct StepCost {
+  std::int64_t parameters = 0, trainable = 0;  // numbers, not bytes
+  // Bytes, as the ledger books them: an arena aligns its members.
+  std::int64_t weights = 0, buffers = 0, gradients = 0, optimizer = 0, average = 0, saved = 0;
+  std::int64_t forward_flops = 0, dgrad_flops = 0, wgrad_flops = 0;  // two for each multiply-add
+  double forward_seconds = 0, backward_seconds = 0, update_seconds = 0;
+
+  std::int64_t bytes() const { return weights + buffers + gradients + optimizer + average + saved; }
+  std::int64_t flops() const { return forward_flops + dgrad_flops + wgrad_flops; }
+  double seconds() const { return forward_seconds + backward_seconds + update_seconds; }
+  void add(const StepCost& other);
+};
+
+struct ModuleCost {
+  std::string name, type;         // "model.2", "C3"
+  StepCost cost;                  // of the module with all below it
+  std::vector<ModuleCost> parts;  // the leaves below it that cost anything, by name
+};
+
+/// The books of one training step in its steady state (not the first one: that fills caches).
+struct StepReport {
+  std::vector<ModuleCost> modules;
+  StepCost rest;                                     // what belongs to no module: the loss, alignment, the batch
+  StepCost total;                                    // modules + rest
+  std::array<std::int64_t, kRoleCount> peaks{};      // most bytes at a time, for each role
+  std::array<std::int64_t, kRoleCount> resident{};   // between two steps
+  std::int64_t peak = 0;                             // most bytes at a time, all roles together
+  std::array<std::int64_t, 64> calls{};              // of each Primitive
+  double wall_seconds = 0;                           // of a whole measured step; 0: a prediction
+
+  std::int64_t peak_of(Role role) const { return peaks[static_cast<std::size_t>(role)]; }
+};
+
+/// A model and one step of its training: all that explain asks of a family of models. Built anew for each question, on the
+/// device that is to answer it.
+class Trainee {
+ public:
+  virtual ~Trainee() = default;
+  virtual Module& model() = 0;
+  struct Row {
+    std::string name, type;
+  };
+  /// The modules that get a row, in order, by path: "model.0". What lies below them is their parts.
+  virtual std::vector<Row> rows() = 0;
+  /// Input, forward, loss and backward of one batch: what the trainer does with a batch.
+  virtual void step() = 0;
+};
+/// Builds the model with `trainable` of its parameters as the run will have them.
+using BuildTrainee = std::function<std::unique_ptr<Trainee>(Device&)>;
+
+struct StepOptions {
+  OptimizerKind optimizer = OptimizerKind::sgd;
+  FrozenBn frozen_bn = FrozenBn::running;
+  bool average = true;  // an exponential moving average is kept
+};
+
+/// How long a call takes; see CallTimes.
+using Timer = std::function<double(const PrimitiveCall&)>;
+
+/// What a step will cost. Nothing is computed and no memory is touched: the real code runs on a device that only keeps books,
+/// so the bytes are exact for any model, freezing and precision. Times where a `timer` is given.
+StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Timer& timer = {});
+
+/// What a step did cost on `backend`: the same books kept by a real step, and its time, the best of `steps`.
+StepReport measure_step(const BuildTrainee& build, const StepOptions& options, std::unique_ptr<Backend> backend, int steps);
+
+/// Times single primitives on a device, each kind of call once: a step's time is predicted from them. Operands live only while
+/// their call is timed, so a model that does not fit can be asked about as well.
+class CallTimes {
+ public:
+  explicit CallTimes(std::unique_ptr<Backend> backend);
+  ~CallTimes();
+  double seconds(const PrimitiveCall& call);
+  std::size_t measured() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace frost

@@ -1,0 +1,61 @@
+#include "models/yolo/trainee.h"
+
+#include "models/yolo/loss.h"
+#include "models/yolo/step.h"
+#include "models/yolo/validator.h"
+
+namespace frost::yolo {
+namespace {
+
+class DetectionTrainee final : public Trainee {
+ public:
+  DetectionTrainee(Device& device, std::unique_ptr<DetectionModel> model, const TraineeOptions& options)
+      : device_(device),
+        model_(std::move(model)),
+        options_(options),
+        loss_{.gains = {}, .balance = default_balance(model_->detect().levels_count)} {
+    batch_.n = options.batch_size;
+    batch_.h = batch_.w = options.imgsz;
+    Rng rng(0);
+    batch_.pixels.resize(batch_.bytes());
+    for (std::uint8_t& pixel : batch_.pixels) pixel = static_cast<std::uint8_t>(rng.next());
+    for (int i = 0; i < options.batch_size * options.boxes_each; ++i) {
+      const double cls = std::floor(rng.uniform(0, model_->detect().classes));
+      for (const double value : {static_cast<double>(i / options.boxes_each), cls, rng.uniform(0.2, 0.8),
+                                 rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
+        batch_.targets.push_back(static_cast<float>(value));
+    }
+  }
+
+  Module& model() override { return *model_; }
+  std::vector<Row> rows() override {
+    std::vector<Row> rows;
+    for (const DetectionModel::Row& row : model_->rows())
+      rows.push_back({"model." + std::to_string(row.index), row.type.substr(row.type.rfind('.') + 1)});
+    return rows;
+  }
+  void step() override {
+    const Tensor input = network_input(device_, batch_, options_.compute);
+    train_step({.device = device_, .frozen_bn = options_.frozen_bn, .compute = options_.compute}, *model_, input,
+               batch_.targets, loss_, options_.recompute);
+  }
+
+ private:
+  Device& device_;
+  std::unique_ptr<DetectionModel> model_;
+  TraineeOptions options_;
+  LossSettings loss_;
+  DetectionBatch batch_;
+};
+
+}  // namespace
+
+BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze, const TraineeOptions& options) {
+  return [make = std::move(make), freeze = std::move(freeze), options](Device& device) -> std::unique_ptr<Trainee> {
+    std::unique_ptr<DetectionModel> model = make(device);
+    freeze(*model);
+    return std::make_unique<DetectionTrainee>(device, std::move(model), options);
+  };
+}
+
+}  // namespace frost::yolo
