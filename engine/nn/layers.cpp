@@ -171,6 +171,7 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
     const Var y = conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation);
     return add(context, *residual.value, y, place);
   }
+  folded_weight_ = folded_bias_ = Tensor();  // of an earlier pass; in training they would only take memory
   const Var y = conv_.forward(context, x);
   return bn_.apply(context, y, activation, residual, place);
 }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <map>
@@ -90,14 +91,14 @@ class Operands {
   void number(std::int64_t n) { call_.key.push_back(n); }
   void* moved(const void* data, std::int64_t bytes) {
     if (!memory_) return const_cast<void*>(data);
-    void*& place = places_[data];
+    void*& place = places_[{data, bytes}];
     if (!place) place = (*memory_)(static_cast<std::size_t>(bytes));
     return place;
   }
 
   PrimitiveCall& call_;
   const PrimitiveCall::Memory* memory_;
-  std::map<const void*, void*> places_;
+  std::map<std::pair<const void*, std::int64_t>, void*> places_;
 };
 
 // One function for each argument struct: what the primitive touches, and its multiply-adds.
@@ -157,7 +158,7 @@ void walk(Operands& o, BatchStatistics& a) {
 }
 void walk(Operands& o, NormActForward& a) {
   const std::int64_t channels = a.x.shape.c;
-  o.numbers(a.activation.kind);
+  o.numbers(a.activation.kind, a.order);
   o.view(a.x);
   for (const float** vector : {&a.weight, &a.bias, &a.mean, &a.rstd}) o.values(*vector, channels);
   o.view(a.residual);
@@ -169,6 +170,8 @@ void walk(Operands& o, NormActBackward& a) {
   o.view(a.x);
   o.view(a.dy);
   for (const float** vector : {&a.weight, &a.bias, &a.mean, &a.rstd}) o.values(*vector, channels);
+  o.view(a.residual);
+  o.view(a.dresidual);
   o.view(a.dx);
   o.values(a.dweight, channels);
   o.values(a.dbias, channels);
@@ -248,8 +251,7 @@ void refresh_filters(Args& args) {
 
 class TraceBackend final : public Backend {
  public:
-  TraceBackend(std::unique_ptr<Backend> inner, Observer observer)
-      : inner_(std::move(inner)), observer_(std::move(observer)) {}
+  TraceBackend(Backend* inner, Observer observer) : inner_(inner), observer_(std::move(observer)) {}
   ~TraceBackend() override {
     for (const auto& [memory, bytes] : reserved_) munmap(memory, bytes);
   }
@@ -425,7 +427,7 @@ class TraceBackend final : public Backend {
         (backend.*method)(*moved);
       };
     };
-    timed(call, [&] { (inner_.get()->*method)(args); });
+    timed(call, [&] { (inner_->*method)(args); });
   }
   template <class Work>
   void moved(Primitive primitive, std::size_t bytes, const Work& work,
@@ -436,7 +438,7 @@ class TraceBackend final : public Backend {
     timed(call, work);
   }
 
-  std::unique_ptr<Backend> inner_;  // null: nothing runs
+  Backend* inner_;  // null: nothing runs
   Observer observer_;
   std::map<void*, std::size_t> reserved_;
   std::map<std::pair<Primitive, const void*>, std::uint64_t> stamps_;  // of the filters last seen at an address
@@ -447,8 +449,8 @@ class TraceBackend final : public Backend {
 std::unique_ptr<Backend> make_dry_backend(Observer observer) {
   return std::make_unique<TraceBackend>(nullptr, std::move(observer));
 }
-std::unique_ptr<Backend> make_watched_backend(std::unique_ptr<Backend> inner, Observer observer) {
-  return std::make_unique<TraceBackend>(std::move(inner), std::move(observer));
+std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer) {
+  return std::make_unique<TraceBackend>(&inner, std::move(observer));
 }
 
 }  // namespace frost

@@ -73,7 +73,7 @@ using Observer = std::function<void(const PrimitiveCall&)>;
 /// of a training step exact before the first one has run.
 std::unique_ptr<Backend> make_dry_backend(Observer observer);
 
-/// `inner`, watched: the observer sees each call after it ran, with its time.
-std::unique_ptr<Backend> make_watched_backend(std::unique_ptr<Backend> inner, Observer observer);
+/// `inner`, watched: the observer sees each call after it ran, with its time. `inner` must outlive it.
+std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer);
 
 }  // namespace frost

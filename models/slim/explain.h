@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,7 +9,7 @@
 #include "engine/optim/optimizer.h"
 #include "kernels/trace/trace.h"
 
-namespace frost {
+namespace frost::slim {
 
 /// What one part of a model costs in a training step.
 struct StepCost {
@@ -38,6 +39,8 @@ struct StepReport {
   std::array<std::int64_t, kRoleCount> peaks{};      // most bytes at a time, for each role
   std::array<std::int64_t, kRoleCount> resident{};   // between two steps
   std::int64_t peak = 0;                             // most bytes at a time, all roles together
+  std::array<std::int64_t, kRoleCount> whole_peaks{};  // with the averaged copy and its validation, where asked for
+  std::int64_t whole_peak = 0;
   std::array<std::int64_t, 64> calls{};              // of each Primitive
   double wall_seconds = 0;                           // of a whole measured step; 0: a prediction
 
@@ -57,6 +60,8 @@ class Trainee {
   virtual std::vector<Row> rows() = 0;
   /// Input, forward, loss and backward of one batch: what the trainer does with a batch.
   virtual void step() = 0;
+  /// The forward pass of a validation batch.
+  virtual void validate() {}
 };
 /// Builds the model with `trainable` of its parameters as the run will have them.
 using BuildTrainee = std::function<std::unique_ptr<Trainee>(Device&)>;
@@ -64,7 +69,8 @@ using BuildTrainee = std::function<std::unique_ptr<Trainee>(Device&)>;
 struct StepOptions {
   OptimizerKind optimizer = OptimizerKind::sgd;
   FrozenBn frozen_bn = FrozenBn::running;
-  bool average = true;  // an exponential moving average is kept
+  bool average = true;      // an exponential moving average is kept
+  bool validation = false;  // ... and validated after the epoch, as a second model that shares what is frozen
 };
 
 /// How long a call takes; see CallTimes.
@@ -75,20 +81,19 @@ using Timer = std::function<double(const PrimitiveCall&)>;
 StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Timer& timer = {});
 
 /// What a step did cost on `backend`: the same books kept by a real step, and its time, the best of `steps`.
-StepReport measure_step(const BuildTrainee& build, const StepOptions& options, std::unique_ptr<Backend> backend, int steps);
+StepReport measure_step(const BuildTrainee& build, const StepOptions& options, Backend& backend, int steps);
 
 /// Times single primitives on a device, each kind of call once: a step's time is predicted from them. Operands live only while
 /// their call is timed, so a model that does not fit can be asked about as well.
 class CallTimes {
  public:
-  explicit CallTimes(std::unique_ptr<Backend> backend);
-  ~CallTimes();
+  explicit CallTimes(Device& device) : device_(device) {}
   double seconds(const PrimitiveCall& call);
-  std::size_t measured() const;
+  std::size_t measured() const { return seconds_.size(); }
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  Device& device_;
+  std::map<std::vector<std::int64_t>, double> seconds_;  // by key
 };
 
-}  // namespace frost
+}  // namespace frost::slim

@@ -7,7 +7,7 @@
 namespace frost::yolo {
 namespace {
 
-class DetectionTrainee final : public Trainee {
+class DetectionTrainee final : public slim::Trainee {
  public:
   DetectionTrainee(Device& device, std::unique_ptr<DetectionModel> model, const TraineeOptions& options)
       : device_(device),
@@ -39,6 +39,18 @@ class DetectionTrainee final : public Trainee {
     train_step({.device = device_, .frozen_bn = options_.frozen_bn, .compute = options_.compute}, *model_, input,
                batch_.targets, loss_, options_.recompute);
   }
+  void validate() override {
+    // Twice the batch, at the most that padding half a stride can make of a picture; the loss is taken too.
+    const std::int64_t side = options_.imgsz + model_->stride();
+    DetectionBatch batch;
+    batch.n = 2 * batch_.n;
+    batch.h = batch.w = side;
+    batch.pixels.resize(batch.bytes());
+    const Tensor input = network_input(device_, batch, options_.compute);
+    Context context{.device = device_, .compute = options_.compute};
+    const std::vector<Var> maps = model_->heads(context, {input, -1, nullptr});
+    detection_loss(device_, *model_, maps, batch_.targets, loss_);
+  }
 
  private:
   Device& device_;
@@ -50,8 +62,8 @@ class DetectionTrainee final : public Trainee {
 
 }  // namespace
 
-BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze, const TraineeOptions& options) {
-  return [make = std::move(make), freeze = std::move(freeze), options](Device& device) -> std::unique_ptr<Trainee> {
+slim::BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze, const TraineeOptions& options) {
+  return [make = std::move(make), freeze = std::move(freeze), options](Device& device) -> std::unique_ptr<slim::Trainee> {
     std::unique_ptr<DetectionModel> model = make(device);
     freeze(*model);
     return std::make_unique<DetectionTrainee>(device, std::move(model), options);

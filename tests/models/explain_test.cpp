@@ -2,18 +2,18 @@
 #include <fmt/format.h>
 
 #include "models/slim/explain.h"
-#include "models/yolo/freeze.h"
+#include "models/slim/freeze.h"
 #include "models/yolo/trainee.h"
 
 // What explain predicts without running a step is what the ledger of a real step says, byte for byte.
-namespace frost {
+namespace frost::slim {
 namespace {
 
 BuildTrainee trainee(const std::string& name, int freeze, const yolo::TraineeOptions& options) {
   return yolo::detection_trainee(
       [name](Device& device) { return std::make_unique<DetectionModel>(device, load_model_spec(name)); },
       [freeze](DetectionModel& model) {
-        yolo::freeze_layers(model, yolo::frozen_layers({freeze}, static_cast<int>(model.layer_count())));
+        slim::freeze(model, layer_names(model), {std::to_string(freeze)});
       },
       options);
 }
@@ -33,7 +33,8 @@ void check_equal(const StepCost& a, const StepCost& b) {
 }
 
 void check_prediction(const BuildTrainee& build, const StepOptions& options) {
-  const StepReport predicted = predict_step(build, options), measured = measure_step(build, options, make_cpu_backend(), 1);
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const StepReport predicted = predict_step(build, options), measured = measure_step(build, options, *cpu, 1);
   for (int role = 0; role < kRoleCount; ++role) {
     CAPTURE(name_of(static_cast<Role>(role)));
     CHECK(predicted.peaks[static_cast<std::size_t>(role)] == measured.peaks[static_cast<std::size_t>(role)]);
@@ -79,4 +80,4 @@ TEST_CASE("explain: ... at 320 px, with batch statistics, Adam, everything kept,
   if (make_cpu_backend()->supports(DType::bf16))
     check_prediction(trainee("yolov5n", 10, {.batch_size = 2, .imgsz = 64, .compute = DType::bf16}), {});
 }
-}  // namespace frost
+}  // namespace frost::slim

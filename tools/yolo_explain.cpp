@@ -1,0 +1,64 @@
+#include "models/yolo/explain_run.h"
+#include "tools/main_guard.h"
+
+namespace {
+
+int run(CLI::App& app, int argc, char** argv) {
+  frost::yolo::ExplainConfig c;
+  app.description(
+      "Say what a training step of a YOLOv5 costs, before it runs: bytes by module and by role, arithmetic, time; and what\n"
+      "freezing saves. Bytes are exact: the real code runs on a device that only keeps books.\n\n"
+      "  yolo-explain --cfg yolov5s.yaml --freeze 10 --batch-size 16 --imgsz 640\n"
+      "  yolo-explain --weights yolov5n.pt --freeze 10 --imgsz 320 --measure                beside a real step\n"
+      "  yolo-explain --weights yolov5n.pt --html explain.html                              a page with a slider");
+  app.get_formatter()->column_width(34);
+  const std::string model = "Model", step = "Step", output = "Output", machine = "Machine";
+  CLI::Option* weights =
+      app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")->group(model);
+  app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")->excludes(weights)->group(model);
+  app.add_option("--freeze", c.freeze,
+                 "what to freeze: N = the first N layers; several terms = exactly these: 7 7, 0 1 2, 10-23, backbone, "
+                 "model.24, 'model.*.bn.*'; '!24' = all but these")
+      ->capture_default_str()
+      ->group(model);
+  std::string frozen_bn = "running";
+  app.add_option("--frozen-bn", frozen_bn, "a frozen BatchNorm uses its running statistics, or batch ones as YOLOv5 does")
+      ->check(CLI::IsMember({"running", "batch"}))
+      ->capture_default_str()
+      ->group(model);
+  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(step);
+  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
+      ->check(CLI::Range(32, 8192))
+      ->capture_default_str()
+      ->group(step);
+  std::string optimizer = "SGD";
+  app.add_option("--optimizer", optimizer, "SGD, Adam or AdamW")
+      ->check(CLI::IsMember({"SGD", "Adam", "AdamW"}))
+      ->capture_default_str()
+      ->group(step);
+  app.add_flag("--recompute,!--no-recompute", c.recompute,
+               "make activations again in backward instead of keeping them (less memory)")
+      ->group(step);
+  app.add_flag("--measure", c.measure, "predict the time too, and run real steps: their books and times beside the prediction")
+      ->group(output);
+  app.add_flag("--parts", c.parts, "a line for each leaf below each module")->group(output);
+  app.add_option("--json", c.json, "write everything to this file (docs/explain.md)")->group(output);
+  app.add_option("--html", c.html, "write a self-contained page with a slider for --freeze N")->group(output);
+  app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str()
+      ->group(machine);
+  app.add_option("--device", c.device, "cpu")->group(machine);
+  app.parse(argc, argv);
+  c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
+  c.optimizer = frost::parse_optimizer(optimizer);
+  frost::yolo::explain(c);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return frost::run_tool("yolo-explain", argc, argv, run); }
