@@ -14,8 +14,11 @@ int run(CLI::App& app, int argc, char** argv) {
   app.get_formatter()->column_width(34);
   const std::string model = "Model", step = "Step", output = "Output", machine = "Machine";
   CLI::Option* weights =
-      app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")->group(model);
-  app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")->excludes(weights)->group(model);
+      app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")
+          ->group(model);
+  app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")
+      ->excludes(weights)
+      ->group(model);
   app.add_option("--freeze", c.freeze,
                  "what to freeze: N = the first N layers; several terms = exactly these: 7 7, 0 1 2, 10-23, backbone, "
                  "model.24, 'model.*.bn.*'; '!24' = all but these")
@@ -42,7 +45,8 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--recompute,!--no-recompute", c.recompute,
                "make activations again in backward instead of keeping them (less memory)")
       ->group(step);
-  app.add_flag("--measure", c.measure, "predict the time too, and run real steps: their books and times beside the prediction")
+  app.add_flag("--measure", c.measure,
+               "predict the time too, and run real steps: their books and times beside the prediction")
       ->group(output);
   app.add_flag("--parts", c.parts, "a line for each leaf below each module")->group(output);
   app.add_option("--json", c.json, "write everything to this file (docs/explain.md)")->group(output);

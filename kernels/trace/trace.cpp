@@ -60,7 +60,9 @@ namespace {
 /// operand there. Operands that share an address still share it afterwards.
 class Operands {
  public:
-  Operands(PrimitiveCall& call, const PrimitiveCall::Memory* memory) : call_(call), memory_(memory) {}
+  explicit Operands(PrimitiveCall& call) : call_(call) {}
+  Operands(PrimitiveCall& call, const Backend& backend, const PrimitiveCall::Memory& memory)
+      : call_(call), backend_(&backend), memory_(&memory) {}
 
   template <class V>
   void view(V& v) {
@@ -85,6 +87,9 @@ class Operands {
   void geometry(const ConvGeometry& g) {
     numbers(g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w, g.dilation_h, g.dilation_w, g.groups);
   }
+  void workspace(void*& data, std::size_t (Backend::*bytes)(const DetectLoss&) const, const DetectLoss& args) {
+    if (data && backend_) data = (*memory_)((backend_->*bytes)(args));
+  }
   PrimitiveCall& call() { return call_; }
 
  private:
@@ -97,7 +102,8 @@ class Operands {
   }
 
   PrimitiveCall& call_;
-  const PrimitiveCall::Memory* memory_;
+  const Backend* backend_ = nullptr;
+  const PrimitiveCall::Memory* memory_ = nullptr;
   std::map<std::pair<const void*, std::int64_t>, void*> places_;
 };
 
@@ -215,10 +221,14 @@ void walk(Operands& o, CrossEntropy& a) {
   o.values(a.dlogits, a.rows * a.classes);
 }
 void walk(Operands& o, DetectLoss& a) {
-  o.numbers(a.classes, a.target_count);
+  o.numbers(a.classes, a.target_capacity);
   for (DetectLevel& level : a.levels) o.view(level.head);
   for (View& dhead : a.dheads) o.view(dhead);
-  o.values(a.targets, a.target_count * 6);
+  o.values(a.targets, a.target_capacity * 6);
+  o.values(a.balance, static_cast<std::int64_t>(a.levels.size()));
+  o.values(a.grad_scale, 1);
+  o.values(a.result, kDetectLossResults);
+  o.workspace(a.workspace, &Backend::detect_loss_workspace, a);
 }
 void walk(Operands& o, DetectDecode& a) {
   o.numbers(a.classes);
@@ -251,13 +261,14 @@ void refresh_filters(Args& args) {
 
 class TraceBackend final : public Backend {
  public:
-  TraceBackend(Backend* inner, Observer observer) : inner_(inner), observer_(std::move(observer)) {}
+  TraceBackend(Backend* inner, const Backend& like, Observer observer)
+      : inner_(inner), like_(like), observer_(std::move(observer)) {}
   ~TraceBackend() override {
     for (const auto& [memory, bytes] : reserved_) munmap(memory, bytes);
   }
 
-  std::string description() const override { return inner_ ? inner_->description() : "nothing runs: a prediction"; }
-  bool supports(DType compute) const override { return !inner_ || inner_->supports(compute); }
+  std::string description() const override { return like_.description(); }
+  bool supports(DType compute) const override { return like_.supports(compute); }
 
   void* allocate(std::size_t bytes) override {
     if (inner_) return inner_->allocate(bytes);
@@ -280,10 +291,11 @@ class TraceBackend final : public Backend {
     moved(Primitive::download, bytes, [&] { inner_->download(host, device, bytes); });
   }
   void zero(void* device, std::size_t bytes) override {
-    moved(Primitive::zero, bytes, [&] { inner_->zero(device, bytes); },
-          [bytes](Backend& backend, const PrimitiveCall::Memory& memory) {
-            return [&backend, bytes, to = memory(bytes)] { backend.zero(to, bytes); };
-          });
+    moved(
+        Primitive::zero, bytes, [&] { inner_->zero(device, bytes); },
+        [bytes](Backend& backend, const PrimitiveCall::Memory& memory) {
+          return [&backend, bytes, to = memory(bytes)] { backend.zero(to, bytes); };
+        });
   }
   void synchronize() override {
     if (inner_) inner_->synchronize();
@@ -345,20 +357,8 @@ class TraceBackend final : public Backend {
   }
   void cross_entropy(const CrossEntropy& a) override { run(Primitive::cross_entropy, &Backend::cross_entropy, a); }
 
-  DetectLossResult detect_loss(DetectLoss& a) override {
-    DetectLossResult result;
-    const auto bind = [a](Backend& backend, const PrimitiveCall::Memory& memory) {
-      PrimitiveCall unused{.primitive = Primitive::detect_loss};
-      auto moved = std::make_shared<DetectLoss>(a);
-      Operands operands(unused, &memory);
-      walk(operands, *moved);
-      return [&backend, moved] { backend.detect_loss(*moved); };
-    };
-    PrimitiveCall call = described(Primitive::detect_loss, a);
-    call.bind = bind;
-    timed(call, [&] { result = inner_->detect_loss(a); });
-    return result;
-  }
+  std::size_t detect_loss_workspace(const DetectLoss& a) const override { return like_.detect_loss_workspace(a); }
+  void detect_loss(const DetectLoss& a) override { run(Primitive::detect_loss, &Backend::detect_loss, a); }
   void detect_decode(const DetectDecode& a) override {
     if (!inner_ && a.rows) a.rows->assign(a.levels.empty() ? 0 : static_cast<std::size_t>(a.levels[0].head.shape.n), {});
     PrimitiveCall call = described(Primitive::detect_decode, a);
@@ -377,10 +377,11 @@ class TraceBackend final : public Backend {
   double sum_of_squares(const float* values, std::int64_t count) override {
     double sum = 0;
     const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
-    moved(Primitive::sum_of_squares, bytes, [&] { sum = inner_->sum_of_squares(values, count); },
-          [bytes, count](Backend& backend, const PrimitiveCall::Memory& memory) {
-            return [&backend, count, from = memory(bytes)] { backend.sum_of_squares(static_cast<float*>(from), count); };
-          });
+    moved(
+        Primitive::sum_of_squares, bytes, [&] { sum = inner_->sum_of_squares(values, count); },
+        [bytes, count](Backend& backend, const PrimitiveCall::Memory& memory) {
+          return [&backend, count, from = memory(bytes)] { backend.sum_of_squares(static_cast<float*>(from), count); };
+        });
     return sum;
   }
 
@@ -390,7 +391,7 @@ class TraceBackend final : public Backend {
     PrimitiveCall call{.primitive = primitive};
     call.key.push_back(static_cast<std::int64_t>(primitive));
     Args copy = args;
-    Operands operands(call, nullptr);
+    Operands operands(call);
     walk(operands, copy);
     return call;
   }
@@ -419,7 +420,7 @@ class TraceBackend final : public Backend {
     call.bind = [method, args, fresh](Backend& backend, const PrimitiveCall::Memory& memory) {
       PrimitiveCall unused{.primitive = Primitive::zero};
       auto moved = std::make_shared<Args>(args);
-      Operands operands(unused, &memory);
+      Operands operands(unused, backend, memory);
       walk(operands, *moved);
       refresh_filters(*moved);
       return [&backend, method, moved, fresh] {
@@ -439,6 +440,7 @@ class TraceBackend final : public Backend {
   }
 
   Backend* inner_;  // null: nothing runs
+  const Backend& like_;
   Observer observer_;
   std::map<void*, std::size_t> reserved_;
   std::map<std::pair<Primitive, const void*>, std::uint64_t> stamps_;  // of the filters last seen at an address
@@ -446,11 +448,11 @@ class TraceBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_dry_backend(Observer observer) {
-  return std::make_unique<TraceBackend>(nullptr, std::move(observer));
+std::unique_ptr<Backend> make_dry_backend(const Backend& like, Observer observer) {
+  return std::make_unique<TraceBackend>(nullptr, like, std::move(observer));
 }
 std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer) {
-  return std::make_unique<TraceBackend>(&inner, std::move(observer));
+  return std::make_unique<TraceBackend>(&inner, inner, std::move(observer));
 }
 
 }  // namespace frost

@@ -58,9 +58,9 @@ struct PrimitiveCall {
   /// Two for each multiply-add of a convolution or linear layer, by what is computed; zero for every other primitive: those
   /// are bound by memory, so their bytes say what they cost.
   std::int64_t forward_flops = 0, dgrad_flops = 0, wgrad_flops = 0;
-  std::int64_t bytes = 0;         // of all operands, each counted once
+  std::int64_t bytes = 0;           // of all operands, each counted once
   std::vector<std::int64_t> key{};  // shapes, pitches, types, geometry: equal keys do equal work
-  double seconds = 0;             // where a device ran it: its time there
+  double seconds = 0;               // where a device ran it: its time there
 
   using Memory = std::function<void*(std::size_t bytes)>;
   /// The same call on other memory, ready to run as often as wanted: how a single primitive is timed.
@@ -70,8 +70,9 @@ using Observer = std::function<void(const PrimitiveCall&)>;
 
 /// A device that does nothing. Memory is address space without memory behind it, so the largest model costs nothing; what
 /// is uploaded is forgotten, what is read is zero. Everything above the kernels runs on it as it is, which makes the books
-/// of a training step exact before the first one has run.
-std::unique_ptr<Backend> make_dry_backend(Observer observer);
+/// of a training step exact before the first one has run. Questions (types, sizes of workspaces) it answers as `like`, which
+/// must outlive it.
+std::unique_ptr<Backend> make_dry_backend(const Backend& like, Observer observer);
 
 /// `inner`, watched: the observer sees each call after it ran, with its time. `inner` must outlive it.
 std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer);

@@ -99,9 +99,8 @@ void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& mod
   });
   for (const Trainee::Row& row : rows) report.modules.push_back({row.name, row.type, {}, {}});
   for (const auto& [path, cost] : books.all()) {
-    const auto row = std::find_if(report.modules.begin(), report.modules.end(), [&](const ModuleCost& m) {
-      return path == m.name || path.starts_with(m.name + ".");
-    });
+    const auto row = std::find_if(report.modules.begin(), report.modules.end(),
+                                  [&](const ModuleCost& m) { return path == m.name || path.starts_with(m.name + "."); });
     if (row == report.modules.end()) {
       report.rest.add(cost);
     } else {
@@ -111,9 +110,8 @@ void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& mod
     report.total.add(cost);
   }
   for (ModuleCost& row : report.modules)  // as the model lists them
-    std::stable_sort(row.parts.begin(), row.parts.end(), [&](const ModuleCost& a, const ModuleCost& b) {
-      return leaves[a.name].place < leaves[b.name].place;
-    });
+    std::stable_sort(row.parts.begin(), row.parts.end(),
+                     [&](const ModuleCost& a, const ModuleCost& b) { return leaves[a.name].place < leaves[b.name].place; });
 }
 
 StepReport run(Device& device, Books& books, const BuildTrainee& build, const StepOptions& options, int steps) {
@@ -164,6 +162,10 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     report.resident[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).current;
   }
   report.peak = report.whole_peak = ledger.total().peak;
+  StepCost loss;  // its balances are a buffer of no module
+  loss.buffers = report.peak_of(Role::buffer) - report.total.buffers;
+  report.rest.add(loss);
+  report.total.add(loss);
   report.calls = books.calls();
   if (twin) {
     average->write_to(twin->model());
@@ -185,9 +187,9 @@ void StepCost::add(const StepCost& o) {
   forward_seconds += o.forward_seconds, backward_seconds += o.backward_seconds, update_seconds += o.update_seconds;
 }
 
-StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Timer& timer) {
+StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Backend& like, const Timer& timer) {
   Books books(timer ? timer : [](const PrimitiveCall&) { return 0.0; });
-  Device device(make_dry_backend([&](const PrimitiveCall& call) { books.observe(call); }));
+  Device device(make_dry_backend(like, [&](const PrimitiveCall& call) { books.observe(call); }));
   StepReport report = run(device, books, build, options, 1);
   report.wall_seconds = 0;
   return report;

@@ -34,15 +34,15 @@ struct ModuleCost {
 /// The books of one training step in its steady state (not the first one: that fills caches).
 struct StepReport {
   std::vector<ModuleCost> modules;
-  StepCost rest;                                     // what belongs to no module: the loss, alignment, the batch
-  StepCost total;                                    // modules + rest
-  std::array<std::int64_t, kRoleCount> peaks{};      // most bytes at a time, for each role
-  std::array<std::int64_t, kRoleCount> resident{};   // between two steps
-  std::int64_t peak = 0;                             // most bytes at a time, all roles together
+  StepCost rest;                                       // what belongs to no module: the loss, alignment, the batch
+  StepCost total;                                      // modules + rest
+  std::array<std::int64_t, kRoleCount> peaks{};        // most bytes at a time, for each role
+  std::array<std::int64_t, kRoleCount> resident{};     // between two steps
+  std::int64_t peak = 0;                               // most bytes at a time, all roles together
   std::array<std::int64_t, kRoleCount> whole_peaks{};  // with the averaged copy and its validation, where asked for
   std::int64_t whole_peak = 0;
-  std::array<std::int64_t, 64> calls{};              // of each Primitive
-  double wall_seconds = 0;                           // of a whole measured step; 0: a prediction
+  std::array<std::int64_t, 64> calls{};  // of each Primitive
+  double wall_seconds = 0;               // of a whole measured step; 0: a prediction
 
   std::int64_t peak_of(Role role) const { return peaks[static_cast<std::size_t>(role)]; }
 };
@@ -76,15 +76,16 @@ struct StepOptions {
 /// How long a call takes; see CallTimes.
 using Timer = std::function<double(const PrimitiveCall&)>;
 
-/// What a step will cost. Nothing is computed and no memory is touched: the real code runs on a device that only keeps books,
-/// so the bytes are exact for any model, freezing and precision. Times where a `timer` is given.
-StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Timer& timer = {});
+/// What a step will cost on a device like `like`. Nothing is computed and no memory is touched: the real code runs on a
+/// device that only keeps books, so the bytes are exact for any model, freezing and precision. Times where a `timer` is
+/// given.
+StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Backend& like, const Timer& timer = {});
 
 /// What a step did cost on `backend`: the same books kept by a real step, and its time, the best of `steps`.
 StepReport measure_step(const BuildTrainee& build, const StepOptions& options, Backend& backend, int steps);
 
-/// Times single primitives on a device, each kind of call once: a step's time is predicted from them. Operands live only while
-/// their call is timed, so a model that does not fit can be asked about as well.
+/// Times single primitives on a device, each kind of call once: a step's time is predicted from them. Operands live only
+/// while their call is timed, so a model that does not fit can be asked about as well.
 class CallTimes {
  public:
   explicit CallTimes(Device& device) : device_(device) {}

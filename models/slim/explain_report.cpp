@@ -10,6 +10,7 @@ namespace {
 /// Three digits that matter: 0.0123, 1.23, 12.3, 1234.
 std::string number(double value) {
   if (value == 0) return "0";
+  if (value < 0.0005) return "<0.001";
   return fmt::format("{:.{}f}", value, value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3);
 }
 std::string mb(std::int64_t bytes) { return number(static_cast<double>(bytes) / 1e6); }
@@ -75,7 +76,8 @@ std::string totals_table(const Explanation& e) {
     text += fmt::format("{:<28}", what);
     if (frozen) text += fmt::format("{:>18}", number(without));
     text += fmt::format("{:>18}", number(now));
-    if (frozen) text += fmt::format("{:>8}", without > 0 ? fmt::format("{:+.0f} %", 100 * (now / without - 1)) : "");
+    const double change = without > 0 ? 100 * (now / without - 1) : 0;
+    if (frozen) text += fmt::format("{:>8}", change != 0 && change < 1000 ? fmt::format("{:+.0f} %", change) : "");
     if (measured) text += fmt::format("{:>14}", number(*measured));
     text += "\n";
   };

@@ -40,14 +40,10 @@ struct Questions {
 };
 
 Json settings(const ExplainConfig& config, const std::string& model, int imgsz) {
-  return {{"format", "frost.explain.1"},
-          {"model", model},
-          {"freeze", config.freeze},
-          {"frozen_bn", config.frozen_bn == FrozenBn::batch ? "batch" : "running"},
-          {"batch_size", config.batch_size},
-          {"imgsz", imgsz},
-          {"precision", config.precision},
-          {"optimizer", name_of(config.optimizer)},
+  return {{"format", "frost.explain.1"},     {"model", model},
+          {"freeze", config.freeze},         {"frozen_bn", config.frozen_bn == FrozenBn::batch ? "batch" : "running"},
+          {"batch_size", config.batch_size}, {"imgsz", imgsz},
+          {"precision", config.precision},   {"optimizer", name_of(config.optimizer)},
           {"recompute", config.recompute}};
 }
 
@@ -60,12 +56,13 @@ void write(const std::filesystem::path& file, const std::string& text) {
 
 void explain(const ExplainConfig& config) {
   const RunDevice run(config.device, config.precision);
+  Backend& backend = run.device->backend();
   fmt::print("{}\n\n", run.line);
   Questions ask{.make = model_maker(config), .trainee = {}, .step = {}};
   std::string name;
   int stride = 32;
   {
-    Device dry(make_dry_backend({}));
+    Device dry(make_dry_backend(backend, {}));
     const auto model = ask.make(dry);
     name = std::filesystem::path(model->spec().name).stem().string();
     stride = model->stride();
@@ -91,16 +88,15 @@ void explain(const ExplainConfig& config) {
                                            config.frozen_bn == FrozenBn::batch ? " --frozen-bn batch" : "",
                                            config.batch_size, imgsz, imgsz, config.precision, name_of(config.optimizer)),
                       .frozen = frozen ? what : "",
-                      .now = slim::predict_step(ask.freezing(config.freeze), ask.step, timer),
-                      .without = slim::predict_step(ask.freezing({"0"}), ask.step, timer),
+                      .now = slim::predict_step(ask.freezing(config.freeze), ask.step, backend, timer),
+                      .without = slim::predict_step(ask.freezing({"0"}), ask.step, backend, timer),
                       .measured = {}};
   if (config.measure) {
     constexpr int kSteps = 4;
-    e.measured = slim::measure_step(ask.freezing(config.freeze), ask.step, run.device->backend(), kSteps);
+    e.measured = slim::measure_step(ask.freezing(config.freeze), ask.step, backend, kSteps);
   }
-  fmt::print("One training step of {}.{}\n\n{}\n{}", e.title,
-             frozen ? " In brackets: if everything were trainable." : "", slim::module_table(e, config.parts),
-             slim::totals_table(e));
+  fmt::print("One training step of {}.{}\n\n{}\n{}", e.title, frozen ? " In brackets: if everything were trainable." : "",
+             slim::module_table(e, config.parts), slim::totals_table(e));
   if (times)
     fmt::print("Times are predicted from {} single calls, timed here one by one. {}\n", times->measured(), run.line);
 

@@ -62,7 +62,8 @@ class DetectionTrainee final : public slim::Trainee {
 
 }  // namespace
 
-slim::BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze, const TraineeOptions& options) {
+slim::BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze,
+                                     const TraineeOptions& options) {
   return [make = std::move(make), freeze = std::move(freeze), options](Device& device) -> std::unique_ptr<slim::Trainee> {
     std::unique_ptr<DetectionModel> model = make(device);
     freeze(*model);

@@ -15,6 +15,7 @@ struct TraineeOptions {
 using MakeModel = std::function<std::unique_ptr<DetectionModel>(Device&)>;
 
 /// `freeze` marks the parameters that will not train.
-slim::BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze, const TraineeOptions& options);
+slim::BuildTrainee detection_trainee(MakeModel make, std::function<void(DetectionModel&)> freeze,
+                                     const TraineeOptions& options);
 
 }  // namespace frost::yolo

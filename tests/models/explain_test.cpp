@@ -12,10 +12,7 @@ namespace {
 BuildTrainee trainee(const std::string& name, int freeze, const yolo::TraineeOptions& options) {
   return yolo::detection_trainee(
       [name](Device& device) { return std::make_unique<DetectionModel>(device, load_model_spec(name)); },
-      [freeze](DetectionModel& model) {
-        slim::freeze(model, layer_names(model), {std::to_string(freeze)});
-      },
-      options);
+      [freeze](DetectionModel& model) { slim::freeze(model, layer_names(model), {std::to_string(freeze)}); }, options);
 }
 
 void check_equal(const StepCost& a, const StepCost& b) {
@@ -34,7 +31,7 @@ void check_equal(const StepCost& a, const StepCost& b) {
 
 void check_prediction(const BuildTrainee& build, const StepOptions& options) {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  const StepReport predicted = predict_step(build, options), measured = measure_step(build, options, *cpu, 1);
+  const StepReport predicted = predict_step(build, options, *cpu), measured = measure_step(build, options, *cpu, 1);
   for (int role = 0; role < kRoleCount; ++role) {
     CAPTURE(name_of(static_cast<Role>(role)));
     CHECK(predicted.peaks[static_cast<std::size_t>(role)] == measured.peaks[static_cast<std::size_t>(role)]);
