@@ -15,6 +15,7 @@ if(NOT FROST_CUDA STREQUAL "OFF")
   find_path(FROST_CUDNN_INCLUDE cudnn.h HINTS ${toolkit} ENV CUDNN_ROOT PATH_SUFFIXES include)
   find_library(FROST_CUDNN_LIBRARY cudnn HINTS ${toolkit} ENV CUDNN_ROOT PATH_SUFFIXES lib lib64)
   find_library(FROST_CUBLASLT_LIBRARY cublasLt HINTS ${toolkit} PATH_SUFFIXES lib lib64)
+  find_library(FROST_CUDA_STUB cuda HINTS ${toolkit} PATH_SUFFIXES lib64/stubs lib/stubs)  # tests: a driver by name only
 
   set(missing "")
   foreach(need IN ITEMS FROST_NVCC:nvcc FROST_CUDNN_INCLUDE:cudnn.h FROST_CUDNN_LIBRARY:libcudnn
