@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -88,7 +89,8 @@ constexpr std::array<Point, 10> kStar = {{{0, -1},
 constexpr std::array<std::string_view, 6> kNames = {"circle", "square", "triangle", "star", "ring", "cross"};
 
 struct Shape {
-  int cls;
+  int cls;        // of the data set
+  int kind;       // index into kNames
   Point centre;   // pixels
   double radius;  // pixels
   double aspect;  // of the square, height over width
@@ -99,7 +101,7 @@ struct Shape {
   }
   /// Pixels from the outline.
   double distance(Point p) const {
-    switch (cls) {
+    switch (kind) {
       case 0:
         return (length(p) - 0.95) * radius;
       case 1:
@@ -284,10 +286,27 @@ class Canvas {
 
 std::span<const std::string_view> shape_names() { return kNames; }
 
+std::vector<int> first_shapes(int count) {
+  FROST_CHECK(count >= 1 && count <= static_cast<int>(kNames.size()), "shapes: ", count, " classes asked for, 1..",
+              kNames.size(), " are known");
+  std::vector<int> shapes(static_cast<std::size_t>(count));
+  std::iota(shapes.begin(), shapes.end(), 0);
+  return shapes;
+}
+
+std::vector<int> named_shapes(const std::vector<std::string>& names) {
+  std::vector<int> shapes;
+  for (const std::string& name : names) {
+    const auto found = std::find(kNames.begin(), kNames.end(), name);
+    FROST_CHECK(found != kNames.end(), "shapes: '", name, "' is not one of ", fmt::format("{}", fmt::join(kNames, ", ")));
+    shapes.push_back(static_cast<int>(found - kNames.begin()));
+  }
+  return shapes;
+}
+
 ShapesSample draw_shapes(const ShapesOptions& options, ShapesSplit split, std::uint64_t index) {
   FROST_CHECK(options.imgsz >= 32 && options.imgsz <= 8192, "shapes: imgsz ", options.imgsz, " is not in 32..8192");
-  FROST_CHECK(options.classes >= 1 && options.classes <= static_cast<int>(kNames.size()), "shapes: ", options.classes,
-              " classes asked for, 1..", kNames.size(), " are known");
+  FROST_CHECK(!options.shapes.empty(), "shapes: no class is asked for");
   Rng rng(options.seed, static_cast<std::uint64_t>(split), index);
   Canvas canvas(options.imgsz);
   canvas.ground(rng);
@@ -296,7 +315,7 @@ ShapesSample draw_shapes(const ShapesOptions& options, ShapesSplit split, std::u
   std::vector<Shape> shapes;
   const auto wanted = 1 + rng.below(6);
   for (std::int64_t k = 0; k < wanted; ++k) {
-    const int cls = static_cast<int>(rng.below(options.classes));
+    const int cls = static_cast<int>(rng.below(static_cast<std::int64_t>(options.shapes.size())));
     const double u = rng.uniform(),
                  radius = side * (0.065 + 0.08 * (u + u * u));  // 13 % to 45 % across, smaller ones more often
     const double aspect = rng.uniform(0.65, 1);
@@ -308,7 +327,7 @@ ShapesSample draw_shapes(const ShapesOptions& options, ShapesSplit split, std::u
         return length(other.centre - Point{x, y}) < 0.7 * (other.radius + radius);
       });
       if (crowded) continue;
-      shapes.push_back({cls, {x, y}, radius, aspect, turn});
+      shapes.push_back({cls, options.shapes[static_cast<std::size_t>(cls)], {x, y}, radius, aspect, turn});
       break;
     }
   }
@@ -352,7 +371,8 @@ void write_shapes_dataset(const std::filesystem::path& folder, const ShapesOptio
   }
   std::string yaml =
       "# Drawn by make-shapes.\npath: .  # the folder of this file\ntrain: images/train\nval: images/val\nnames:\n";
-  for (int c = 0; c < options.classes; ++c) yaml += fmt::format("  {}: {}\n", c, kNames[static_cast<std::size_t>(c)]);
+  for (std::size_t c = 0; c < options.shapes.size(); ++c)
+    yaml += fmt::format("  {}: {}\n", c, kNames[static_cast<std::size_t>(options.shapes[c])]);
   write_text(folder / "shapes.yaml", yaml);
 }
 

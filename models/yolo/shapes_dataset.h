@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,13 +14,17 @@ namespace frost {
 /// learning and clear enough to be learnt within minutes. A picture depends on these options, its split and its index alone,
 /// bit for bit on any machine: only + - * / sqrt are used, never libm's sin or pow.
 struct ShapesOptions {
-  int imgsz = 320;  // pixels, square
-  int classes = 4;  // the first ones of shape_names()
+  int imgsz = 320;                      // pixels, square
+  std::vector<int> shapes{0, 1, 2, 3};  // the classes, in their order: indices into shape_names()
   std::uint64_t seed = 0;
 };
 
 /// circle, square, triangle, star, ring, cross.
 std::span<const std::string_view> shape_names();
+/// The first `count` of them, as ShapesOptions wants them.
+std::vector<int> first_shapes(int count);
+/// Named ones. Throws Error for an unknown name, naming the known ones.
+std::vector<int> named_shapes(const std::vector<std::string>& names);
 
 /// The box around what is visible of a shape: centre and size as fractions of the picture, as in a YOLO label file.
 struct ShapeLabel {

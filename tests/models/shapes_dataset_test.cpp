@@ -33,7 +33,8 @@ TEST_CASE("shapes: the same bits on every machine") {
   // Written down on x86-64; GCC 12 and Clang 14 agree, at -O0 and at -O3 -march=native. A change of the drawing changes
   // them; a change of compiler or flags must not.
   CHECK(hash(draw_shapes({}, ShapesSplit::train, 0)) == 7994264402062635099ULL);
-  CHECK(hash(draw_shapes({.imgsz = 97, .classes = 6, .seed = 7}, ShapesSplit::val, 12)) == 15060939294476716780ULL);
+  CHECK(hash(draw_shapes({.imgsz = 97, .shapes = first_shapes(6), .seed = 7}, ShapesSplit::val, 12)) ==
+        15060939294476716780ULL);
 }
 
 TEST_CASE("shapes: seed, split and index each give another picture, and the same ones the same") {
@@ -49,7 +50,7 @@ TEST_CASE("shapes: labels lie inside the picture, in the sizes and classes promi
   int labels = 0;
   double largest = 0;
   for (std::uint64_t i = 0; i < 100; ++i) {
-    const auto sample = draw_shapes({.imgsz = 160, .classes = 5}, ShapesSplit::train, i);
+    const auto sample = draw_shapes({.imgsz = 160, .shapes = first_shapes(5)}, ShapesSplit::train, i);
     CHECK(sample.image.width == 160);
     CHECK(sample.image.height == 160);
     CHECK(sample.labels.size() <= 6);
@@ -76,7 +77,7 @@ TEST_CASE("shapes: a box is tight around its shape") {
   // Only pictures with one circle, well inside: its box is square, and its colour ends at the box's left side.
   int lone = 0;
   for (std::uint64_t i = 0; i < 60; ++i) {
-    const auto sample = draw_shapes({.imgsz = 200, .classes = 1}, ShapesSplit::val, i);
+    const auto sample = draw_shapes({.imgsz = 200, .shapes = first_shapes(1)}, ShapesSplit::val, i);
     if (sample.labels.size() != 1) continue;
     const auto& l = sample.labels[0];
     if (l.x - l.w / 2 < 0.05 || l.y - l.h / 2 < 0.05 || l.x + l.w / 2 > 0.95 || l.y + l.h / 2 > 0.95) continue;
@@ -98,7 +99,7 @@ TEST_CASE("shapes: a box is tight around its shape") {
 TEST_CASE("shapes: the folder that is written can be read") {
   const fs::path folder = fs::temp_directory_path() / ("frost_shapes_" + std::to_string(getpid()));
   fs::remove_all(folder);
-  write_shapes_dataset(folder, {.imgsz = 64, .classes = 3, .seed = 5}, 2, 1);
+  write_shapes_dataset(folder, {.imgsz = 64, .shapes = first_shapes(3), .seed = 5}, 2, 1);
   const YAML::Node yaml = YAML::LoadFile((folder / "shapes.yaml").string());
   CHECK(yaml["names"].size() == 3);
   CHECK(yaml["names"][2].as<std::string>() == "triangle");
@@ -108,7 +109,7 @@ TEST_CASE("shapes: the folder that is written can be read") {
     std::ifstream in(folder / "labels" / (std::string(name) + ".txt"));
     CHECK(in.good());
   }
-  const auto expected = draw_shapes({.imgsz = 64, .classes = 3, .seed = 5}, ShapesSplit::train, 1).labels;
+  const auto expected = draw_shapes({.imgsz = 64, .shapes = first_shapes(3), .seed = 5}, ShapesSplit::train, 1).labels;
   std::ifstream in(folder / "labels/train/0001.txt");
   std::size_t row = 0;
   for (double cls, x, y, w, h; in >> cls >> x >> y >> w >> h; ++row) {
@@ -123,5 +124,20 @@ TEST_CASE("shapes: the folder that is written can be read") {
   CHECK_THROWS_WITH_AS(write_shapes_dataset(folder, {}, 1, 1), doctest::Contains("cannot make this folder"), Error);
   fs::remove_all(folder);
   CHECK_THROWS_AS(draw_shapes({.imgsz = 16}, ShapesSplit::train, 0), Error);
-  CHECK_THROWS_AS(draw_shapes({.classes = 7}, ShapesSplit::train, 0), Error);
+  CHECK_THROWS_AS(first_shapes(7), Error);
+  CHECK_THROWS_AS(draw_shapes({.shapes = {}}, ShapesSplit::train, 0), Error);
+  CHECK_THROWS_WITH_AS(named_shapes({"ring", "hexagon"}), doctest::Contains("'hexagon' is not one of circle, square"),
+                       Error);
+}
+
+TEST_CASE("shapes: named classes are numbered in the order given") {
+  CHECK(named_shapes({"ring", "circle"}) == std::vector<int>{4, 0});
+  // The same draws, other names: a set of circles is the same picture whatever number the class has.
+  const auto circles = draw_shapes({.imgsz = 64, .shapes = named_shapes({"circle"})}, ShapesSplit::train, 3);
+  const auto first = draw_shapes({.imgsz = 64, .shapes = first_shapes(1)}, ShapesSplit::train, 3);
+  CHECK(hash(circles) == hash(first));
+  const auto crosses = draw_shapes({.imgsz = 64, .shapes = named_shapes({"cross"})}, ShapesSplit::train, 3);
+  CHECK(hash(crosses) != hash(first));
+  REQUIRE_FALSE(crosses.labels.empty());
+  CHECK(crosses.labels[0].cls == 0);
 }
