@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/checkpoint/safetensors.h"
-#include "engine/training/run_summary.h"
+#include "engine/report/run_summary.h"
 #include "engine/training/updater.h"
 
 namespace frost {

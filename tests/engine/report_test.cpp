@@ -6,10 +6,11 @@
 #include <fstream>
 #include <iterator>
 
+#include "engine/report/comparison.h"
 #include "engine/report/progress.h"
 #include "engine/report/results_csv.h"
 #include "engine/report/run_folder.h"
-#include "engine/training/run_summary.h"
+#include "engine/report/run_summary.h"
 #include "kernels/error.h"
 
 using namespace frost;
@@ -139,4 +140,56 @@ TEST_CASE("a run's summary comes back as it was written; another file is refused
   std::ofstream(folder.path / "summary.json") << R"({"epochs": 3})";
   CHECK_THROWS_WITH_AS(read_run_summary(folder.path), doctest::Contains("summary.json: is not a run's summary"), Error);
   CHECK_THROWS_WITH_AS(read_run_summary(folder.path / "none"), doctest::Contains("summary.json: not found"), Error);
+}
+
+TEST_CASE("runs side by side: a table, as Markdown, as a page") {
+  const Folder folder;
+  for (const char* name : {"all", "head"}) {
+    const bool all = std::string(name) == "all";
+    fs::create_directories(folder.path / name);
+    RunSummary summary{.epochs = 2,
+                       .steps = 8,
+                       .batch_size = 4,
+                       .train_seconds = all ? 4.0 : 1.0,
+                       .parameters = 200,
+                       .trainable = all ? 200 : 50};
+    summary.peak_total = all ? 8000000 : 2500000;
+    summary.peaks[static_cast<std::size_t>(Role::saved_activation)] = all ? 5000000 : 1000000;
+    summary.best = {{"metrics/precision", 0.5}, {"metrics/mAP_0.5", all ? 0.75 : 0.5}, {"val/box_loss", 0.1}};
+    if (all) summary.best.emplace_back("metrics/only_here", 1.0);
+    summary.files = {{"best.safetensors", 7100000}, {"last.safetensors", 1}};
+    write_run_summary(folder.path / name, summary);
+    ResultsCsv csv(folder.path / name / "results.csv", {"epoch", "metrics/mAP_0.5"});
+    csv.append(std::vector<double>{0, 0.25});
+    csv.append(std::vector<double>{1, 0.5});
+  }
+  const std::vector<ComparedRun> runs{read_compared_run("all <layers>", folder.path / "all"),
+                                      read_compared_run("head", folder.path / "head")};
+  CHECK(runs[0].rows == std::vector<std::vector<double>>{{0, 0.25}, {1, 0.5}});
+
+  CHECK(comparison_table(runs, false) ==
+        "run           epochs  trainable  s/epoch  ms/step  peak MB  saved act. MB  gradients MB  optimizer MB  mAP50  file "
+        "MB\n"
+        "all <layers>       2    100.0 %     2.00    500.0      8.0            5.0           0.0           0.0  0.750      "
+        "7.1\n"
+        "head               2     25.0 %     0.50    125.0      2.5            1.0           0.0           0.0  0.500      "
+        "7.1\n");
+  const std::string markdown = comparison_table(runs, true);
+  CHECK(markdown.starts_with("| run          | epochs | trainable |"));
+  CHECK(markdown.find("\n|--------------|-------:|") != std::string::npos);
+  CHECK(markdown.find("\n| head         |      2 |    25.0 % |") != std::string::npos);
+
+  const std::string page = comparison_page("A & B", runs);
+  CHECK(page.find("<h1>A &amp; B</h1>") != std::string::npos);
+  CHECK(page.find("all &lt;layers&gt;</td><td>2</td><td>100.0 %</td>") != std::string::npos);
+  CHECK(page.find("all <layers>") == std::string::npos);
+  CHECK(page.find("http") == std::string::npos);  // it needs nothing else
+  // mAP50 .25 at epoch 0 and .5 at epoch 1 on an axis up to .5: the middle of the left edge, the top of the right one.
+  CHECK(page.find("points=\"44.0,112.0 510.0,10.0 \"") != std::string::npos);
+
+  CHECK_THROWS_WITH_AS(comparison_table({}, false), "no run to compare", Error);
+  CHECK_THROWS_WITH_AS(read_compared_run("x", folder.path), doctest::Contains("summary.json: not found"), Error);
+  std::ofstream(folder.path / "head" / "results.csv", std::ios::app) << "2, what\n";
+  CHECK_THROWS_WITH_AS(read_compared_run("head", folder.path / "head"),
+                       doctest::Contains("results.csv:4: 'what' is not a number"), Error);
 }

@@ -1,4 +1,4 @@
-#include "engine/training/run_summary.h"
+#include "engine/report/run_summary.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,40 @@
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/base/atomic_file.h"
+#include "engine/report/comparison.h"
+#include "tools/main_guard.h"
+
+int main(int argc, char** argv) {
+  return frost::run_tool("frost-compare", argc, argv, [](CLI::App& app, int count, char** arguments) {
+    std::vector<std::string> folders, labels;
+    std::string title = "Runs compared";
+    std::filesystem::path html;
+    bool markdown = false;
+    app.description("Puts finished training runs side by side: time, memory by role, accuracy, file size.");
+    app.add_option("runs", folders, "folders of finished runs (runs/train/exp runs/train/exp2 ...)")->required();
+    app.add_option("--labels", labels, "a name for each run; default: the folders' names");
+    app.add_option("--title", title, "heading of the page")->capture_default_str();
+    app.add_option("--html", html, "also write the table and the curves to this page");
+    app.add_flag("--markdown", markdown, "print the table as Markdown");
+    app.parse(count, arguments);
+
+    if (!labels.empty() && labels.size() != folders.size())
+      throw CLI::ValidationError("--labels", "one name for each run, please");
+    std::vector<frost::ComparedRun> runs;
+    for (std::size_t i = 0; i < folders.size(); ++i) {
+      std::filesystem::path folder = folders[i];
+      if (!folder.has_filename()) folder = folder.parent_path();  // "runs/exp/"
+      runs.push_back(frost::read_compared_run(labels.empty() ? folder.filename().string() : labels[i], folder));
+    }
+    std::fputs(frost::comparison_table(runs, markdown).c_str(), stdout);
+    if (!html.empty()) {
+      const std::string page = frost::comparison_page(title, runs);
+      frost::write_file_atomically(html, [&](frost::FileSink& sink) { sink.write(page); });
+      std::printf("Page: %s\n", html.c_str());
+    }
+    return 0;
+  });
+}
