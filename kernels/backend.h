@@ -74,10 +74,11 @@ class Backend {
   virtual std::vector<Detection> nms(const Nms&) = 0;
 
   // optimizer
+  virtual void sum_of_squares(const SumOfSquares&) = 0;
+  virtual void prepare_step(const PrepareStep&) = 0;
   virtual void sgd_step(const SgdStep&) = 0;
   virtual void adam_step(const AdamStep&) = 0;
   virtual void ema_update(const EmaUpdate&) = 0;
-  virtual double sum_of_squares(const float* values, std::int64_t count) = 0;
 };
 
 /// The CPU backend: oneDNN for convolution and linear, OpenMP and kernels/math for the rest.

@@ -1,39 +1,114 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/math/adam.h"
+#include "kernels/math/ema.h"
+#include "kernels/math/grad_scaler.h"
+
 namespace frost {
 
+/// What the steps of one training run know, in device memory: the host need not wait for the gradients' norm to queue the
+/// step, and a captured step can be replayed. Read it with Backend::download.
+struct UpdateState {
+  double sum_of_squares = 0;                // gathered by sum_of_squares, taken by prepare_step
+  double norm = 0;                          // of the last step's gradients, before clipping, without the loss scale
+  double correction1 = 1, correction2 = 1;  // Adam's, of this step
+  std::int64_t steps = 0, ema_updates = 0;  // taken
+  std::int64_t skipped = 0;                 // steps whose gradients were not finite: nothing was changed by them
+  math::LossScale loss_scale{};             // what the loss's gradient is multiplied with
+  float grad_scale = 1, ema_decay = 0;      // of this step
+  std::int32_t skip = 0;                    // this step changes nothing
+  std::int32_t padding = 0;
+};
+
+/// What the schedule sets before each step, in device memory too.
+struct StepSettings {
+  float lr[3] = {0, 0, 0};  // by group
+  float momentum = 0;       // Adam's beta1
+};
+
+/// state.sum_of_squares += sum of values^2, in double and in a fixed order. Floor: reads values once.
+struct SumOfSquares {
+  const float* values = nullptr;
+  std::int64_t count = 0;
+  UpdateState* state = nullptr;
+};
+
+/// Makes the step's numbers of the gathered sum of squares: the norm, the scale of the gradients (clip, loss scale), whether
+/// to skip, the counters, the average's decay, and the next loss scale where it is `dynamic`. This step's unscaling uses
+/// the loss scale before the change.
+struct PrepareStep {
+  UpdateState* state = nullptr;
+  const StepSettings* settings = nullptr;
+  double clip = 10;  // of the norm; <= 0: none
+  float beta2 = 0.999f;
+  bool dynamic = false;
+
+  FROST_HD void run() const {  // one thread's work, on every device
+    UpdateState s = *state;
+    s.norm = std::sqrt(s.sum_of_squares) / s.loss_scale.scale;
+    s.sum_of_squares = 0;
+    const bool finite = std::isfinite(s.norm);
+    s.skip = !finite;
+    if (finite) {
+      s.grad_scale = math::step_gradient_scale(s.norm, clip, s.loss_scale.scale);
+      ++s.steps;
+      s.ema_decay = static_cast<float>(math::ema_decay(++s.ema_updates));
+      s.correction1 = math::adam_correction(settings->momentum, s.steps);
+      s.correction2 = math::adam_correction(beta2, s.steps);
+    } else {
+      ++s.skipped;
+    }
+    if (dynamic) s.loss_scale = math::next_loss_scale(s.loss_scale, finite);
+    *state = s;
+  }
+};
+
 /// One SGD step with Nesterov momentum over a flat arena of parameters (spec/train.md section 5):
-/// g = grad_scale * grad + weight_decay * value; buf = first_step ? g : momentum * buf + g; value -= lr * (g + momentum *
-/// buf); value and buf are multiplied by mask where there is one; ema = ema_decay * ema + (1 - ema_decay) * value. Floor:
-/// reads value, grad, buf, ema once, writes value, buf, ema once.
+/// g = grad_scale * grad + weight_decay * value; buf = first step ? g : momentum * buf + g; value -= lr * (g + momentum *
+/// buf); value and buf are multiplied by mask where there is one; ema = ema_decay * ema + (1 - ema_decay) * value. The first
+/// step is the one after which state->steps is 1; nothing happens where state->skip. Floor: reads value, grad, buf, ema
+/// once, writes value, buf, ema once.
 struct SgdStep {
   float *value = nullptr, *momentum_buffer = nullptr;
   const float* grad = nullptr;
   const float* mask = nullptr;  // 0 or 1, or null
   float* ema = nullptr;         // or null
   std::int64_t count = 0;
-  float lr = 0, momentum = 0, weight_decay = 0, grad_scale = 1, ema_decay = 0;
-  bool nesterov = true, first_step = false;
+  const UpdateState* state = nullptr;
+  const StepSettings* settings = nullptr;
+  int group = 0;  // whose learning rate
+  float weight_decay = 0;
+  bool nesterov = true;
 };
 
-/// Adam (decay added to the gradient) or AdamW (decoupled), bias-corrected; `step` counts from 1.
+/// Adam (decay added to the gradient) or AdamW (decoupled), bias-corrected; beta1 is the settings' momentum.
 struct AdamStep {
   float *value = nullptr, *exp_avg = nullptr, *exp_avg_sq = nullptr;
   const float* grad = nullptr;
   const float* mask = nullptr;
   float* ema = nullptr;
-  std::int64_t count = 0, step = 1;
-  float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0, grad_scale = 1, ema_decay = 0;
+  std::int64_t count = 0;
+  const UpdateState* state = nullptr;
+  const StepSettings* settings = nullptr;
+  int group = 0;
+  float beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   bool decoupled = false;
 };
 
-/// ema = decay * ema + (1 - decay) * value.
-struct EmaUpdate {
+/// One tensor of a list that is averaged.
+struct EmaItem {
   float* ema = nullptr;
   const float* value = nullptr;
   std::int64_t count = 0;
-  float decay = 0;
+};
+/// ema = decay * ema + (1 - decay) * value for a list of tensors, in one call: a model has some hundred running statistics.
+/// The decay is the step's, state->ema_decay; nothing happens where state->skip.
+struct EmaUpdate {
+  const EmaItem* items = nullptr;  // in device memory
+  std::int64_t item_count = 0;
+  std::int64_t largest = 0;  // the longest item's count
+  const UpdateState* state = nullptr;
 };
 
 }  // namespace frost

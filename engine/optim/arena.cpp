@@ -1,7 +1,6 @@
 #include "engine/optim/arena.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/nn/layers.h"
 
@@ -65,11 +64,9 @@ void ParameterArena::zero_grad() {
     if (group.grad) group.grad.fill_zero();
 }
 
-double ParameterArena::gradient_norm() {
-  double sum = 0;
+void ParameterArena::add_squares(UpdateState* state) {
   for (const ParameterGroup& group : groups_)
-    if (group.grad) sum += device_.backend().sum_of_squares(group.grad.f32(), group.count());
-  return std::sqrt(sum);
+    if (group.grad) device_.backend().sum_of_squares({.values = group.grad.f32(), .count = group.count(), .state = state});
 }
 
 void ParameterArena::touch() {

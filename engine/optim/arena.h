@@ -28,8 +28,8 @@ class ParameterArena {
   /// How many tensors of the whole model belong to each group, frozen ones too: what YOLOv5 prints.
   const std::vector<std::size_t>& group_sizes() const { return sizes_; }
   void zero_grad();
-  double gradient_norm();  // over all groups
-  void touch();            // values have changed: new stamps
+  void add_squares(UpdateState* state);  // of all gradients, to the state's sum
+  void touch();                          // values have changed: new stamps
 
  private:
   Device& device_;

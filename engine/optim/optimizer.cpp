@@ -1,8 +1,7 @@
 #include "engine/optim/optimizer.h"
 
 #include <algorithm>
-#include <cctype>
-#include <cmath>
+#include <iterator>
 
 namespace frost {
 
@@ -25,30 +24,47 @@ const char* name_of(OptimizerKind kind) {
   return "?";
 }
 
-double ema_decay(std::int64_t update) { return 0.9999 * (1.0 - std::exp(-static_cast<double>(update) / 2000.0)); }
+namespace {
+/// Memory for one `T` or several, booked as optimizer state.
+template <class T>
+Tensor device_memory(Device& device, const T* values, std::int64_t count) {
+  static_assert(sizeof(T) % sizeof(float) == 0);
+  const std::int64_t words = count * static_cast<std::int64_t>(sizeof(T) / sizeof(float));
+  Tensor memory(device, {1, 1, 1, words}, DType::f32, Role::optimizer_state);
+  device.backend().upload(memory.data(), values, static_cast<std::size_t>(count) * sizeof(T));
+  return memory;
+}
+}  // namespace
 
-Optimizer::Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind)
-    : arena_(arena), device_(device), kind_(kind) {
+Optimizer::Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind, bool loss_scaling)
+    : arena_(arena), device_(device), kind_(kind), loss_scaling_(loss_scaling) {
   for (ParameterGroup& group : arena_.groups()) {
     if (!group.value) continue;
     group.momentum = Tensor::zeros(device, group.value.shape(), DType::f32, Role::optimizer_state);
     if (kind_ != OptimizerKind::sgd)
       group.second_moment = Tensor::zeros(device, group.value.shape(), DType::f32, Role::optimizer_state);
   }
+  UpdateState state;
+  if (loss_scaling) state.loss_scale.scale = math::kFirstLossScale;
+  const StepSettings settings;
+  state_ = device_memory(device, &state, 1);
+  settings_ = device_memory(device, &settings, 1);
 }
 
-double Optimizer::step(float momentum, double clip) {
-  const double norm = arena_.gradient_norm();
-  if (!std::isfinite(norm)) {
-    ++skipped_;
-    arena_.zero_grad();
-    return norm;
-  }
-  const auto scale = static_cast<float>(clip > 0 ? std::min(1.0, clip / (norm + 1e-6)) : 1.0);
-  ++steps_;
-  const auto decay = static_cast<float>(ema_decay(++ema_updates_));
+void Optimizer::set(float momentum) {
+  StepSettings settings{.momentum = momentum};
+  for (std::size_t g = 0; g < arena_.groups().size(); ++g) settings.lr[g] = arena_.groups()[g].lr;
+  device_.backend().upload(settings_.data(), &settings, sizeof settings);
+}
+
+void Optimizer::queue(double clip) {
   Backend& backend = device_.backend();
-  for (ParameterGroup& group : arena_.groups()) {
+  auto* state = static_cast<UpdateState*>(state_.data());
+  const auto* settings = static_cast<const StepSettings*>(settings_.data());
+  arena_.add_squares(state);
+  backend.prepare_step({.state = state, .settings = settings, .clip = clip, .dynamic = loss_scaling_});
+  for (std::size_t g = 0; g < arena_.groups().size(); ++g) {
+    ParameterGroup& group = arena_.groups()[g];
     if (!group.value) continue;
     const float* mask = group.mask ? group.mask.f32() : nullptr;
     float* ema = group.ema ? group.ema.f32() : nullptr;
@@ -59,13 +75,10 @@ double Optimizer::step(float momentum, double clip) {
                         .mask = mask,
                         .ema = ema,
                         .count = group.count(),
-                        .lr = group.lr,
-                        .momentum = momentum,
-                        .weight_decay = group.weight_decay,
-                        .grad_scale = scale,
-                        .ema_decay = decay,
-                        .nesterov = true,
-                        .first_step = steps_ == 1});
+                        .state = state,
+                        .settings = settings,
+                        .group = static_cast<int>(g),
+                        .weight_decay = group.weight_decay});
     } else {
       backend.adam_step({.value = group.value.f32(),
                          .exp_avg = group.momentum.f32(),
@@ -74,33 +87,43 @@ double Optimizer::step(float momentum, double clip) {
                          .mask = mask,
                          .ema = ema,
                          .count = group.count(),
-                         .step = steps_,
-                         .lr = group.lr,
-                         .beta1 = momentum,
+                         .state = state,
+                         .settings = settings,
+                         .group = static_cast<int>(g),
                          .weight_decay = group.weight_decay,
-                         .grad_scale = scale,
-                         .ema_decay = decay,
                          .decoupled = kind_ == OptimizerKind::adamw});
     }
   }
   arena_.touch();
   arena_.zero_grad();
-  return norm;
 }
 
+UpdateState Optimizer::state() const {
+  UpdateState state;
+  device_.backend().synchronize();
+  device_.backend().download(&state, state_.data(), sizeof state);
+  return state;
+}
+
+void Optimizer::restore(const UpdateState& state) { device_.backend().upload(state_.data(), &state, sizeof state); }
+
 BufferAverage::BufferAverage(Device& device, std::vector<Buffer*> buffers) : device_(device), buffers_(std::move(buffers)) {
+  std::vector<EmaItem> items;
   for (const Buffer* buffer : buffers_) {
     averages_.emplace_back(device, buffer->value.shape(), DType::f32, Role::optimizer_state);
     device.backend().copy({.x = buffer->value, .y = averages_.back()});
+    items.push_back({averages_.back().f32(), buffer->value.f32(), averages_.back().elements()});
+    largest_ = std::max(largest_, items.back().count);
   }
+  if (!items.empty()) items_ = device_memory(device, items.data(), std::ssize(items));
 }
 
-void BufferAverage::update(double decay) {
-  for (std::size_t i = 0; i < buffers_.size(); ++i)
-    device_.backend().ema_update({.ema = averages_[i].f32(),
-                                  .value = buffers_[i]->value.f32(),
-                                  .count = averages_[i].elements(),
-                                  .decay = static_cast<float>(decay)});
+void BufferAverage::update(const UpdateState* state) {
+  if (buffers_.empty()) return;
+  device_.backend().ema_update({.items = static_cast<const EmaItem*>(items_.data()),
+                                .item_count = std::ssize(buffers_),
+                                .largest = largest_,
+                                .state = state});
 }
 
 }  // namespace frost

@@ -11,39 +11,48 @@ enum class OptimizerKind { sgd, adam, adamw };
 OptimizerKind parse_optimizer(const std::string& name);  // "SGD", "Adam", "AdamW"; Error otherwise
 const char* name_of(OptimizerKind kind);
 
-/// Decay of the n-th average (n from 1): 0.9999 (1 - exp(-n / 2000)) (spec/train.md section 8).
-double ema_decay(std::int64_t update);
-
-/// Steps the arena's groups: clip, update, mask, average, in one pass over each group's memory.
+/// Steps the arena's groups: clip, update, mask, average, in one pass over each group's memory. Nothing waits for the
+/// device: the norm, the decision to skip a step and the counters live in device memory (UpdateState).
 class Optimizer {
  public:
-  Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind);
+  /// `loss_scaling`: gradients arrive multiplied by a loss scale that follows PyTorch's GradScaler, for f16 training.
+  Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind, bool loss_scaling = false);
 
   /// One step with the groups' current lr. The gradients are scaled by min(1, clip / (norm + 1e-6)); clip <= 0: not at all.
-  /// Returns the gradient norm before clipping. Zeroes the gradients. Where the norm is not finite nothing is changed but
-  /// the gradients, and `skipped()` counts it.
-  double step(float momentum, double clip = 10.0);
+  /// Zeroes the gradients. Where the norm is not finite nothing is changed but the gradients and the state.
+  void step(float momentum, double clip = 10.0) {
+    set(momentum);
+    queue(clip);
+  }
+  /// The two halves of a step: what the host sets, and the work, which may be captured and replayed.
+  void set(float momentum);
+  void queue(double clip);
+  /// Host bookkeeping of a step whose work was replayed: values have changed.
+  void replayed() { arena_.touch(); }
 
-  std::int64_t steps() const { return steps_; }
-  std::int64_t skipped() const { return skipped_; }
-  std::int64_t ema_updates() const { return ema_updates_; }
+  /// The state as it is after everything that was queued: waits for the device.
+  UpdateState state() const;
+  void restore(const UpdateState& state);  // for resuming
+  const UpdateState* device_state() const { return static_cast<const UpdateState*>(state_.data()); }
+  /// Where the loss's gradient finds the scale it is multiplied with, in device memory.
+  const float* loss_scale() const { return &device_state()->loss_scale.scale; }
+  bool loss_scaling() const { return loss_scaling_; }
   OptimizerKind kind() const { return kind_; }
-
-  /// For resuming.
-  void restore(std::int64_t steps, std::int64_t ema_updates) { steps_ = steps, ema_updates_ = ema_updates; }
 
  private:
   ParameterArena& arena_;
   Device& device_;
   OptimizerKind kind_;
-  std::int64_t steps_ = 0, ema_updates_ = 0, skipped_ = 0;
+  bool loss_scaling_;
+  Tensor state_, settings_;  // an UpdateState and a StepSettings, in device memory
 };
 
 /// The average of the buffers (running statistics) that training moves; those of frozen parts are shared, not averaged.
 class BufferAverage {
  public:
+  /// The buffers' memory must stay where it is from now on.
   BufferAverage(Device& device, std::vector<Buffer*> buffers);
-  void update(double decay);
+  void update(const UpdateState* state);  // with the decay of the state's step
   const std::vector<Buffer*>& buffers() const { return buffers_; }
   Tensor average(std::size_t i) const { return averages_[i]; }
 
@@ -51,6 +60,8 @@ class BufferAverage {
   Device& device_;
   std::vector<Buffer*> buffers_;
   std::vector<Tensor> averages_;
+  Tensor items_;  // EmaItem for each, in device memory
+  std::int64_t largest_ = 0;
 };
 
 }  // namespace frost

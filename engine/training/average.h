@@ -17,8 +17,8 @@ class ModelAverage {
   /// `moves`: does training change this buffer?
   ModelAverage(Device& device, Module& model, ParameterArena& arena, const std::function<bool(const Buffer&)>& moves);
 
-  /// After each optimizer step: averages the buffers with the decay of update number `update`.
-  void update(std::int64_t update) { buffers_.update(ema_decay(update)); }
+  /// After each optimizer step: averages the buffers with the step's decay.
+  void update(const UpdateState* state) { buffers_.update(state); }
   /// Makes `twin`, a module of the same architecture, the averaged model.
   void write_to(Module& twin) const;
   /// The averaged state dict.

@@ -31,7 +31,7 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       average_(average),
       task_(task),
       options_(std::move(options)),
-      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip) {
+      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling) {
   summary_.batch_size = options_.schedule.batch_size;
   for (const Parameter* p : model_.parameters()) {
     summary_.parameters += p->value.elements();
@@ -60,14 +60,13 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     const BatchReport report = task_.train_batch();
     for (std::size_t k = 0; k < names.size(); ++k) {
       if (!std::isfinite(report.losses[k]))
-        fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i,
+        fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i, loss_scale_note(),
              ": training has diverged (lower lr0?); ",
              can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
       mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
     }
     ++summary_.steps;
-    if (const auto norm = updater_.end_batch(); norm && !std::isfinite(*norm) && updater_.optimizer().skipped() == 1)
-      fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped\n", epoch, i);
+    if (updater_.end_batch() && !warned_) check_gradients(epoch, i);
     std::string line = fmt::format("{:>11}{:>11}", fmt::format("{}/{}", epoch, options_.schedule.epochs - 1),
                                    fmt::format("{:.3g}G", static_cast<double>(device_.ledger().total().peak) / 1e9));
     for (const double loss : mean_losses_) line += fmt::format("{:>11.4g}", loss);
@@ -78,6 +77,21 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   summary_.train_seconds += seconds_since(start);
   summary_.note_peaks(device_.ledger());
   ++summary_.epochs;
+}
+
+std::string TrainingLoop::loss_scale_note() const {
+  if (!options_.loss_scaling) return "";
+  const UpdateState state = updater_.optimizer().state();
+  return fmt::format(" (loss scale {:g}, {} steps skipped)", state.loss_scale.scale, state.skipped);
+}
+
+void TrainingLoop::check_gradients(std::int64_t epoch, std::int64_t batch) {
+  const UpdateState state = updater_.optimizer().state();
+  // A loss scale is meant to find its place by overflows; below 1 it has not found one.
+  if (state.skipped == 0 || (options_.loss_scaling && state.loss_scale.scale >= 1)) return;
+  warned_ = true;
+  fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped{}\n", epoch, batch,
+             options_.loss_scaling ? fmt::format(" (loss scale {:g})", state.loss_scale.scale) : "");
 }
 
 void TrainingLoop::interrupted(const char* when, std::int64_t epoch) const {
@@ -179,14 +193,18 @@ SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
   std::map<std::string, std::string> metadata = task_.metadata();
   metadata["epoch"] = std::to_string(epoch);
   metadata["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
+  const UpdateState state = updater_.optimizer().state();
   metadata[kStateKey] = nlohmann::json{{"epoch", epoch},
                                        {"epochs", options_.schedule.epochs},
                                        {"best_fitness", best_fitness_},
                                        {"stopper_best", stopper_best_},
                                        {"best_epoch", best_epoch_},
                                        {"last_step", updater_.last_step()},
-                                       {"steps", updater_.optimizer().steps()},
-                                       {"ema_updates", updater_.optimizer().ema_updates()},
+                                       {"steps", state.steps},
+                                       {"ema_updates", state.ema_updates},
+                                       {"skipped", state.skipped},
+                                       {"loss_scale", state.loss_scale.scale},
+                                       {"good_steps", state.loss_scale.good_steps},
                                        {"optimizer", name_of(options_.optimizer)},
                                        {"batches_per_epoch", task_.batches_per_epoch()}}
                             .dump();
@@ -198,7 +216,8 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   const auto it = saved.metadata.find(kStateKey);
   if (it == saved.metadata.end())
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
-  std::int64_t epochs = 0, batches = 0, last_step = -1, steps = 0, ema_updates = 0;
+  std::int64_t epochs = 0, batches = 0, last_step = -1;
+  UpdateState state = updater_.optimizer().state();
   try {
     const auto json = nlohmann::json::parse(it->second);
     start_epoch_ = json.at("epoch").get<std::int64_t>() + 1;
@@ -208,8 +227,10 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     epochs = json.at("epochs");
     batches = json.at("batches_per_epoch");
     last_step = json.at("last_step");
-    steps = json.at("steps");
-    ema_updates = json.at("ema_updates");
+    state.steps = json.at("steps");
+    state.ema_updates = json.at("ema_updates");
+    state.skipped = json.value("skipped", state.skipped);
+    state.loss_scale = {json.value("loss_scale", state.loss_scale.scale), json.value("good_steps", 0)};
     FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ",
                 json.at("optimizer").get<std::string>(), ", not with ", name_of(options_.optimizer));
   } catch (const nlohmann::json::exception& e) {
@@ -221,7 +242,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   best_written_ = std::filesystem::exists(best());
   FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs,
               " epochs are done, nothing to resume");
-  updater_.restore(start_epoch_, last_step, steps, ema_updates);
+  updater_.restore(start_epoch_, last_step, state);
   const LoadReport report = load_state(model_, saved.tensors);
   FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",
               report.copied, " of ", report.total, " tensors fit)");

@@ -44,6 +44,7 @@ struct LoopOptions {
   ScheduleConfig schedule;
   OptimizerKind optimizer = OptimizerKind::sgd;
   double clip = 10.0;
+  bool loss_scaling = false;      // f16 training
   std::int64_t patience = 100;    // epochs without improvement; 0: never stop
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
   bool nosave = false, noval = false;
@@ -73,6 +74,8 @@ class TrainingLoop {
 
  private:
   void train_epoch(std::int64_t epoch);
+  void check_gradients(std::int64_t epoch, std::int64_t batch);  // warns of skipped steps
+  std::string loss_scale_note() const;                           // " (loss scale 512, 3 steps skipped)" in f16 training
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
   SafetensorsFile snapshot(std::int64_t epoch) const;  // all that a resumed run needs
 
@@ -84,6 +87,7 @@ class TrainingLoop {
   LoopOptions options_;
   Updater updater_;
   std::int64_t start_epoch_ = 0, best_epoch_ = 0;
+  bool warned_ = false;                             // of gradients that are not finite
   bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
   double best_fitness_ = 0, stopper_best_ = 0;
   RunSummary summary_;

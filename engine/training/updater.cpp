@@ -1,16 +1,14 @@
 #include "engine/training/updater.h"
 
-#include <cmath>
-
 namespace frost {
 
 Updater::Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
-                 OptimizerKind optimizer, double clip)
+                 OptimizerKind optimizer, double clip, bool loss_scaling)
     : arena_(arena),
       average_(average),
       config_(schedule),
       schedule_(schedule),
-      optimizer_(arena, device, optimizer),
+      optimizer_(arena, device, optimizer, loss_scaling),
       clip_(clip) {}
 
 Schedule::Step Updater::begin_batch(std::int64_t epoch, std::int64_t batch) {
@@ -20,17 +18,17 @@ Schedule::Step Updater::begin_batch(std::int64_t epoch, std::int64_t batch) {
   return step_;
 }
 
-std::optional<double> Updater::end_batch() {
-  if (batch_ - last_step_ < step_.accumulate) return {};
+bool Updater::end_batch() {
+  if (batch_ - last_step_ < step_.accumulate) return false;
   last_step_ = batch_;
-  const double norm = optimizer_.step(static_cast<float>(step_.momentum), clip_);
-  if (std::isfinite(norm)) average_.update(optimizer_.ema_updates());
-  return norm;
+  optimizer_.step(static_cast<float>(step_.momentum), clip_);
+  average_.update(optimizer_.device_state());
+  return true;
 }
 
-void Updater::restore(std::int64_t epoch, std::int64_t last_step, std::int64_t steps, std::int64_t ema_updates) {
+void Updater::restore(std::int64_t epoch, std::int64_t last_step, const UpdateState& state) {
   last_step_ = last_step;
-  optimizer_.restore(steps, ema_updates);
+  optimizer_.restore(state);
   for (std::int64_t e = 0; e < epoch; ++e)  // the schedule keeps its last accumulation: walk it to where the run stopped
     for (std::int64_t i = 0; i < config_.batches_per_epoch; ++i) schedule_.at(e, i);
 }

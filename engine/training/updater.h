@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <optional>
 
 #include "engine/optim/schedule.h"
 #include "engine/training/average.h"
@@ -12,20 +11,20 @@ namespace frost {
 class Updater {
  public:
   Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
-          OptimizerKind optimizer, double clip);
+          OptimizerKind optimizer, double clip, bool loss_scaling = false);
 
   /// Drops what was gathered since the last step, as YOLOv5 does at an epoch's start.
   void begin_epoch() { arena_.zero_grad(); }
   /// Sets the groups' learning rates for this batch.
   Schedule::Step begin_batch(std::int64_t epoch, std::int64_t batch);
-  /// After the batch's backward pass. Returns the gradient norm before clipping if a step was due; where it is not finite
-  /// nothing was changed but the gradients.
-  std::optional<double> end_batch();
+  /// After the batch's backward pass: queues the step if one is due, and says whether it was. Where the gradients are not
+  /// finite the step changes nothing: see UpdateState.
+  bool end_batch();
 
   const Optimizer& optimizer() const { return optimizer_; }
   std::int64_t last_step() const { return last_step_; }
   /// Goes to the start of `epoch` in a run whose last step was at batch `last_step`, counted over all epochs.
-  void restore(std::int64_t epoch, std::int64_t last_step, std::int64_t steps, std::int64_t ema_updates);
+  void restore(std::int64_t epoch, std::int64_t last_step, const UpdateState& state);
 
  private:
   ParameterArena& arena_;

@@ -2,7 +2,6 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/rows.h"
-#include "kernels/math/adam.h"
 #include "kernels/math/sgd.h"
 
 namespace frost::cpu {
@@ -27,13 +26,26 @@ void with_mask_and_ema(bool mask, bool ema, const Each& each) {
 
 }  // namespace
 
+void CpuBackend::sum_of_squares(const SumOfSquares& a) {
+  a.state->sum_of_squares +=
+      column_sums(a.count, kGrain, 1, [values = a.values](std::int64_t first, std::int64_t last, double* sum) FROST_LOOP {
+        *sum += sum_of_lanes(last - first,
+                             [v = values + first](std::int64_t j) FROST_LOOP { return static_cast<double>(v[j]) * v[j]; });
+      })[0];
+}
+
+void CpuBackend::prepare_step(const PrepareStep& a) { a.run(); }
+
 void CpuBackend::sgd_step(const SgdStep& a) {
-  const auto rule = math::sgd_rule(a.lr, a.momentum, a.weight_decay, a.grad_scale, a.nesterov, a.first_step);
+  const UpdateState& state = *a.state;
+  if (state.skip) return;
+  const auto rule = math::sgd_rule(a.settings->lr[a.group], a.settings->momentum, a.weight_decay, state.grad_scale,
+                                   a.nesterov, state.steps == 1);
   with_mask_and_ema(a.mask, a.ema, [&](auto masked, auto averaged) {
     simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
       for_lanes(last - first,
                 [=, value = a.value + first, buffer = a.momentum_buffer + first, grad = a.grad + first,
-                 mask = from(a.mask, first), ema = from(a.ema, first), decay = a.ema_decay](std::int64_t j) FROST_LOOP {
+                 mask = from(a.mask, first), ema = from(a.ema, first), decay = state.ema_decay](std::int64_t j) FROST_LOOP {
                   float v = value[j], b = buffer[j];
                   math::sgd_update(v, b, grad[j], rule);
                   if constexpr (masked()) v *= mask[j], b *= mask[j];
@@ -45,12 +57,15 @@ void CpuBackend::sgd_step(const SgdStep& a) {
 }
 
 void CpuBackend::adam_step(const AdamStep& a) {
-  const auto rule = math::adam_rule<float>(a.lr, a.beta1, a.beta2, a.eps, a.weight_decay, a.grad_scale, a.decoupled, a.step);
+  const UpdateState& state = *a.state;
+  if (state.skip) return;
+  const auto rule = math::adam_rule<float>(a.settings->lr[a.group], a.settings->momentum, a.beta2, a.eps, a.weight_decay,
+                                           state.grad_scale, a.decoupled, state.correction1, state.correction2);
   with_mask_and_ema(a.mask, a.ema, [&](auto masked, auto averaged) {
     simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
       for_lanes(last - first, [=, value = a.value + first, average = a.exp_avg + first, square = a.exp_avg_sq + first,
                                grad = a.grad + first, mask = from(a.mask, first), ema = from(a.ema, first),
-                               decay = a.ema_decay](std::int64_t j) FROST_LOOP {
+                               decay = state.ema_decay](std::int64_t j) FROST_LOOP {
         float v = value[j], m = average[j], s = square[j];
         math::adam_update(v, m, s, grad[j], rule);
         if constexpr (masked()) v *= mask[j], m *= mask[j], s *= mask[j];
@@ -62,17 +77,13 @@ void CpuBackend::adam_step(const AdamStep& a) {
 }
 
 void CpuBackend::ema_update(const EmaUpdate& a) {
-  simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {
-    for_lanes(last - first, [=, ema = a.ema + first, value = a.value + first, decay = a.decay](std::int64_t j)
-                                FROST_LOOP { ema[j] = math::ema_update(ema[j], value[j], decay); });
-  });
-}
-
-double CpuBackend::sum_of_squares(const float* values, std::int64_t count) {
-  return column_sums(count, kGrain, 1, [=](std::int64_t first, std::int64_t last, double* sum) FROST_LOOP {
-    *sum += sum_of_lanes(last - first,
-                         [v = values + first](std::int64_t j) FROST_LOOP { return static_cast<double>(v[j]) * v[j]; });
-  })[0];
+  if (a.state->skip) return;
+  for (std::int64_t k = 0; k < a.item_count; ++k)
+    simd_ranges(a.items[k].count, kGrain,
+                [item = a.items[k], decay = a.state->ema_decay](std::int64_t first, std::int64_t last) FROST_LOOP {
+                  for_lanes(last - first, [=, ema = item.ema + first, value = item.value + first](std::int64_t j)
+                                              FROST_LOOP { ema[j] = math::ema_update(ema[j], value[j], decay); });
+                });
 }
 
 }  // namespace frost::cpu

@@ -9,12 +9,15 @@ template <class T>
 struct AdamRule {
   T step_size, root_scale, beta1, beta2, eps, decay, shrink, grad_scale;
 };
+/// 1 - beta^t: what an average that began at zero is divided by.
+FROST_HD double adam_correction(double beta, std::int64_t step) { return 1 - std::pow(beta, static_cast<double>(step)); }
+
+/// `correction1`, `correction2`: adam_correction of the two averages.
 template <class T>
-AdamRule<T> adam_rule(double lr, double beta1, double beta2, double eps, double weight_decay, double grad_scale,
-                      bool decoupled, std::int64_t step) {
-  const double t = static_cast<double>(step);
-  return {static_cast<T>(lr / (1 - std::pow(beta1, t))),
-          static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, t))),
+FROST_HD AdamRule<T> adam_rule(double lr, double beta1, double beta2, double eps, double weight_decay, double grad_scale,
+                               bool decoupled, double correction1, double correction2) {
+  return {static_cast<T>(lr / correction1),
+          static_cast<T>(1 / std::sqrt(correction2)),
           static_cast<T>(beta1),
           static_cast<T>(beta2),
           static_cast<T>(eps),

@@ -10,7 +10,7 @@ struct SgdRule {
   T lr, decay, grad_scale, carry, own, ahead;
 };
 template <class T>
-SgdRule<T> sgd_rule(T lr, T momentum, T weight_decay, T grad_scale, bool nesterov, bool first_step) {
+FROST_HD SgdRule<T> sgd_rule(T lr, T momentum, T weight_decay, T grad_scale, bool nesterov, bool first_step) {
   return {lr, weight_decay, grad_scale, first_step ? T(0) : momentum, nesterov ? T(1) : T(0), nesterov ? momentum : T(1)};
 }
 
@@ -21,12 +21,6 @@ FROST_HD void sgd_update(T& value, T& buffer, T grad, SgdRule<T> rule) {
   const T moved = rule.carry * buffer + g;
   buffer = rule.carry != T(0) ? moved : g;
   value -= rule.lr * (rule.own * g + rule.ahead * buffer);
-}
-
-/// An exponential moving average's step towards `value`.
-template <class T>
-FROST_HD T ema_update(T ema, T value, T decay) {
-  return decay * ema + (T(1) - decay) * value;
 }
 
 }  // namespace frost::math

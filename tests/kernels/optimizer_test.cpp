@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <iterator>
+#include <limits>
 
 #include "kernels/backend.h"
 #include "tests/golden/golden.h"
@@ -38,21 +40,21 @@ TEST_CASE("sgd_step: five steps against the rule in double; mask, ema, plain and
         const float guard = value.back(), ema_guard = ema.back();
         auto v = widen(value), b = std::vector<double>(v.size()), average = widen(ema);
         const float lr = 0.01f, mu = 0.937f, decay = 5e-4f, scale = 0.25f, ema_decay = 0.9f;
+        const StepSettings settings{.lr = {7, lr, 7}, .momentum = mu};
         for (int step = 0; step < 5; ++step) {
           const auto grad = randoms(kCount, 10 + static_cast<unsigned>(step));
+          const UpdateState state{.steps = step + 1, .grad_scale = scale, .ema_decay = ema_decay};
           backend->sgd_step({.value = value.data(),
                              .momentum_buffer = buffer.data(),
                              .grad = grad.data(),
                              .mask = masked ? mask.data() : nullptr,
                              .ema = averaged ? ema.data() : nullptr,
                              .count = kCount,
-                             .lr = lr,
-                             .momentum = mu,
+                             .state = &state,
+                             .settings = &settings,
+                             .group = 1,
                              .weight_decay = decay,
-                             .grad_scale = scale,
-                             .ema_decay = ema_decay,
-                             .nesterov = nesterov,
-                             .first_step = step == 0});
+                             .nesterov = nesterov});
           for (std::size_t i = 0; i < grad.size(); ++i) {
             const double g = double(scale) * grad[i] + double(decay) * v[i];
             b[i] = step == 0 ? g : double(mu) * b[i] + g;
@@ -83,8 +85,14 @@ TEST_CASE("adam_step: Adam and AdamW, six steps against the rule in double") {
       const float guard = value.back();
       auto v = widen(value), average = v, vm = std::vector<double>(v.size()), vs = vm;
       const float lr = 1e-3f, beta1 = 0.937f, beta2 = 0.999f, decay = 5e-2f, scale = 0.5f, ema_decay = 0.9f;
+      const StepSettings settings{.lr = {7, 7, lr}, .momentum = beta1};
       for (int step = 1; step <= 6; ++step) {
         const auto grad = randoms(kCount, 10 + static_cast<unsigned>(step));
+        const UpdateState state{.correction1 = 1 - std::pow(double(beta1), step),
+                                .correction2 = 1 - std::pow(double(beta2), step),
+                                .steps = step,
+                                .grad_scale = scale,
+                                .ema_decay = ema_decay};
         backend->adam_step({.value = value.data(),
                             .exp_avg = m.data(),
                             .exp_avg_sq = s.data(),
@@ -92,13 +100,11 @@ TEST_CASE("adam_step: Adam and AdamW, six steps against the rule in double") {
                             .mask = masked ? mask.data() : nullptr,
                             .ema = ema.data(),
                             .count = kCount,
-                            .step = step,
-                            .lr = lr,
-                            .beta1 = beta1,
+                            .state = &state,
+                            .settings = &settings,
+                            .group = 2,
                             .beta2 = beta2,
                             .weight_decay = decay,
-                            .grad_scale = scale,
-                            .ema_decay = ema_decay,
                             .decoupled = decoupled});
         for (std::size_t i = 0; i < grad.size(); ++i) {
           double g = double(scale) * grad[i];
@@ -123,24 +129,114 @@ TEST_CASE("adam_step: Adam and AdamW, six steps against the rule in double") {
     }
 }
 
-TEST_CASE("ema_update and sum_of_squares") {
-  auto ema = randoms(kCount + 1, 1);
-  const auto value = randoms(kCount, 2);
-  const float guard = ema.back();
-  auto want = widen(ema);
-  for (std::size_t i = 0; i < value.size(); ++i) want[i] = double(0.999f) * want[i] + (1 - double(0.999f)) * value[i];
-  backend->ema_update({ema.data(), value.data(), kCount, 0.999f});
-  CHECK(ema.back() == guard);
-  CHECK(relative_error(ema, want) < 2e-7);
+TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
+  std::vector<std::vector<float>> ema, value;
+  std::vector<std::vector<double>> want;
+  std::vector<EmaItem> items;
+  for (const std::int64_t count : {std::int64_t{1}, std::int64_t{16}, std::int64_t{255}, kCount, std::int64_t{31}}) {
+    const auto seed = static_cast<unsigned>(count);
+    ema.push_back(randoms(count + 1, seed));
+    value.push_back(randoms(count, seed + 1));
+    want.push_back(widen(ema.back()));
+    for (std::size_t i = 0; i < value.back().size(); ++i)
+      want.back()[i] = double(0.999f) * want.back()[i] + (1 - double(0.999f)) * value.back()[i];
+  }
+  for (std::size_t k = 0; k < ema.size(); ++k) items.push_back({ema[k].data(), value[k].data(), std::ssize(value[k])});
+  UpdateState state{.ema_decay = 0.999f, .skip = 1};
+  const EmaUpdate update{.items = items.data(), .item_count = std::ssize(items), .largest = kCount, .state = &state};
+  const auto before = ema;
+  backend->ema_update(update);
+  CHECK(ema == before);  // a skipped step averages nothing
+  state.skip = 0;
+  backend->ema_update(update);
+  for (std::size_t k = 0; k < ema.size(); ++k) {
+    CHECK(ema[k].back() == before[k].back());  // nothing past the end
+    CHECK(relative_error(ema[k], want[k]) < 2e-7);
+  }
+}
 
+TEST_CASE("sum_of_squares is added to the state, in double") {
+  const auto value = randoms(kCount, 2);
+  const auto sum_of = [&](const std::vector<float>& values) {
+    UpdateState state;
+    backend->sum_of_squares({values.data(), std::ssize(values), &state});
+    return state.sum_of_squares;
+  };
   double sum = 0;
   for (const float v : value) sum += double(v) * v;
-  CHECK(backend->sum_of_squares(value.data(), kCount) == doctest::Approx(sum).epsilon(1e-12));
-  CHECK(backend->sum_of_squares(value.data(), kCount) == backend->sum_of_squares(value.data(), kCount));  // same bits
-  CHECK(backend->sum_of_squares(value.data(), 0) == 0);
+  CHECK(sum_of(value) == doctest::Approx(sum).epsilon(1e-12));
+  CHECK(sum_of(value) == sum_of(value));  // same bits
+  CHECK(sum_of({}) == 0);
   const std::vector<float> large(1000, 1e30f);  // squares overflow f32, not the sum
-  CHECK(backend->sum_of_squares(large.data(), 1000) == doctest::Approx(1e63).epsilon(1e-6));
+  CHECK(sum_of(large) == doctest::Approx(1e63).epsilon(1e-6));
   auto broken = value;
   broken[123] = std::nanf("");
-  CHECK(std::isnan(backend->sum_of_squares(broken.data(), kCount)));
+  CHECK(std::isnan(sum_of(broken)));
+  UpdateState both;
+  backend->sum_of_squares({value.data(), 1000, &both});
+  backend->sum_of_squares({value.data() + 1000, kCount - 1000, &both});
+  CHECK(both.sum_of_squares == doctest::Approx(sum).epsilon(1e-12));
+}
+
+TEST_CASE("prepare_step: norm, clip, loss scale, counters; a step that is not finite is skipped") {
+  const StepSettings settings{.lr = {1, 1, 1}, .momentum = 0.9f};
+  UpdateState state{.sum_of_squares = 9 * 1024.0 * 1024.0};
+  state.loss_scale.scale = 1024;
+  const PrepareStep prepare{.state = &state, .settings = &settings, .clip = 1.5, .beta2 = 0.999f, .dynamic = true};
+  backend->prepare_step(prepare);
+  CHECK(state.norm == 3);
+  CHECK(state.sum_of_squares == 0);
+  CHECK(state.grad_scale == doctest::Approx(1.5 / (3 + 1e-6) / 1024).epsilon(1e-7));
+  CHECK(state.skip == 0);
+  CHECK((state.steps == 1 && state.ema_updates == 1 && state.skipped == 0));
+  CHECK(state.ema_decay == doctest::Approx(0.9999 * (1 - std::exp(-1.0 / 2000))).epsilon(1e-6));
+  CHECK(state.correction1 == doctest::Approx(0.1).epsilon(1e-6));
+  CHECK(state.correction2 == doctest::Approx(0.001).epsilon(1e-4));
+  CHECK((state.loss_scale.scale == 1024 && state.loss_scale.good_steps == 1));
+
+  state.sum_of_squares = std::numeric_limits<double>::infinity();
+  const float decay = state.ema_decay;
+  backend->prepare_step(prepare);
+  CHECK((state.skip == 1 && state.skipped == 1 && state.steps == 1 && state.ema_updates == 1));
+  CHECK((state.loss_scale.scale == 512 && state.loss_scale.good_steps == 0));
+  CHECK(state.ema_decay == decay);
+  CHECK(state.sum_of_squares == 0);
+  float value = 1, other = 2;
+  backend->sgd_step(
+      {.value = &value, .momentum_buffer = &other, .grad = &other, .count = 1, .state = &state, .settings = &settings});
+  backend->adam_step({.value = &value,
+                      .exp_avg = &other,
+                      .exp_avg_sq = &other,
+                      .grad = &other,
+                      .count = 1,
+                      .state = &state,
+                      .settings = &settings});
+  CHECK((value == 1 && other == 2));
+
+  state.sum_of_squares = 9 * 512.0 * 512.0;  // the same gradients under the new scale; not clipped
+  backend->prepare_step({.state = &state, .settings = &settings, .clip = 0, .dynamic = false});
+  CHECK((state.skip == 0 && state.norm == 3 && state.steps == 2));
+  CHECK(state.grad_scale == 1.0f / 512);
+  CHECK((state.loss_scale.scale == 512 && state.loss_scale.good_steps == 0));  // not dynamic: stays
+}
+
+TEST_CASE("the loss scale follows PyTorch's GradScaler: halved by each overflow, doubled after 2000 good steps in a row") {
+  math::LossScale now{math::kFirstLossScale, 0};
+  CHECK(now.scale == 65536);
+  const auto good = [&](int steps) {
+    for (int i = 0; i < steps; ++i) now = math::next_loss_scale(now, true);
+    return now.scale;
+  };
+  CHECK(good(1999) == 65536);
+  CHECK(good(1) == 131072);
+  CHECK(now.good_steps == 0);
+  CHECK(good(1999) == 131072);
+  now = math::next_loss_scale(now, false);  // one step before growing: the count starts again
+  CHECK((now.scale == 65536 && now.good_steps == 0));
+  CHECK(good(1999) == 65536);
+  CHECK(good(1) == 131072);
+  for (int i = 0; i < 10; ++i) now = math::next_loss_scale(now, false);
+  CHECK(now.scale == 128);
+  now = {std::ldexp(1.0f, 127), 1999};  // the next doubling would be infinite
+  CHECK(good(1) == std::ldexp(1.0f, 127));
 }
