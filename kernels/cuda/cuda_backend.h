@@ -67,10 +67,11 @@ class CudaBackend final : public Backend {
   void detect_decode(const DetectDecode&) override;
   std::vector<Detection> nms(const Nms&) override;
 
+  void sum_of_squares(const SumOfSquares&) override;
+  void prepare_step(const PrepareStep&) override;
   void sgd_step(const SgdStep&) override;
   void adam_step(const AdamStep&) override;
   void ema_update(const EmaUpdate&) override;
-  double sum_of_squares(const float* values, std::int64_t count) override;
 
  private:
   CudaOptions options_;

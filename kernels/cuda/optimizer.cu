@@ -1,10 +1,16 @@
+#include "kernels/cuda/optimizer.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-void CudaBackend::sgd_step(const SgdStep&) { fail("sgd_step: not written yet for CUDA"); }
-void CudaBackend::adam_step(const AdamStep&) { fail("adam_step: not written yet for CUDA"); }
-void CudaBackend::ema_update(const EmaUpdate&) { fail("ema_update: not written yet for CUDA"); }
-double CudaBackend::sum_of_squares(const float*, std::int64_t) { fail("sum_of_squares: not written yet for CUDA"); }
+void CudaBackend::sum_of_squares(const SumOfSquares& a) {
+  cuda::sum_of_squares(Launch(context_), static_cast<double*>(context_.scratch(kMostSums * sizeof(double))), a);
+}
+void CudaBackend::prepare_step(const PrepareStep& a) { Launch(context_).items(1, Prepare{a}); }
+void CudaBackend::sgd_step(const SgdStep& a) { cuda::sgd_step(Launch(context_), a); }
+void CudaBackend::adam_step(const AdamStep& a) { cuda::adam_step(Launch(context_), a); }
+void CudaBackend::ema_update(const EmaUpdate& a) { Launch(context_).items(a.item_count * a.largest, EmaList{a}); }
 
 }  // namespace frost::cuda

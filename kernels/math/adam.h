@@ -9,15 +9,18 @@ template <class T>
 struct AdamRule {
   T step_size, root_scale, beta1, beta2, eps, decay, shrink, grad_scale;
 };
-/// 1 - beta^t: what an average that began at zero is divided by.
-FROST_HD double adam_correction(double beta, std::int64_t step) { return 1 - std::pow(beta, static_cast<double>(step)); }
+FROST_HD double adam_step_size(double lr, double beta1, std::int64_t step) {
+  return lr / (1 - std::pow(beta1, static_cast<double>(step)));
+}
+FROST_HD double adam_root_scale(double beta2, std::int64_t step) {
+  return 1 / std::sqrt(1 - std::pow(beta2, static_cast<double>(step)));
+}
 
-/// `correction1`, `correction2`: adam_correction of the two averages.
 template <class T>
-FROST_HD AdamRule<T> adam_rule(double lr, double beta1, double beta2, double eps, double weight_decay, double grad_scale,
-                               bool decoupled, double correction1, double correction2) {
-  return {static_cast<T>(lr / correction1),
-          static_cast<T>(1 / std::sqrt(correction2)),
+FROST_HD AdamRule<T> adam_rule(double lr, T step_size, T root_scale, double beta1, double beta2, double eps,
+                               double weight_decay, double grad_scale, bool decoupled) {
+  return {step_size,
+          root_scale,
           static_cast<T>(beta1),
           static_cast<T>(beta2),
           static_cast<T>(eps),

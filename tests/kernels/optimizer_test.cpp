@@ -88,11 +88,9 @@ TEST_CASE("adam_step: Adam and AdamW, six steps against the rule in double") {
       const StepSettings settings{.lr = {7, 7, lr}, .momentum = beta1};
       for (int step = 1; step <= 6; ++step) {
         const auto grad = randoms(kCount, 10 + static_cast<unsigned>(step));
-        const UpdateState state{.correction1 = 1 - std::pow(double(beta1), step),
-                                .correction2 = 1 - std::pow(double(beta2), step),
-                                .steps = step,
-                                .grad_scale = scale,
-                                .ema_decay = ema_decay};
+        UpdateState state{.steps = step, .grad_scale = scale, .ema_decay = ema_decay};
+        state.step_size[2] = static_cast<float>(double(lr) / (1 - std::pow(double(beta1), step)));
+        state.root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(double(beta2), step)));
         backend->adam_step({.value = value.data(),
                             .exp_avg = m.data(),
                             .exp_avg_sq = s.data(),
@@ -179,7 +177,7 @@ TEST_CASE("sum_of_squares is added to the state, in double") {
 }
 
 TEST_CASE("prepare_step: norm, clip, loss scale, counters; a step that is not finite is skipped") {
-  const StepSettings settings{.lr = {1, 1, 1}, .momentum = 0.9f};
+  const StepSettings settings{.lr = {1, 2, 3}, .momentum = 0.9f};
   UpdateState state{.sum_of_squares = 9 * 1024.0 * 1024.0};
   state.loss_scale.scale = 1024;
   const PrepareStep prepare{.state = &state, .settings = &settings, .clip = 1.5, .beta2 = 0.999f, .dynamic = true};
@@ -190,8 +188,8 @@ TEST_CASE("prepare_step: norm, clip, loss scale, counters; a step that is not fi
   CHECK(state.skip == 0);
   CHECK((state.steps == 1 && state.ema_updates == 1 && state.skipped == 0));
   CHECK(state.ema_decay == doctest::Approx(0.9999 * (1 - std::exp(-1.0 / 2000))).epsilon(1e-6));
-  CHECK(state.correction1 == doctest::Approx(0.1).epsilon(1e-6));
-  CHECK(state.correction2 == doctest::Approx(0.001).epsilon(1e-4));
+  for (const int group : {0, 1, 2}) CHECK(state.step_size[group] == doctest::Approx((group + 1) / 0.1).epsilon(1e-6));
+  CHECK(state.root_scale == doctest::Approx(1 / std::sqrt(0.001)).epsilon(1e-4));
   CHECK((state.loss_scale.scale == 1024 && state.loss_scale.good_steps == 1));
 
   state.sum_of_squares = std::numeric_limits<double>::infinity();
