@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -34,8 +35,8 @@ class Optimizer {
   UpdateState state() const;
   void restore(const UpdateState& state);  // for resuming
   const UpdateState* device_state() const { return static_cast<const UpdateState*>(state_.data()); }
-  /// Where the loss's gradient finds the scale it is multiplied with, in device memory.
-  const float* loss_scale() const { return &device_state()->loss_scale.scale; }
+  /// The scale that the loss's gradient is multiplied with: one f32 of the state, in device memory.
+  Tensor loss_scale() const { return state_.part(offsetof(UpdateState, loss_scale) / sizeof(float), {1, 1, 1, 1}); }
   bool loss_scaling() const { return loss_scaling_; }
   OptimizerKind kind() const { return kind_; }
 

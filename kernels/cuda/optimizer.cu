@@ -5,9 +5,7 @@
 
 namespace frost::cuda {
 
-void CudaBackend::sum_of_squares(const SumOfSquares& a) {
-  cuda::sum_of_squares(Launch(context_), static_cast<double*>(context_.scratch(kMostSums * sizeof(double))), a);
-}
+void CudaBackend::sum_of_squares(const SumOfSquares& a) { cuda::sum_of_squares(Launch(context_), a); }
 void CudaBackend::prepare_step(const PrepareStep& a) { Launch(context_).items(1, Prepare{a}); }
 void CudaBackend::sgd_step(const SgdStep& a) { cuda::sgd_step(Launch(context_), a); }
 void CudaBackend::adam_step(const AdamStep& a) { cuda::adam_step(Launch(context_), a); }

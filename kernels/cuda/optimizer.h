@@ -74,10 +74,10 @@ struct TotalSquares {
 
 inline constexpr std::int64_t kMostSums = 1024;  // blocks of PartialSquares, whatever the device: the bits are the same
 
-/// `sums`: device memory for kMostSums doubles.
 template <class Launcher>
-void sum_of_squares(const Launcher& launch, double* sums, const SumOfSquares& a) {
+void sum_of_squares(const Launcher& launch, const SumOfSquares& a) {
   if (a.count <= 0) return;
+  auto* sums = static_cast<double*>(launch.scratch(kMostSums * sizeof(double)));
   const int width = flat_width(a.count, {a.values});
   const std::int64_t items = a.count / width, blocks = grid_size(items, kMostSums);
   if (width == 4)
