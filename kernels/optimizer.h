@@ -109,6 +109,7 @@ struct EmaUpdate {
   const EmaItem* items = nullptr;  // in device memory
   std::int64_t item_count = 0;
   std::int64_t largest = 0;  // the longest item's count
+  std::int64_t values = 0;   // of all items together
   const UpdateState* state = nullptr;
 };
 

@@ -25,12 +25,13 @@ const char* name_of(OptimizerKind kind) {
 }
 
 namespace {
-/// Memory for one `T` or several, booked as optimizer state.
+/// Device memory that holds `count` values of the host. Some hundred bytes, so they do not count as optimizer state: that is
+/// what grows with the parameters.
 template <class T>
 Tensor device_memory(Device& device, const T* values, std::int64_t count) {
   static_assert(sizeof(T) % sizeof(float) == 0);
   const std::int64_t words = count * static_cast<std::int64_t>(sizeof(T) / sizeof(float));
-  Tensor memory(device, {1, 1, 1, words}, DType::f32, Role::optimizer_state);
+  Tensor memory(device, {1, 1, 1, words}, DType::f32, Role::workspace);
   device.backend().upload(memory.data(), values, static_cast<std::size_t>(count) * sizeof(T));
   return memory;
 }
@@ -113,6 +114,7 @@ BufferAverage::BufferAverage(Device& device, std::vector<Buffer*> buffers) : dev
     averages_.emplace_back(device, buffer->value.shape(), DType::f32, Role::optimizer_state);
     device.backend().copy({.x = buffer->value, .y = averages_.back()});
     items.push_back({averages_.back().f32(), buffer->value.f32(), averages_.back().elements()});
+    values_ += items.back().count;
     largest_ = std::max(largest_, items.back().count);
   }
   if (!items.empty()) items_ = device_memory(device, items.data(), std::ssize(items));
@@ -123,6 +125,7 @@ void BufferAverage::update(const UpdateState* state) {
   device_.backend().ema_update({.items = static_cast<const EmaItem*>(items_.data()),
                                 .item_count = std::ssize(buffers_),
                                 .largest = largest_,
+                                .values = values_,
                                 .state = state});
 }
 

@@ -62,7 +62,7 @@ class BufferAverage {
   std::vector<Buffer*> buffers_;
   std::vector<Tensor> averages_;
   Tensor items_;  // EmaItem for each, in device memory
-  std::int64_t largest_ = 0;
+  std::int64_t largest_ = 0, values_ = 0;
 };
 
 }  // namespace frost

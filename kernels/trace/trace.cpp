@@ -46,11 +46,12 @@ const char* name_of(Primitive primitive) {
                                      "detect_loss",
                                      "detect_decode",
                                      "nms",
+                                     "sum_of_squares",
+                                     "prepare_step",
                                      "sgd_step",
                                      "adam_step",
-                                     "ema_update",
-                                     "sum_of_squares"};
-  static_assert(kNames.size() == static_cast<std::size_t>(Primitive::sum_of_squares) + 1);
+                                     "ema_update"};
+  static_assert(kNames.size() == static_cast<std::size_t>(Primitive::ema_update) + 1);
   return kNames[static_cast<std::size_t>(primitive)];
 }
 
@@ -234,21 +235,27 @@ void walk(Operands& o, DetectDecode& a) {
   o.numbers(a.classes);
   for (DetectLevel& level : a.levels) o.view(level.head);
 }
+void walk(Operands& o, SumOfSquares& a) { o.values(a.values, a.count), o.values(a.state, 1); }
+void walk(Operands& o, PrepareStep& a) { o.values(a.state, 1), o.values(a.settings, 1); }
 void walk(Operands& o, SgdStep& a) {
   o.values(a.value, a.count);
   o.values(a.momentum_buffer, a.count);
   o.values(a.grad, a.count);
   o.values(a.mask, a.count);
   o.values(a.ema, a.count);
+  o.values(a.state, 1), o.values(a.settings, 1);
 }
 void walk(Operands& o, AdamStep& a) {
   for (float** vector : {&a.value, &a.exp_avg, &a.exp_avg_sq, &a.ema}) o.values(*vector, a.count);
   o.values(a.grad, a.count);
   o.values(a.mask, a.count);
+  o.values(a.state, 1), o.values(a.settings, 1);
 }
 void walk(Operands& o, EmaUpdate& a) {
-  o.values(a.ema, a.count);
-  o.values(a.value, a.count);
+  o.numbers(a.largest);
+  o.values(a.items, a.item_count);  // the tensors' addresses are in the list: on other memory it is a list of empty ones
+  o.values(a.state, 1);
+  o.call().bytes += a.values * 2 * static_cast<std::int64_t>(sizeof(float));
 }
 
 /// Backends keep reordered filters under their stamp. Whether a call finds them is part of its cost: a frozen layer's do not
@@ -371,19 +378,11 @@ class TraceBackend final : public Backend {
     return kept;
   }
 
+  void sum_of_squares(const SumOfSquares& a) override { run(Primitive::sum_of_squares, &Backend::sum_of_squares, a); }
+  void prepare_step(const PrepareStep& a) override { run(Primitive::prepare_step, &Backend::prepare_step, a); }
   void sgd_step(const SgdStep& a) override { run(Primitive::sgd_step, &Backend::sgd_step, a); }
   void adam_step(const AdamStep& a) override { run(Primitive::adam_step, &Backend::adam_step, a); }
   void ema_update(const EmaUpdate& a) override { run(Primitive::ema_update, &Backend::ema_update, a); }
-  double sum_of_squares(const float* values, std::int64_t count) override {
-    double sum = 0;
-    const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
-    moved(
-        Primitive::sum_of_squares, bytes, [&] { sum = inner_->sum_of_squares(values, count); },
-        [bytes, count](Backend& backend, const PrimitiveCall::Memory& memory) {
-          return [&backend, count, from = memory(bytes)] { backend.sum_of_squares(static_cast<float*>(from), count); };
-        });
-    return sum;
-  }
 
  private:
   template <class Args>

@@ -45,10 +45,11 @@ enum class Primitive : std::uint8_t {
   detect_loss,
   detect_decode,
   nms,
+  sum_of_squares,
+  prepare_step,
   sgd_step,
   adam_step,
-  ema_update,
-  sum_of_squares
+  ema_update
 };
 const char* name_of(Primitive primitive);
 

@@ -131,7 +131,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     trainee->step();
     books.begin(Phase::update);
     optimizer.step(0.9f);
-    if (average) average->update(optimizer.ema_updates());
+    if (average) average->update(optimizer.device_state());
     device.backend().synchronize();
     books.begin(Phase::idle);
   };

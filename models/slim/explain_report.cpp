@@ -153,7 +153,7 @@ Json to_json(const StepReport& r) {
             {"resident_bytes_by_role", roles_json(r.resident)},
             {"wall_seconds", r.wall_seconds}};
   json["primitives"] = Json::object();
-  for (int p = 0; p <= static_cast<int>(Primitive::sum_of_squares); ++p)
+  for (int p = 0; p <= static_cast<int>(Primitive::ema_update); ++p)
     if (const std::int64_t count = r.calls[static_cast<std::size_t>(p)])
       json["primitives"][name_of(static_cast<Primitive>(p))] = count;
   json["total"] = cost_json(r.total);

@@ -175,7 +175,7 @@ TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
     }
     for (std::size_t k = 0; k < ema.size(); ++k) items.push_back({ema[k].data(), value[k].data(), std::ssize(value[k])});
     UpdateState state{.ema_decay = 0.999f, .skip = 1};
-    const EmaUpdate update{.items = items.data(), .item_count = std::ssize(items), .largest = kCount, .state = &state};
+    const EmaUpdate update{.items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
     const auto before = ema;
     on.ema_update(update);
     CHECK(ema == before);  // a skipped step averages nothing
