@@ -63,6 +63,7 @@ class Backend {
   virtual void space_to_depth(const SpaceToDepth&) = 0;
   virtual void depth_to_space(const DepthToSpace&) = 0;
   virtual void normalize_image(const NormalizeImage&) = 0;
+  virtual void dropout(const Dropout&) = 0;
   virtual void softmax_forward(const SoftmaxForward&) = 0;
   virtual void softmax_backward(const SoftmaxBackward&) = 0;
   virtual void cross_entropy(const CrossEntropy&) = 0;

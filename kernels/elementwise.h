@@ -62,6 +62,15 @@ struct NormalizeImage {
   View y;
 };
 
+/// y = 0 where a random number is below p (in [0, 1)), else x / (1 - p). The numbers belong to (seed, place): element c of
+/// pixel i has place i * channels + c, whatever the pitch. The same call on dy is the gradient: no mask is stored.
+struct Dropout {
+  float p = 0;
+  std::uint64_t seed = 0;
+  ConstView x;
+  View y;  // overwritten; may be x itself
+};
+
 /// Softmax over channels; mean cross entropy of rows of logits with label smoothing e: targets (1 - e) onehot + e / classes.
 struct SoftmaxForward {
   ConstView x;

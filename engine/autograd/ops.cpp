@@ -92,6 +92,60 @@ struct ActivationNode final : Node {
   }
 };
 
+struct LinearNode final : Node {
+  Saved x;  // only where the weight is trainable
+  Parameter *weight = nullptr, *bias = nullptr;
+
+  const char* name() const override { return "linear"; }
+  Grads backward(Tensor dy) override {
+    const Shape in = weight->value.shape();
+    Tensor dx;
+    if (wanted(0)) dx = Tensor(dy.device(), {dy.shape().n, in.h, in.w, in.c});
+    const Tensor input = weight->trainable ? x.get() : Tensor();
+    dy.backend().linear_backward({.x = input ? input.f32() : nullptr,
+                                  .weight = weight->value.f32(),
+                                  .dy = dy.f32(),
+                                  .dx = dx ? dx.f32() : nullptr,
+                                  .dweight = weight->trainable ? weight->grad_f32() : nullptr,
+                                  .dbias = bias && bias->trainable ? bias->grad_f32() : nullptr,
+                                  .rows = dy.shape().n,
+                                  .in = in.h * in.w * in.c,
+                                  .out = in.n});
+    return {dx};
+  }
+};
+
+struct DropoutNode final : Node {
+  float p;
+  std::uint64_t seed;
+  const char* name() const override { return "dropout"; }
+  Grads backward(Tensor dy) override {
+    Tensor dx = may_overwrite(dy) ? dy : Tensor(dy.device(), dy.shape(), dy.dtype());
+    dy.backend().dropout({.p = p, .seed = seed, .x = dy, .y = dx});
+    return {dx};
+  }
+};
+
+struct TypeNode final : Node {
+  DType x_dtype;
+  const char* name() const override { return "as_type"; }
+  Grads backward(Tensor dy) override {
+    Tensor dx(dy.device(), dy.shape(), x_dtype);
+    dy.backend().copy({.x = dy, .y = dx});
+    return {dx};
+  }
+};
+
+struct AveragePoolNode final : Node {
+  Shape x_shape;
+  const char* name() const override { return "average_pool"; }
+  Grads backward(Tensor dy) override {
+    Tensor dx(dy.device(), x_shape, dy.dtype());
+    dy.backend().adaptive_avg_pool_backward({.dy = dy, .dx = dx});
+    return {dx};
+  }
+};
+
 struct AddNode final : Node {
   const char* name() const override { return "add"; }
   Grads backward(Tensor dy) override { return {dy, dy}; }
@@ -267,6 +321,67 @@ Var activation(Context& context, const Var& x, Activation kind) {
   auto node = std::make_unique<ActivationNode>();
   node->x = Saved(x);
   node->kind = kind;
+  const Saved input = node->x;
+  Var result = context.tape->record(y, std::move(node), {&x});
+  if (!x.origin)  // x is kept for backward anyway; a recipe from a recipe would only grow chains
+    remember(context, result, [&backend = context.device.backend(), input, kind](View target) {
+      const Tensor source = input.get();
+      backend.activation_forward({.activation = kind, .x = source, .y = target});
+    });
+  return result;
+}
+
+Var as_type(Context& context, const Var& x, DType dtype) {
+  if (x.value.dtype() == dtype) return x;
+  Tensor y(context.device, x.shape(), dtype);
+  context.device.backend().copy({.x = x.value, .y = y});
+  if (!context.records(x)) return {y, -1, nullptr};
+  auto node = std::make_unique<TypeNode>();
+  node->x_dtype = x.value.dtype();
+  return context.tape->record(y, std::move(node), {&x});
+}
+
+Var linear(Context& context, const Var& given, Parameter& weight, Parameter* bias) {
+  const Shape in = weight.value.shape(), s = given.shape();
+  FROST_CHECK(s.h == in.h && s.w == in.w && s.c == in.c, "linear ", weight.name, ": x is ", s, ", expected ",
+              Shape{s.n, in.h, in.w, in.c});
+  const Var x = as_type(context, given, DType::f32);
+  FROST_CHECK(x.value.packed(), "linear ", weight.name, ": x is a channel slice");
+  if (context.profile) context.profile->linear += s.n * weight.value.elements();
+  Tensor y(context.device, {s.n, 1, 1, in.n});
+  context.device.backend().linear_forward({.x = x.value.f32(),
+                                           .weight = weight.value.f32(),
+                                           .bias = bias ? bias->value.f32() : nullptr,
+                                           .y = y.f32(),
+                                           .rows = s.n,
+                                           .in = in.h * in.w * in.c,
+                                           .out = in.n});
+  if (!context.records(x, weight) && !(context.tape && bias && bias->trainable)) return {y, -1, nullptr};
+  auto node = std::make_unique<LinearNode>();
+  if (weight.trainable) node->x = Saved(x);
+  node->weight = &weight;
+  node->bias = bias;
+  return context.tape->record(y, std::move(node), {&x});
+}
+
+Var dropout(Context& context, const Var& x, float p, std::uint64_t seed) {
+  FROST_CHECK(p >= 0 && p < 1, "dropout: p is ", p, ", expected 0 <= p < 1");
+  if (!context.training || p == 0) return x;
+  Tensor y(context.device, x.shape(), x.value.dtype());
+  context.device.backend().dropout({.p = p, .seed = seed, .x = x.value, .y = y});
+  if (!context.records(x)) return {y, -1, nullptr};
+  auto node = std::make_unique<DropoutNode>();
+  node->p = p;
+  node->seed = seed;
+  return context.tape->record(y, std::move(node), {&x});
+}
+
+Var average_pool(Context& context, const Var& x, std::int64_t height, std::int64_t width) {
+  Tensor y(context.device, {x.shape().n, height, width, x.shape().c}, x.value.dtype());
+  context.device.backend().adaptive_avg_pool_forward({.x = x.value, .y = y});
+  if (!context.records(x)) return {y, -1, nullptr};
+  auto node = std::make_unique<AveragePoolNode>();
+  node->x_shape = x.shape();
   return context.tape->record(y, std::move(node), {&x});
 }
 

@@ -13,7 +13,7 @@ enum class FrozenBn { running, batch };
 
 /// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (spec/model.md section 7).
 struct Profile {
-  std::int64_t convolution = 0, norm = 0, resize = 0;
+  std::int64_t convolution = 0, norm = 0, resize = 0, linear = 0;
   struct ConvCall {  // one convolution, and which of its gradients backward will compute
     ConvGeometry geometry;
     Shape x;
@@ -32,6 +32,7 @@ struct Context {
   FrozenBn frozen_bn = FrozenBn::running;
   DType compute = DType::f32;  // type of activations and of the convolutions' operands
   Profile* profile = nullptr;  // counts operations where given
+  std::uint64_t seed = 0;      // of this pass's random choices: dropout
 
   bool records(const Var& x) const { return tape && x.needs_grad(); }
   bool records(const Var& x, const Parameter& p) const { return tape && (x.needs_grad() || p.trainable); }
@@ -75,9 +76,21 @@ struct Residual {
 /// block's before it, and the first step backwards would make them all.
 Var norm_act(Context&, const Var& x, const NormOperands&, Activation, Residual = {}, const Place& = {});
 
-Var activation(Context&, const Var& x, Activation);                     // saves x
+/// y = weight x + bias for each image: x of any type is read as f32, y is f32 (n, 1, 1, out). The weight has x's own shape
+/// for each output, so that flattening costs nothing. Saves x only if the weight is trainable.
+Var linear(Context&, const Var& x, Parameter& weight, Parameter* bias);
+
+/// y = x where it is kept, grown by 1 / (1 - p), else 0; in evaluation x itself. Saves nothing: the seed tells backward the
+/// same choices.
+Var dropout(Context&, const Var& x, float p, std::uint64_t seed);
+
+Var activation(Context&, const Var& x, Activation);                     // saves x; y can be made again
+Var as_type(Context&, const Var& x, DType);                             // x in another type; saves nothing
 Var add(Context&, const Var& a, const Var& b, const Place& = {});       // saves nothing
 Var max_pool(Context&, const Var& x, PoolGeometry, const Place& = {});  // saves x
+/// Means over the cells of a (height, width) grid (PyTorch's AdaptiveAvgPool2d); 1, 1 is the mean of the image. Saves
+/// nothing.
+Var average_pool(Context&, const Var& x, std::int64_t height, std::int64_t width);
 Var upsample(Context&, const Var& x, std::int64_t height, std::int64_t width, ResizeMode,
              const Place& = {});                                                 // saves nothing
 Var zero_pad(Context&, const Var& x, int left, int right, int top, int bottom);  // saves nothing

@@ -5,10 +5,13 @@
 namespace frost {
 namespace {
 
+/// Weights of convolutions and linear layers: kept OHWI.
+bool is_filter(const std::vector<std::int64_t>& torch_shape) { return torch_shape.size() == 4 || torch_shape.size() == 2; }
+
 // Walks both orders at once: f(index in OIHW, index in OHWI).
 template <class F>
-void for_each_filter_value(const std::vector<std::int64_t>& oihw, F&& f) {
-  const std::int64_t out = oihw[0], in = oihw[1], pixels = oihw[2] * oihw[3];
+void for_each_filter_value(const Shape& ohwi, F&& f) {
+  const std::int64_t out = ohwi.n, in = ohwi.c, pixels = ohwi.h * ohwi.w;
   for (std::int64_t o = 0; o < out; ++o)
     for (std::int64_t i = 0; i < in; ++i)
       for (std::int64_t p = 0; p < pixels; ++p)
@@ -19,9 +22,9 @@ void for_each_filter_value(const std::vector<std::int64_t>& oihw, F&& f) {
 
 HostTensor to_host(const Tensor& value, const std::vector<std::int64_t>& torch_shape) {
   const std::vector<float> ours = value.to_vector();
-  if (torch_shape.size() != 4) return HostTensor::from_f32(torch_shape, ours);
+  if (!is_filter(torch_shape)) return HostTensor::from_f32(torch_shape, ours);
   std::vector<float> theirs(ours.size());
-  for_each_filter_value(torch_shape, [&](std::size_t oihw, std::size_t ohwi) { theirs[oihw] = ours[ohwi]; });
+  for_each_filter_value(value.shape(), [&](std::size_t oihw, std::size_t ohwi) { theirs[oihw] = ours[ohwi]; });
   return HostTensor::from_f32(torch_shape, theirs);
 }
 
@@ -29,9 +32,9 @@ void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_
   FROST_CHECK(source.shape == torch_shape, "state: shape ", shape_text(source.shape), ", expected ",
               shape_text(torch_shape));
   std::vector<float> theirs = source.to_f32();
-  if (torch_shape.size() == 4) {
+  if (is_filter(torch_shape)) {
     std::vector<float> ours(theirs.size());
-    for_each_filter_value(torch_shape, [&](std::size_t oihw, std::size_t ohwi) { ours[ohwi] = theirs[oihw]; });
+    for_each_filter_value(target.shape(), [&](std::size_t oihw, std::size_t ohwi) { ours[ohwi] = theirs[oihw]; });
     theirs = std::move(ours);
   }
   target.assign(theirs);

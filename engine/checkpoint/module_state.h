@@ -8,7 +8,8 @@
 
 namespace frost {
 
-/// Values in PyTorch's order of dimensions: OHWI convolution weights become OIHW; everything else is as it is.
+/// Values in PyTorch's order of dimensions: OHWI weights of convolutions become OIHW, those of a linear layer that reads
+/// (h, w, c) maps (out, c * h * w); everything else is as it is.
 HostTensor to_host(const Tensor& value, const std::vector<std::int64_t>& torch_shape);
 /// The inverse; shapes must agree.
 void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_shape, Tensor& target);

@@ -176,6 +176,33 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
   return bn_.apply(context, y, activation, residual, place);
 }
 
+Linear::Linear(Device& device, std::int64_t in, std::int64_t out, std::int64_t height, std::int64_t width)
+    : in(in),
+      out(out),
+      weight(add_parameter(device, "weight", {out, height, width, in}, {out, height * width * in})),
+      bias(add_parameter(device, "bias", {1, 1, 1, out}, {out})) {
+  FROST_CHECK(in > 0 && out > 0, "linear: ", in, " -> ", out);
+}
+
+Var Linear::forward(Context& context, const Var& x, const Place&) {
+  const Device::ScopeGuard scope(context.device, name());
+  return linear(context, x, weight, &bias);
+}
+
+void Linear::initialise(Rng& rng) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(weight.value.elements() / out));
+  weight.value.assign(uniform(rng, weight.value.elements(), bound));
+  weight.touch();
+  bias.value.assign(uniform(rng, out, bound));
+  bias.touch();
+}
+
+Var DropoutLayer::forward(Context& context, const Var& x, const Place&) {
+  std::uint64_t stream = context.seed;
+  for (const char ch : name()) stream = Rng::mix(stream ^ static_cast<unsigned char>(ch));
+  return dropout(context, x, p, stream);
+}
+
 Var Upsample::forward(Context& context, const Var& x, const Place& place) {
   const std::int64_t height = x.shape().h * factor, width = x.shape().w * factor;
   if (context.profile) context.profile->resize += x.shape().n * height * width * x.shape().c;

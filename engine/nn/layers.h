@@ -93,6 +93,34 @@ class ConvNormAct : public Module {
 
 /// Fuses every ConvNormAct of a model that will only be evaluated.
 void fuse(Module& model);
+/// Fully connected: `weight` (out, height * width * in) and `bias` (out) in the state dict. Reads maps of (height, width,
+/// in) as PyTorch does after flatten(1), channels first; the weight is kept OHWI instead, so that nothing is reordered.
+class Linear : public Module {
+ public:
+  Linear(Device& device, std::int64_t in, std::int64_t out, std::int64_t height = 1, std::int64_t width = 1);
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;  // f32 (n, 1, 1, out)
+  /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
+  void initialise(Rng& rng);
+
+  std::int64_t in, out;
+  Parameter &weight, &bias;
+};
+
+/// In training each element is 0 with probability p; the choices come from the pass's seed and this module's name.
+class DropoutLayer : public Module {
+ public:
+  explicit DropoutLayer(float p) : p(p) {}
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  float p;
+};
+
+/// An activation that stands alone.
+class Activate : public Module {
+ public:
+  explicit Activate(Activation kind) : kind(kind) {}
+  Var forward(Context& context, const Var& x, const Place& = {}) override { return activation(context, x, kind); }
+  Activation kind;
+};
 
 class MaxPool2d : public Module {
  public:

@@ -67,6 +67,10 @@ class Module {
   }
   /// Takes a child out of the tree: it has no place in the state any more.
   std::unique_ptr<Module> take_child(const std::string& name);
+  template <class M>
+  M* add_optional_child(const std::string& name, std::unique_ptr<M> module) {  // null: no child
+    return module ? &add_child(name, std::move(module)) : nullptr;
+  }
 
  private:
   std::string name_;  // dotted, full

@@ -58,6 +58,7 @@ class CudaBackend final : public Backend {
   void space_to_depth(const SpaceToDepth&) override;
   void depth_to_space(const DepthToSpace&) override;
   void normalize_image(const NormalizeImage&) override;
+  void dropout(const Dropout&) override;
   void softmax_forward(const SoftmaxForward&) override;
   void softmax_backward(const SoftmaxBackward&) override;
   void cross_entropy(const CrossEntropy&) override;
