@@ -1,0 +1,86 @@
+#include "models/classify/vgg.h"
+
+#include <fmt/format.h>
+
+namespace frost::classify {
+namespace {
+
+constexpr Activation kRelu{ActivationKind::relu};
+
+template <class M>
+M& append(Sequential& chain, std::unique_ptr<M> module) {
+  M& reference = *module;
+  chain.append(std::move(module));
+  return reference;
+}
+
+void initialise(Linear& linear, Rng& rng) {  // torchvision: normal, deviation 0.01; bias 0
+  std::vector<float> values(static_cast<std::size_t>(linear.weight.value.elements()));
+  for (float& value : values) value = static_cast<float>(0.01 * rng.normal());
+  linear.weight.value.assign(values);
+  linear.weight.touch();
+  linear.bias.value.fill_zero();
+  linear.bias.touch();
+}
+
+}  // namespace
+
+Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifier(batch_norm ? "vgg16_bn" : "vgg16") {
+  auto features = std::make_unique<Sequential>();
+  slim::LayerNames layers{.prefixes = {}, .backbone = 5};
+  std::int64_t in = 3;
+  for (const auto& [width, convs] : {std::pair{64, 2}, {128, 2}, {256, 3}, {512, 3}, {512, 3}}) {
+    auto& stage = stages_.emplace_back();
+    auto& prefixes = layers.prefixes.emplace_back();
+    const std::size_t first = features->size();
+    for (int i = 0; i < convs; ++i, in = width) {
+      const ConvGeometry geometry{.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+      Step step{.conv = &append(*features, std::make_unique<Conv2d>(device, in, width, geometry, true)), .fused = {}};
+      if (batch_norm)
+        step.fused.emplace(*step.conv, append(*features, std::make_unique<BatchNorm2d>(device, width, 1e-5f, 0.1f)));
+      append(*features, std::make_unique<Activate>(kRelu));
+      stage.push_back(std::move(step));
+    }
+    append(*features, std::make_unique<MaxPool2d>(PoolGeometry{.kernel = 2, .stride = 2}));
+    for (std::size_t i = first; i < features->size(); ++i) prefixes.push_back(fmt::format("features.{}.", i));
+  }
+  add_child("features", std::move(features));
+
+  classifier_ = &add_child("classifier", std::make_unique<Sequential>());
+  append(*classifier_, std::make_unique<Linear>(device, 512, 4096, 7, 7));
+  append(*classifier_, std::make_unique<Activate>(kRelu));
+  append(*classifier_, std::make_unique<DropoutLayer>(0.5f));
+  append(*classifier_, std::make_unique<Linear>(device, 4096, 4096));
+  append(*classifier_, std::make_unique<Activate>(kRelu));
+  append(*classifier_, std::make_unique<DropoutLayer>(0.5f));
+  head_ = &append(*classifier_, std::make_unique<Linear>(device, 4096, classes));
+  for (const char* name : {"classifier.0.", "classifier.3.", "classifier.6."}) layers.prefixes.push_back({name});
+  finish(std::move(layers));
+
+  if (!seed) return;
+  Rng rng(*seed);
+  walk([&](const std::string&, Module& module) {
+    if (auto* conv = dynamic_cast<Conv2d*>(&module)) initialise_for_relu(*conv, rng);
+    if (auto* linear = dynamic_cast<Linear*>(&module)) initialise(*linear, rng);
+  });
+}
+
+Var Vgg16::conv_relu(Context& context, const Var& x, Step& step) {
+  if (step.fused) return step.fused->forward(context, x, kRelu);
+  Conv2d& conv = *step.conv;
+  if (!context.records(x, conv.weight) && !(context.tape && conv.bias->trainable))
+    return conv2d_constant(context, x, {conv.weight.value.f32(), conv.weight.stamp}, conv.out, conv.bias->value.f32(),
+                           conv.geometry, kRelu);
+  return activation(context, conv.forward(context, x), kRelu);
+}
+
+Var Vgg16::forward(Context& context, const Var& x, const Place&) {
+  Var y = x;
+  for (auto& stage : stages_) {
+    for (Step& step : stage) y = conv_relu(context, y, step);
+    y = max_pool(context, y, {.kernel = 2, .stride = 2});
+  }
+  return classifier_->forward(context, average_pool(context, y, 7, 7));
+}
+
+}  // namespace frost::classify

@@ -1,0 +1,61 @@
+#include "models/classify/yolo_classifier.h"
+
+#include <fmt/format.h>
+
+#include "models/graph/registry.h"
+
+namespace frost::classify {
+
+ClassifyHead::ClassifyHead(Device& device, std::int64_t in, int classes)
+    : conv_(add_child("conv",
+                      std::make_unique<ConvNormAct>(device, in, 1280, ConvGeometry{}, Activation{ActivationKind::silu}))),
+      drop_(add_child("drop", std::make_unique<DropoutLayer>(0.0f))),
+      linear_(add_child("linear", std::make_unique<Linear>(device, 1280, classes))) {
+  conv_.bn.eps = 1e-5f;  // the detector's constants are not set here: PyTorch's defaults stay
+  conv_.bn.momentum = 0.1f;
+}
+
+Var ClassifyHead::forward(Context& context, const Var& x, const Place&) {
+  const Var y = average_pool(context, conv_.forward(context, x), 1, 1);
+  return linear_.forward(context, drop_.forward(context, y));
+}
+
+YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, int classes, Seed seed, int cutoff)
+    : YoloClassifier(device, architecture, load_model_spec(architecture.substr(0, architecture.rfind("-cls"))), classes,
+                     seed, cutoff) {}
+
+YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes,
+                               Seed seed, int cutoff)
+    : Classifier(architecture),
+      yaml_text_(spec.text),
+      yaml_name_(spec.name),
+      graph_(add_child("model", std::make_unique<Sequential>())) {
+  const int most = static_cast<int>(spec.layers.size()) - 1;
+  FROST_CHECK(cutoff >= 2 && cutoff <= most, "--cutoff ", cutoff, ": ", spec.name, " can be cut at layers 2 to ", most);
+  slim::LayerNames layers{.prefixes = {}, .backbone = cutoff - 1};
+  std::int64_t channels = spec.channels;
+  for (int i = 0; i < cutoff - 1; ++i) {
+    const LayerSpec& layer = spec.layers[static_cast<std::size_t>(i)];
+    FROST_CHECK(layer.from == std::vector<int>{-1}, "--cutoff ", cutoff, ": layer ", i, " (", layer.module, ") of ",
+                spec.name, " reads other layers than the one before it; cut above it");
+    BuiltLayer built = build_layer({.device = device, .activation = spec.activation}, spec, layer, {channels});
+    channels = built.channels;
+    graph_.append(std::move(built.module));
+  }
+  head_ = static_cast<ClassifyHead*>(&graph_.append(std::make_unique<ClassifyHead>(device, channels, classes)));
+  for (int i = 0; i < cutoff; ++i) layers.prefixes.push_back({fmt::format("model.{}.", i)});
+  finish(std::move(layers));
+
+  if (!seed) return;
+  Rng rng(*seed);
+  walk([&](const std::string&, Module& module) {
+    if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
+  });
+  head().initialise(rng);
+}
+
+std::map<std::string, std::string> YoloClassifier::facts() const {
+  return {{"model.yaml", yaml_text_}, {"model.yaml_file", yaml_name_}, {"cutoff", std::to_string(cutoff())}};
+}
+
+}  // namespace frost::classify

@@ -1,0 +1,39 @@
+#pragma once
+#include "models/classify/classifier.h"
+#include "models/graph/model_spec.h"
+
+namespace frost::classify {
+
+/// YOLOv5's Classify: 1x1 convolution to 1280 channels, norm, SiLU; mean over the image; dropout; `linear`.
+class ClassifyHead : public Module {
+ public:
+  ClassifyHead(Device& device, std::int64_t in, int classes);
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Linear& linear() const { return linear_; }
+
+ private:
+  ConvNormAct& conv_;
+  DropoutLayer& drop_;
+  Linear& linear_;
+};
+
+/// The backbone of a YOLOv5 detector with Classify in place of its layer `cutoff` - 1 (spec/classify.md 1.4, step 4).
+class YoloClassifier : public Classifier {
+ public:
+  /// "yolov5n-cls": the graph of yolov5n.yaml.
+  YoloClassifier(Device& device, const std::string& architecture, int classes, Seed seed, int cutoff = 10);
+  /// The graph of a checkpoint.
+  YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes, Seed seed, int cutoff);
+  Var forward(Context& context, const Var& x, const Place& place = {}) override { return graph_.forward(context, x, place); }
+  Linear& head() const override { return head_->linear(); }
+  Preprocessing preprocessing() const override { return {.square = true}; }
+  std::map<std::string, std::string> facts() const override;
+  int cutoff() const { return static_cast<int>(graph_.size()); }
+
+ private:
+  std::string yaml_text_, yaml_name_;
+  Sequential& graph_;
+  ClassifyHead* head_ = nullptr;
+};
+
+}  // namespace frost::classify
