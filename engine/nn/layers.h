@@ -93,6 +93,7 @@ class ConvNormAct : public Module {
 
 /// Fuses every ConvNormAct of a model that will only be evaluated.
 void fuse(Module& model);
+
 /// Fully connected: `weight` (out, height * width * in) and `bias` (out) in the state dict. Reads maps of (height, width,
 /// in) as PyTorch does after flatten(1), channels first; the weight is kept OHWI instead, so that nothing is reordered.
 class Linear : public Module {

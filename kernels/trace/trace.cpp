@@ -40,6 +40,7 @@ const char* name_of(Primitive primitive) {
                                      "space_to_depth",
                                      "depth_to_space",
                                      "normalize_image",
+                                     "dropout",
                                      "softmax_forward",
                                      "softmax_backward",
                                      "cross_entropy",
@@ -213,6 +214,7 @@ void walk(Operands& o, ZeroPad& a) { o.numbers(a.left, a.right, a.top, a.bottom)
 void walk(Operands& o, SpaceToDepth& a) { o.view(a.x), o.view(a.y); }
 void walk(Operands& o, DepthToSpace& a) { o.view(a.x), o.view(a.y); }
 void walk(Operands& o, NormalizeImage& a) { o.view(a.x), o.view(a.y); }
+void walk(Operands& o, Dropout& a) { o.view(a.x), o.view(a.y); }
 void walk(Operands& o, SoftmaxForward& a) { o.numbers(a.log), o.view(a.x), o.view(a.y); }
 void walk(Operands& o, SoftmaxBackward& a) { o.numbers(a.log), o.view(a.y), o.view(a.dy), o.view(a.dx); }
 void walk(Operands& o, CrossEntropy& a) {
@@ -358,6 +360,7 @@ class TraceBackend final : public Backend {
   void space_to_depth(const SpaceToDepth& a) override { run(Primitive::space_to_depth, &Backend::space_to_depth, a); }
   void depth_to_space(const DepthToSpace& a) override { run(Primitive::depth_to_space, &Backend::depth_to_space, a); }
   void normalize_image(const NormalizeImage& a) override { run(Primitive::normalize_image, &Backend::normalize_image, a); }
+  void dropout(const Dropout& a) override { run(Primitive::dropout, &Backend::dropout, a); }
   void softmax_forward(const SoftmaxForward& a) override { run(Primitive::softmax_forward, &Backend::softmax_forward, a); }
   void softmax_backward(const SoftmaxBackward& a) override {
     run(Primitive::softmax_backward, &Backend::softmax_backward, a);

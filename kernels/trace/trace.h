@@ -39,6 +39,7 @@ enum class Primitive : std::uint8_t {
   space_to_depth,
   depth_to_space,
   normalize_image,
+  dropout,
   softmax_forward,
   softmax_backward,
   cross_entropy,

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "engine/checkpoint/module_state.h"
 #include "engine/nn/layers.h"
 #include "tests/numbers.h"
 
@@ -125,6 +126,14 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
       return concat(c, {upsample(c, x, 6, 8, ResizeMode::nearest), upsample(c, x, 6, 8, ResizeMode::bilinear)});
     });
   }
+  SUBCASE("average pool, linear on maps, dropout, linear") {
+    Linear maps(device, 3, 7, 2, 3), rows(device, 7, 4);
+    Rng rng(3);
+    maps.initialise(rng), rows.initialise(rng);
+    check_gradient(device, {3, 5, 7, 3}, [&](Context& c, const Var& x) {
+      return rows.forward(c, dropout(c, maps.forward(c, average_pool(c, x, 2, 3)), 0.4f, 99));
+    });
+  }
   SUBCASE("zero pad, space to depth, activation") {
     check_gradient(
         device, {1, 3, 5, 2},
@@ -133,6 +142,58 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
         },
         0.02);
   }
+}
+
+TEST_CASE("linear: weight and bias gradients; a state dict's columns are channels first") {
+  Device device(make_cpu_backend());
+  Linear layer(device, 3, 4, 2, 2);
+  // PyTorch's weight (out, c * h * w): column c * 4 + pixel. Output o picks channel 1 of pixel (1, 0), times o + 1.
+  StateDict state;
+  std::vector<float> weight(48, 0.0f);
+  for (std::size_t o = 0; o < 4; ++o) weight[o * 12 + 1 * 4 + 2] = static_cast<float>(o + 1);
+  state.add("weight", HostTensor::from_f32({4, 12}, weight));
+  state.add("bias", HostTensor::from_f32({4}, std::vector<float>{0, 10, 20, 30}));
+  layer.name_all("");
+  CHECK(load_state(layer, state).copied == 2);
+  CHECK(state_of(layer).at("weight").to_f32() == weight);
+
+  Tape tape;
+  Context context{.device = device, .tape = &tape, .training = true};
+  std::vector<float> x = noise(24, 1);
+  const Var y = layer.forward(context, {Tensor::from(device, {2, 2, 2, 3}, x), -1, nullptr});
+  CHECK(y.shape() == Shape{2, 1, 1, 4});
+  const std::vector<float> values = y.value.to_vector();
+  for (std::size_t n = 0; n < 2; ++n)
+    for (std::size_t o = 0; o < 4; ++o) {
+      const float picked = x[n * 12 + 2 * 3 + 1];  // pixel (1, 0), channel 1
+      CHECK(values[n * 4 + o] == doctest::Approx(static_cast<float>(o + 1) * picked + 10.0f * static_cast<float>(o)));
+    }
+  const std::vector<float> dy = noise(8, 2);
+  tape.backward({{y.slot, Tensor::from(device, y.shape(), dy)}});
+  const std::vector<float> dweight = layer.weight.grad.to_vector(), dbias = layer.bias.grad.to_vector();
+  for (std::size_t o = 0; o < 4; ++o) {
+    CHECK(dbias[o] == doctest::Approx(dy[o] + dy[4 + o]));
+    for (std::size_t i = 0; i < 12; ++i)
+      CHECK(dweight[o * 12 + i] == doctest::Approx(dy[o] * x[i] + dy[4 + o] * x[12 + i]).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("dropout: a share of p is dropped, the rest keeps the mean; the seed decides; nothing in evaluation") {
+  Device device(make_cpu_backend());
+  const Shape shape{40, 1, 1, 256};
+  const Var x{Tensor::from(device, shape, std::vector<float>(10240, 2.0f)), -1, nullptr};
+  Context context{.device = device, .training = true};
+  const std::vector<float> y = dropout(context, x, 0.25f, 7).value.to_vector();
+  std::size_t dropped = 0;
+  for (const float v : y) {
+    CHECK((v == 0.0f || v == doctest::Approx(2.0f / 0.75f)));
+    dropped += v == 0.0f;
+  }
+  CHECK(std::abs(static_cast<double>(dropped) / 10240 - 0.25) < 0.02);  // four deviations of 10240 draws are 0.017
+  CHECK(dropout(context, x, 0.25f, 7).value.to_vector() == y);
+  CHECK(dropout(context, x, 0.25f, 8).value.to_vector() != y);
+  context.training = false;
+  CHECK(dropout(context, x, 0.25f, 7).value.data() == x.value.data());
 }
 
 TEST_CASE("recomputed activations give the same bits as kept ones") {
