@@ -40,10 +40,4 @@ class ConvEngine {
   std::unique_ptr<State> state_;
 };
 
-// kernels/cuda/conv_kernels.cu: the functions of conv_kernels.h, queued on the compute stream.
-void queue_pack(Context&, const ConstView& from, const View& to);
-void queue_deliver(Context&, const ConstView& from, const float* bias, const Activation&, const View& y);
-void queue_deliver_filters(Context&, const ConstView& from, const View& to, bool accumulate);
-void queue_sums(Context&, const ConstView& dy, float* partial, float* to, bool accumulate);
-
 }  // namespace frost::cuda

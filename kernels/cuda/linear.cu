@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/conv_engine.h"
 #include "kernels/cuda/conv_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/linear_engine.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 namespace {
@@ -169,8 +169,8 @@ void LinearEngine::backward(const LinearBackward& a) {
   if (a.dbias) {
     Context& context = state_->context;
     const auto bytes = static_cast<std::size_t>(stripe_count(a.rows) * a.out) * sizeof(float);
-    queue_sums(context, packed_view(a.dy, {a.rows, 1, 1, a.out}), static_cast<float*>(context.scratch(bytes)), a.dbias,
-               true);
+    sum_channels(Launch(context), packed_view(a.dy, {a.rows, 1, 1, a.out}), static_cast<float*>(context.scratch(bytes)),
+                 a.dbias, true);
   }
 }
 

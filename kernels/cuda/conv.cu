@@ -1,0 +1,298 @@
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <vector>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/conv_call.h"
+#include "kernels/cuda/conv_engine.h"
+#include "kernels/cuda/conv_graph.h"
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/plan_store.h"
+#include "kernels/cuda/roofline.h"
+#include "kernels/cuda/run.h"
+#include "kernels/out_of_memory.h"
+
+namespace frost::cuda {
+namespace {
+
+// The heuristics' order is a guess: the fastest is nearly always among the first few.
+constexpr std::size_t kContestants = 6;
+constexpr int kTimedRuns = 3;
+// Fused kernels that are compiled at run time cost 1 to 5 s each (measured, two cores). Once they have taken this long, a
+// process makes do with the compiled ones and a pass of our own: a validation over many image sizes must not wait an hour.
+constexpr double kMostCompileSeconds = 60;
+constexpr double kSlow = 10;  // times the roofline: worth a line
+// What needs more copies whole tensors; the room would be ours for good.
+constexpr std::int64_t kMostWorkspace = 256 << 20;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+DeviceRates rates_of(int device, const Context& context) {
+  int clock = 0, memory_clock = 0, bus = 0;
+  FROST_CUDA(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, device));
+  FROST_CUDA(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, device));
+  FROST_CUDA(cudaDeviceGetAttribute(&bus, cudaDevAttrGlobalMemoryBusWidth, device));
+  return device_rates(context.capability, context.multiprocessors, clock * 1e3, memory_clock * 1e3, bus);
+}
+
+void* allocate(const Context& context, std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMallocAsync(&memory, bytes, context.compute);
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    throw OutOfMemory(detail::join("out of memory on ", context.name, ": ", bytes, " bytes of filters asked for"), bytes);
+  }
+  FROST_CUDA(status);
+  return memory;
+}
+
+struct Contestant {
+  EngineChoice choice;
+  ConvPlan plan;
+};
+
+/// What is known of a key: one plan, or several that the next run compares. None: cuDNN cannot do it, or not soon enough.
+struct Plans {
+  std::vector<Contestant> contest;
+  bool timed = false;
+
+  std::size_t workspace() const {
+    std::int64_t most = 0;
+    for (const Contestant& c : contest) most = std::max(most, c.plan.workspace());
+    return static_cast<std::size_t>(most);
+  }
+};
+
+/// Filters in the compute type, by the caller's address and form: a layer's next values replace its last ones.
+struct FilterKey {
+  const float* data;
+  Shape filters, padded;
+  DType dtype;
+  auto operator<=>(const FilterKey&) const = default;
+};
+struct KeptFilters {
+  void* memory = nullptr;
+  std::uint64_t stamp = 0;
+  std::int64_t last_use = 0;
+  unsigned long long capture = 0;  // the one that recorded the last conversion; 0: it was made at once
+  bool captured = false;           // graphs read them: kept for good
+};
+
+}  // namespace
+
+struct ConvEngine::State {
+  State(Context& with, const CudaOptions& how)
+      : context(with),
+        launch(with),
+        options(how),
+        rates(rates_of(with.device, with)),
+        store(plan_folder(), cudnnGetVersion(), with.name) {
+    FROST_CUDA(cudnnCreate(&handle));
+    FROST_CUDA(cudnnSetStream(handle, context.compute));
+    FROST_CUDA(cudaEventCreate(&before));
+    FROST_CUDA(cudaEventCreate(&after));
+  }
+  ~State() {
+    for (const auto& [key, entry] : kept) cudaFreeAsync(entry.memory, context.compute);
+    if (after) cudaEventDestroy(after);
+    if (before) cudaEventDestroy(before);
+    if (handle) cudnnDestroy(handle);
+  }
+
+  Context& context;
+  Launch launch;
+  CudaOptions options;
+  DeviceRates rates;
+  PlanStore store;
+  cudnnHandle_t handle = nullptr;
+  cudaEvent_t before = nullptr, after = nullptr;
+  std::map<ConvKey, Plans> plans;
+  std::map<FilterKey, KeptFilters> kept;
+  std::int64_t calls = 0, timed = 0;
+  double compile_seconds = 0;
+  unsigned long long capture = 0;  // of the call that is running; 0: none
+  bool captured = false;           // ever: plans and filters may be in use by graphs
+
+  ConvCalls<Launch, State> call();
+
+  // what ConvCalls asks for
+  bool offers(const ConvKey& fused) { return !find(fused).contest.empty(); }
+  std::size_t workspace(const ConvKey& key) { return find(key).workspace(); }
+  void run(const ConvKey& key, const ConvPointers& pointers, void* workspace);
+  void* filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room);
+
+  Plans& find(const ConvKey& key);
+  std::optional<ConvPlan> make(const ConvGraph& graph, const Candidate& candidate);
+  double time(const ConvPlan& plan, const ConvPointers& pointers, void* workspace);
+  void settle(const ConvKey& key, Plans& plans, const ConvPointers& pointers, void* workspace);
+  void watch(const ConvKey& key, const EngineChoice& choice, double seconds) const;
+};
+
+/// Begins a call.
+ConvCalls<Launch, ConvEngine::State> ConvEngine::State::call() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  FROST_CUDA(cudaStreamGetCaptureInfo(context.compute, &status, &capture));
+  if (status != cudaStreamCaptureStatusActive) capture = 0;
+  captured |= capture != 0;
+  ++calls;
+  return {launch, *this, options.tf32, options.deterministic};
+}
+
+std::optional<ConvPlan> ConvEngine::State::make(const ConvGraph& graph, const Candidate& candidate) {
+  const auto start = std::chrono::steady_clock::now();
+  if (candidate.compiled_at_run_time && compile_seconds == 0)
+    std::fprintf(stderr, "frost: cuDNN compiles fused kernels for %s: once for each shape, the choice is kept in %s\n",
+                 context.name.c_str(), store.path().c_str());
+  auto plan = graph.plan(candidate);
+  if (candidate.compiled_at_run_time) compile_seconds += seconds_since(start);
+  return plan;
+}
+
+Plans& ConvEngine::State::find(const ConvKey& key) {
+  if (const auto it = plans.find(key); it != plans.end()) return it->second;
+  // Multi-scale training and validation by aspect ratio meet ever new sizes.
+  constexpr std::size_t kMostPlans = 16384;
+  if (plans.size() == kMostPlans && !captured) {
+    FROST_CUDA(cudaStreamSynchronize(context.compute));
+    plans.clear();
+  }
+  Plans found;
+  const ConvGraph graph(key, {.handle = handle});
+  // With --deterministic the result must not depend on the seconds that were left.
+  const auto affordable = [&](const Candidate& candidate) {
+    return !candidate.compiled_at_run_time || (!options.deterministic && compile_seconds < kMostCompileSeconds);
+  };
+  // Without timing, what cuDNN names first is the choice: the same on every machine of a kind.
+  if (!options.deterministic)
+    if (const auto known = store.find(key))
+      if (auto candidate = graph.candidate(known->choice); candidate && affordable(*candidate))
+        if (auto plan = make(graph, *candidate)) {
+          found.contest.push_back({known->choice, std::move(*plan)});
+          found.timed = true;
+        }
+  if (found.contest.empty()) {
+    const std::size_t wanted = options.deterministic ? 1 : kContestants;
+    constexpr std::int64_t kLooked = 64;
+    const auto candidates = graph.candidates(kLooked);
+    const auto enter = [&](const Candidate& candidate) {
+      if (auto plan = make(graph, candidate)) found.contest.push_back({candidate.choice, std::move(*plan)});
+    };
+    for (const Candidate& candidate : candidates) {
+      if (found.contest.size() == wanted) break;
+      if (candidate.workspace > kMostWorkspace) continue;
+      // Configurations of one fused kernel differ little: one is worth the wait.
+      if (candidate.compiled_at_run_time && (!found.contest.empty() || !affordable(candidate))) continue;
+      enter(candidate);
+    }
+    if (found.contest.empty() && !key.bias) {  // anything that works is better than nothing
+      for (const Candidate& candidate : candidates)
+        if (found.contest.empty()) enter(candidate);
+      FROST_CHECK(!found.contest.empty(), "cuDNN ", cudnnGetVersion(), " has no engine on ", context.name, " for ", key);
+    }
+  }
+  return plans.emplace(key, std::move(found)).first->second;
+}
+
+double ConvEngine::State::time(const ConvPlan& plan, const ConvPointers& pointers, void* workspace) {
+  plan.run(handle, pointers, workspace);  // loads its code
+  FROST_CUDA(cudaEventRecord(before, context.compute));
+  for (int i = 0; i < kTimedRuns; ++i) plan.run(handle, pointers, workspace);
+  FROST_CUDA(cudaEventRecord(after, context.compute));
+  FROST_CUDA(cudaEventSynchronize(after));
+  float milliseconds = 0;
+  FROST_CUDA(cudaEventElapsedTime(&milliseconds, before, after));
+  return milliseconds * 1e-3 / kTimedRuns;
+}
+
+void ConvEngine::State::watch(const ConvKey& key, const EngineChoice& choice, double seconds) const {
+  const auto [flops, bytes] = cost(key);
+  const double limit = roofline_seconds(rates, key.dtype, key.tf32, flops, bytes);
+  if (seconds > kSlow * limit)
+    std::fprintf(stderr, "frost: slow convolution: %s takes %.0f us, %.0f times its limit of %.0f us (cuDNN engine %s)\n",
+                 detail::join(key).c_str(), seconds * 1e6, seconds / limit, limit * 1e6, to_text(choice).c_str());
+}
+
+/// Times the contestants on the call's own tensors and keeps the fastest; each leaves a full result behind.
+void ConvEngine::State::settle(const ConvKey& key, Plans& p, const ConvPointers& pointers, void* workspace) {
+  std::size_t best = 0;
+  double fastest = 0;
+  for (std::size_t i = 0; i < p.contest.size(); ++i) {
+    const double seconds = time(p.contest[i].plan, pointers, workspace);
+    if (i == 0 || seconds < fastest) best = i, fastest = seconds;
+  }
+  Contestant winner = std::move(p.contest[best]);
+  p.contest.clear();
+  p.contest.push_back(std::move(winner));
+  p.timed = true;
+  ++timed;
+  if (!options.deterministic) store.put(key, {p.contest[0].choice, fastest * 1e6});
+  watch(key, p.contest[0].choice, fastest);
+}
+
+void ConvEngine::State::run(const ConvKey& key, const ConvPointers& pointers, void* workspace) {
+  Plans& p = find(key);
+  if (capture) {
+    p.contest.resize(1);  // for good: the captured work holds on to its plan
+    p.timed = true;
+  } else if (!p.timed) {
+    settle(key, p, pointers, workspace);
+  }
+  p.contest[0].plan.run(handle, pointers, workspace);
+}
+
+void* ConvEngine::State::filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room) {
+  const Shape padded = key.filters();
+  const auto convert = [&](void* to) {
+    pack(launch, packed_view(filters.data, shape), packed_view(to, padded, key.dtype));
+    return to;
+  };
+  if (filters.stamp == 0) return convert(room);
+  auto it = kept.find({filters.data, shape, padded, key.dtype});
+  if (it == kept.end()) {
+    if (capture) return convert(room);
+    // Filters of models that are gone (or at rest for thousands of convolutions) must not pile up. Freed in the stream's
+    // order: what is queued still reads them.
+    constexpr std::int64_t kRest = 8192;
+    std::erase_if(kept, [&](const auto& item) {
+      const bool old = !item.second.captured && calls - item.second.last_use > kRest;
+      if (old) cudaFreeAsync(item.second.memory, context.compute);
+      return old;
+    });
+    const std::size_t bytes = static_cast<std::size_t>(padded.elements()) * size_of(key.dtype);
+    it = kept.emplace(FilterKey{filters.data, shape, padded, key.dtype}, KeptFilters{.memory = allocate(context, bytes)})
+             .first;
+  }
+  KeptFilters& entry = it->second;
+  entry.last_use = calls;
+  entry.captured |= capture != 0;
+  // A recorded conversion may never have run, if its capture was given up: only the same capture relies on it.
+  if (entry.stamp != filters.stamp || (entry.capture != 0 && entry.capture != capture)) {
+    convert(entry.memory);
+    entry.stamp = filters.stamp;
+    entry.capture = capture;
+  }
+  return entry.memory;
+}
+
+ConvEngine::ConvEngine(Context& context, const CudaOptions& options) : state_(std::make_unique<State>(context, options)) {}
+ConvEngine::~ConvEngine() = default;
+
+ConvEngine::Counters ConvEngine::counters() const {
+  Counters counters{.plans = static_cast<std::int64_t>(state_->plans.size()), .timed = state_->timed};
+  for (const auto& [key, entry] : state_->kept)
+    counters.filter_bytes += key.padded.elements() * static_cast<std::int64_t>(size_of(key.dtype));
+  return counters;
+}
+
+void ConvEngine::forward(const ConvForward& a) { state_->call().forward(a); }
+void ConvEngine::backward_data(const ConvBackwardData& a) { state_->call().backward_data(a); }
+void ConvEngine::backward_weight(const ConvBackwardWeight& a) { state_->call().backward_weight(a); }
+
+void CudaBackend::conv_forward(const ConvForward& a) { conv_->forward(a); }
+void CudaBackend::conv_backward_data(const ConvBackwardData& a) { conv_->backward_data(a); }
+void CudaBackend::conv_backward_weight(const ConvBackwardWeight& a) { conv_->backward_weight(a); }
+
+}  // namespace frost::cuda
