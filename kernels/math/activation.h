@@ -8,7 +8,7 @@ namespace frost::math {
 
 template <class T>
 FROST_HD T sigmoid(T z) {
-  return T(1) / (T(1) + exp_normal(-z));
+  return inverse_normal(T(1) + exp_normal(-z));
 }
 
 template <class T>

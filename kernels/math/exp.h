@@ -47,10 +47,28 @@ FROST_HD T exp_normal(T x) {
 }
 template <>
 FROST_HD float exp_normal<float>(float x) {
+#if defined(__CUDA_ARCH__)
+  return __expf(x);  // 3 instructions for 15; off by 2 ulp + |x| 2^-24: the sigmoid keeps 1e-6 where it is above 1e-8
+#else
   x = x < -87.0f ? -87.0f : x;
   x = x > 89.0f ? 89.0f : x;  // n = 128 makes the exponent's bits those of infinity
   const auto [mantissa, power] = exp_parts(x);
   return mantissa * power_of_two(power);
+#endif
+}
+
+/// 1 / x for the sigmoid, x >= 1: on a GPU one instruction (off by 1 ulp) instead of a division's ten.
+template <class T>
+FROST_HD T inverse_normal(T x) {
+  return T(1) / x;
+}
+template <>
+FROST_HD float inverse_normal<float>(float x) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(1.0f, x);
+#else
+  return 1.0f / x;
+#endif
 }
 
 }  // namespace frost::math
