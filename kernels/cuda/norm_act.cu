@@ -1,9 +1,12 @@
+#include "kernels/cuda/norm_act.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-void CudaBackend::batch_statistics(const BatchStatistics&) { fail("batch_statistics: not written yet for CUDA"); }
-void CudaBackend::norm_act_forward(const NormActForward&) { fail("norm_act_forward: not written yet for CUDA"); }
-void CudaBackend::norm_act_backward(const NormActBackward&) { fail("norm_act_backward: not written yet for CUDA"); }
+void CudaBackend::batch_statistics(const BatchStatistics& a) { cuda::batch_statistics(Launch(context_), a); }
+void CudaBackend::norm_act_forward(const NormActForward& a) { cuda::norm_act_forward(Launch(context_), a); }
+void CudaBackend::norm_act_backward(const NormActBackward& a) { cuda::norm_act_backward(Launch(context_), a); }
 
 }  // namespace frost::cuda

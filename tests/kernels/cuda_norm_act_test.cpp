@@ -1,0 +1,170 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/norm_act.h"
+#include "tests/golden/golden.h"
+#include "tests/kernels/guarded.h"
+#include "tests/kernels/host_launch.h"
+
+// The CUDA kernels, walked on the host, against the CPU's: norm_act_test.cpp compares those with plain loops in double.
+
+using namespace frost;
+using frost::cuda::HostLaunch;
+using frost::golden::relative_error;
+using frost::testing::Guarded;
+using frost::testing::randoms;
+
+namespace {
+
+const auto cpu_backend = make_cpu_backend();
+
+struct Case {
+  Shape shape;
+  ActivationKind kind = ActivationKind::silu;
+  DType dtype = DType::f32;
+  std::int64_t before = 0, after = 0;  // channels of neighbours in the views
+  bool batch = true, residual = false, in_front = false, in_place = false, wanted_weights = true;
+};
+
+struct Results {
+  std::vector<float> mean, rstd, running_mean, running_var, y, dx, dresidual, dweight, dbias;
+  bool intact = true;
+  bool operator==(const Results&) const = default;
+};
+
+template <class Statistics, class Forward, class Backward>
+Results run(const Case& c, DType dtype, const Statistics& statistics, const Forward& forward, const Backward& backward) {
+  const Shape& s = c.shape;
+  // Values that every type holds, far enough from 0 that a sum of plain squares would lose digits.
+  const auto narrow = [&](std::vector<float> v) { return Guarded(s, v, c.dtype).values(); };
+  Guarded x(s, narrow(randoms(s.elements(), 1, 3.0f)), dtype, c.before, c.after);
+  Guarded dy(s, narrow(randoms(s.elements(), 2)), dtype, c.after, c.before), r(s, narrow(randoms(s.elements(), 3)), dtype);
+  Guarded y(s, dtype, c.before, c.after), dx(s, dtype, c.before, c.before), dr(s, dtype, 0, c.after);
+  const auto weight = randoms(s.c, 4, 1, 0.3f), bias = randoms(s.c, 5);
+  const auto channels = static_cast<std::size_t>(s.c);
+  Results out;
+  out.mean.assign(channels, 0.5f), out.rstd.assign(channels, 1.25f);
+  out.running_mean.assign(channels, 0.1f), out.running_var.assign(channels, 2.0f);
+  out.dweight.assign(channels, 2.0f), out.dbias.assign(channels, -3.0f);
+  if (c.batch)
+    statistics(BatchStatistics{.x = x.view(),
+                               .mean = out.mean.data(),
+                               .rstd = out.rstd.data(),
+                               .running_mean = out.running_mean.data(),
+                               .running_var = out.running_var.data()});
+  NormActBackward b{.x = x.view(),
+                    .dy = dy.view(),
+                    .weight = weight.data(),
+                    .bias = bias.data(),
+                    .mean = out.mean.data(),
+                    .rstd = out.rstd.data(),
+                    .activation = {c.kind, 0.1f},
+                    .batch_statistics = c.batch,
+                    .residual = c.in_front ? ConstView(r.view()) : ConstView{},
+                    .dresidual = c.in_front ? dr.view() : View{},
+                    .dx = c.in_place ? dy.view() : dx.view(),
+                    .dweight = c.wanted_weights ? out.dweight.data() : nullptr,
+                    .dbias = c.wanted_weights ? out.dbias.data() : nullptr};
+  backward(b);
+  out.dx = c.in_place ? dy.values() : dx.values();
+  if (c.in_front) out.dresidual = dr.values();
+  forward(NormActForward{.x = x.view(),
+                         .weight = weight.data(),
+                         .bias = bias.data(),
+                         .mean = out.mean.data(),
+                         .rstd = out.rstd.data(),
+                         .activation = {c.kind, 0.1f},
+                         .residual = c.residual || c.in_front ? ConstView(r.view()) : ConstView{},
+                         .order = c.in_front ? ResidualOrder::before_activation : ResidualOrder::after_activation,
+                         .y = c.in_place ? x.view() : y.view()});
+  out.y = c.in_place ? x.values() : y.values();
+  out.intact = x.intact() && dy.intact() && r.intact() && y.intact() && dx.intact() && dr.intact();
+  return out;
+}
+Results on_cuda(const Case& c, const HostLaunch& launch) {
+  return run(
+      c, c.dtype, [&](const BatchStatistics& a) { cuda::batch_statistics(launch, a); },
+      [&](const NormActForward& a) { cuda::norm_act_forward(launch, a); },
+      [&](const NormActBackward& a) { cuda::norm_act_backward(launch, a); });
+}
+Results on_cpu(const Case& c) {  // in f32, also for f16, which the CPU does not have
+  return run(
+      c, DType::f32, [&](const BatchStatistics& a) { cpu_backend->batch_statistics(a); },
+      [&](const NormActForward& a) { cpu_backend->norm_act_forward(a); },
+      [&](const NormActBackward& a) { cpu_backend->norm_act_backward(a); });
+}
+
+void check_case(const Case& c) {
+  CAPTURE(c.shape);
+  CAPTURE(name_of(c.dtype));
+  CAPTURE(static_cast<int>(c.kind));
+  CAPTURE(c.before);
+  const Results got = on_cuda(c, HostLaunch(false)), want = on_cpu(c);
+  CHECK(got.intact);
+  // Elements: sums run in another order, and results are rounded to their type. A dz in front of the norm is rounded too.
+  const double exact = 3e-6, stored = c.dtype == DType::f32 ? 1e-5 : c.dtype == DType::bf16 ? 1.0 / 256 : 1.0 / 2048;
+  CHECK(relative_error(got.mean, want.mean) < exact);
+  CHECK(relative_error(got.rstd, want.rstd) < exact);
+  CHECK(relative_error(got.running_mean, want.running_mean) < exact);
+  CHECK(relative_error(got.running_var, want.running_var) < exact);
+  CHECK(relative_error(got.y, want.y) < stored);
+  CHECK(relative_error(got.dx, want.dx) < (c.in_front ? 4 : 1) * stored + exact);
+  CHECK(relative_error(got.dweight, want.dweight) < (c.in_front ? stored : 2 * exact));
+  CHECK(relative_error(got.dbias, want.dbias) < (c.in_front ? stored : 2 * exact));
+  if (c.in_front) CHECK(relative_error(got.dresidual, want.dresidual) < stored);
+  CHECK(on_cuda(c, HostLaunch(true)) == got);  // no race: threads in the opposite order, the same bits
+}
+
+}  // namespace
+
+TEST_CASE("cuda norm_act: equals the CPU's for every shape of block, type and width") {
+  // Few channels with many pixels, columns that do not divide a block, several tiles, odd channels, a lone pixel.
+  const Shape shapes[] = {{1, 1, 2, 1},  {1, 1, 1, 24},   {2, 5, 7, 3},   {2, 65, 33, 16}, {1, 31, 40, 32},
+                          {3, 8, 9, 48}, {1, 40, 40, 64}, {1, 4, 5, 320}, {1, 3, 3, 1032}, {1, 7, 9, 61}};
+  for (const Shape& s : shapes)
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+      for (const bool batch : {true, false}) {
+        if (batch && s.pixels() < 2) continue;
+        check_case({.shape = s, .dtype = dtype, .batch = batch});
+        check_case({.shape = s, .dtype = dtype, .before = 8, .after = 16, .batch = batch, .residual = true});
+      }
+}
+
+TEST_CASE("cuda norm_act: slices that are not aligned, in place, residuals, every activation") {
+  using enum ActivationKind;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    check_case({.shape = {2, 6, 5, 24}, .dtype = dtype, .before = 3, .after = 1});
+    check_case({.shape = {2, 6, 5, 24}, .dtype = dtype, .residual = true, .in_place = true});
+    check_case({.shape = {2, 6, 5, 24}, .kind = relu, .dtype = dtype, .after = 8, .in_front = true});
+    check_case({.shape = {2, 6, 5, 24}, .dtype = dtype, .batch = false, .wanted_weights = false});
+    for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, sigmoid})
+      check_case({.shape = {1, 9, 9, 40}, .kind = kind, .dtype = dtype});
+  }
+}
+
+TEST_CASE("cuda norm_act: statistics stay exact where the mean is far from 0") {
+  const Shape s{1, 64, 64, 8};
+  auto x = randoms(s.elements(), 7, 0.0f, 0.05f);
+  for (auto& v : x) v += 1000;  // a step of f32 there is 6e-5; a plain f32 sum of squares would leave nothing
+  std::vector<float> mean(8), rstd(8), want_mean(8), want_rstd(8);
+  const ConstView view = packed_view(static_cast<const void*>(x.data()), s);
+  cpu_backend->batch_statistics({.x = view, .eps = 0, .mean = want_mean.data(), .rstd = want_rstd.data()});
+  cuda::batch_statistics(HostLaunch(), {.x = view, .eps = 0, .mean = mean.data(), .rstd = rstd.data()});
+  CHECK(relative_error(mean, want_mean) < 1e-7);
+  CHECK(relative_error(rstd, want_rstd) < 1e-3);
+}
+
+TEST_CASE("cuda norm_act: nothing, and not enough") {
+  const std::vector<float> one(4, 1.0f);
+  std::vector<float> out(4);
+  const ConstView none = packed_view(static_cast<const void*>(one.data()), {0, 2, 2, 4});
+  CHECK_THROWS_AS(cuda::batch_statistics(HostLaunch(), {.x = none, .mean = out.data(), .rstd = out.data()}), Error);
+  const ConstView pixel = packed_view(static_cast<const void*>(one.data()), {1, 1, 1, 4});
+  CHECK_THROWS_AS(
+      cuda::batch_statistics(
+          {.x = pixel, .mean = out.data(), .rstd = out.data(), .running_mean = out.data(), .running_var = out.data()},
+          HostLaunch()),
+      Error);
+}
