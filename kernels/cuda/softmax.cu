@@ -1,9 +1,12 @@
+#include "kernels/cuda/softmax.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-void CudaBackend::softmax_forward(const SoftmaxForward&) { fail("softmax_forward: not written yet for CUDA"); }
-void CudaBackend::softmax_backward(const SoftmaxBackward&) { fail("softmax_backward: not written yet for CUDA"); }
-void CudaBackend::cross_entropy(const CrossEntropy&) { fail("cross_entropy: not written yet for CUDA"); }
+void CudaBackend::softmax_forward(const SoftmaxForward& a) { cuda::softmax_forward(Launch(context_), a); }
+void CudaBackend::softmax_backward(const SoftmaxBackward& a) { cuda::softmax_backward(Launch(context_), a); }
+void CudaBackend::cross_entropy(const CrossEntropy& a) { cuda::cross_entropy(Launch(context_), a); }
 
 }  // namespace frost::cuda
