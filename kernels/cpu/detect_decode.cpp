@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/detect_checks.h"
 #include "kernels/math/activation.h"
 #include "kernels/math/decode.h"
 #include "kernels/math/half.h"
@@ -56,16 +57,12 @@ void decode_level(const DetectLevel& level, std::int64_t image, std::int64_t att
 }  // namespace
 
 void CpuBackend::detect_decode(const DetectDecode& d) {
-  FROST_CHECK(d.rows != nullptr, "detect_decode: nowhere to write rows");
-  FROST_CHECK(!d.levels.empty(), "detect_decode: no levels");
+  check_detect_decode(d);
   const std::int64_t attributes = 5 + d.classes, batch = d.levels.front().head.shape.n;
   for (const auto& level : d.levels) {
     const ConstView& head = level.head;
     FROST_CHECK(head.dtype == DType::f32 || head.dtype == DType::bf16, "detect_decode: head is ", name_of(head.dtype),
                 ", expected f32 or bf16");
-    FROST_CHECK(head.shape.n == batch, "detect_decode: heads of ", batch, " and ", head.shape.n, " images");
-    FROST_CHECK(head.shape.c * 2 == attributes * static_cast<std::int64_t>(level.anchors.size()), "detect_decode: head has ",
-                head.shape.c, " channels, ", level.anchors.size() / 2, " anchors of ", attributes, " attributes expected");
   }
   d.rows->resize(static_cast<std::size_t>(batch));
   parallel_ranges(batch, 1, [&](std::int64_t first, std::int64_t last) {

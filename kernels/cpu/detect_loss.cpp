@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/detect_checks.h"
 #include "kernels/math/assign.h"
 #include "kernels/math/bce.h"
 #include "kernels/math/box_iou.h"
@@ -62,22 +63,18 @@ struct LevelPass {
     using math::Box;
     const auto anchor = static_cast<std::size_t>(2 * e.anchor);
     const Box<float> logit{load(head, at), load(head, at + 1), load(head, at + 2), load(head, at + 3)};
-    const auto decoded = math::decode_box(logit, anchors[anchor], anchors[anchor + 1]);
-    const auto iou = math::box_iou_grad(decoded.box, Box<float>{e.x, e.y, e.w, e.h}, math::IouKind::ciou);
-    sum.box += 1.0 - static_cast<double>(iou.value);
-    d[0] -= d_box * iou.da.x * decoded.slope.x;
-    d[1] -= d_box * iou.da.y * decoded.slope.y;
-    d[2] -= d_box * iou.da.w * decoded.slope.w;
-    d[3] -= d_box * iou.da.h * decoded.slope.h;
-    if (classes == 1) return iou.value;
+    const auto term = math::box_term(logit, anchors[anchor], anchors[anchor + 1], Box<float>{e.x, e.y, e.w, e.h}, d_box);
+    sum.box += 1.0 - static_cast<double>(term.ciou);
+    d[0] += term.d.x, d[1] += term.d.y, d[2] += term.d.w, d[3] += term.d.h;
+    if (classes == 1) return term.ciou;
     const float smooth = 0.5f * gains.label_smoothing;
     for (std::int64_t c = 0; c < classes; ++c) {
       const float target = c == e.label ? 1 - smooth : smooth;
-      const auto term = math::bce_with_logits(load(head, at + 5 + c), target, gains.cls_pw, gains.fl_gamma);
-      sum.cls += static_cast<double>(term.value);
-      d[5 + c] += d_cls * term.slope;
+      const auto bce = math::bce_with_logits(load(head, at + 5 + c), target, gains.cls_pw, gains.fl_gamma);
+      sum.cls += static_cast<double>(bce.value);
+      d[5 + c] += d_cls * bce.slope;
     }
-    return iou.value;
+    return term.ciou;
   }
 
   // Floor: reads the objectness logits (and all logits of assigned predictions) once, writes the gradient once.
@@ -129,33 +126,6 @@ void link_entries(Workspace& work, const Shape& grid, std::int64_t anchors) {
   }
 }
 
-void check(const DetectLoss& a) {
-  FROST_CHECK(!a.levels.empty(), "detect_loss: no levels");
-  FROST_CHECK(a.classes >= 1, "detect_loss: ", a.classes, " classes");
-  FROST_CHECK(a.balance && a.result, "detect_loss: no balances, or nowhere to write the result");
-  FROST_CHECK(a.targets || a.target_capacity == 0, "detect_loss: no targets, ", a.target_capacity, " rows expected");
-  FROST_CHECK(a.dheads.empty() || a.dheads.size() == a.levels.size(), "detect_loss: ", a.dheads.size(), " gradients for ",
-              a.levels.size(), " levels");
-  for (std::size_t i = 0; i < a.levels.size(); ++i) {
-    const ConstView& head = a.levels[i].head;
-    const auto anchors = static_cast<std::int64_t>(a.levels[i].anchors.size() / 2);
-    const bool floating = head.dtype == DType::f32 || head.dtype == DType::bf16 || head.dtype == DType::f16;
-    FROST_CHECK(floating, "detect_loss: head ", i, " is ", name_of(head.dtype), ", f32, bf16 or f16 expected");
-    FROST_CHECK(anchors > 0 && a.levels[i].anchors.size() % 2 == 0 && head.shape.c == anchors * (5 + a.classes),
-                "detect_loss: head ", i, " is ", head.shape, ", ", anchors, " anchors of 5 + ", a.classes,
-                " attributes expected");
-    FROST_CHECK(head.shape.n == a.levels[0].head.shape.n, "detect_loss: head ", i, " has ", head.shape.n,
-                " images, head 0 has ", a.levels[0].head.shape.n);
-    FROST_CHECK(head.shape.pixels() > 0, "detect_loss: head ", i, " is ", head.shape);
-    if (a.dheads.empty()) continue;
-    const View& d = a.dheads[i];
-    FROST_CHECK(d && d.shape == head.shape, "detect_loss: gradient ", i, " is ", d.shape, ", its head is ", head.shape);
-    const bool gradient_floating = d.dtype == DType::f32 || d.dtype == DType::bf16 || d.dtype == DType::f16;
-    FROST_CHECK(gradient_floating, "detect_loss: gradient ", i, " is ", name_of(d.dtype), ", f32, bf16 or f16 expected");
-  }
-  check_detect_targets(a.targets, a.target_capacity, a.levels[0].head.shape.n, a.classes);
-}
-
 // Section 4: all balances are relative to the level of stride 16.
 std::size_t level_of_stride_16(const DetectLoss& a) {
   const auto middle = std::find_if(a.levels.begin(), a.levels.end(), [](const DetectLevel& l) { return l.stride == 16; });
@@ -175,20 +145,20 @@ void assign_targets(const float* targets, std::int64_t count, std::int64_t rows,
       const auto size = static_cast<std::size_t>(2 * a);
       for (std::int64_t t = 0; t < count; ++t) {
         const float* row = targets + 6 * t;
-        if (row[0] < 0) continue;
-        const math::GridTarget box = math::to_grid(row[2], row[3], row[4], row[5], grid);
-        if (!math::anchor_fits(box, anchors[size], anchors[size + 1], anchor_t) || !math::in_group(group, box, grid))
-          continue;
-        const math::Cell cell = math::cell_of(group, box, grid);
-        out.push_back({static_cast<std::int32_t>(row[0]), a, cell.row, cell.column, static_cast<std::int32_t>(row[1]),
-                       box.x - static_cast<float>(cell.column), box.y - static_cast<float>(cell.row), box.w, box.h});
+        const math::TargetRow target{row[0], row[1], row[2], row[3], row[4], row[5]};
+        Assigned entry;
+        if (target.image >= 0 && math::assign(target, group, a, anchors[size], anchors[size + 1], anchor_t, grid, entry))
+          out.push_back(entry);
       }
     }
   }
 }
 
 void CpuBackend::detect_loss(const DetectLoss& a) {
-  check(a);
+  check_detect_loss(a);
+  FROST_CHECK(a.balance && a.result, "detect_loss: no balances, or nowhere to write the result");
+  FROST_CHECK(a.targets || a.target_capacity == 0, "detect_loss: no targets, ", a.target_capacity, " rows expected");
+  check_detect_targets(a.targets, a.target_capacity, a.levels[0].head.shape.n, a.classes);
   const std::size_t middle = a.autobalance ? level_of_stride_16(a) : 0;
   const float grad_scale = a.grad_scale ? *a.grad_scale : 1.0f;
   // The buffers belong to the calling thread; the workers reach them through this reference.

@@ -3,17 +3,15 @@
 #include <vector>
 
 #include "kernels/detect.h"
+#include "kernels/math/assign.h"
 
 namespace frost::cpu {
 
-/// One entry of a level's list of assignments: which prediction answers for a target, and what it should say.
-struct Assigned {
-  std::int32_t image, anchor, row, column, label;
-  float x, y, w, h;  // in cells; x, y relative to the cell's corner
-};
+using math::Assigned;
 
 /// The list of one level in the order of spec/loss.md section 2, which decides about objectness where entries share a cell.
-/// `targets` is (count, 6) as in DetectLoss, already checked, padding included; `anchors` is (anchors, 2) in cells. `out` is overwritten.
+/// `targets` is (count, 6) as in DetectLoss, already checked, padding included; `anchors` is (anchors, 2) in cells. `out` is
+/// overwritten.
 void assign_targets(const float* targets, std::int64_t count, std::int64_t rows, std::int64_t columns,
                     const std::vector<float>& anchors, float anchor_t, std::vector<Assigned>& out);
 

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/detect_checks.h"
 #include "kernels/math/box_overlap.h"
 
 namespace frost::cpu {
@@ -156,10 +157,7 @@ bool classes_stay_apart(const Nms& a, const std::vector<Candidate>& candidates) 
 }  // namespace
 
 std::vector<Detection> CpuBackend::nms(const Nms& a) {
-  FROST_CHECK(a.conf_threshold >= 0 && a.conf_threshold <= 1, "nms: confidence threshold ", a.conf_threshold,
-              " is not between 0 and 1");
-  FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold,
-              " is not between 0 and 1");
+  check_nms(a);
   auto candidates = find_candidates(a);
   sort_by_confidence(candidates);
   if (static_cast<std::int64_t>(candidates.size()) > a.max_candidates)

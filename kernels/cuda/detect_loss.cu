@@ -1,8 +1,15 @@
+#include "kernels/cuda/detect_loss.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-std::size_t CudaBackend::detect_loss_workspace(const DetectLoss&) const { return 0; }
-void CudaBackend::detect_loss(const DetectLoss&) { fail("detect_loss: not written yet for CUDA"); }
+std::size_t CudaBackend::detect_loss_workspace(const DetectLoss& a) const {
+  std::size_t bytes = 0;
+  plan_loss(a, bytes);
+  return bytes;
+}
+void CudaBackend::detect_loss(const DetectLoss& a) { cuda::detect_loss(Launch(context_), a); }
 
 }  // namespace frost::cuda

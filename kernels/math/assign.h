@@ -61,4 +61,41 @@ FROST_HD Cell cell_of(int group, const GridTarget& t, Grid grid) {
   return {clamped_index(t.x - dx, grid.columns), clamped_index(t.y - dy, grid.rows)};
 }
 
+/// A target as DetectLoss has it: image and class as numbers, the box normalised to 0..1.
+struct TargetRow {
+  float image, label, x, y, w, h;
+};
+enum class TargetState { padding, possible, impossible };
+FROST_HD TargetState state_of(const TargetRow& t, float batch, float classes) {
+  if (t.image < 0) return TargetState::padding;
+  const auto finite = [](float v) { return v - v == 0; };  // infinities and NaN leave NaN
+  const bool numbers = finite(t.image) && finite(t.label) && finite(t.x) && finite(t.y) && finite(t.w) && finite(t.h);
+  const bool possible = numbers && t.image < batch && t.label > -1 && t.label < classes && t.w >= 0 && t.h >= 0;
+  return possible ? TargetState::possible : TargetState::impossible;
+}
+
+/// One entry of a level's list of assignments: which prediction answers for a target, and what it should say.
+struct Assigned {
+  std::int32_t image, anchor, row, column, label;
+  float x, y, w, h;  // in cells; x, y relative to the cell's corner
+};
+
+/// Does the target have an entry for this group and anchor? Then `out` is the entry.
+FROST_HD bool assign(const TargetRow& target, int group, std::int32_t anchor, float anchor_w, float anchor_h, float limit,
+                     Grid grid, Assigned& out) {
+  const GridTarget box = to_grid(target.x, target.y, target.w, target.h, grid);
+  if (!anchor_fits(box, anchor_w, anchor_h, limit) || !in_group(group, box, grid)) return false;
+  const Cell cell = cell_of(group, box, grid);
+  out = {static_cast<std::int32_t>(target.image),
+         anchor,
+         cell.row,
+         cell.column,
+         static_cast<std::int32_t>(target.label),
+         box.x - static_cast<float>(cell.column),
+         box.y - static_cast<float>(cell.row),
+         box.w,
+         box.h};
+  return true;
+}
+
 }  // namespace frost::math

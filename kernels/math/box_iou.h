@@ -160,4 +160,19 @@ FROST_HD DecodedBox<T> decode_box(const Box<T>& logit, T anchor_w, T anchor_h) {
           {2 * x * (1 - x), 2 * y * (1 - y), 8 * w * w * (1 - w) * anchor_w, 8 * h * h * (1 - h) * anchor_h}};
 }
 
+/// One assignment's part of the box loss, 1 - CIoU: its value and its gradient for the four logits, times `scale`.
+template <class T>
+struct BoxTerm {
+  T ciou;
+  Box<T> d;
+};
+template <class T>
+FROST_HD BoxTerm<T> box_term(const Box<T>& logit, T anchor_w, T anchor_h, const Box<T>& target, T scale) {
+  const DecodedBox<T> decoded = decode_box(logit, anchor_w, anchor_h);
+  const auto iou = box_iou_grad(decoded.box, target, IouKind::ciou);
+  return {iou.value,
+          {-(scale * iou.da.x * decoded.slope.x), -(scale * iou.da.y * decoded.slope.y),
+           -(scale * iou.da.w * decoded.slope.w), -(scale * iou.da.h * decoded.slope.h)}};
+}
+
 }  // namespace frost::math

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -9,8 +10,10 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/detect_loss.h"
+#include "kernels/cuda/detect_loss.h"
 #include "kernels/math/half.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/host_launch.h"
 
 using namespace frost;
 
@@ -45,7 +48,8 @@ struct LossCase {
   bool autobalance = false, want_gradient = true, head16 = false, dhead16 = false;
   DType half = DType::bf16;  // the type of what is 16 bits wide
   float grad_scale = 1;
-  std::int64_t gap = 0;  // unused channels between pixels of head and dhead
+  std::int64_t gap = 0;                  // unused channels between pixels of head and dhead
+  bool cuda = false, backwards = false;  // the CUDA kernels, walked on the host; threads in the opposite order
   DetectLossResult result;
 
   std::int64_t attributes() const { return 5 + classes; }
@@ -92,8 +96,17 @@ struct LossCase {
     call.grad_scale = grad_scale == 1 ? nullptr : &grad_scale;
     std::array<float, kDetectLossResults> numbers{};
     call.result = numbers.data();
-    CHECK(backend->detect_loss_workspace(call) == 0);
-    backend->detect_loss(call);
+    if (cuda) {
+      std::size_t bytes = 0;
+      cuda::plan_loss(call, bytes);
+      std::vector<std::uint64_t> workspace(bytes / sizeof(std::uint64_t) + kGuard, ~std::uint64_t{0});  // NaN
+      call.workspace = workspace.data();
+      cuda::detect_loss(cuda::HostLaunch(backwards), call);
+      CHECK(std::count(workspace.end() - kGuard, workspace.end(), ~std::uint64_t{0}) == kGuard);
+    } else {
+      CHECK(backend->detect_loss_workspace(call) == 0);
+      backend->detect_loss(call);
+    }
     result = {.loss = numbers[0], .items = {numbers[1], numbers[2], numbers[3]}};
   }
 
@@ -187,46 +200,51 @@ TEST_CASE("detect_loss: loss, assignment and gradients of YOLOv5") {
        {"base", "focal", "label_smoothing", "no_targets", "pos_weight", "single_class", "autobalance"}) {
     INFO(name);
     const auto file = golden::load("loss_" + name);
-    LossCase c = golden_case(file, name == "single_class" ? file : base);
-    for (const auto& call : file.fact_json("history_loss_items_balance")) {
-      c.run();
-      CHECK(near(c.result.loss, call[0], 1e-5));
-      for (std::size_t k = 0; k < 3; ++k) CHECK(near(c.result.items[k], call[1][k], 1e-5));
-      for (std::size_t k = 0; k < 3; ++k)
-        CHECK(near(c.balance[k], call[2][k], 4e-7));  // f32, rounded in each of three calls
-    }
-    CHECK(near(c.result.loss, std::stod(file.fact("loss")), 1e-5));
-    for (std::size_t i = 0; i < 3; ++i) {
-      INFO("level ", i);
-      const std::string level = std::to_string(i);
-      const auto list = c.assigned(i);
-      const auto values = [&](const std::string& what) { return file.at("targets" + level + what).values<std::int32_t>(); };
-      const auto image = values(".image"), anchor = values(".anchor"), row = values(".row"), column = values(".column");
-      const auto label = values(".class");
-      const auto box = file.at("targets" + level + ".box").f32();
-      REQUIRE(list.size() == image.size());
-      for (std::size_t k = 0; k < list.size(); ++k) {
-        CHECK(list[k].image == image[k]);
-        CHECK(list[k].anchor == anchor[k]);
-        CHECK(list[k].row == row[k]);
-        CHECK(list[k].column == column[k]);
-        CHECK(list[k].label == label[k]);
-        const float mine[] = {list[k].x, list[k].y, list[k].w, list[k].h};
-        for (std::size_t j = 0; j < 4; ++j) CHECK(std::abs(mine[j] - box[4 * k + j]) < 2e-6);  // a rounding of 16 cells
+    for (const bool cuda : {false, true}) {
+      LossCase c = golden_case(file, name == "single_class" ? file : base);
+      c.cuda = cuda;
+      for (const auto& call : file.fact_json("history_loss_items_balance")) {
+        c.run();
+        CHECK(near(c.result.loss, call[0], 1e-5));
+        for (std::size_t k = 0; k < 3; ++k) CHECK(near(c.result.items[k], call[1][k], 1e-5));
+        for (std::size_t k = 0; k < 3; ++k)
+          CHECK(near(c.balance[k], call[2][k], 4e-7));  // f32, rounded in each of three calls
       }
+      CHECK(near(c.result.loss, std::stod(file.fact("loss")), 1e-5));
+      for (std::size_t i = 0; i < 3; ++i) {
+        INFO("level ", i);
+        const std::string level = std::to_string(i);
+        const auto list = c.assigned(i);
+        const auto values = [&](const std::string& what) {
+          return file.at("targets" + level + what).values<std::int32_t>();
+        };
+        const auto image = values(".image"), anchor = values(".anchor"), row = values(".row"), column = values(".column");
+        const auto label = values(".class");
+        const auto box = file.at("targets" + level + ".box").f32();
+        REQUIRE(list.size() == image.size());
+        for (std::size_t k = 0; k < list.size(); ++k) {
+          CHECK(list[k].image == image[k]);
+          CHECK(list[k].anchor == anchor[k]);
+          CHECK(list[k].row == row[k]);
+          CHECK(list[k].column == column[k]);
+          CHECK(list[k].label == label[k]);
+          const float mine[] = {list[k].x, list[k].y, list[k].w, list[k].h};
+          for (std::size_t j = 0; j < 4; ++j) CHECK(std::abs(mine[j] - box[4 * k + j]) < 2e-6);  // a rounding of 16 cells
+        }
 
-      const auto expected = file.at("head" + level + ".grad").f32(), gradient = c.gradient(i);
-      CHECK(golden::relative_error(gradient, expected) < 1e-4);
-      // Without positive weight and focal loss, d = scale (sigmoid - target): the gradient shows the objectness target.
-      if (name != "base" && name != "single_class" && name != "no_targets") continue;
-      const auto objectness = file.at("head" + level + ".objectness_target").f32();
-      const double scale = 2.0 * c.gains.obj * c.balance[i] / static_cast<double>(objectness.size());
-      std::vector<double> seen;
-      for (std::size_t k = 0; k < objectness.size(); ++k) {
-        const auto at = k * static_cast<std::size_t>(c.attributes()) + 4;
-        seen.push_back(logistic(c.levels[i].map[at]) - gradient[at] / scale);
+        const auto expected = file.at("head" + level + ".grad").f32(), gradient = c.gradient(i);
+        CHECK(golden::relative_error(gradient, expected) < 1e-4);
+        // Without positive weight and focal loss, d = scale (sigmoid - target): the gradient shows the objectness target.
+        if (name != "base" && name != "single_class" && name != "no_targets") continue;
+        const auto objectness = file.at("head" + level + ".objectness_target").f32();
+        const double scale = 2.0 * c.gains.obj * c.balance[i] / static_cast<double>(objectness.size());
+        std::vector<double> seen;
+        for (std::size_t k = 0; k < objectness.size(); ++k) {
+          const auto at = k * static_cast<std::size_t>(c.attributes()) + 4;
+          seen.push_back(logistic(c.levels[i].map[at]) - gradient[at] / scale);
+        }
+        for (std::size_t k = 0; k < seen.size(); ++k) CHECK(std::abs(seen[k] - objectness[k]) < 1e-5);
       }
-      for (std::size_t k = 0; k < seen.size(); ++k) CHECK(std::abs(seen[k] - objectness[k]) < 1e-5);
     }
   }
 }
@@ -389,8 +407,9 @@ LossCase tiny_case(std::int64_t classes) {
 }  // namespace
 
 TEST_CASE("detect_loss: gradients are the derivatives of the loss") {
-  for (const std::int64_t classes : {1, 3}) {
+  for (const auto& [classes, cuda] : {std::pair{1, false}, {3, false}, {1, true}, {3, true}}) {
     LossCase c = tiny_case(classes);
+    c.cuda = cuda;
     c.grad_scale = 2.5f;
     c.run();
     std::vector<std::vector<double>> maps;
@@ -440,14 +459,67 @@ TEST_CASE("detect_loss: the same bits for any number of threads, without a gradi
   check_same(roomy);
 }
 
+// CUDA adds in another order, and in f32 within a block.
+TEST_CASE("detect_loss: the CUDA kernels equal the CPU's, whatever order threads run in") {
+  const auto both = [](LossCase c) {
+    LossCase cuda = c, backwards = c;
+    cuda.cuda = backwards.cuda = backwards.backwards = true;
+    c.run();
+    cuda.run();
+    backwards.run();
+    CHECK(near(cuda.result.loss, c.result.loss, 2e-6));
+    for (std::size_t k = 0; k < 3; ++k)
+      CHECK(std::abs(cuda.result.items[k] - c.result.items[k]) <= 2e-6 * c.result.items[k]);
+    CHECK(backwards.result.loss == cuda.result.loss);
+    CHECK(backwards.result.items == cuda.result.items);
+    CHECK(golden::relative_error(cuda.balance, c.balance) < 3e-7);
+    for (std::size_t i = 0; c.want_gradient && i < c.levels.size(); ++i) {
+      CHECK(golden::relative_error(cuda.gradient(i), c.gradient(i)) < 2e-6);
+      CHECK(backwards.gradient(i) == cuda.gradient(i));
+    }
+  };
+  LossCase crowded = spec_case();  // many targets on the same predictions, padding between them
+  const golden::Fill fill("crowd");
+  for (std::uint64_t t = 0; t < 60; ++t) {
+    const auto u = [&](std::uint64_t k) { return static_cast<float>(fill.u(6 * t + k)); };
+    const std::vector<float> row{t % 4 == 0 ? -1.0f : static_cast<float>(t % 2),
+                                 t % 3 == 0 ? 1.0f : 0.0f,
+                                 .4f + .2f * u(2),
+                                 .4f + .2f * u(3),
+                                 .1f + .5f * u(4),
+                                 .1f + .5f * u(5)};
+    crowded.targets.insert(crowded.targets.end(), row.begin(), row.end());
+  }
+  both(crowded);
+  LossCase other = crowded;
+  other.gap = 3, other.grad_scale = 1024, other.autobalance = true, other.gains.label_smoothing = .1f;
+  both(other);
+  other.gains.fl_gamma = 1.5f, other.want_gradient = false;
+  both(other);
+  LossCase none = spec_case();
+  none.targets.clear();
+  both(none);
+  LossCase one = tiny_case(1);  // six attributes: a vector of 8 values may hold two objectness gradients
+  both(one);
+  LossCase bad = spec_case();  // nothing is thrown on a device, and nothing written where it should not be
+  bad.cuda = true;
+  bad.targets[6] = 2;
+  bad.run();
+  CHECK(std::isnan(bad.result.loss));
+  for (std::size_t i = 0; i < 3; ++i) bad.gradient(i);
+}
+
 TEST_CASE("detect_loss: 16-bit maps") {
-  for (const DType type : {DType::bf16, DType::f16}) {
+  for (const auto& [type, cuda] :
+       {std::pair{DType::bf16, false}, {DType::f16, false}, {DType::bf16, true}, {DType::f16, true}}) {
     const double step = type == DType::bf16 ? 1.0 / 256 : 1.0 / 2048;  // one rounding
     LossCase f32 = spec_case();
+    f32.cuda = cuda;
     for (auto& l : f32.levels)
       for (float& v : l.map) v = rounded(type, v);
     f32.run();
     LossCase narrow_head = spec_case();
+    narrow_head.cuda = cuda;
     narrow_head.half = type;
     narrow_head.head16 = true;
     narrow_head.run();

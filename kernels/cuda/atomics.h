@@ -1,0 +1,26 @@
+#pragma once
+#include "kernels/math/portable.h"
+
+/// Integer atomics (those on floats would make results depend on the order); on the host plain code, where tests walk one
+/// thread after the other.
+namespace frost::cuda {
+
+FROST_HD std::int32_t atomic_exchange(std::int32_t* at, std::int32_t value) {
+#if defined(__CUDA_ARCH__)
+  return atomicExch(at, value);
+#else
+  const std::int32_t old = *at;
+  *at = value;
+  return old;
+#endif
+}
+
+FROST_HD void atomic_add(std::int32_t* at, std::int32_t value) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(at, value);
+#else
+  *at += value;
+#endif
+}
+
+}  // namespace frost::cuda
