@@ -15,11 +15,23 @@ FROST_HD std::int32_t atomic_exchange(std::int32_t* at, std::int32_t value) {
 #endif
 }
 
-FROST_HD void atomic_add(std::int32_t* at, std::int32_t value) {
+/// These return what was there before.
+FROST_HD std::int32_t atomic_add(std::int32_t* at, std::int32_t value) {
 #if defined(__CUDA_ARCH__)
-  atomicAdd(at, value);
+  return atomicAdd(at, value);
 #else
+  const std::int32_t old = *at;
   *at += value;
+  return old;
+#endif
+}
+FROST_HD std::int32_t atomic_min(std::int32_t* at, std::int32_t value) {
+#if defined(__CUDA_ARCH__)
+  return atomicMin(at, value);
+#else
+  const std::int32_t old = *at;
+  *at = value < old ? value : old;
+  return old;
 #endif
 }
 

@@ -1,7 +1,10 @@
+#include "kernels/cuda/detect_decode.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-void CudaBackend::detect_decode(const DetectDecode&) { fail("detect_decode: not written yet for CUDA"); }
+void CudaBackend::detect_decode(const DetectDecode& a) { cuda::detect_decode(Launch(context_), a); }
 
 }  // namespace frost::cuda

@@ -3,7 +3,9 @@
 
 #include "kernels/cuda/atomics.h"
 #include "kernels/cuda/block_sum.h"
+#include "kernels/cuda/cut.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/value.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/detect_checks.h"
 #include "kernels/dispatch.h"
@@ -26,26 +28,6 @@ namespace frost::cuda {
 
 inline constexpr int kMostLossLevels = 6, kMostLossAnchors = 12;
 inline constexpr std::int32_t kChainEnd = -1, kNoEntry = -2;
-
-/// One value of a map whose type is known at run time: for what is read once a prediction.
-FROST_HD float load_value(const void* data, DType type, std::int64_t i) {
-  if (type == DType::bf16) return math::to_float(static_cast<const math::bf16*>(data)[i]);
-  if (type == DType::f16) return math::to_float(static_cast<const math::f16*>(data)[i]);
-  return static_cast<const float*>(data)[i];
-}
-FROST_HD void store_value(void* data, DType type, std::int64_t i, float value) {
-  if (type == DType::bf16)
-    static_cast<math::bf16*>(data)[i] = math::from_float<math::bf16>(value);
-  else if (type == DType::f16)
-    static_cast<math::f16*>(data)[i] = math::from_float<math::f16>(value);
-  else
-    static_cast<float*>(data)[i] = value;
-}
-FROST_HD float rounded_to(DType type, float value) {
-  if (type == DType::bf16) return math::to_float(math::from_float<math::bf16>(value));
-  if (type == DType::f16) return math::to_float(math::from_float<math::f16>(value));
-  return value;
-}
 
 struct LossLevel {
   const void* head;
@@ -365,23 +347,6 @@ struct FinishLoss {
   }
 };
 
-/// Cuts the workspace into arrays; `bytes` is what it has to hold.
-class WorkspaceCut {
- public:
-  explicit WorkspaceCut(void* memory) : memory_(static_cast<char*>(memory)) {}
-  template <class T>
-  T* take(std::int64_t count) {
-    T* array = memory_ ? reinterpret_cast<T*>(memory_ + bytes_) : nullptr;
-    bytes_ += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
-    return array;
-  }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  char* memory_;
-  std::size_t bytes_ = 0;
-};
-
 /// Checks the call and lays out the work; `bytes` is set to the workspace's size.
 inline LossPlan plan_loss(const DetectLoss& a, std::size_t& bytes) {
   const auto levels = static_cast<int>(a.levels.size());
@@ -418,7 +383,7 @@ inline LossPlan plan_loss(const DetectLoss& a, std::size_t& bytes) {
     p.entry_blocks += l.entry_blocks, p.objectness_blocks += l.objectness_blocks;
   }
   FROST_CHECK(!a.autobalance || p.middle >= 0, "detect_loss: autobalance needs a level of stride 16");
-  WorkspaceCut cut(a.workspace);
+  Cut cut(a.workspace);
   p.newest = cut.take<std::int32_t>(p.predictions);
   p.earlier = cut.take<std::int32_t>(p.keys);
   p.objectness = cut.take<float>(p.predictions);

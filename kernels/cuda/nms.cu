@@ -1,7 +1,40 @@
+#include "kernels/cuda/nms.h"
+
+#include <cub/device/device_radix_sort.cuh>
+#include <mutex>
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
+namespace {
 
-std::vector<Detection> CudaBackend::nms(const Nms&) { fail("nms: not written yet for CUDA"); }
+/// Launch, and CUB's radix sort of keys.
+class SortingLaunch : public Launch {
+ public:
+  explicit SortingLaunch(Context& context) : Launch(context), stream_(context.compute) {}
+  std::size_t sort_bytes(std::int64_t count) const {
+    std::size_t bytes = 0;
+    const std::uint64_t* from = nullptr;
+    std::uint64_t* to = nullptr;
+    FROST_CUDA(cub::DeviceRadixSort::SortKeys(nullptr, bytes, from, to, count, 0, 64, stream_));
+    return bytes;
+  }
+  void sort(const std::uint64_t* from, std::uint64_t* to, std::int64_t count, void* memory, std::size_t bytes) const {
+    FROST_CUDA(cub::DeviceRadixSort::SortKeys(memory, bytes, from, to, count, 0, 64, stream_));
+  }
+
+ private:
+  cudaStream_t stream_;
+};
+
+}  // namespace
+
+std::vector<Detection> CudaBackend::nms(const Nms& a) {
+  static std::mutex one_at_a_time;  // images come from several threads, and share the context's memory
+  const std::lock_guard lock(one_at_a_time);
+  context_.make_current();
+  return cuda::nms(SortingLaunch(context_), a);
+}
 
 }  // namespace frost::cuda

@@ -34,7 +34,7 @@ struct NormParameters {
 template <int width>
 struct MomentLanes {
   math::Moments<float> lane[width];
-  float count = 0;  // pixels behind them
+  float count;  // pixels behind them
 };
 
 /// Each block's mean and squared distances of each channel, to `partial` (chunks, channels). Floor: reads x once.

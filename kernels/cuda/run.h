@@ -27,6 +27,11 @@
 ///     template <int phase> FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own& own) const;
 ///   };
 ///   launch.blocks(block_count, Sum{...});
+///
+/// The phases again and again until a block's shared memory says that it is done:
+///   struct Walk { ...; void start(block, thread, shared, own) const; bool done(const Shared&) const;
+///                 void finish(block, thread, const shared, own) const; };      // all FROST_HD
+///   launch.rounds(block_count, Walk{...});
 namespace frost::cuda {
 
 /// Calls run<0>, run<1> ... of a block kernel for one thread, `barrier()` after each.
@@ -61,10 +66,45 @@ __global__ void __launch_bounds__(Kernel::kThreads) over_blocks(const Kernel ker
 #endif
 }
 
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads) over_rounds(const Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  typename Kernel::Own own{};
+#if defined(__CUDA_ARCH__)
+  const std::int64_t block = blockIdx.x;
+  const auto thread = static_cast<int>(threadIdx.x);
+  kernel.start(block, thread, shared, own);
+  __syncthreads();
+  while (!kernel.done(shared)) {
+    run_phases(kernel, block, thread, shared, own, DeviceBarrier{});
+    __syncthreads();
+  }
+  kernel.finish(block, thread, shared, own);
+#endif
+}
+
 /// Queues kernels on the compute stream.
 class Launch {
  public:
   explicit Launch(Context& context) : context_(context) {}
+
+  template <class Kernel>
+  void rounds(std::int64_t count, const Kernel& kernel) const {
+    if (count <= 0) return;
+    FROST_CHECK(count <= kMaxGrid, "CUDA: a launch of ", count, " blocks; the most is ", kMaxGrid);
+    over_rounds<<<static_cast<unsigned>(count), Kernel::kThreads, 0, context_.compute>>>(kernel);
+    FROST_CUDA(cudaGetLastError());
+  }
+
+  /// Between host and device, in the order of the stream, and waited for.
+  void to_device(void* device, const void* host, std::size_t bytes) const {
+    FROST_CUDA(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.compute));
+    FROST_CUDA(cudaStreamSynchronize(context_.compute));
+  }
+  void to_host(void* host, const void* device, std::size_t bytes) const {
+    FROST_CUDA(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.compute));
+    FROST_CUDA(cudaStreamSynchronize(context_.compute));
+  }
 
   /// Context::scratch: one call a primitive, since the next one may give the same memory.
   void* scratch(std::size_t bytes) const { return context_.scratch(bytes); }

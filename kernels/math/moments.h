@@ -7,7 +7,7 @@ namespace frost::math {
 /// plain sum of squares would cancel (Welford 1962; Chan, Golub, LeVeque 1979).
 template <class T>
 struct Moments {
-  T mean = 0, squares = 0;
+  T mean, squares;
 };
 
 /// Takes one more value in; `inverse_count` is 1 over the number of values that it makes.

@@ -162,9 +162,7 @@ TEST_CASE("cuda norm_act: nothing, and not enough") {
   const ConstView none = packed_view(static_cast<const void*>(one.data()), {0, 2, 2, 4});
   CHECK_THROWS_AS(cuda::batch_statistics(HostLaunch(), {.x = none, .mean = out.data(), .rstd = out.data()}), Error);
   const ConstView pixel = packed_view(static_cast<const void*>(one.data()), {1, 1, 1, 4});
-  CHECK_THROWS_AS(
-      cuda::batch_statistics(
-          {.x = pixel, .mean = out.data(), .rstd = out.data(), .running_mean = out.data(), .running_var = out.data()},
-          HostLaunch()),
-      Error);
+  const BatchStatistics lone{
+      .x = pixel, .mean = out.data(), .rstd = out.data(), .running_mean = out.data(), .running_var = out.data()};
+  CHECK_THROWS_AS(cuda::batch_statistics(HostLaunch(), lone), Error);
 }

@@ -35,6 +35,30 @@ class HostLaunch {
     }
   }
 
+  template <class Kernel>
+  void rounds(std::int64_t count, const Kernel& kernel) const {
+    static_assert(sizeof(typename Kernel::Shared) <= 48 * 1024, "static shared memory of a block");
+    static_assert(Kernel::kThreads % 32 == 0 && Kernel::kThreads <= 1024, "threads of a block");
+    const auto shared = std::make_unique<typename Kernel::Shared>();
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t block = backwards_ ? count - 1 - i : i;
+      std::memset(static_cast<void*>(shared.get()), 0xff, sizeof(typename Kernel::Shared));
+      std::vector<typename Kernel::Own> own(Kernel::kThreads, typename Kernel::Own{});
+      for (int t = 0; t < Kernel::kThreads; ++t) kernel.start(block, t, *shared, own[static_cast<std::size_t>(t)]);
+      while (!kernel.done(*shared)) run_block<0>(kernel, block, *shared, own);
+      for (int t = 0; t < Kernel::kThreads; ++t) kernel.finish(block, t, *shared, own[static_cast<std::size_t>(t)]);
+    }
+  }
+
+  void to_device(void* device, const void* host, std::size_t bytes) const { std::memcpy(device, host, bytes); }
+  void to_host(void* host, const void* device, std::size_t bytes) const { std::memcpy(host, device, bytes); }
+
+  /// In CUB's place.
+  std::size_t sort_bytes(std::int64_t) const { return 1; }
+  void sort(const std::uint64_t* from, std::uint64_t* to, std::int64_t count, void*, std::size_t) const {
+    std::partial_sort_copy(from, from + count, to, to + count);
+  }
+
   void* scratch(std::size_t bytes) const {
     scratch_.assign(bytes + kAlign, 0xff);
     void* memory = scratch_.data();
