@@ -21,6 +21,7 @@ class SortingLaunch : public Launch {
     return bytes;
   }
   void sort(const std::uint64_t* from, std::uint64_t* to, std::int64_t count, void* memory, std::size_t bytes) const {
+    FROST_CHECK(sort_bytes(count) <= bytes, "nms: the sort of ", count, " keys needs more than ", bytes, " bytes");
     FROST_CUDA(cub::DeviceRadixSort::SortKeys(memory, bytes, from, to, count, 0, 64, stream_));
   }
 

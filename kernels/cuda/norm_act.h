@@ -17,16 +17,43 @@ struct NormLanes {
   math::NormChannel<float> lane[width];
 };
 
+/// `width` values of a channel vector from `first` on; null: `missing`. In fours where the vector is aligned: neighbouring
+/// threads are `width` values apart, so that single values would cost as many sectors as the pixels do.
+template <int width>
+FROST_HD Lanes<width> channel_values(const float* values, std::int64_t first, float missing) {
+  Lanes<width> out;
+  if (!values) {
+    FROST_UNROLL
+    for (int j = 0; j < width; ++j) out[j] = missing;
+    return out;
+  }
+  if constexpr (width % 4 == 0) {
+    if (reinterpret_cast<std::uintptr_t>(values) % kVectorBytes == 0) {
+      FROST_UNROLL
+      for (int j = 0; j < width; j += 4) {
+        const auto four = load_pack<4>(values + first + j);
+        FROST_UNROLL
+        for (int k = 0; k < 4; ++k) out[j + k] = four.lane[k];
+      }
+      return out;
+    }
+  }
+  FROST_UNROLL
+  for (int j = 0; j < width; ++j) out[j] = values[first + j];
+  return out;
+}
+
 /// The parameters of `width` channels from `first` on.
 struct NormParameters {
   const float *mean, *rstd, *weight, *bias;  // weight and bias may be null: 1 and 0
 
   template <int width>
   FROST_HD NormLanes<width> at(std::int64_t first) const {
+    const auto m = channel_values<width>(mean, first, 0), r = channel_values<width>(rstd, first, 1);
+    const auto w = channel_values<width>(weight, first, 1), b = channel_values<width>(bias, first, 0);
     NormLanes<width> out;
     FROST_UNROLL
-    for (int j = 0; j < width; ++j)
-      out.lane[j] = {mean[first + j], rstd[first + j], weight ? weight[first + j] : 1.0f, bias ? bias[first + j] : 0.0f};
+    for (int j = 0; j < width; ++j) out.lane[j] = {m[j], r[j], w[j], b[j]};
     return out;
   }
 };
@@ -372,12 +399,8 @@ struct NormActDx {
     if (!columns.works(block, thread)) return;
     const std::int64_t first = std::int64_t{columns.item(block, thread)} * width;
     const auto channel = parameters.at<width>(first);
-    Lanes<width> dz_mean, dz_xhat_mean;
-    FROST_UNROLL
-    for (int j = 0; j < width; ++j) {
-      dz_mean[j] = mean_dz ? mean_dz[first + j] : 0.0f;
-      dz_xhat_mean[j] = mean_dz_xhat ? mean_dz_xhat[first + j] : 0.0f;
-    }
+    const auto dz_mean = channel_values<width>(mean_dz, first, 0);
+    const auto dz_xhat_mean = channel_values<width>(mean_dz_xhat, first, 0);
     const auto read = [&](std::int64_t pixel) {
       return Values{load_pack<width>(x + pixel * x_pitch + first), load_pack<width>(dy + pixel * dy_pitch + first)};
     };
@@ -407,7 +430,7 @@ void with_width(std::initializer_list<ConstView> views, const Use& use) {
 
 // Blocks for each multiprocessor. Sums: as many as it runs at once, since each leaves a partial sum behind; the others: a
 // few rounds, which even out the end.
-inline constexpr int kSumBlocks = 4, kStreamBlocks = 16;
+inline constexpr int kSumBlocks = 4, kStreamBlocks = 8;
 
 template <class Launcher>
 void batch_statistics(const Launcher& launch, const BatchStatistics& a) {
@@ -415,6 +438,7 @@ void batch_statistics(const Launcher& launch, const BatchStatistics& a) {
   FROST_CHECK(count > 0, "batch norm: x of shape ", a.x.shape, " has no pixels");
   FROST_CHECK(count > 1 || !a.running_var, "batch norm: training needs more than one value for each channel, x is ",
               a.x.shape);
+  if (channels == 0) return;
   with_float(a.x.dtype, "batch norm", [&](auto type) {
     using T = decltype(type);
     with_width<T>({a.x}, [&](auto width_constant) {
@@ -497,10 +521,10 @@ void norm_act_backward(const Launcher& launch, const NormActBackward& a) {
         float *mean_dz = nullptr, *mean_dz_xhat = nullptr;
         if (a.dweight || a.dbias || means) {
           const Columns columns = columns_of(a.x.shape, width, multiprocessors * kSumBlocks, 2);
-          const std::int64_t partials = 2 * columns.chunks * channels;
+          const std::int64_t partials = (2 * columns.chunks * channels + 3) / 4 * 4, aligned = (channels + 3) / 4 * 4;
           auto* scratch =
-              static_cast<float*>(launch.scratch(static_cast<std::size_t>(partials + 2 * channels) * sizeof(float)));
-          if (means) mean_dz = scratch + partials, mean_dz_xhat = mean_dz + channels;
+              static_cast<float*>(launch.scratch(static_cast<std::size_t>(partials + 2 * aligned) * sizeof(float)));
+          if (means) mean_dz = scratch + partials, mean_dz_xhat = mean_dz + aligned;
           launch.blocks(columns.blocks(),
                         BlockGradientSums<T, width, kind>{a.x.as<T>(), a.dy.as<T>(), a.x.pitch, a.dy.pitch, parameters,
                                                           a.activation.slope, scratch, columns});

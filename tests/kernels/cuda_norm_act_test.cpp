@@ -166,3 +166,33 @@ TEST_CASE("cuda norm_act: nothing, and not enough") {
       .x = pixel, .mean = out.data(), .rstd = out.data(), .running_mean = out.data(), .running_var = out.data()};
   CHECK_THROWS_AS(cuda::batch_statistics(HostLaunch(), lone), Error);
 }
+
+TEST_CASE("cuda columns: each item of each pixel has one thread, and blocks have something to do") {
+  using frost::cuda::Columns;
+  for (const std::int64_t pixels : {1, 31, 32, 33, 1000})
+    for (const std::int64_t items : {1, 2, 6, 31, 32, 33, 40, 129}) {
+      CAPTURE(pixels);
+      CAPTURE(items);
+      const Columns c = cuda::columns_of({1, 1, pixels, 8 * items}, 8, 20, 2);
+      std::vector<int> seen(static_cast<std::size_t>(pixels * items), 0);
+      for (std::int64_t block = 0; block < c.blocks(); ++block) {
+        CHECK(c.pixels_of_chunk(c.chunk_of(block)) > 0);
+        for (int thread = 0; thread < cuda::kThreads; ++thread)
+          if (c.works(block, thread))
+            cuda::walk_pixels<3>(
+                c, block, thread, [](std::int64_t pixel) { return pixel; },
+                [&](std::int64_t pixel, std::int64_t read) {
+                  CHECK(read == pixel);
+                  ++seen[static_cast<std::size_t>(pixel * items + c.item(block, thread))];
+                });
+      }
+      CHECK(seen == std::vector<int>(seen.size(), 1));
+    }
+  for (const std::int64_t pixels : {(std::int64_t{1} << 31) - 1, std::int64_t{1} << 31, (std::int64_t{1} << 31) + 1}) {
+    const Columns c = cuda::columns_of({1, 1, pixels, 16}, 8, 4 * 132, 4);
+    CHECK(c.blocks() <= 4 * 132);
+    CHECK((c.chunks - 1) * c.chunk < pixels);
+    CHECK(c.chunks * c.chunk >= pixels);
+    CHECK(c.first_pixel(c.blocks() - 1) + c.pixels_of_chunk(c.chunks - 1) == pixels);
+  }
+}
