@@ -19,9 +19,9 @@ namespace {
 // The heuristics' order is a guess: the fastest is nearly always among the first few.
 constexpr std::size_t kContestants = 6;
 constexpr int kTimedRuns = 3;
-// Fused kernels that are compiled at run time cost 1 to 5 s each (measured, two cores). Once they have taken this long, a
-// process makes do with the compiled ones and a pass of our own: a validation over many image sizes must not wait an hour.
-constexpr double kMostCompileSeconds = 60;
+// Fused kernels that cuDNN compiles for a shape cost 1 to 5 s each (measured, two cores); a process spends no more than this
+// on them and makes do with the others and a pass of our own. They are kept on disk, so that the next process has more.
+constexpr double kMostCompileSeconds = 20;
 constexpr double kSlow = 10;  // times the roofline: worth a line
 // What needs more copies whole tensors; the room would be ours for good.
 constexpr std::int64_t kMostWorkspace = 256 << 20;
@@ -111,7 +111,7 @@ struct ConvEngine::State {
   cudaEvent_t before = nullptr, after = nullptr;
   std::map<ConvKey, Plans> plans;
   std::map<FilterKey, KeptFilters> kept;
-  std::int64_t calls = 0, timed = 0;
+  std::int64_t calls = 0, timed = 0, compiled = 0;
   double compile_seconds = 0;
   unsigned long long capture = 0;  // of the call that is running; 0: none
   bool captured = false;           // ever: plans and filters may be in use by graphs
@@ -125,7 +125,7 @@ struct ConvEngine::State {
   void* filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room);
 
   Plans& find(const ConvKey& key);
-  std::optional<ConvPlan> make(const ConvGraph& graph, const Candidate& candidate);
+  std::optional<ConvPlan> make(const ConvKey& key, const ConvGraph& graph, const Candidate& candidate);
   double time(const ConvPlan& plan, const ConvPointers& pointers, void* workspace);
   void settle(const ConvKey& key, Plans& plans, const ConvPointers& pointers, void* workspace);
   void watch(const ConvKey& key, const EngineChoice& choice, double seconds) const;
@@ -141,13 +141,19 @@ ConvCalls<Launch, ConvEngine::State> ConvEngine::State::call() {
   return {launch, *this, options.tf32, options.deterministic};
 }
 
-std::optional<ConvPlan> ConvEngine::State::make(const ConvGraph& graph, const Candidate& candidate) {
+std::optional<ConvPlan> ConvEngine::State::make(const ConvKey& key, const ConvGraph& graph, const Candidate& candidate) {
+  if (!candidate.compiled_at_run_time) return graph.plan(candidate);
   const auto start = std::chrono::steady_clock::now();
-  if (candidate.compiled_at_run_time && compile_seconds == 0)
-    std::fprintf(stderr, "frost: cuDNN compiles fused kernels for %s: once for each shape, the choice is kept in %s\n",
-                 context.name.c_str(), store.path().c_str());
-  auto plan = graph.plan(candidate);
-  if (candidate.compiled_at_run_time) compile_seconds += seconds_since(start);
+  std::optional<ConvPlan> plan;
+  if (const auto kept = store.compiled(key)) plan = graph.plan(*kept);
+  if (!plan) {
+    if (compiled++ == 0)
+      std::fprintf(stderr, "frost: cuDNN compiles fused convolutions, at most %.0f s in a run; they are kept in %s\n",
+                   kMostCompileSeconds, store.path().parent_path().c_str());
+    plan = graph.plan(candidate);
+    if (plan) store.put_compiled(key, plan->serialized());
+  }
+  compile_seconds += seconds_since(start);
   return plan;
 }
 
@@ -169,7 +175,7 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
   if (!options.deterministic)
     if (const auto known = store.find(key))
       if (auto candidate = graph.candidate(known->choice); candidate && affordable(*candidate))
-        if (auto plan = make(graph, *candidate)) {
+        if (auto plan = make(key, graph, *candidate)) {
           found.contest.push_back({known->choice, std::move(*plan)});
           found.timed = true;
         }
@@ -178,7 +184,7 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
     constexpr std::int64_t kLooked = 64;
     const auto candidates = graph.candidates(kLooked);
     const auto enter = [&](const Candidate& candidate) {
-      if (auto plan = make(graph, candidate)) found.contest.push_back({candidate.choice, std::move(*plan)});
+      if (auto plan = make(key, graph, candidate)) found.contest.push_back({candidate.choice, std::move(*plan)});
     };
     for (const Candidate& candidate : candidates) {
       if (found.contest.size() == wanted) break;

@@ -176,6 +176,11 @@ void ConvPlan::run(cudnnHandle_t handle, const ConvPointers& p, void* workspace)
   FROST_CUDA(cudnnBackendExecute(handle, plan_.raw(), pack.raw()));
 }
 
+std::string ConvPlan::serialized() const {
+  const auto text = plan_.list<char>(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION);
+  return {text.begin(), text.end()};
+}
+
 ConvGraph::ConvGraph(const ConvKey& key, const CudnnDevice& device) : key_(key), device_(device) {
   const bool activated = key.activation.kind != ActivationKind::identity;
   FROST_CHECK(key.pass == ConvPass::forward || (!key.bias && !activated), "conv2d: only its forward fuses");
@@ -271,16 +276,34 @@ std::optional<Candidate> ConvGraph::candidate(const EngineChoice& choice) const 
   return describe(std::move(config));
 }
 
-std::optional<ConvPlan> ConvGraph::plan(const Candidate& candidate) const {
+Descriptor ConvGraph::empty_plan() const {
+  Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+  if (device_.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, device_.handle);
+  if (device_.properties) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *device_.properties);
+  return plan;
+}
+
+std::optional<ConvPlan> ConvGraph::finished(Descriptor descriptor) const {
+  if (descriptor.try_finalize() != CUDNN_STATUS_SUCCESS) return {};
   ConvPlan plan;
   plan.bias_ = key_.bias;
-  plan.plan_ = Descriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-  plan.plan_.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, candidate.config);
-  if (device_.handle) plan.plan_.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, device_.handle);
-  if (device_.properties) plan.plan_.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *device_.properties);
-  if (plan.plan_.try_finalize() != CUDNN_STATUS_SUCCESS) return {};
-  plan.workspace_ = plan.plan_.get<std::int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE);
+  plan.workspace_ = descriptor.get<std::int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE);
+  plan.plan_ = std::move(descriptor);
   return plan;
+}
+
+std::optional<ConvPlan> ConvGraph::plan(const Candidate& candidate) const {
+  Descriptor plan = empty_plan();
+  plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, candidate.config);
+  return finished(std::move(plan));
+}
+
+std::optional<ConvPlan> ConvGraph::plan(std::string_view serialized) const {
+  Descriptor plan = empty_plan();
+  if (cudnnBackendSetAttribute(plan.raw(), CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                               static_cast<std::int64_t>(serialized.size()), serialized.data()) != CUDNN_STATUS_SUCCESS)
+    return {};
+  return finished(std::move(plan));
 }
 
 }  // namespace frost::cuda

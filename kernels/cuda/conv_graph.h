@@ -44,6 +44,8 @@ class ConvPlan {
  public:
   std::int64_t workspace() const { return workspace_; }
   void run(cudnnHandle_t handle, const ConvPointers& pointers, void* workspace) const;
+  /// cuDNN's own form of a finished plan, from which ConvGraph::plan makes it again.
+  std::string serialized() const;
 
  private:
   friend class ConvGraph;
@@ -64,9 +66,13 @@ class ConvGraph {
   std::optional<Candidate> candidate(const EngineChoice& choice) const;
   /// Needs a GPU. Empty where the engine turns out not to support the graph.
   std::optional<ConvPlan> plan(const Candidate& candidate) const;
+  /// From ConvPlan::serialized(). Empty where this cuDNN or device does not take it.
+  std::optional<ConvPlan> plan(std::string_view serialized) const;
 
  private:
   std::optional<Candidate> describe(Descriptor config) const;
+  Descriptor empty_plan() const;
+  std::optional<ConvPlan> finished(Descriptor plan) const;
   void offer(cudnnBackendHeurMode_t mode, std::int64_t most, std::vector<Candidate>& to) const;
 
   ConvKey key_;

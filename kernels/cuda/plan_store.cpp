@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <cctype>
+#include <cinttypes>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <system_error>
 
@@ -17,6 +19,31 @@ namespace {
 // A line to a convolution: some hundred bytes. More than this is no file of ours.
 constexpr std::uintmax_t kMostBytes = 16u << 20;
 constexpr std::size_t kSaveEvery = 32;
+
+/// FNV-1a, 64 bits.
+std::uint64_t hash(std::string_view text) {
+  std::uint64_t h = 0xcbf29ce484222325u;
+  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return h;
+}
+
+/// A new file in the place of an old one, or the old one as it was.
+void replace_file(const fs::path& path, const std::string& content) {
+  fs::create_directories(path.parent_path());
+  fs::path fresh = path;
+  fresh += "." + std::to_string(getpid());
+  std::ofstream file(fresh, std::ios::binary);
+  file << content;
+  file.close();
+  if (!file) {
+    std::error_code ignored;
+    fs::remove(fresh, ignored);
+    fail("cannot write ", fresh.string());
+  }
+  fs::rename(fresh, path);
+}
+
+void not_kept(const std::exception& e) { std::fprintf(stderr, "frost: convolution plans are not kept: %s\n", e.what()); }
 
 fs::path variable(const char* name) {
   const char* value = std::getenv(name);
@@ -92,25 +119,40 @@ void PlanStore::save() noexcept try {
   auto entries = read(false);
   for (const auto& [name, entry] : fresh_) entries[name] = entry;
   fresh_.clear();  // tried once: a full disk is no reason to try again for every convolution
-  fs::create_directories(path_.parent_path());
-  fs::path fresh = path_;
-  fresh += "." + std::to_string(getpid());
-  {
-    std::ofstream file(fresh);
-    file << header_ << '\n';
-    for (const auto& [name, entry] : entries)
-      file << name << ' ' << to_text(entry.choice) << ' ' << entry.microseconds << '\n';
-    file << "end " << entries.size() << '\n';
-    file.close();
-    if (!file) {
-      std::error_code ignored;
-      fs::remove(fresh, ignored);
-      fail("cannot write ", fresh.string());
-    }
-  }
-  fs::rename(fresh, path_);
+  std::ostringstream text;
+  text << header_ << '\n';
+  for (const auto& [name, entry] : entries)
+    text << name << ' ' << to_text(entry.choice) << ' ' << entry.microseconds << '\n';
+  text << "end " << entries.size() << '\n';
+  replace_file(path_, text.str());
 } catch (const std::exception& e) {
-  std::fprintf(stderr, "frost: convolution plans are not kept: %s\n", e.what());
+  not_kept(e);
+}
+
+fs::path PlanStore::compiled_path(const ConvKey& key) const {
+  char name[32];
+  std::snprintf(name, sizeof name, "%016" PRIx64 ".plan", hash(identifier(key)));
+  return fs::path(path_).replace_extension() / name;
+}
+
+/// The file: "convolution hash-of-the-plan", a line's end, the plan.
+std::optional<std::string> PlanStore::compiled(const ConvKey& key) const {
+  std::error_code error;
+  const fs::path path = compiled_path(key);
+  if (const auto bytes = fs::file_size(path, error); error || bytes > kMostBytes) return {};
+  std::ifstream file(path, std::ios::binary);
+  std::string name, plan;
+  std::uint64_t expected = 0;
+  if (!(file >> name >> expected) || name != identifier(key) || file.get() != '\n') return {};
+  plan.assign(std::istreambuf_iterator<char>(file), {});
+  if (hash(plan) != expected) return {};
+  return plan;
+}
+
+void PlanStore::put_compiled(const ConvKey& key, const std::string& plan) noexcept try {
+  replace_file(compiled_path(key), detail::join(identifier(key), ' ', hash(plan), '\n', plan));
+} catch (const std::exception& e) {
+  not_kept(e);
 }
 
 }  // namespace frost::cuda

@@ -30,6 +30,11 @@ class PlanStore {
 
   std::optional<Entry> find(const ConvKey& key) const;
   void put(const ConvKey& key, const Entry& entry);
+  /// A plan with the kernel that cuDNN compiled for it (ConvPlan::serialized), one file to each. What was cut off or changed
+  /// on disk is not returned.
+  std::optional<std::string> compiled(const ConvKey& key) const;
+  void put_compiled(const ConvKey& key, const std::string& plan) noexcept;
+
   /// Writes a new file and puts it in the old one's place; what other processes have added meanwhile is kept. A folder that
   /// cannot be written costs one line, no more.
   void save() noexcept;
@@ -39,6 +44,7 @@ class PlanStore {
 
  private:
   std::map<std::string, Entry> read(bool complain) const;
+  std::filesystem::path compiled_path(const ConvKey& key) const;
 
   std::filesystem::path path_;
   std::string header_;

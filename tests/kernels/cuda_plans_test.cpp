@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/conv_graph.h"
 #include "kernels/cuda/plan_store.h"
+#include "models/classify/classifier.h"
 #include "models/graph/detection_model.h"
 
 // cuDNN's heuristics answer for an H100 that is only described (h100.json, put together from the data sheet): every
@@ -45,22 +46,30 @@ struct Convolution {
 };
 using Network = std::vector<Convolution>;
 
-/// A convolution's calls in one training pass at 64 pixels; all strides divide 64, so that 640 pixels give ten times the
-/// sides.
-Network detector(const std::string& name) {
-  constexpr std::int64_t kSmall = 64, kSize = 640;
-  Device device(make_cpu_backend());
-  DetectionModel model(device, load_model_spec(name));
+/// The convolutions of one training pass, as the model itself calls them. It is run at a `small` size; all its strides
+/// divide that, so that the sides at `size` are the same multiple of the small ones everywhere.
+template <class Forward>
+Network record(Device& device, std::int64_t small, std::int64_t size, const Forward& forward) {
   Tape tape;
   Profile profile;
   Context context{.device = device, .tape = &tape, .training = true, .profile = &profile};
-  model.heads(context, Var{Tensor::zeros(device, {1, kSmall, kSmall, 3}, DType::f32, Role::input), -1, nullptr});
+  forward(context, Var{Tensor::zeros(device, {2, small, small, 3}, DType::f32, Role::input), -1, nullptr});
   Network network;
   for (const Profile::ConvCall& call : profile.calls) {
-    const Shape x{1, call.x.h * (kSize / kSmall), call.x.w * (kSize / kSmall), call.x.c};
+    const Shape x{1, call.x.h * (size / small), call.x.w * (size / small), call.x.c};
     network.push_back({call.geometry, x, call.filters, call.backward_data});
   }
   return network;
+}
+Network detector(const std::string& name) {
+  Device device(make_cpu_backend());
+  DetectionModel model(device, load_model_spec(name));
+  return record(device, 64, 640, [&](Context& context, const Var& image) { model.heads(context, image); });
+}
+Network classifier(const std::string& name) {
+  Device device(make_cpu_backend());
+  const auto model = classify::make_classifier(device, name, 10, {});
+  return record(device, 32, 224, [&](Context& context, const Var& image) { model->forward(context, image); });
 }
 
 ConvGeometry square(int kernel, int stride) {
@@ -72,55 +81,13 @@ ConvGeometry square(int kernel, int stride) {
           .pad_w = kernel / 2};
 }
 
-/// torchvision's ResNets at 224 (v1.5: the stride on the bottleneck's 3x3).
-Network resnet(std::array<int, 4> blocks, bool bottleneck) {
-  Network network{{square(7, 2), {1, 224, 224, 3}, 64, false}};
-  const int expansion = bottleneck ? 4 : 1;
-  std::int64_t side = 56, in = 64;
-  for (int stage = 0; stage < 4; ++stage) {
-    const std::int64_t width = 64 << stage, out = width * expansion;
-    for (int block = 0; block < blocks[static_cast<std::size_t>(stage)]; ++block) {
-      const int stride = block == 0 && stage > 0 ? 2 : 1;
-      const std::int64_t after = side / stride;
-      if (bottleneck) {
-        network.push_back({square(1, 1), {1, side, side, in}, width});
-        network.push_back({square(3, stride), {1, side, side, width}, width});
-        network.push_back({square(1, 1), {1, after, after, width}, out});
-      } else {
-        network.push_back({square(3, stride), {1, side, side, in}, width});
-        network.push_back({square(3, 1), {1, after, after, width}, width});
-      }
-      if (stride != 1 || in != out) network.push_back({square(1, stride), {1, side, side, in}, out});
-      side = after;
-      in = out;
-    }
-  }
-  return network;
-}
-
-Network vgg16() {
-  Network network;
-  std::int64_t side = 224, in = 3;
-  for (const auto& [width, count] :
-       std::initializer_list<std::pair<int, int>>{{64, 2}, {128, 2}, {256, 3}, {512, 3}, {512, 3}}) {
-    for (int i = 0; i < count; ++i) {
-      network.push_back({square(3, 1), {1, side, side, in}, width, in != 3});
-      in = width;
-    }
-    side /= 2;
-  }
-  return network;
-}
-
 const std::map<std::string, Network>& networks() {
   static const std::map<std::string, Network> all = [] {
     std::map<std::string, Network> made;
     for (const char* name :
          {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x", "yolov5-old", "yolov5s-ghost"})  // ghost: depthwise
       made[name] = detector(name);
-    made["resnet18"] = resnet({2, 2, 2, 2}, false);
-    made["resnet50"] = resnet({3, 4, 6, 3}, true);
-    made["vgg16"] = vgg16();
+    for (const char* name : {"resnet18", "resnet50", "vgg16"}) made[name] = classifier(name);
     return made;
   }();
   return all;
@@ -322,6 +289,19 @@ TEST_CASE("a choice can be written down and made again") {
     CHECK(!graph.candidate({.engine = 100000, .knobs = {}}));
     CHECK(!graph.candidate({.engine = graph.candidates(1)[0].choice.engine, .knobs = {{2, 123456789}}}));
   }
+  // A finished plan, too: cuDNN's own form of it goes to disk and back.
+  const ConvKey key = conv_key(ConvPass::forward, k3x3, {16, 80, 80, 64}, {16, 80, 80, 64}, DType::f16);
+  const ConvGraph graph(key, h100());
+  const auto plan = graph.plan(graph.candidates(1).at(0));
+  REQUIRE(plan);
+  const std::string serialized = plan->serialized();
+  const auto again = graph.plan(serialized);
+  REQUIRE(again);
+  CHECK(again->workspace() == plan->workspace());
+  CHECK(again->serialized() == serialized);
+  CHECK(!graph.plan(std::string_view("no plan")));
+  CHECK(!graph.plan(std::string_view(serialized).substr(0, serialized.size() / 2)));
+
   CHECK(*engine_choice("28") == EngineChoice{28, {}});
   CHECK(*engine_choice("10:12=-1,2=5") == EngineChoice{10, {{12, -1}, {2, 5}}});
   for (const char* text :
@@ -373,6 +353,19 @@ TEST_CASE("plan store: kept from run to run, per device; files that are cut off 
         text.substr(0, text.size() - 2) + "9\n"}) {
     write(strange);
     CHECK(reread().size() == 0);
+  }
+  {
+    PlanStore store(folder / "deep", 91900, "NVIDIA H100 80GB HBM3");
+    const std::string plan = "{\"kernel\": [1, 2]}\n\0x";
+    CHECK(!store.compiled(key(1)));
+    store.put_compiled(key(1), plan);
+    CHECK(store.compiled(key(1)) == plan);
+    CHECK(!store.compiled(key(2)));
+    const fs::path file = fs::directory_iterator(fs::path(path).replace_extension())->path();
+    fs::resize_file(file, fs::file_size(file) - 1);
+    CHECK(!store.compiled(key(1)));
+    std::ofstream(file) << "nonsense";
+    CHECK(!store.compiled(key(1)));
   }
   // A broken file is replaced by the next save; a folder that is none costs a line.
   {
