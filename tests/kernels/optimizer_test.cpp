@@ -10,6 +10,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/optimizer.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
 #include "tests/kernels/host_launch.h"
 
@@ -19,7 +20,7 @@ using frost::testing::randoms;
 
 namespace {
 
-/// The primitives as the CPU has them, and as CUDA's kernels compute them when the host walks their threads.
+/// The primitives as the tested device has them, and as CUDA's kernels compute them when the host walks their threads.
 struct Primitives {
   const char* where;
   std::function<void(const SumOfSquares&)> sum_of_squares;
@@ -29,10 +30,10 @@ struct Primitives {
   std::function<void(const EmaUpdate&)> ema_update;
 };
 std::vector<Primitives> all_primitives() {
-  static const auto cpu = make_cpu_backend();
-  std::vector<Primitives> all{{"CPU", [](auto& a) { cpu->sum_of_squares(a); }, [](auto& a) { cpu->prepare_step(a); },
-                               [](auto& a) { cpu->sgd_step(a); }, [](auto& a) { cpu->adam_step(a); },
-                               [](auto& a) { cpu->ema_update(a); }}};
+  static const auto device = frost::testing::make_test_backend();
+  std::vector<Primitives> all{{"backend", [](auto& a) { device->sum_of_squares(a); },
+                               [](auto& a) { device->prepare_step(a); }, [](auto& a) { device->sgd_step(a); },
+                               [](auto& a) { device->adam_step(a); }, [](auto& a) { device->ema_update(a); }}};
   for (const bool backwards : {false, true}) {
     const cuda::HostLaunch launch(backwards);
     all.push_back({backwards ? "CUDA's kernels on the host, backwards" : "CUDA's kernels on the host",
@@ -175,7 +176,8 @@ TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
     }
     for (std::size_t k = 0; k < ema.size(); ++k) items.push_back({ema[k].data(), value[k].data(), std::ssize(value[k])});
     UpdateState state{.ema_decay = 0.999f, .skip = 1};
-    const EmaUpdate update{.items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
+    const EmaUpdate update{
+        .items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
     const auto before = ema;
     on.ema_update(update);
     CHECK(ema == before);  // a skipped step averages nothing
