@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
+#include "engine/training/captured_step.h"
 #include "models/classify/step.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/step.h"
@@ -22,12 +25,14 @@ using namespace frost;
 using Clock = std::chrono::steady_clock;
 
 /// The best of several runs, milliseconds: what the machine can do, not what its neighbours let it.
-double best_ms(int repeats, const std::function<void()>& work) {
-  work();  // plans, caches
+double best_ms(Device& device, int repeats, const std::function<void()>& work) {
+  for (int i = 0; i < (device.backend().can_capture() ? 3 : 1); ++i) work();  // plans, caches, a captured graph
+  device.backend().synchronize();
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
     const auto start = Clock::now();
     work();
+    device.backend().synchronize();
     best = std::min(best, std::chrono::duration<double, std::milli>(Clock::now() - start).count());
   }
   return best;
@@ -42,24 +47,43 @@ double peak_rss_mb() {
 }
 void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
+struct Settings {
+  std::string device, precision;
+  bool cuda_graph = true;
+  int repeats = 5;
+};
+
+/// What a measurement finds.
+struct Row {
+  double ms = 0, floor_ms = 0, ledger_mb = 0, rss_mb = 0;  // times for each image
+};
+
 /// Each line is measured in a process of its own, so that no line inherits another's memory. Must run before OpenMP has
-/// threads.
-void in_child(const std::function<void()>& work) {
+/// threads, and before the parent has opened a device.
+Row in_child(const std::function<Row()>& work) {
   std::fflush(stdout);
+  int ends[2];
+  FROST_CHECK(pipe(ends) == 0, "cannot make a pipe");
   const pid_t child = fork();
   FROST_CHECK(child >= 0, "cannot start a process");
   if (child == 0) {
     try {
-      work();
+      const Row row = work();
       std::fflush(stdout);
-      _exit(0);
+      _exit(write(ends[1], &row, sizeof row) == sizeof row ? 0 : 1);
     } catch (const std::exception& e) {
       std::fprintf(stderr, "frost-bench: %s\n", e.what());
       _exit(1);
     }
   }
+  Row row;
+  close(ends[1]);
+  const bool whole = read(ends[0], &row, sizeof row) == sizeof row;
+  close(ends[0]);
   int status = 0;
-  FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "a measurement failed");
+  FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0 && whole,
+              "a measurement failed");
+  return row;
 }
 
 /// Time of the model's convolutions alone, same shapes and passes, through the same backend: the floor of a pass.
@@ -74,7 +98,7 @@ double convolution_ms(Device& device, const Profile& profile, DType type, int re
     const Tensor weight = Tensor::zeros(device, w_shape), dweight = Tensor::zeros(device, w_shape),
                  bias = Tensor::zeros(device, {1, 1, 1, call.filters});
     const Filters filters{weight.f32(), new_stamp()};
-    total += best_ms(repeats, [&] {
+    total += best_ms(device, repeats, [&] {
       backend.conv_forward({.geometry = call.geometry,
                             .x = x,
                             .weight = filters,
@@ -90,17 +114,13 @@ double convolution_ms(Device& device, const Profile& profile, DType type, int re
   return total;
 }
 
-struct Row {
-  std::string what;
-  double ms, floor_ms, ledger_mb, rss_mb;
-};
-void print(const Row& row) {
-  fmt::print("{:<46}{:>9.2f}{:>11.2f}{:>8.0f}%{:>12.1f}{:>11.1f}\n", row.what, row.ms, row.floor_ms,
-             100 * row.floor_ms / row.ms, row.ledger_mb, row.rss_mb);
+void print(const std::string& what, const Row& row) {
+  fmt::print("{:<46}{:>9.2f}{:>11.2f}{:>8.0f}%{:>12.1f}{:>11.1f}\n", what, row.ms, row.floor_ms, 100 * row.floor_ms / row.ms,
+             row.ledger_mb, row.rss_mb);
 }
 
-/// Inference of `model` as `forward` runs it, on an empty image.
-Row inference(RunDevice& run, const std::string& what, int batch, int imgsz, int repeats,
+/// Inference of a model as `forward` runs it, on an empty image.
+Row inference(RunDevice& run, int batch, int imgsz, const Settings& settings,
               const std::function<void(Context&, const Var&)>& forward) {
   Device& device = *run.device;
   const Var image{Tensor::zeros(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input), -1, nullptr};
@@ -110,45 +130,63 @@ Row inference(RunDevice& run, const std::string& what, int batch, int imgsz, int
   device.ledger().reset_peaks();
   reset_peak_rss();
   Context context{.device = device, .compute = run.compute};
-  const double ms = best_ms(repeats, [&] { forward(context, image); });
+  CapturedStep pass(device, nullptr, settings.cuda_graph);
+  const double ms = best_ms(device, settings.repeats, [&] { pass.run({}, [&] { forward(context, image); }); });
   const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
-  return {what, ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+  return {ms / batch, convolution_ms(device, profile, run.compute, settings.repeats) / batch, ledger, rss};
 }
 
-/// A training step of `model`: `step` gathers the gradients of a batch of noise.
-Row training(RunDevice& run, const std::string& what, Module& model, OptimizerKind kind, int batch, int imgsz, int repeats,
-             const std::function<void(const Context&, const Tensor&)>& step) {
+/// A family's training step on a batch of noise. `load` puts the targets where `step` finds them; `step` gathers the
+/// gradients and can be captured if `capture` says so.
+struct Trained {
+  Module& model;
+  OptimizerKind optimizer;
+  bool capture;
+  std::function<void(Optimizer&)> begin;  // once: what needs the optimizer
+  std::function<void()> load;
+  std::function<void(const Context&, const Tensor&)> step;
+};
+Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, const Trained& trained) {
   Device& device = *run.device;
-  ParameterArena arena(device, model, 5e-4f, true);
-  Optimizer optimizer(arena, device, kind);
+  ParameterArena arena(device, trained.model, 5e-4f, true);
+  Optimizer optimizer(arena, device, trained.optimizer, run.compute == DType::f16);
   for (ParameterGroup& group : arena.groups()) group.lr = 1e-4f;
   Rng rng(0);
   std::vector<float> pixels(static_cast<std::size_t>(batch) * imgsz * imgsz * 3);
   for (float& p : pixels) p = static_cast<float>(rng.uniform());
-  Tensor image(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input);
-  image.assign(pixels);
+  const Tensor plain = Tensor::from(device, {batch, imgsz, imgsz, 3}, pixels, Role::input);
+  Tensor image(device, plain.shape(), run.compute, Role::input);
+  device.backend().copy({.x = plain, .y = image});
   Profile profile;
-  step({.device = device, .compute = run.compute, .profile = &profile}, image);
+  trained.begin(optimizer);
+  trained.load();
+  trained.step({.device = device, .compute = run.compute, .profile = &profile}, image);
   device.ledger().reset_peaks();
   reset_peak_rss();
-  const double ms = best_ms(repeats, [&] {
-    step({.device = device, .compute = run.compute}, image);
-    optimizer.step(0.9f);
+  CapturedStep step(device, &trained.model, settings.cuda_graph && trained.capture);
+  const double ms = best_ms(device, settings.repeats, [&] {
+    trained.load();
+    optimizer.set(0.937f);
+    step.run({}, [&] {
+      trained.step({.device = device, .compute = run.compute}, image);
+      optimizer.queue(10.0);
+    });
+    optimizer.touch();
   });
   const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
-  return {what, ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+  return {ms / batch, convolution_ms(device, profile, run.compute, settings.repeats) / batch, ledger, rss};
 }
 
-Row detector_inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
-  RunDevice run("", precision);
+Row detector_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
+  RunDevice run(settings.device, settings.precision);
   DetectionModel model(*run.device, load_model_spec(name));
-  return inference(run, fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), batch, imgsz, repeats,
-                   [&](Context& context, const Var& image) { model.heads(context, image); });
+  std::vector<Var> maps;
+  return inference(run, batch, imgsz, settings,
+                   [&](Context& context, const Var& image) { maps = model.heads(context, image); });
 }
 
-Row detector_training(const std::string& name, int batch, int imgsz, const std::string& precision, int freeze,
-                      bool recompute, int repeats) {
-  RunDevice run("", precision);
+Row detector_training(const std::string& name, int batch, int imgsz, const Settings& settings, int freeze, bool recompute) {
+  RunDevice run(settings.device, settings.precision);
   DetectionModel model(*run.device, load_model_spec(name));
   slim::freeze(model, slim::layer_names(model), {std::to_string(freeze)});
   Rng rng(1);
@@ -157,41 +195,122 @@ Row detector_training(const std::string& name, int batch, int imgsz, const std::
     for (const double value : {static_cast<double>(i / 7), rng.uniform(0, 80), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8),
                                rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
       targets.push_back(static_cast<float>(value));
-  yolo::LossSettings loss;
-  return training(
-      run, fmt::format("{} step {} b{} {} freeze {}{}", name, imgsz, batch, precision, freeze, recompute ? "" : " keep all"),
-      model, OptimizerKind::sgd, batch, imgsz, repeats, [&](const Context& context, const Tensor& image) {
-        yolo::train_step(context, model, image, targets, loss, recompute);
-      });
+  yolo::LossState loss(*run.device, {}, batch * 7);
+  return training(run, batch, imgsz, settings,
+                  {.model = model,
+                   .optimizer = OptimizerKind::sgd,
+                   .capture = true,
+                   .begin =
+                       [&](Optimizer& optimizer) {
+                         if (optimizer.loss_scaling()) loss.grad_scale = optimizer.loss_scale();
+                       },
+                   .load = [&] { loss.set_targets(targets, batch, model.detect().classes); },
+                   .step = [&](const Context& context,
+                               const Tensor& image) { yolo::train_step(context, model, image, loss, recompute); }});
 }
 
-Row classifier_inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
-  RunDevice run("", precision);
+Row classifier_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
+  RunDevice run(settings.device, settings.precision);
   const auto model = classify::make_classifier(*run.device, name, 1000);
-  return inference(run, fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), batch, imgsz, repeats,
-                   [&](Context& context, const Var& image) { model->forward(context, image); });
+  Var logits;
+  return inference(run, batch, imgsz, settings,
+                   [&](Context& context, const Var& image) { logits = model->forward(context, image); });
 }
 
-Row classifier_training(const std::string& name, int batch, int imgsz, const std::string& precision, bool feature_extract,
-                        bool recompute, int repeats) {
-  RunDevice run("", precision);
+Row classifier_training(const std::string& name, int batch, int imgsz, const Settings& settings, bool head_alone,
+                        bool recompute) {
+  RunDevice run(settings.device, settings.precision);
   const auto model = classify::make_classifier(*run.device, name, 1000);
-  if (feature_extract) slim::freeze(*model, model->layers(), {"!" + model->head().name()});
+  if (head_alone) slim::freeze(*model, model->layers(), {"!" + model->head().name()});
   std::vector<std::int64_t> labels;
   for (int i = 0; i < batch; ++i) labels.push_back(i % 1000);
-  return training(run,
-                  fmt::format("{} step {} b{} {}{}{}", name, imgsz, batch, precision, feature_extract ? " head alone" : "",
-                              recompute ? "" : " keep all"),
-                  *model, OptimizerKind::adam, batch, imgsz, repeats, [&](const Context& context, const Tensor& image) {
-                    classify::train_step(context, *model, image, labels, 0.1f, recompute);
-                  });
+  return training(
+      run, batch, imgsz, settings,
+      {.model = *model,
+       .optimizer = OptimizerKind::adam,
+       .capture = false,  // its labels come from the host with each step
+       .begin = [](Optimizer&) {},
+       .load = [] {},
+       .step = [&](const Context& context,
+                   const Tensor& image) { classify::train_step(context, *model, image, labels, 0.1f, recompute); }});
+}
+
+/// What the chip can do: a copy of 256 MB, and a product of 16384 x 4096 by 4096 x 4096 values.
+void print_rates(const Settings& settings) {
+  const Row rates = in_child([&] {
+    RunDevice run(settings.device, settings.precision);
+    Device& device = *run.device;
+    fmt::print("{}\n", run.line);
+    const Tensor from = Tensor::zeros(device, {1, 1, 1, 64 << 20}), to = Tensor::zeros(device, from.shape());
+    const double copy_ms = best_ms(device, settings.repeats, [&] { device.backend().copy({.x = from, .y = to}); });
+    const bool large = device.backend().can_capture();
+    const std::int64_t rows = large ? 16384 : 1024, width = large ? 4096 : 1024;
+    const Tensor x = Tensor::zeros(device, {1, 1, rows, width}, run.compute),
+                 y = Tensor::zeros(device, x.shape(), run.compute), weight = Tensor::zeros(device, {width, 1, 1, width});
+    const Filters filters{weight.f32(), new_stamp()};
+    const double gemm_ms = best_ms(device, settings.repeats, [&] {
+      device.backend().conv_forward({.geometry = {}, .x = x, .weight = filters, .activation = {}, .y = y});
+    });
+    return Row{2.0 * 4 * static_cast<double>(from.elements()) / copy_ms / 1e6,
+               2.0 * static_cast<double>(rows) * static_cast<double>(width * width) / gemm_ms / 1e9};
+  });
+  fmt::print("copy {:.1f} GB/s, product {:.2f} TFLOP/s\n\n", rates.ms, rates.floor_ms);
+}
+
+/// What compare_torch.py says, or why it says nothing.
+nlohmann::json torch_says(const std::string& arguments) {
+  std::filesystem::path script = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "compare_torch.py";
+  if (!std::filesystem::exists(script)) script = "tools/compare_torch.py";
+  FROST_CHECK(std::filesystem::exists(script), "compare_torch.py: found neither beside the program nor in tools/");
+  FILE* output = popen(("python3 '" + script.string() + "' " + arguments).c_str(), "r");
+  FROST_CHECK(output, "python3 cannot be started");
+  std::string text;
+  for (char part[512]; std::fgets(part, sizeof part, output);) text += part;
+  pclose(output);
+  const auto line = nlohmann::json::parse(text, nullptr, false);
+  return line.is_object() ? line : nlohmann::json{{"error", "python3 said nothing"}};
+}
+
+/// frost beside PyTorch: the same models, shapes and precision; images a second, and the peak of memory in training.
+void compare_with_torch(const std::vector<std::string>& models, int batch, int imgsz, const Settings& settings) {
+  fmt::print("{:<10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}\n{:<10}{:>36}{:>36}{:>24}\n", "", "frost", "eager",
+             "compile", "frost", "eager", "compile", "frost", "eager", "", "forward, images/s", "training, images/s",
+             "training peak, MB");
+  bool torch = true;
+  for (const std::string& model : models) {
+    const Row forward = in_child([&] { return detector_inference(model, batch, imgsz, settings); });
+    const Row step = in_child([&] { return detector_training(model, batch, imgsz, settings, 0, true); });
+    std::vector<std::string> cells;
+    std::string why, eager_peak = "-";
+    for (const char* pass : {"", " --train"})
+      for (const char* how : {"", " --compile"}) {
+        cells.emplace_back("-");
+        if (!torch) continue;
+        const auto said =
+            torch_says(fmt::format("--model {} --batch-size {} --imgsz {} --precision {} --device {} --repeats {}{}{}",
+                                   model, batch, imgsz, settings.precision, settings.device, settings.repeats, pass, how));
+        if (said.contains("error")) {
+          why = said["error"];
+          torch = why.find("not installed") == std::string::npos;
+          continue;
+        }
+        cells.back() = fmt::format("{:.1f}", said["images_per_s"].get<double>());
+        if (*pass && !*how) eager_peak = fmt::format("{:.0f}", said["peak_mb"].get<double>());
+      }
+    fmt::print("{:<10}{:>12.1f}{:>12}{:>12}{:>12.1f}{:>12}{:>12}{:>12.0f}{:>12}\n", model, 1000 / forward.ms, cells[0],
+               cells[1], 1000 / step.ms, cells[2], cells[3], step.ledger_mb, eager_peak);
+    if (!why.empty()) fmt::print("{}: {}\n", torch ? "PyTorch" : "no columns of PyTorch", why);
+    std::fflush(stdout);
+  }
 }
 
 int run(CLI::App& app, int argc, char** argv) {
   std::string model = "yolov5n";
-  std::vector<std::string> precisions{"f32"};
+  std::vector<std::string> precisions{"auto"};
   std::vector<int> freezes{0, 10, 24}, sizes{320, 640};
-  int repeats = 5, batch = 16;
+  Settings settings;
+  std::string compare;
+  int batch = 16;
   bool training_only = false, inference_only = false, no_recompute = false;
   app.description(
       "Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the floor: the same\n"
@@ -199,38 +318,67 @@ int run(CLI::App& app, int argc, char** argv) {
       "machine.");
   app.add_option("--model", model, "model YAML or built-in name, or a classifier: resnet18 (224, batches of 1 and 32)")
       ->capture_default_str();
-  app.add_option("--precision", precisions, "f32, bf16")->capture_default_str();
+  app.add_option("--device", settings.device, kDeviceHelp);
+  app.add_option("--compare", compare, "torch: PyTorch's times beside frost's, for yolov5n to yolov5x or --model")
+      ->check(CLI::IsMember({"torch"}));
+  app.add_flag("--cuda-graph,!--no-cuda-graph", settings.cuda_graph, "capture each step once and replay it (CUDA)");
+  app.add_option("--precision", precisions, "f32, bf16, f16; auto: bf16 on a GPU, f32 on a CPU")->capture_default_str();
   app.add_option("--freeze", freezes, "values of --freeze to train with")->capture_default_str();
   app.add_option("--imgsz", sizes, "image sizes to train at")->capture_default_str();
   app.add_option("--batch-size", batch, "images in a training batch")->capture_default_str();
-  app.add_option("--repeats", repeats, "runs of each")->capture_default_str();
+  app.add_option("--repeats", settings.repeats, "runs of each")->capture_default_str();
   app.add_flag("--train", training_only, "training steps only");
   app.add_flag("--infer", inference_only, "inference only");
   app.add_flag("--no-recompute", no_recompute, "keep all activations for backward");
   app.parse(argc, argv);
 
-  fmt::print("{}\n\n{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", RunDevice("", "f32").line, "", "ms/image", "conv floor", "share",
-             "ledger MB", "RSS MB");
+  for (std::string& precision : precisions) {  // as the device has it; the parent never opens it
+    const Row found = in_child([&] {
+      const RunDevice run(settings.device, precision);
+      return Row{static_cast<double>(run.compute), run.device->backend().can_capture() ? 1.0 : 0.0};
+    });
+    precision = name_of(static_cast<DType>(found.ms));
+    if (settings.device.empty() || settings.device == "auto") settings.device = found.floor_ms > 0 ? "cuda" : "cpu";
+  }
+  if (!compare.empty()) {
+    std::vector<std::string> models{"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"};
+    if (app.count("--model")) models = {model};
+    for (const std::string& precision : precisions) {
+      settings.precision = precision;
+      print_rates(settings);
+      compare_with_torch(models, batch, app.count("--imgsz") ? sizes.front() : 640, settings);
+    }
+    return 0;
+  }
   const std::vector<std::string> classifiers = classify::classifier_names();
   const bool classifier = std::find(classifiers.begin(), classifiers.end(), model) != classifiers.end();
   if (classifier && !app.count("--imgsz")) sizes = {224};
   if (classifier && !app.count("--batch-size")) batch = 32;
   for (const std::string& precision : precisions) {
+    settings.precision = precision;
+    print_rates(settings);
+    fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv floor", "share", "ledger MB", "RSS MB");
     if (!training_only)
-      for (const int b : {1, classifier ? batch : 16})
-        in_child([&] {
-          const int runs = repeats * (b == 1 ? 4 : 1);
-          print(classifier ? classifier_inference(model, b, sizes[0], precision, runs)
-                           : detector_inference(model, b, 640, precision, runs));
-        });
+      for (const int b : {1, classifier ? batch : 16}) {
+        Settings more = settings;
+        if (b == 1) more.repeats *= 4;
+        const int size = classifier ? sizes[0] : 640;
+        print(fmt::format("{} inference {} b{} {}", model, size, b, precision), in_child([&] {
+                return classifier ? classifier_inference(model, b, size, more) : detector_inference(model, b, size, more);
+              }));
+      }
     if (inference_only) continue;
+    const std::string keep = no_recompute ? " keep all" : "";
     for (const int size : sizes) {
+      const std::string step = fmt::format("{} step {} b{} {}", model, size, batch, precision);
       if (classifier)
         for (const bool head_alone : {false, true})
-          in_child([&] { print(classifier_training(model, batch, size, precision, head_alone, !no_recompute, repeats)); });
+          print(step + (head_alone ? " head alone" : "") + keep,
+                in_child([&] { return classifier_training(model, batch, size, settings, head_alone, !no_recompute); }));
       else
         for (const int freeze : freezes)
-          in_child([&] { print(detector_training(model, batch, size, precision, freeze, !no_recompute, repeats)); });
+          print(fmt::format("{} freeze {}{}", step, freeze, keep),
+                in_child([&] { return detector_training(model, batch, size, settings, freeze, !no_recompute); }));
     }
   }
   return 0;

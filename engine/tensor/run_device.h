@@ -11,8 +11,9 @@ inline constexpr const char* kDeviceHelp = "cuda, cuda:1, 1 (a CUDA device's num
 
 /// The device a tool runs on, chosen from its flags.
 struct RunDevice {
-  /// `device`: "" or "auto" (CUDA if usable, else the CPU), "cuda[:N]", "N", "cpu"; `precision`: "f32" or "bf16". Throws
-  /// Error for what this build or machine cannot do.
+  /// `device`: "" or "auto" (CUDA if usable, else the CPU), "cuda[:N]", "N", "cpu"; `precision`: "f32", "bf16", "f16", or
+  /// "auto": bf16 on a GPU, f32 on a CPU; "half": f16 on a GPU, bf16 on a CPU. Throws Error for what this build or machine
+  /// cannot do.
   RunDevice(const std::string& device, const std::string& precision);
   std::unique_ptr<Device> device;
   DType compute = DType::f32;
