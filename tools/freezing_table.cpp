@@ -3,7 +3,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "engine/training/run_summary.h"
+#include "engine/report/run_summary.h"
 #include "kernels/error.h"
 #include "tools/main_guard.h"
 

@@ -348,13 +348,13 @@ Var activation(Context& context, const Var& x, Activation kind) {
   auto node = std::make_unique<ActivationNode>();
   node->x = Saved(x);
   node->kind = kind;
-  const Saved input = node->x;
   Var result = context.tape->record(y, std::move(node), {&x});
   if (!x.origin)  // x is kept for backward anyway; a recipe from a recipe would only grow chains
-    remember(context, result, [&backend = context.device.backend(), input, kind](View target) {
-      const Tensor source = input.get();
-      backend.activation_forward({.activation = kind, .x = source, .y = target});
-    });
+    remember(context, result, {Saved::source(x)},
+             [&backend = context.device.backend(), kind](View target, const std::vector<Saved>& sources) {
+               const Tensor source = sources[0].get();
+               backend.activation_forward({.activation = kind, .x = source, .y = target});
+             });
   return result;
 }
 

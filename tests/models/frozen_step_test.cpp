@@ -29,7 +29,8 @@ struct Step {
 
 struct Net {
   Counts counts;
-  Device device{make_watched_backend(make_cpu_backend(), [this](const PrimitiveCall& call) { ++counts[call.primitive]; })};
+  std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device device{make_watched_backend(*cpu, [this](const PrimitiveCall& call) { ++counts[call.primitive]; })};
   DetectionModel model{device, load_model_spec("yolov5n", 3), 1};
   slim::LayerNames layers = slim::layer_names(model);
 
