@@ -21,8 +21,12 @@ struct HostState {
 CapturedStep::CapturedStep(Device& device, Module* model, bool enabled)
     : device_(device), model_(model), enabled_(enabled && device.backend().can_capture()) {}
 
-CapturedStep::~CapturedStep() {
+CapturedStep::~CapturedStep() { forget(); }
+
+void CapturedStep::forget() {
   if (!recordings_.empty()) device_.backend().synchronize();  // nothing replays when its memory goes
+  recordings_.clear();
+  captured_ = 0;
 }
 
 void CapturedStep::run(const Key& key, const std::function<void()>& work) {

@@ -27,6 +27,9 @@ class CapturedStep {
 
   void run(const Key& key, const std::function<void()>& work);
 
+  /// Drops all recordings: something that they hold the addresses of has moved (parameters that wake up).
+  void forget();
+
   bool captures() const { return enabled_; }
   std::int64_t replays() const { return replays_; }
 
