@@ -421,12 +421,14 @@ void detect_loss(const Launcher& launch, const DetectLoss& a) {
                                             static_cast<Index>(plan.attributes()), l.anchors,
                                             plan.newest + l.first_prediction, plan.objectness + l.first_prediction});
       };
-      const bool packed = l.dhead_pitch == l.anchors * plan.attributes();
-      if (packed && reinterpret_cast<std::uintptr_t>(l.dhead) % kVectorBytes == 0)
-        fits_int32(values) ? stream(std::integral_constant<int, full>{}, std::int32_t{})
-                           : stream(std::integral_constant<int, full>{}, std::int64_t{});
-      else
-        stream(std::integral_constant<int, 1>{}, std::int64_t{});
+      const auto widest = [&](auto index) {
+        const bool packed = l.dhead_pitch == l.anchors * plan.attributes();
+        if (packed && reinterpret_cast<std::uintptr_t>(l.dhead) % kVectorBytes == 0)
+          stream(std::integral_constant<int, full>{}, index);
+        else
+          stream(std::integral_constant<int, 1>{}, index);
+      };
+      fits_int32(values + full) ? widest(std::int32_t{}) : widest(std::int64_t{});
     });
   }
   launch.blocks(1, FinishLoss{plan});

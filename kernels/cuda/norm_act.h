@@ -420,7 +420,7 @@ struct NormActDx {
 
 /// use(std::integral_constant<int, width>{}): 16 bytes of channels at a time where the views allow it, else one by one.
 template <class T, class Use>
-void with_width(std::initializer_list<ConstView> views, const Use& use) {
+void with_vectors(std::initializer_list<ConstView> views, const Use& use) {
   constexpr int full = kVectorBytes / static_cast<int>(sizeof(T));
   if (vector_width(views) >= full)
     use(std::integral_constant<int, full>{});
@@ -441,7 +441,7 @@ void batch_statistics(const Launcher& launch, const BatchStatistics& a) {
   if (channels == 0) return;
   with_float(a.x.dtype, "batch norm", [&](auto type) {
     using T = decltype(type);
-    with_width<T>({a.x}, [&](auto width_constant) {
+    with_vectors<T>({a.x}, [&](auto width_constant) {
       constexpr int width = width_constant();
       const Columns columns = columns_of(a.x.shape, width, std::int64_t{launch.multiprocessors()} * kSumBlocks, 4);
       auto* partial = static_cast<math::Moments<float>*>(
@@ -462,7 +462,7 @@ void norm_act_forward(const Launcher& launch, const NormActForward& a) {
   const NormParameters parameters{a.mean, a.rstd, a.weight, a.bias};
   with_float(a.x.dtype, "norm_act", [&](auto type) {
     using T = decltype(type);
-    with_width<T>({a.x, a.residual, a.y}, [&](auto width_constant) {
+    with_vectors<T>({a.x, a.residual, a.y}, [&](auto width_constant) {
       constexpr int width = width_constant();
       const Columns columns = columns_of(a.x.shape, width, std::int64_t{launch.multiprocessors()} * kStreamBlocks, 4);
       with_activation(a.activation.kind, [&](auto kind_constant) {
@@ -494,7 +494,7 @@ void norm_act_backward(const Launcher& launch, const NormActBackward& a) {
     check_same("norm_act backward", a.x, a.dresidual);
     with_float(a.x.dtype, "norm_act backward", [&](auto type) {
       using T = decltype(type);
-      with_width<T>({a.x, a.residual, a.dy, a.dresidual}, [&](auto width_constant) {
+      with_vectors<T>({a.x, a.residual, a.dy, a.dresidual}, [&](auto width_constant) {
         constexpr int width = width_constant();
         const Columns columns = columns_of(a.x.shape, width, multiprocessors * kStreamBlocks, 2);
         with_activation(a.activation.kind, [&](auto kind_constant) {
@@ -514,7 +514,7 @@ void norm_act_backward(const Launcher& launch, const NormActBackward& a) {
   const bool means = a.batch_statistics && a.dx;
   with_float(a.x.dtype, "norm_act backward", [&](auto type) {
     using T = decltype(type);
-    with_width<T>({a.x, a.dy, a.dx}, [&](auto width_constant) {
+    with_vectors<T>({a.x, a.dy, a.dx}, [&](auto width_constant) {
       constexpr int width = width_constant();
       with_activation(a.activation.kind, [&](auto kind_constant) {
         constexpr ActivationKind kind = kind_constant();
