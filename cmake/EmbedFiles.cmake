@@ -27,6 +27,6 @@ function(frost_embed_files target output)
   list(JOIN ARGN "|" files)
   add_custom_command(OUTPUT ${output} DEPENDS ${ARGN} ${FROST_EMBED_SCRIPT} VERBATIM
     COMMAND ${CMAKE_COMMAND} -DOUTPUT=${output} "-DFILES=${files}" -P ${FROST_EMBED_SCRIPT}
-    COMMENT "Embedding the model and hyperparameter files")
+    COMMENT "Embedding the model and hyperparameter files and the page of yolo-explain")
   add_library(${target} OBJECT ${output})
 endfunction()

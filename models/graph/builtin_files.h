@@ -5,7 +5,8 @@
 
 namespace frost {
 
-/// A file that is part of the program: models/graph/yamls/*.yaml and models/yolo/hyps/*.yaml, by file name.
+/// A file that is part of the program: models/graph/yamls/*.yaml, models/yolo/hyps/*.yaml and models/slim/*.html, by file
+/// name.
 struct BuiltinFile {
   std::string_view name, text;
 };

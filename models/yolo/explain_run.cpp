@@ -8,6 +8,7 @@
 
 #include "engine/base/atomic_file.h"
 #include "engine/tensor/run_device.h"
+#include "models/slim/explain_page.h"
 #include "models/slim/explain_report.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/model_io.h"
@@ -60,12 +61,14 @@ void explain(const ExplainConfig& config) {
   fmt::print("{}\n\n", run.line);
   Questions ask{.make = model_maker(config), .trainee = {}, .step = {}};
   std::string name;
-  int stride = 32;
+  int stride = 32, layers = 0, backbone = 0;
   {
     Device dry(make_dry_backend(backend, {}));
     const auto model = ask.make(dry);
     name = std::filesystem::path(model->spec().name).stem().string();
     stride = model->stride();
+    layers = static_cast<int>(model->layer_count());
+    backbone = slim::layer_names(*model).backbone;
     slim::freeze(*model, slim::layer_names(*model), config.freeze);  // a mistake is told before anything is timed
   }
   const int imgsz = std::max((config.imgsz + stride - 1) / stride * stride, 2 * stride);
@@ -83,6 +86,7 @@ void explain(const ExplainConfig& config) {
     timer = [&](const PrimitiveCall& call) { return times->seconds(call); };
   }
   const bool frozen = config.freeze != std::vector<std::string>{"0"};
+  const std::string frozen_bn = config.frozen_bn == FrozenBn::batch ? "batch statistics" : "running statistics";
   const std::string what = fmt::format("--freeze {}", fmt::join(config.freeze, " "));
   slim::Explanation e{.title = fmt::format("{}, {}{}, batch {} at {}x{}, {}, {}", name, what,
                                            config.frozen_bn == FrozenBn::batch ? " --frozen-bn batch" : "",
@@ -106,6 +110,23 @@ void explain(const ExplainConfig& config) {
     json["all_trainable"] = to_json(e.without);
     if (e.measured) json["measured"] = to_json(*e.measured);
     write(config.json, json.dump(1) + "\n");
+  }
+  if (!config.html.empty()) {
+    std::vector<slim::StepReport> freezes;
+    for (int n = 0; n <= layers; ++n)
+      freezes.push_back(slim::predict_step(ask.freezing({std::to_string(n)}), ask.step, backend, timer));
+    const bool one = config.freeze.size() == 1 && config.freeze[0].find_first_not_of("0123456789") == std::string::npos;
+    write(config.html,
+          slim::explain_page({.model = name,
+                              .setting = fmt::format("One training step, batch {} at {}x{}, {}, {}, frozen batch norms: {}",
+                                                     config.batch_size, imgsz, imgsz, config.precision,
+                                                     name_of(config.optimizer), frozen_bn),
+                              .footer = fmt::format("Bytes are exact: the real code ran on a device that only keeps books. "
+                                                    "Times are predicted from {} single calls, timed on {}.",
+                                                    times->measured(), backend.description()),
+                              .backbone = backbone,
+                              .start = one ? std::stoi(config.freeze[0]) : 0},
+                             freezes));
   }
 }
 

@@ -126,7 +126,7 @@ TEST_CASE("builtin_files: every model file has the rows, the outputs and the par
   CHECK(models == std::ssize(all));  // a new file wants a line here
 }
 
-TEST_CASE("builtin_files: looked up by whole names only; every file is YAML") {
+TEST_CASE("builtin_files: looked up by whole names only; every .yaml is YAML") {
   CHECK(frost::builtin_file("yolov5n").has_value());
   CHECK(frost::builtin_file("yolov5n") == frost::builtin_file("yolov5n.yaml"));
   CHECK(YAML::Load(std::string(*frost::builtin_file("yolov5s-LeakyReLU")))["activation"].as<std::string>() ==
@@ -136,6 +136,6 @@ TEST_CASE("builtin_files: looked up by whole names only; every file is YAML") {
     CHECK(!frost::builtin_file(name).has_value());
   for (const auto& file : frost::builtin_files()) {
     CAPTURE(file.name);
-    CHECK(YAML::Load(std::string(file.text)).IsMap());
+    if (file.name.ends_with(".yaml")) CHECK(YAML::Load(std::string(file.text)).IsMap());
   }
 }

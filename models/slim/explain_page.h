@@ -1,0 +1,19 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "models/slim/explain.h"
+
+namespace frost::slim {
+
+/// What the page shows around the numbers.
+struct PageText {
+  std::string model, setting, footer;
+  int backbone = 0;  // layers of the backbone; 0: there is no such thing
+  int start = 0;     // where the slider stands at first
+};
+
+/// The self-contained HTML page (models/slim/explain.html): `freezes[n]` is the step with the first n rows frozen.
+std::string explain_page(const PageText& text, const std::vector<StepReport>& freezes);
+
+}  // namespace frost::slim
