@@ -15,7 +15,7 @@ DEMO_IMGSZ ?= 192
 DEMO_EPOCHS ?= 65
 DEMO_BATCH ?= 8
 
-.PHONY: help deps build demo test test-asan bench format clean
+.PHONY: help deps test-deps build demo test test-asan bench format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | while IFS=$$'\t' read -r name text; do \
@@ -23,6 +23,9 @@ help:  ## this list
 
 deps:  ## install what is missing (Debian packages; nothing is asked)
 	@third_party/install.sh
+
+test-deps:
+	@third_party/install.sh tests
 
 build: deps  ## the tools, optimised, in build/bin
 	@cmake --preset release
@@ -39,12 +42,12 @@ demo: build  ## train a YOLOv5n on drawn shapes, then validate it: a few minutes
 	@echo "The data set is in $(DEMO)/shapes; these pictures were made by the run:"
 	@find $(DEMO)/train $(DEMO)/val -name '*.jpg' -o -name '*.png' | sort | sed 's/^/  /'
 
-test: deps  ## build everything and run all tests
+test: test-deps  ## build everything and run all tests
 	@cmake --preset release
 	@cmake --build build -j $(JOBS)
 	@ctest --test-dir build --output-on-failure
 
-test-asan: deps  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
+test-asan: test-deps  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
 	@cmake --preset asan
 	@cmake --build build/asan -j $(JOBS)
 	@OMP_NUM_THREADS=1 ctest --test-dir build/asan --output-on-failure -j $(JOBS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the dependencies that are missing, from Debian's packages: as root, else with sudo. Asks nothing; where nothing
-# is missing it changes nothing and takes a few milliseconds.
+# is missing it changes nothing and takes a few milliseconds. `install.sh tests` also installs what only tests need.
 set -euo pipefail
 
 # A tool counts as there when it can be called, wherever it came from; a library when its package is installed.
@@ -18,6 +18,8 @@ libraries=(
   ca-certificates      # ... over https
   doctest-dev          # tests
 )
+
+[ "${1:-}" != tests ] || tools+=(chromium:chromium)  # opens the page of yolo-explain
 
 missing=()
 for entry in "${tools[@]}"; do

@@ -83,6 +83,7 @@ int run(CLI::App& app, int argc, char** argv) {
       app.add_option("--resume", resume, "go on with an interrupted run: its last.safetensors, or the newest one")
           ->expected(0, 1)
           ->group(schedule);
+  app.add_flag("--dry-run", c.dry_run, "say what memory and arithmetic training will take, then stop")->group(output);
   app.add_option("--project", c.project, "folder of runs")->capture_default_str()->group(output);
   app.add_option("--name", c.name, "name of the run's folder")->capture_default_str()->group(output);
   app.add_flag("--exist-ok", c.exist_ok, "use that folder even if it exists")->group(output);

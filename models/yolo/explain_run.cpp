@@ -4,10 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/atomic_file.h"
-#include "engine/tensor/run_device.h"
 #include "models/slim/explain_page.h"
 #include "models/slim/explain_report.h"
 #include "models/slim/freeze.h"
@@ -128,6 +128,38 @@ void explain(const ExplainConfig& config) {
                               .start = one ? std::stoi(config.freeze[0]) : 0},
                              freezes));
   }
+}
+
+void explain_training(const TrainConfig& config, DetectionModel& model, int imgsz, const RunDevice& run) {
+  std::map<std::string, const Parameter*> real;
+  for (const Parameter* p : model.parameters()) real[p->name] = p;
+  const auto question = [&](bool all_trainable) {
+    return detection_trainee(
+        [&](Device& device) { return std::make_unique<DetectionModel>(device, model.spec(), config.seed); },
+        [&, all_trainable](DetectionModel& copy) {
+          for (Parameter* p : copy.parameters()) {
+            p->trainable = all_trainable || real.at(p->name)->trainable;
+            if (real.at(p->name)->mask)
+              p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
+          }
+        },
+        {.batch_size = config.batch_size,
+         .imgsz = imgsz,
+         .compute = run.compute,
+         .frozen_bn = config.frozen_bn,
+         .recompute = config.recompute});
+  };
+  const slim::StepOptions step{
+      .optimizer = config.optimizer, .frozen_bn = config.frozen_bn, .average = true, .validation = !config.noval};
+  const auto predicted = [&](bool all) { return slim::predict_step(question(all), step, run.device->backend()); };
+  const bool frozen = std::any_of(real.begin(), real.end(), [](const auto& entry) { return !entry.second->trainable; });
+  fmt::print("\nDry run: batches of {} at {}x{}, {}, {}.\n\n{}\nNothing was trained. yolo-explain says it module by module.\n",
+             config.batch_size, imgsz, imgsz, config.precision, name_of(config.optimizer),
+             slim::totals_table({.title = "",
+                                 .frozen = frozen ? fmt::format("--freeze {}", fmt::join(config.freeze, " ")) : "",
+                                 .now = predicted(false),
+                                 .without = predicted(true),
+                                 .measured = {}}));
 }
 
 }  // namespace frost::yolo

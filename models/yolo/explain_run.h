@@ -4,6 +4,9 @@
 #include <vector>
 
 #include "engine/optim/optimizer.h"
+#include "engine/tensor/run_device.h"
+#include "models/graph/detection_model.h"
+#include "models/yolo/trainer.h"
 
 namespace frost::yolo {
 
@@ -23,5 +26,9 @@ struct ExplainConfig {
 
 /// Prints what a training step costs with and without freezing, by module and in total; writes the JSON and HTML files.
 void explain(const ExplainConfig& config);
+
+/// Prints what training `model`, frozen and masked as it is, will cost in all: with the averaged copy and its validation.
+/// `imgsz`: as the trainer has rounded it. Nothing is run.
+void explain_training(const TrainConfig& config, DetectionModel& model, int imgsz, const RunDevice& run);
 
 }  // namespace frost::yolo

@@ -16,6 +16,7 @@
 #include "models/slim/freeze.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
+#include "models/yolo/explain_run.h"
 #include "models/yolo/hyp.h"
 #include "models/yolo/loss.h"
 #include "models/yolo/model_io.h"
@@ -255,6 +256,11 @@ std::filesystem::path train(const TrainConfig& given) {
   int imgsz = std::max((config.imgsz + stride - 1) / stride * stride, 2 * stride);
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
+
+  if (config.dry_run) {
+    explain_training(config, *model, imgsz, run);
+    return {};
+  }
 
   LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")),
            val_labels = scan_with_progress(data.val, bold_blue("val: "));

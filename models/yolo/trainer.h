@@ -34,9 +34,10 @@ struct TrainConfig {
   FrozenBn frozen_bn = FrozenBn::running;
   std::string precision = "f32";  // f32, bf16
   bool recompute = true;          // make activations again in backward instead of keeping them
+  bool dry_run = false;           // say what a step costs and stop; nothing is trained or written
 };
 
-/// Trains as train.py does and returns the run's folder. Throws Error: one line with the file and the cause.
+/// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and the cause.
 std::filesystem::path train(const TrainConfig& config);
 
 }  // namespace frost::yolo

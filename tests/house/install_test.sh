@@ -14,13 +14,13 @@ machine() {  # a Debian with everything but the packages named
   rm -rf "$work/bin"
   mkdir "$work/bin"
   for real in bash sed grep env; do ln -s "$(command -v $real)" "$work/bin/$real"; done
-  for tool in cmake ninja ccache g++ pkg-config; do play $tool :; done
+  for tool in cmake ninja ccache g++ pkg-config chromium; do play $tool :; done
   play dpkg-query "for p in \"\${@:4}\"; do case \" $* \" in *\" \$p \"*) ;; *) echo \"installed \$p\" ;; esac; done"
   play apt-get "echo \"\$DEBIAN_FRONTEND apt-get \$*\" >>$work/log"
   play id 'echo 0'
   : >"$work/log"
 }
-install() { status=0; PATH=$work/bin bash "$script" >"$work/out" 2>&1 </dev/null || status=$?; }
+install() { status=0; PATH=$work/bin bash "$script" "$@" >"$work/out" 2>&1 </dev/null || status=$?; }
 expect() {  # expect TITLE CONDITION...
   if ! "${@:2}"; then
     echo "FAILED: $1"
@@ -42,6 +42,13 @@ expect "root: succeeds" [ $status = 0 ]
 expect "root: update, then install" calls 2
 expect "root: asks nothing, names exactly what is missing" \
   grep -qE '^noninteractive apt-get .*-y .*install .*--no-install-recommends ninja-build libzip-dev doctest-dev$' "$work/log"
+
+machine
+rm "$work/bin/chromium"
+install
+expect "what only tests need is not installed unasked" calls 0
+install tests
+expect "tests: the browser is installed" grep -qE 'install .*--no-install-recommends chromium$' "$work/log"
 
 machine libzip-dev
 play id 'echo 1000'

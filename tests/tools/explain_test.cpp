@@ -1,0 +1,167 @@
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "tests/tools/world.h"
+
+// yolo-explain and yolo-train --dry-run from outside: the files, the page in a browser, and that a dry run says what the run
+// then takes.
+using namespace frost::tests;
+using Json = nlohmann::json;
+
+namespace {
+
+const std::string kExplain = kBin + "yolo-explain --cfg yolov5n.yaml --imgsz 64 --batch-size 2 ";
+
+Json sum_of_modules(const Json& report, const char* field) {
+  std::int64_t sum = report["rest"][field].get<std::int64_t>();
+  for (const Json& module : report["modules"]) {
+    sum += module[field].get<std::int64_t>();
+    std::int64_t parts = 0;
+    for (const Json& part : module.value("parts", Json::array())) parts += part[field].get<std::int64_t>();
+    CHECK(parts == module[field].get<std::int64_t>());
+  }
+  return sum;
+}
+
+/// What an element of the page says: its text, tags left out.
+std::string text_of(const std::string& dom, const std::string& id) {
+  const auto at = dom.find("id=\"" + id + "\"");
+  if (at == std::string::npos) return "no " + id;
+  const auto begin = dom.find('>', at) + 1;
+  const auto tag_at = dom.rfind('<', at) + 1;
+  const std::string tag = dom.substr(tag_at, dom.find_first_of(" >", tag_at) - tag_at);
+  return std::regex_replace(dom.substr(begin, dom.find("</" + tag + ">", begin) - begin), std::regex("<[^>]*>"), " ");
+}
+
+/// The page as a headless browser has it after its scripts have run; empty where there is no browser.
+std::string browse(const std::string& page, const std::string& hash) {
+  static const std::string browser = [] {
+    for (const char* name : {"chromium", "chromium-browser", "google-chrome"})
+      if (world().run(std::string("command -v ") + name).code == 0) return std::string(name);
+    return std::string();
+  }();
+  if (browser.empty()) return "";
+  const Outcome outcome =
+      world().run("env HOME=" + world().dir.string() + " timeout 120 " + browser +
+                  " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --dump-dom 'file://" +
+                  (world().dir / page).string() + hash + "'");
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return outcome.out;
+}
+
+}  // namespace
+
+TEST_CASE("yolo-explain: usage and mistakes") {
+  const auto message = [](const Outcome& outcome, int code) {
+    CHECK(outcome.code == code);
+    return outcome.err;
+  };
+  CHECK(message(world().run(kBin + "yolo-explain"), 1).find("--cfg or --weights") != std::string::npos);
+  CHECK(message(world().run(kExplain + "--freeze 99"), 1).find("yolo-explain: --freeze") == 0);
+  CHECK(message(world().run(kExplain + "--weights a.pt"), 2).find("--weights") != std::string::npos);
+  CHECK(message(world().run(kBin + "yolo-explain --cfg nothing.yaml"), 1).find("nothing.yaml") != std::string::npos);
+  CHECK(message(world().run(kExplain + "--json no/such/folder/e.json"), 1).find("no/such/folder") != std::string::npos);
+  const Outcome help = world().run(kBin + "yolo-explain --help");
+  CHECK(help.code == 0);
+  for (const char* flag : {"--freeze", "--frozen-bn", "--measure", "--json", "--html"})
+    CHECK(help.out.find(flag) != std::string::npos);
+}
+
+TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up") {
+  const Outcome outcome = world().run(kExplain + "--freeze 10 --measure --parts --json e.json");
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  for (const char* word : {"model.9 ", "SPPF", "model.23.cv3.conv", "folded convolution", "all trainable", "measured"})
+    CHECK(outcome.out.find(word) != std::string::npos);
+  const Json json = Json::parse(slurp(world().dir / "e.json"));
+  CHECK(json["format"] == "frost.explain.1");
+  CHECK(json["freeze"] == Json::array({"10"}));
+  for (const char* which : {"predicted", "all_trainable", "measured"}) {
+    CAPTURE(which);
+    const Json& report = json[which];
+    CHECK(report["modules"].size() == 25);
+    for (const char* field : {"parameters", "trainable", "weight_bytes", "buffer_bytes", "gradient_bytes", "optimizer_bytes",
+                              "average_bytes", "saved_bytes", "forward_flops", "dgrad_flops", "wgrad_flops"})
+      CHECK(sum_of_modules(report, field) == report["total"][field]);
+  }
+  // spec/freeze_prune.md section 1.2
+  CHECK(json["predicted"]["total"]["parameters"] == 1872157);
+  CHECK(json["predicted"]["total"]["trainable"] == 825789);
+  CHECK(json["all_trainable"]["total"]["trainable"] == 1872157);
+  CHECK(json["predicted"]["peak_bytes_by_role"] == json["measured"]["peak_bytes_by_role"]);
+  CHECK(json["predicted"]["peak_bytes"] == json["measured"]["peak_bytes"]);
+  CHECK(json["predicted"]["primitives"] == json["measured"]["primitives"]);
+  CHECK(json["measured"]["wall_seconds"] > 0);
+  CHECK(json["predicted"]["total"]["forward_seconds"] > 0);
+}
+
+TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what was said") {
+  const std::string flags = "--weights '' --cfg yolov5n.yaml --freeze 10 --noautoanchor --project dry ";
+  const Outcome said = world().train(flags + "--dry-run");
+  CAPTURE(said.err);
+  REQUIRE(said.code == 0);
+  CHECK(said.out.find("Dry run: batches of 4 at 64x64, f32, SGD.") != std::string::npos);
+  CHECK(said.out.find("all labels") == std::string::npos);
+  CHECK_FALSE(fs::exists(world().dir / "dry"));
+  const Outcome done = world().train(flags);
+  REQUIRE(done.code == 0);
+  const Json summary = Json::parse(slurp(world().dir / "dry" / "exp" / "summary.json"));
+  const auto said_mb = [&](const std::string& role) {  // the second column: with --freeze 10
+    std::smatch match;
+    REQUIRE(std::regex_search(said.out, match, std::regex("\n  " + role + " +[<0-9.]+ +([0-9.]+)")));
+    return std::stod(match[1]);
+  };
+  for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation"}) {
+    CAPTURE(role);  // three digits are printed
+    CHECK(said_mb(role) == doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));
+  }
+}
+
+TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it says in a browser") {
+  const Outcome outcome = world().run(kExplain + "--freeze 10 --json page.json --html page.html");
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const std::string page = slurp(world().dir / "page.html");
+  CHECK(page.find("@DATA@") == std::string::npos);
+  for (const char* outside : {"http:", "https:", " src=", "@import", "url(", "<link"}) CHECK(page.find(outside) == std::string::npos);
+
+  const std::string start = browse("page.html", "");
+  if (start.empty()) {
+    MESSAGE("SKIPPED: no chromium here; third_party/install.sh tests installs it");
+    return;
+  }
+  CHECK(text_of(start, "n") == "10");  // --freeze 10: there the slider stands
+  const Json json = Json::parse(slurp(world().dir / "page.json"));
+  const auto megabytes = [](const Json& bytes) {
+    const double mb = bytes.get<double>() / 1e6;
+    char text[32];
+    std::snprintf(text, sizeof text, mb >= 10 ? "%.1f MB" : "%.2f MB", mb);
+    return std::string(text);
+  };
+  CHECK(text_of(start, "figure-peak") == megabytes(json["predicted"]["peak_bytes"]));
+  CHECK(text_of(start, "meaning").find("the backbone. 825,789 of 1,872,157 parameters train.") != std::string::npos);
+
+  const std::string none = browse("page.html", "#freeze=0&select=model.4");
+  CHECK(text_of(none, "figure-peak") == megabytes(json["all_trainable"]["peak_bytes"]));
+  CHECK(text_of(none, "chosen").find("model.4") == 0);
+  CHECK(text_of(none, "tensors").find("Computed: these weights train.") != std::string::npos);
+  CHECK(text_of(none, "tensors").find("Never made") == std::string::npos);
+
+  // A hand on the slider, a click, an arrow key: what a person does, done by a script in a copy of the page.
+  write(world().dir / "driven.html",
+        page + "<script>const s = document.getElementById('freeze'); s.value = 24; s.dispatchEvent(new Event('input'));"
+               "document.getElementById('m8').click();"
+               "document.getElementById('m8').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));</script>");
+  const std::string driven = browse("driven.html", "");
+  CHECK(text_of(driven, "n") == "24");
+  CHECK(text_of(driven, "chosen").find("model.9") == 0);
+  CHECK(text_of(driven, "chosen-state").find("frozen, 164,608 parameters") == 0);
+  for (const char* sentence : {"Never made: no parameter of this module trains.",
+                               "Never made: the average of a constant is that constant",
+                               "Not kept: nothing in or below this module trains", "Not computed: no weight here trains."})
+    CHECK(text_of(driven, "tensors").find(sentence) != std::string::npos);
+  CHECK(driven.find("aria-pressed=\"true\"") == driven.rfind("aria-pressed=\"true\""));  // one module is chosen
+}
