@@ -419,17 +419,18 @@ class TraceBackend final : public Backend {
       seen = args.weight.stamp;
       call.key.push_back(fresh);
     }
-    call.bind = [method, args, fresh](Backend& backend, const PrimitiveCall::Memory& memory) {
-      PrimitiveCall unused{.primitive = Primitive::zero};
-      auto moved = std::make_shared<Args>(args);
-      Operands operands(unused, backend, memory);
-      walk(operands, *moved);
-      refresh_filters(*moved);
-      return [&backend, method, moved, fresh] {
-        if (fresh) refresh_filters(*moved);
-        (backend.*method)(*moved);
+    if (!inner_)
+      call.bind = [method, args, fresh](Backend& backend, const PrimitiveCall::Memory& memory) {
+        PrimitiveCall unused{.primitive = Primitive::zero};
+        auto moved = std::make_shared<Args>(args);
+        Operands operands(unused, backend, memory);
+        walk(operands, *moved);
+        refresh_filters(*moved);
+        return [&backend, method, moved, fresh] {
+          if (fresh) refresh_filters(*moved);
+          (backend.*method)(*moved);
+        };
       };
-    };
     timed(call, [&] { (inner_->*method)(args); });
   }
   template <class Work>

@@ -65,7 +65,7 @@ struct PrimitiveCall {
   double seconds = 0;               // where a device ran it: its time there
 
   using Memory = std::function<void*(std::size_t bytes)>;
-  /// The same call on other memory, ready to run as often as wanted: how a single primitive is timed.
+  /// Of a dry device: the same call on real memory, ready to run as often as wanted. How a single primitive is timed.
   std::function<std::function<void()>(Backend&, const Memory&)> bind{};
 };
 using Observer = std::function<void(const PrimitiveCall&)>;

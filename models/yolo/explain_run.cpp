@@ -139,8 +139,7 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
         [&, all_trainable](DetectionModel& copy) {
           for (Parameter* p : copy.parameters()) {
             p->trainable = all_trainable || real.at(p->name)->trainable;
-            if (real.at(p->name)->mask)
-              p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
+            if (real.at(p->name)->mask) p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
           }
         },
         {.batch_size = config.batch_size,
@@ -153,13 +152,14 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
       .optimizer = config.optimizer, .frozen_bn = config.frozen_bn, .average = true, .validation = !config.noval};
   const auto predicted = [&](bool all) { return slim::predict_step(question(all), step, run.device->backend()); };
   const bool frozen = std::any_of(real.begin(), real.end(), [](const auto& entry) { return !entry.second->trainable; });
-  fmt::print("\nDry run: batches of {} at {}x{}, {}, {}.\n\n{}\nNothing was trained. yolo-explain says it module by module.\n",
-             config.batch_size, imgsz, imgsz, config.precision, name_of(config.optimizer),
-             slim::totals_table({.title = "",
-                                 .frozen = frozen ? fmt::format("--freeze {}", fmt::join(config.freeze, " ")) : "",
-                                 .now = predicted(false),
-                                 .without = predicted(true),
-                                 .measured = {}}));
+  fmt::print(
+      "\nDry run: batches of {} at {}x{}, {}, {}.\n\n{}\nNothing was trained. yolo-explain says it module by module.\n",
+      config.batch_size, imgsz, imgsz, config.precision, name_of(config.optimizer),
+      slim::totals_table({.title = "",
+                          .frozen = frozen ? fmt::format("--freeze {}", fmt::join(config.freeze, " ")) : "",
+                          .now = predicted(false),
+                          .without = predicted(true),
+                          .measured = {}}));
 }
 
 }  // namespace frost::yolo

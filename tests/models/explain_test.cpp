@@ -77,4 +77,72 @@ TEST_CASE("explain: ... at 320 px, with batch statistics, Adam, everything kept,
   if (make_cpu_backend()->supports(DType::bf16))
     check_prediction(trainee("yolov5n", 10, {.batch_size = 2, .imgsz = 64, .compute = DType::bf16}), {});
 }
+
+TEST_CASE("explain: forward FLOPs are those of the model's summary; backward's follow from what trains") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  for (const auto& [name, gflops] : {std::pair{"yolov5n", 4.5}, {"yolov5s", 16.4}, {"yolov5m", 48.9}}) {
+    CAPTURE(name);
+    const StepReport all = predict_step(trainee(name, 0, {.batch_size = 1, .imgsz = 640}), {}, *cpu);
+    CHECK(std::abs(static_cast<double>(all.total.forward_flops) / 1e9 - gflops) < 0.15);  // YOLOv5 prints one digit, folded
+    // Each convolution's three passes have the same multiply-adds; only the first has no input gradient.
+    CHECK(all.total.wgrad_flops == all.total.forward_flops);
+    CHECK(all.total.dgrad_flops == all.total.forward_flops - all.modules[0].cost.forward_flops);
+    // Exactly what the profile of a forward pass counts.
+    Device device(make_dry_backend(*cpu, {}));
+    DetectionModel model(device, load_model_spec(name));
+    Profile profile;
+    Context context{.device = device, .profile = &profile};
+    model.heads(context, {Tensor::zeros(device, {1, 640, 640, 3}), -1, nullptr});
+    CHECK(all.total.forward_flops == 2 * profile.convolution);
+  }
+}
+
+TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forward pass") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const yolo::TraineeOptions options{.batch_size = 2, .imgsz = 64};
+  const StepReport all = predict_step(trainee("yolov5n", 0, options), {}, *cpu),
+                   ten = predict_step(trainee("yolov5n", 10, options), {}, *cpu);
+  for (std::size_t i = 0; i < 10; ++i) {
+    const StepCost& c = ten.modules[i].cost;
+    CAPTURE(i);
+    CHECK(c.trainable + c.gradients + c.optimizer + c.average + c.dgrad_flops + c.wgrad_flops == 0);
+    CHECK(c.forward_flops == all.modules[i].cost.forward_flops);
+    const bool read_above = i == 4 || i == 6 || i == 9;  // the neck's trainable convolutions read these
+    CHECK((c.saved > 0) == read_above);
+  }
+  for (const Primitive p : {Primitive::conv_backward_weight, Primitive::conv_backward_data, Primitive::norm_act_backward}) {
+    CAPTURE(name_of(p));
+    CHECK(ten.calls[static_cast<std::size_t>(p)] < all.calls[static_cast<std::size_t>(p)]);
+  }
+  const StepReport nothing = predict_step(trainee("yolov5n", 25, options), {}, *cpu);  // nothing trains at all
+  CHECK(nothing.total.saved + nothing.total.gradients + nothing.total.optimizer + nothing.total.dgrad_flops == 0);
+}
+
+TEST_CASE("explain: asking about a step that no machine here could run costs nothing") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const StepReport report = predict_step(trainee("yolov5l", 0, {.batch_size = 512, .imgsz = 1280}), {}, *cpu);
+  CHECK(report.peak > std::int64_t{500} * 1000 * 1000 * 1000);
+  CHECK(report.total.parameters == 46563709);
+}
+
+TEST_CASE("explain: times of single calls make up the time of a step") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device device(make_cpu_backend());
+  CallTimes times(device);
+  std::int64_t calls = 0;
+  const Timer timer = [&](const PrimitiveCall& call) {
+    const double seconds = times.seconds(call);
+    const bool between_host_and_device = call.primitive == Primitive::upload || call.primitive == Primitive::download;
+    CHECK((seconds > 0) != between_host_and_device);
+    ++calls;
+    CHECK(times.seconds(call) == seconds);  // a second look at the same kind of call is free
+    return seconds;
+  };
+  const StepReport report = predict_step(trainee("yolov5n", 10, {.batch_size = 1, .imgsz = 64}), {}, *cpu, timer);
+  CHECK(times.measured() < static_cast<std::size_t>(calls));
+  CHECK(report.total.forward_seconds > 0);
+  CHECK(report.total.backward_seconds > 0);
+  CHECK(report.total.update_seconds > 0);
+  CHECK(device.ledger().total().current == 0);
+}
 }  // namespace frost::slim

@@ -43,10 +43,9 @@ std::string browse(const std::string& page, const std::string& hash) {
     return std::string();
   }();
   if (browser.empty()) return "";
-  const Outcome outcome =
-      world().run("env HOME=" + world().dir.string() + " timeout 120 " + browser +
-                  " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --dump-dom 'file://" +
-                  (world().dir / page).string() + hash + "'");
+  const Outcome outcome = world().run("env HOME=" + world().dir.string() + " timeout 120 " + browser +
+                                      " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --dump-dom 'file://" +
+                                      (world().dir / page).string() + hash + "'");
   CAPTURE(outcome.err);
   REQUIRE(outcome.code == 0);
   return outcome.out;
@@ -126,7 +125,8 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
   REQUIRE(outcome.code == 0);
   const std::string page = slurp(world().dir / "page.html");
   CHECK(page.find("@DATA@") == std::string::npos);
-  for (const char* outside : {"http:", "https:", " src=", "@import", "url(", "<link"}) CHECK(page.find(outside) == std::string::npos);
+  for (const char* outside : {"http:", "https:", " src=", "@import", "url(", "<link"})
+    CHECK(page.find(outside) == std::string::npos);
 
   const std::string start = browse("page.html", "");
   if (start.empty()) {
@@ -152,16 +152,17 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
 
   // A hand on the slider, a click, an arrow key: what a person does, done by a script in a copy of the page.
   write(world().dir / "driven.html",
-        page + "<script>const s = document.getElementById('freeze'); s.value = 24; s.dispatchEvent(new Event('input'));"
-               "document.getElementById('m8').click();"
-               "document.getElementById('m8').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));</script>");
+        page +
+            "<script>const s = document.getElementById('freeze'); s.value = 24; s.dispatchEvent(new Event('input'));"
+            "document.getElementById('m8').click();"
+            "document.getElementById('m8').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));</script>");
   const std::string driven = browse("driven.html", "");
   CHECK(text_of(driven, "n") == "24");
   CHECK(text_of(driven, "chosen").find("model.9") == 0);
   CHECK(text_of(driven, "chosen-state").find("frozen, 164,608 parameters") == 0);
-  for (const char* sentence : {"Never made: no parameter of this module trains.",
-                               "Never made: the average of a constant is that constant",
-                               "Not kept: nothing in or below this module trains", "Not computed: no weight here trains."})
+  for (const char* sentence :
+       {"Never made: no parameter of this module trains.", "Never made: the average of a constant is that constant",
+        "Not kept: nothing in or below this module trains", "Not computed: no weight here trains."})
     CHECK(text_of(driven, "tensors").find(sentence) != std::string::npos);
   CHECK(driven.find("aria-pressed=\"true\"") == driven.rfind("aria-pressed=\"true\""));  // one module is chosen
 }
