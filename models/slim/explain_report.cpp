@@ -24,7 +24,8 @@ std::string both(const std::string& now, const std::string& without) {
 
 constexpr const char* kRow = "{:<20} {:<13}{:>12}{:>8}{:>9}{:>17}{:>17}{:>15}{:>10}{:>17}{:>17}";
 
-std::string row(const std::string& name, const std::string& type, const StepCost& a, const StepCost& b, bool timed) {
+std::string row(const std::string& name, const std::string& type, const StepCost& a, const StepCost& b, bool timed,
+                const StepCost* measured) {
   std::string line = fmt::format(
       fmt::runtime(kRow), name, type, a.parameters,
       a.parameters ? fmt::format("{:.0f} %", 100.0 * static_cast<double>(a.trainable) / static_cast<double>(a.parameters))
@@ -33,10 +34,11 @@ std::string row(const std::string& name, const std::string& type, const StepCost
       both(mb(a.optimizer + a.average), mb(b.optimizer + b.average)), both(mb(a.saved), mb(b.saved)), gflop(a.forward_flops),
       both(gflop(a.dgrad_flops), gflop(b.dgrad_flops)), both(gflop(a.wgrad_flops), gflop(b.wgrad_flops)));
   if (timed) line += fmt::format("{:>18}", both(ms(a.seconds()), ms(b.seconds())));
+  if (measured) line += fmt::format("{:>10}", ms(measured->seconds()));
   return line + "\n";
 }
 
-/// The module of the same name, or nothing at all.
+/// The one of the same name, or nothing at all.
 StepCost same(const std::vector<ModuleCost>& modules, const std::string& name) {
   for (const ModuleCost& module : modules)
     if (module.name == name) return module.cost;
@@ -49,19 +51,25 @@ std::string module_table(const Explanation& e, bool parts) {
   const bool timed = e.now.total.seconds() > 0;
   std::string text = fmt::format(fmt::runtime(kRow), "module", "type", "parameters", "trains", "weights", "gradients",
                                  "optimizer, EMA", "saved", "forward", "input gradient", "weight gradient");
-  text += timed ? fmt::format("{:>18}\n", "time") : "\n";
+  if (timed) text += fmt::format("{:>18}", "time");
+  if (e.measured) text += fmt::format("{:>10}", "measured");
+  text += "\n";
   text += fmt::format(fmt::runtime(kRow), "", "", "", "", "MB", "MB", "MB", "MB", "GFLOP", "GFLOP", "GFLOP");
-  text += timed ? fmt::format("{:>18}\n", "ms") : "\n";
+  if (timed) text += fmt::format("{:>18}", "ms");
+  text += e.measured ? fmt::format("{:>10}\n", "ms") : "\n";
   for (std::size_t i = 0; i < e.now.modules.size(); ++i) {
     const ModuleCost &now = e.now.modules[i], &without = e.without.modules[i];
-    text += row(now.name, now.type, now.cost, without.cost, timed);
+    const ModuleCost* measured = e.measured ? &e.measured->modules[i] : nullptr;
+    text += row(now.name, now.type, now.cost, without.cost, timed, measured ? &measured->cost : nullptr);
     if (!parts) continue;
-    std::vector<std::string> names;
-    for (const ModuleCost& part : now.parts)
-      text += row("  " + part.name, part.type, part.cost, same(without.parts, part.name), timed);
+    for (const ModuleCost& part : now.parts) {
+      const StepCost real = measured ? same(measured->parts, part.name) : StepCost{};
+      text += row("  " + part.name, part.type, part.cost, same(without.parts, part.name), timed, measured ? &real : nullptr);
+    }
   }
-  text += row("loss, alignment", "", e.now.rest, e.without.rest, timed);
-  return text + row("total", "", e.now.total, e.without.total, timed);
+  const auto measured = [&](StepCost StepReport::*cost) { return e.measured ? &(*e.measured.*cost) : nullptr; };
+  text += row("the rest", "", e.now.rest, e.without.rest, timed, measured(&StepReport::rest));
+  return text + row("total", "", e.now.total, e.without.total, timed, measured(&StepReport::total));
 }
 
 std::string totals_table(const Explanation& e) {

@@ -11,7 +11,9 @@ struct ConvCase {  // 2x5x7x3 -> 2x3x4x6, odd on purpose
   ConvGeometry geometry{.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .groups = 3};
   Shape x{2, 5, 7, 3}, y = geometry.output(x, 6);
   ConvForward forward(Backend& backend) {
-    const auto memory = [&](std::int64_t count) { return backend.allocate(static_cast<std::size_t>(count) * sizeof(float)); };
+    const auto memory = [&](std::int64_t count) {
+      return backend.allocate(static_cast<std::size_t>(count) * sizeof(float));
+    };
     return {.geometry = geometry,
             .x = packed_view(static_cast<const void*>(memory(x.elements())), x),
             .weight = {static_cast<float*>(memory(6 * 9)), 7},
@@ -80,10 +82,16 @@ TEST_CASE("trace: a watched device does what the device does, and tells") {
   std::vector<float> values{1, 2, 3}, back(3);
   void* memory = watched->allocate(64);
   watched->upload(memory, values.data(), 12);
-  CHECK(watched->sum_of_squares(static_cast<float*>(memory), 3) == 14);
+  UpdateState state;
+  void* there = watched->allocate(sizeof state);
+  watched->upload(there, &state, sizeof state);
+  watched->sum_of_squares({.values = static_cast<float*>(memory), .count = 3, .state = static_cast<UpdateState*>(there)});
+  watched->download(&state, there, sizeof state);
+  CHECK(state.sum_of_squares == 14);
   watched->download(back.data(), memory, 12);
   CHECK(back == values);
   watched->release(memory);
-  CHECK(calls == 3);
+  watched->release(there);
+  CHECK(calls == 5);
   CHECK(seconds > 0);
 }

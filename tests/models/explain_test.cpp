@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "models/classify/step.h"
 #include "models/slim/explain.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/trainee.h"
@@ -116,6 +117,38 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
   }
   const StepReport nothing = predict_step(trainee("yolov5n", 25, options), {}, *cpu);  // nothing trains at all
   CHECK(nothing.total.saved + nothing.total.gradients + nothing.total.optimizer + nothing.total.dgrad_flops == 0);
+}
+
+namespace {
+class ClassifierTrainee final : public Trainee {
+ public:
+  explicit ClassifierTrainee(Device& device) : device_(device), model_(classify::make_classifier(device, "resnet18", 10)) {
+    freeze(*model_, model_->layers(), {"!fc"});
+  }
+  Module& model() override { return *model_; }
+  std::vector<Row> rows() override {
+    return {{"conv1", "stem"}, {"layer1", "stage"}, {"layer4", "stage"}, {"fc", "Linear"}};
+  }
+  void step() override {
+    const Tensor images = Tensor::zeros(device_, {2, 64, 64, 3}, DType::f32, Role::input);
+    classify::train_step({.device = device_}, *model_, images, {1, 7}, 0.1f);
+  }
+
+ private:
+  Device& device_;
+  std::unique_ptr<classify::Classifier> model_;
+};
+}  // namespace
+
+TEST_CASE("explain: knows nothing of detectors") {
+  const BuildTrainee build = [](Device& device) { return std::make_unique<ClassifierTrainee>(device); };
+  check_prediction(build, {});
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const StepReport report = predict_step(build, {}, *cpu);
+  CHECK(report.total.trainable == 512 * 10 + 10);
+  CHECK(report.modules[3].cost.wgrad_flops == 2 * 2 * 512 * 10);  // two images
+  CHECK(report.modules[3].cost.dgrad_flops == 0);
+  CHECK(report.rest.parameters > 0);  // what has no row is not lost: bn1, layer2, layer3
 }
 
 TEST_CASE("explain: asking about a step that no machine here could run costs nothing") {
