@@ -37,7 +37,8 @@ struct TrainConfig {
   bool dry_run = false;           // say what a step costs and stop; nothing is trained or written
 };
 
-/// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and the cause.
+/// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and
+/// the cause.
 std::filesystem::path train(const TrainConfig& config);
 
 }  // namespace frost::yolo
