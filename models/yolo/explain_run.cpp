@@ -131,6 +131,10 @@ void explain(const ExplainConfig& config) {
 }
 
 void explain_training(const TrainConfig& config, DetectionModel& model, int imgsz, const RunDevice& run) {
+  if (config.multi_scale) {
+    imgsz = (imgsz * 3 / 2 + model.stride() - 1) / model.stride() * model.stride();
+    fmt::print("--multi-scale: the largest size counts, {}\n", imgsz);
+  }
   std::map<std::string, const Parameter*> real;
   for (const Parameter* p : model.parameters()) real[p->name] = p;
   const auto question = [&](bool all_trainable) {
@@ -149,7 +153,7 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
          .recompute = config.recompute});
   };
   const slim::StepOptions step{
-      .optimizer = config.optimizer, .frozen_bn = config.frozen_bn, .average = true, .validation = !config.noval};
+      .optimizer = config.optimizer, .frozen_bn = config.frozen_bn, .average = true, .validation = true};
   const auto predicted = [&](bool all) { return slim::predict_step(question(all), step, run.device->backend()); };
   const bool frozen = std::any_of(real.begin(), real.end(), [](const auto& entry) { return !entry.second->trainable; });
   fmt::print(

@@ -230,6 +230,7 @@ std::filesystem::path train(const TrainConfig& given) {
     config = read_train_options(folder / "opt.yaml");
     config.resume = config.weights = last.string();
     config.cfg.clear();
+    config.dry_run = given.dry_run;
     config.hyp = (folder / "hyp.yaml").string();
   }
   const RunDevice run(config.device, config.precision);
