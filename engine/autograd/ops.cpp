@@ -46,6 +46,7 @@ struct ConvNode final : Node {
   ConvGeometry geometry;
 
   const char* name() const override { return "conv2d"; }
+  const Parameter* applied() const override { return weight; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
     float* dbias = bias && bias->trainable ? bias->grad_f32() : nullptr;
@@ -72,6 +73,7 @@ struct NormActNode final : Node {
   bool residual_before = false;
 
   const char* name() const override { return "norm_act"; }
+  const Parameter* applied() const override { return weight; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
     if (!residual_before && !wanted(0) && !weight->trainable && !bias->trainable)

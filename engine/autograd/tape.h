@@ -9,6 +9,7 @@
 namespace frost {
 
 struct Origin;
+struct Parameter;
 
 /// A value of the forward pass. `slot` is its place on the tape: where its gradient will be gathered; -1: nobody needs one.
 struct Var {
@@ -59,6 +60,11 @@ class Node {
  public:
   virtual ~Node() = default;
   virtual const char* name() const = 0;
+  /// The weight it applies, a convolution's or a norm's; null: none. For who reads the tape as the model's graph.
+  virtual const Parameter* applied() const { return nullptr; }
+  /// The slots of its inputs, in order, and of its output; -1: needs no gradient.
+  const std::vector<int>& inputs() const { return inputs_; }
+  int output() const { return output_; }
   /// `dy` is the gradient of the output. It may be a channel slice, and may be shared: see may_overwrite.
   virtual Grads backward(Tensor dy) = 0;
 
@@ -91,6 +97,7 @@ class Tape {
 
   bool recompute() const { return recompute_; }
   std::size_t nodes() const { return nodes_.size(); }
+  const std::vector<std::unique_ptr<Node>>& recorded() const { return nodes_; }
 
  private:
   void accumulate(int slot, Tensor grad);

@@ -65,6 +65,7 @@ struct LoopOptions {
   bool cuda_graph = true;         // capture the optimizer's work where the device can
   std::int64_t patience = 100;    // epochs without improvement; 0: never stop
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
+  std::int64_t best_from = 0;     // no earlier epoch is the best (it was not yet pruned as asked)
   bool nosave = false, noval = false;
   std::filesystem::path folder;  // the run's: results.csv, summary.json, weights/
   // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
@@ -74,6 +75,7 @@ struct LoopOptions {
   bool next_lr = false;
   /// Called at each epoch's start: may let parameters train that were frozen, and is true if it did.
   std::function<bool(std::int64_t epoch)> unfreeze{};
+  std::function<void(std::int64_t epoch, std::int64_t batch)> before_batch{};
 };
 
 /// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.

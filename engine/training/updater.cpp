@@ -23,7 +23,9 @@ bool Updater::end_batch() {
   if (batch_ - last_step_ < step_.accumulate) return false;
   last_step_ = batch_;
   optimizer_.set(static_cast<float>(step_.momentum));
-  work_.run({}, [&] {
+  CapturedStep::Key masked;  // masks may come while training goes on
+  for (const ParameterGroup& group : arena_.groups()) masked.push_back(group.mask ? 1 : 0);
+  work_.run(masked, [&] {
     optimizer_.queue(clip_);
     average_.update(optimizer_.device_state());
   });

@@ -15,6 +15,8 @@
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
 #include "models/slim/freeze.h"
+#include "models/slim/gradual.h"
+#include "models/slim/prune.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/cached_prefix.h"
 #include "models/yolo/data_config.h"
@@ -234,7 +236,9 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
     fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
   if (anchors_each) fmt::print("Overriding model.yaml anchors with anchors={}\n", hyp.anchors);
   if (!spec.activation_text.empty()) fmt::print("{}{}\n", bold_blue("activation: "), spec.activation_text);
-  auto model = std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
+  auto model = checkpoint && config.cfg.empty()
+                   ? fitted_model(device, std::move(spec), config.seed, *checkpoint, file.string())
+                   : std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
   model->names = names;
   fmt::print("{}{}\n\n", model->table(), model->summary(false, true));
   if (checkpoint) {
@@ -242,6 +246,8 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
       return (!config.cfg.empty() || anchors_each) && name.find("anchor") != std::string::npos;
     });
     fmt::print("Transferred {}/{} items from {}\n", report.copied, report.total, file.string());
+    if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty())
+      fmt::print("{}: zeros stay zero\n", line);
     FROST_CHECK(report.copied > 0, file.string(), ": none of its tensors fits this model (", data.yaml, ", ", config.cfg,
                 ")");
   }
@@ -375,6 +381,12 @@ std::filesystem::path train(const TrainConfig& given) {
       if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
   }
 
+  std::optional<slim::GradualPruning> gradual;
+  slim::PruneSchedule prune_schedule{.epochs = 0};
+  if (!config.prune_schedule.empty()) {
+    prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
+    gradual.emplace(*model, prune_schedule);
+  }
   // The arena takes the parameters' memory over: everything that copies the model comes after it.
   const double accumulate = std::max(std::nearbyint(static_cast<double>(config.nbs) / batch_size), 1.0);
   const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;
@@ -385,7 +397,7 @@ std::filesystem::path train(const TrainConfig& given) {
              sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 
   ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
-  DetectionModel twin(device, model->spec(), config.seed);
+  DetectionModel twin(device, model->spec(), config.seed, widths_of(*model));
   twin.names = names;
 
   DetectionTask task(config, device, *model, run.compute, hyp, imgsz);
@@ -418,6 +430,12 @@ std::filesystem::path train(const TrainConfig& given) {
     }
     return false;
   };
+  if (gradual) {
+    options.best_from = prune_schedule.epochs - 1;
+    options.before_batch = [&](std::int64_t epoch, std::int64_t batch) {
+      gradual->before_batch(arena, epoch, batch, task.batches_per_epoch());
+    };
+  }
   TrainingLoop loop(device, *model, twin, arena, average, task, std::move(options));
   if (!config.resume.empty()) {
     loop.resume(config.resume);
@@ -439,6 +457,7 @@ std::filesystem::path train(const TrainConfig& given) {
       fmt::print("features of layers 0 to {}: {:.1f} MB kept ({}), {} of {} batches came from there\n", features->cut() - 1,
                  static_cast<double>(features->bytes()) / 1e6, config.cache_features, features->hits(), summary.steps);
   }
+  if (!loop.summary().sparsity.empty()) fmt::print("{}", slim::sparsity_table(slim::sparsity(*model)));
   validate_result(config, run, task, loop.result(), names, folder);
   return folder;
 }

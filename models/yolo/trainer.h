@@ -35,6 +35,7 @@ struct TrainConfig {
   bool strict = false;                   // a damaged image or label ends the run instead of being left out
   int nbs = 64;                          // nominal batch: an optimizer step follows each so many images
   FrozenBn frozen_bn = FrozenBn::running;
+  std::string prune_schedule;      // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
   std::string precision = "auto";  // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
   bool cuda_graph = true;          // capture training steps where the device can
   bool recompute = true;           // make activations again in backward instead of keeping them
