@@ -38,6 +38,7 @@ Context::Context(int device_number) : device(device_number) {
 }
 
 Context::~Context() {
+  for (void* block : retired_) cudaFreeAsync(block, compute);
   if (scratch_) cudaFreeAsync(scratch_, compute);
   if (copy) cudaStreamDestroy(copy);
   if (compute) cudaStreamDestroy(compute);
@@ -71,14 +72,24 @@ void* Context::allocate(std::size_t bytes) {
 }
 
 void* Context::scratch(std::size_t bytes) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  FROST_CUDA(cudaStreamIsCapturing(compute, &status));
+  const bool capturing = status == cudaStreamCaptureStatusActive;
   if (bytes > scratch_bytes_) {
-    if (scratch_) FROST_CUDA(cudaFreeAsync(scratch_, compute));
+    FROST_CHECK(!capturing, "CUDA: a step under capture wants ", bytes, " bytes of workspace, the run before it ",
+                scratch_bytes_);
+    if (scratch_captured_)
+      retired_.push_back(scratch_);
+    else if (scratch_)
+      FROST_CUDA(cudaFreeAsync(scratch_, compute));
     scratch_ = nullptr;
     scratch_bytes_ = 0;
+    scratch_captured_ = false;
     const std::size_t rounded = (bytes + (1u << 20) - 1) >> 20 << 20;
     scratch_ = allocate(rounded);
     scratch_bytes_ = rounded;
   }
+  scratch_captured_ |= capturing;
   return scratch_;
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace frost::cuda {
 
@@ -23,7 +24,8 @@ class Context {
   void* allocate(std::size_t bytes);
 
   /// Memory for the length of one primitive, grown as needed, 256-byte aligned; contents do not outlive the primitive.
-  /// Stream-ordered: what was queued before keeps its block.
+  /// Stream-ordered: what was queued before keeps its block, and what was captured keeps it for good. In a capture it cannot
+  /// grow: Error.
   void* scratch(std::size_t bytes);
 
   int device = 0;
@@ -37,6 +39,8 @@ class Context {
  private:
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
+  bool scratch_captured_ = false;  // a graph may be replayed that uses it
+  std::vector<void*> retired_;     // scratch of old that graphs use
 };
 
 }  // namespace frost::cuda
