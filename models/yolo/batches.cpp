@@ -1,21 +1,17 @@
 #include "models/yolo/batches.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/error.h"
 
 namespace frost::yolo {
 namespace {
 
-/// Keeps the shuffles (orders) apart from the streams of images, which have the same seed.
-constexpr std::uint64_t kShuffleStream = 0x5affULL << 32;
-
-/// Makes batches of one data set. Several epochs' ends and beginnings may be under way at once, so orders are kept for two.
+/// Makes batches of one data set.
 class Collator {
  public:
   Collator(std::shared_ptr<const DetectionDataset> data, const BatchOptions& options)
-      : data_(std::move(data)), options_(options) {}
+      : data_(std::move(data)), options_(options), orders_(data_->size(), options.seed) {}
 
   std::int64_t open(DetectionBatch& b, std::int64_t epoch, std::int64_t place) {
     const std::int64_t first = place * data_->options().batch_size;
@@ -29,7 +25,7 @@ class Collator {
     b.infos.resize(count);
     b.paths.resize(count);
     b.indices.resize(count);
-    const auto order = options_.shuffle ? order_of(epoch) : nullptr;
+    const auto order = options_.shuffle ? orders_.of(epoch) : nullptr;
     for (std::int64_t i = 0; i < b.n; ++i) {
       const std::int64_t position = order ? (*order)[static_cast<std::size_t>(first + i)] : first + i;
       b.indices[static_cast<std::size_t>(i)] = data_->index_list()[static_cast<std::size_t>(position)];
@@ -55,38 +51,12 @@ class Collator {
   }
 
  private:
-  using Order = std::shared_ptr<const std::vector<std::int64_t>>;
-  Order order_of(std::int64_t epoch) {
-    const std::lock_guard lock(mutex_);
-    auto& [kept_epoch, order] = orders_[epoch % 2];
-    if (!order || kept_epoch != epoch) {
-      order = std::make_shared<const std::vector<std::int64_t>>(
-          shuffled_order(data_->size(), options_.seed, static_cast<std::uint64_t>(epoch)));
-      kept_epoch = epoch;
-    }
-    return order;
-  }
-
   std::shared_ptr<const DetectionDataset> data_;
   BatchOptions options_;
-  std::mutex mutex_;
-  std::pair<std::int64_t, Order> orders_[2];
+  EpochOrders orders_;
 };
 
 }  // namespace
-
-int worker_count(int workers, int batch_size, int cuda_devices, int cores) {
-  return std::max(0, std::min({cores / std::max(cuda_devices, 1), batch_size > 1 ? batch_size : 0, workers}));
-}
-
-std::vector<std::int64_t> shuffled_order(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  Rng rng(seed, epoch, kShuffleStream);
-  for (std::size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[static_cast<std::size_t>(rng.below(static_cast<std::int64_t>(i)))]);
-  return order;
-}
 
 std::unique_ptr<DetectionLoader> make_loader(std::shared_ptr<const DetectionDataset> data, const BatchOptions& options) {
   FROST_CHECK(!(options.shuffle && data->options().rect), "rectangular batches cannot be shuffled");

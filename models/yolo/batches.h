@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/data/epoch_order.h"
 #include "engine/data/loader.h"
 #include "models/yolo/dataset.h"
 
@@ -27,10 +28,6 @@ struct DetectionBatch {
 
 using DetectionLoader = Loader<DetectionBatch>;
 
-/// Threads that read images: cores / devices, the batch size (0 for batches of one) and `--workers`, whichever is least;
-/// spec data.md section 10. 0: the calling thread reads.
-int worker_count(int workers, int batch_size, int cuda_devices, int cores);
-
 struct BatchOptions {
   std::uint64_t seed = 0;
   bool shuffle = false;    // another order in each epoch; not with a rectangular data set
@@ -38,10 +35,6 @@ struct BatchOptions {
   int prefetch = 3;        // batches made ahead
   bool run_ahead = false;  // begins the next epoch early: for training, unless the index list changes between epochs
 };
-
-/// The order in which an epoch takes the data set's positions: a permutation of 0 .. n - 1 that depends on (seed, epoch)
-/// alone.
-std::vector<std::int64_t> shuffled_order(std::int64_t n, std::uint64_t seed, std::uint64_t epoch);
 
 /// Batches of a data set; the last of an epoch may be smaller. Same seed, same batches, for any number of threads. The data
 /// set is shared with the loader's threads.
