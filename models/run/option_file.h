@@ -1,0 +1,108 @@
+#pragma once
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <yaml-cpp/yaml.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/autograd/ops.h"
+#include "engine/base/atomic_file.h"
+#include "engine/optim/optimizer.h"
+
+/// A tool's options as the line it prints and as its run's opt.yaml. A family's config has one function beside it, found by
+/// its argument, that names every option once, in YOLOv5's order:
+///
+///     template <class Config, class F> void each_option(Config& c, F&& f) { f("weights", c.weights), f("data", c.data); }
+namespace frost::run {
+
+namespace detail {
+
+inline std::string text_of(bool value) { return value ? "true" : "false"; }
+inline std::string text_of(int value) { return std::to_string(value); }
+inline std::string text_of(double value) { return fmt::format("{}", value); }
+inline std::string text_of(std::uint64_t value) { return std::to_string(value); }
+inline std::string text_of(const std::string& value) { return value; }
+inline std::string text_of(const std::filesystem::path& value) { return value.string(); }
+inline std::string text_of(OptimizerKind value) { return name_of(value); }
+inline std::string text_of(FrozenBn value) { return value == FrozenBn::batch ? "batch" : "running"; }
+inline std::string text_of(const std::vector<std::string>& value) { return fmt::format("[{}]", fmt::join(value, ", ")); }
+
+inline void read(const YAML::Node& node, std::filesystem::path& value) { value = node.as<std::string>(); }
+inline void read(const YAML::Node& node, OptimizerKind& value) { value = parse_optimizer(node.as<std::string>()); }
+inline void read(const YAML::Node& node, FrozenBn& value) {
+  value = node.as<std::string>() == "batch" ? FrozenBn::batch : FrozenBn::running;
+}
+template <class T>
+void read(const YAML::Node& node, T& value) {
+  value = node.as<T>();
+}
+
+inline std::string quoted(const std::string& text) {
+  std::string out = "'";
+  for (const char ch : text) out += ch == '\'' ? std::string("''") : std::string(1, ch);
+  return out + "'";
+}
+inline std::string yaml_of(const std::string& value) { return quoted(value); }
+inline std::string yaml_of(const std::filesystem::path& value) { return quoted(value.string()); }
+inline std::string yaml_of(const std::vector<std::string>& value) {  // numbers as YOLOv5 writes them: freeze: [0]
+  std::vector<std::string> items;
+  for (const std::string& item : value)
+    items.push_back(item.find_first_not_of("0123456789") == std::string::npos && !item.empty() ? item : quoted(item));
+  return fmt::format("[{}]", fmt::join(items, ", "));
+}
+template <class T>
+std::string yaml_of(const T& value) {
+  return text_of(value);
+}
+
+}  // namespace detail
+
+/// "weights=yolov5s.pt, cfg=, data=..., ...": what a tool prints first.
+template <class Config>
+std::string options_line(const Config& config) {
+  std::vector<std::string> parts;
+  each_option(config, [&](const char* key, const auto& value) {
+    parts.push_back(fmt::format("{}={}", key, detail::text_of(value)));
+  });
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+/// opt.yaml of a run, atomically: all options, then the run's folder.
+template <class Config>
+void write_options(const std::filesystem::path& file, const Config& config, const std::filesystem::path& run_folder) {
+  std::string text;
+  each_option(config,
+              [&](const char* key, const auto& value) { text += fmt::format("{}: {}\n", key, detail::yaml_of(value)); });
+  text += fmt::format("save_dir: {}\n", detail::quoted(run_folder.string()));
+  write_file_atomically(file, std::as_bytes(std::span(text)));
+}
+
+/// The options of an earlier run, to resume it. Throws Error naming the file and the key.
+template <class Config>
+Config read_options(const std::filesystem::path& file) {
+  FROST_CHECK(std::filesystem::exists(file), file.string(),
+              ": not found; --resume needs the run's folder with its opt.yaml");
+  YAML::Node root;
+  try {
+    root = YAML::LoadFile(file.string());
+  } catch (const YAML::Exception& e) {
+    fail(file.string(), ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
+  }
+  Config config;
+  each_option(config, [&](const char* key, auto& value) {
+    const YAML::Node node = root[key];
+    if (!node || node.IsNull()) return;
+    try {
+      detail::read(node, value);
+    } catch (const YAML::Exception&) {
+      fail(file.string(), ": '", key, "' has a value that does not fit");
+    }
+  });
+  return config;
+}
+
+}  // namespace frost::run
