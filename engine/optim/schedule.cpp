@@ -22,10 +22,11 @@ double Schedule::factor(double epoch) const {
 Schedule::Step Schedule::at(std::int64_t epoch, std::int64_t batch) {
   const std::int64_t ni = batch + config_.batches_per_epoch * epoch;
   Step step{};
-  if (ni > warmup_) {
+  if (ni > warmup_ || warmup_ == 0) {
     // One epoch behind, since YOLOv5 steps its scheduler after the epoch; but the epoch in which the warm-up ends keeps the
     // warm-up's last value, which was that epoch's own.
-    const std::int64_t counted = epoch == warmup_ / config_.batches_per_epoch ? epoch : std::max<std::int64_t>(epoch - 1, 0);
+    const bool own = !config_.lag || epoch == warmup_ / config_.batches_per_epoch;
+    const std::int64_t counted = own ? epoch : std::max<std::int64_t>(epoch - 1, 0);
     step.lr.fill(config_.lr0 * factor(static_cast<double>(counted)));
     step.momentum = config_.momentum;
     step.accumulate = accumulate_;

@@ -10,7 +10,9 @@ struct ScheduleConfig {
   double momentum = 0.937, warmup_momentum = 0.8, warmup_bias_lr = 0.1, warmup_epochs = 3;
   bool warm_momentum = true;  // false: momentum stays (Adam's beta1 has no warm-up)
   bool cosine = false;
-  std::int64_t epochs = 100, batches_per_epoch = 1, batch_size = 16, nominal_batch = 64, minimum_warmup = 100;
+  bool lag = true;  // YOLOv5's detector: after the warm-up the learning rate is one epoch behind; its classifier: never
+  std::int64_t epochs = 100, batches_per_epoch = 1, batch_size = 16, nominal_batch = 64;
+  std::int64_t minimum_warmup = 100;  // batches; 0, with no warm-up epochs: none
 };
 
 class Schedule {

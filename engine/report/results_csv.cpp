@@ -13,8 +13,8 @@
 namespace frost {
 namespace fs = std::filesystem;
 
-ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns)
-    : file_(std::move(file)), columns_(std::move(columns)) {
+ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns, int width)
+    : file_(std::move(file)), columns_(std::move(columns)), width_(width) {
   std::error_code error;
   if (!fs::exists(file_, error)) return;
   std::ifstream in(file_, std::ios::binary);
@@ -43,10 +43,11 @@ void ResultsCsv::append(std::span<const double> values) {
   std::error_code error;
   const auto size = fs::file_size(file_, error);
   if (error || size == 0) {
-    for (std::size_t i = 0; i < columns_.size(); ++i) text += fmt::format("{}{:>20}", i == 0 ? "" : ",", columns_[i]);
+    for (std::size_t i = 0; i < columns_.size(); ++i)
+      text += fmt::format("{}{:>{}}", i == 0 ? "" : ",", columns_[i], width_);
     text += '\n';
   }
-  for (std::size_t i = 0; i < values.size(); ++i) text += fmt::format("{}{:>20.5g}", i == 0 ? "" : ",", values[i]);
+  for (std::size_t i = 0; i < values.size(); ++i) text += fmt::format("{}{:>{}.5g}", i == 0 ? "" : ",", values[i], width_);
   text += '\n';
   std::ofstream out(file_, std::ios::binary | std::ios::app);
   out.write(text.data(), static_cast<std::streamsize>(text.size()));

@@ -22,6 +22,19 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
 }  // namespace
 
+std::string TrainingTask::table_header(std::int64_t) const {
+  std::string header = fmt::format("\n{:>11}{:>11}", "Epoch", "Memory");
+  for (const std::string& name : loss_names()) header += fmt::format("{:>11}", name);
+  return header + fmt::format("{:>11}{:>11}", "Instances", "Size");
+}
+
+std::string TrainingTask::table_row(const EpochProgress& p) const {
+  std::string row =
+      fmt::format("{:>11}{:>11}", fmt::format("{}/{}", p.epoch, p.epochs - 1), fmt::format("{:.3g}G", p.gigabytes));
+  for (const double loss : p.losses) row += fmt::format("{:>11.4g}", loss);
+  return row + fmt::format("{:>11}{:>11}", p.batch.instances, p.batch.size);
+}
+
 TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average,
                            TrainingTask& task, LoopOptions options)
     : device_(device),
@@ -41,9 +54,7 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {
   const std::vector<std::string> names = task_.loss_names();
-  std::string header = fmt::format("\n{:>11}{:>11}", "Epoch", "Memory");
-  for (const std::string& name : names) header += fmt::format("{:>11}", name);
-  std::printf("%s%11s%11s\n", header.c_str(), "Instances", "Size");
+  if (const std::string header = task_.table_header(epoch); !header.empty()) std::printf("%s\n", header.c_str());
   std::fflush(stdout);
 
   const std::int64_t batches = task_.batches_per_epoch();
@@ -67,10 +78,8 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     }
     ++summary_.steps;
     if (updater_.end_batch() && !warned_) check_gradients(epoch, i);
-    std::string line = fmt::format("{:>11}{:>11}", fmt::format("{}/{}", epoch, options_.schedule.epochs - 1),
-                                   fmt::format("{:.3g}G", static_cast<double>(device_.ledger().total().peak) / 1e9));
-    for (const double loss : mean_losses_) line += fmt::format("{:>11.4g}", loss);
-    bar.label(line + fmt::format("{:>11}{:>11}", report.instances, report.size));
+    const double gigabytes = static_cast<double>(device_.ledger().total().peak) / 1e9;
+    bar.label(task_.table_row({epoch, options_.schedule.epochs, gigabytes, mean_losses_, report}));
     bar.advance();
   }
   bar.finish();
@@ -104,8 +113,8 @@ void TrainingLoop::run() {
   std::vector<std::string> columns{"epoch"};
   for (const std::string& name : task_.loss_names()) columns.push_back("train/" + name);
   for (const std::string& name : task_.metric_columns()) columns.push_back(name);
-  for (int g = 0; g < 3; ++g) columns.push_back(fmt::format("x/lr{}", g));
-  ResultsCsv csv(options_.folder / "results.csv", columns);
+  for (const std::string& name : options_.lr_columns) columns.push_back(name);
+  ResultsCsv csv(options_.folder / "results.csv", columns, options_.csv_width);
   csv.keep(start_epoch_);
   std::vector<double> metrics(task_.metric_columns().size(), 0.0);
 
@@ -131,7 +140,8 @@ void TrainingLoop::run() {
     std::vector<double> row{static_cast<double>(epoch)};
     row.insert(row.end(), mean_losses_.begin(), mean_losses_.end());
     row.insert(row.end(), metrics.begin(), metrics.end());
-    row.insert(row.end(), lr_.begin(), lr_.end());
+    if (options_.next_lr) lr_.fill(updater_.lr_of(epoch + 1));
+    row.insert(row.end(), lr_.begin(), lr_.begin() + std::ssize(options_.lr_columns));
     csv.append(row);
 
     if (fitness > best_fitness_) {

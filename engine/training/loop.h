@@ -24,6 +24,14 @@ struct ValidationReport {
   double fitness = 0;
 };
 
+/// Where an epoch stands, for the row that a person sees.
+struct EpochProgress {
+  std::int64_t epoch = 0, epochs = 0;  // from 0; all
+  double gigabytes = 0;                // the most so far
+  const std::vector<double>& losses;   // means over the epoch's batches
+  const BatchReport& batch;            // the last one
+};
+
 /// What the loop does not know: a task's data, its step, its validation. Detection and classification each plug in one.
 class TrainingTask {
  public:
@@ -34,6 +42,10 @@ class TrainingTask {
   virtual void begin_epoch(std::int64_t epoch) = 0;
   /// Forward, loss and backward of the epoch's next batch; gradients are added to the parameters'.
   virtual BatchReport train_batch() = 0;
+  /// The table on the console, YOLOv5's detection one unless a task has its own: what stands above an epoch's row ("":
+  /// nothing), and the row.
+  virtual std::string table_header(std::int64_t epoch) const;
+  virtual std::string table_row(const EpochProgress& progress) const;
   /// Judges the averaged model.
   virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
   /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
@@ -49,6 +61,11 @@ struct LoopOptions {
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
   bool nosave = false, noval = false;
   std::filesystem::path folder;  // the run's: results.csv, weights/
+  // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
+  // whether an epoch's row has the next epoch's learning rate, as YOLOv5's classifier notes it.
+  std::vector<std::string> lr_columns{"x/lr0", "x/lr1", "x/lr2"};
+  int csv_width = 20;
+  bool next_lr = false;
 };
 
 /// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.

@@ -15,6 +15,8 @@ class Updater {
 
   /// Drops what was gathered since the last step, as YOLOv5 does at an epoch's start.
   void begin_epoch() { arena_.zero_grad(); }
+  /// The learning rate that the schedule gives to an epoch, without warm-up.
+  double lr_of(std::int64_t epoch) const { return config_.lr0 * schedule_.factor(static_cast<double>(epoch)); }
   /// Sets the groups' learning rates for this batch.
   Schedule::Step begin_batch(std::int64_t epoch, std::int64_t batch);
   /// After the batch's backward pass: queues the step if one is due, and says whether it was. Where the gradients are not
