@@ -11,6 +11,13 @@ Image resize_linear(const Image& source, int height, int width);
 /// Averages the covered pixels when shrinking, OpenCV's INTER_AREA; with a growing side it is a kind of bilinear.
 Image resize_area(const Image& source, int height, int width);
 
+/// Bilinear resizing in which a shrinking side averages over a triangle that widens with the scale: Pillow's BILINEAR, which
+/// torchvision uses; equal bit for bit.
+Image resize_antialiased(const Image& source, int height, int width);
+
+/// The part of height x width whose top left corner is (top, left). Throws Error where that is not all inside.
+Image crop(const Image& source, int top, int left, int height, int width);
+
 /// YOLOv5's first resize: the longer side becomes `size` (its truncation can give size - 1), area averaging only where
 /// `area_when_shrinking` (validation) and the image shrinks. An image that fits already is returned as it is.
 Image resize_longest(Image source, int size, bool area_when_shrinking);
