@@ -12,6 +12,7 @@
 
 #include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
+#include "models/classify/step.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/step.h"
 #include "tools/main_guard.h"
@@ -98,54 +99,92 @@ void print(const Row& row) {
              100 * row.floor_ms / row.ms, row.ledger_mb, row.rss_mb);
 }
 
-Row inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
-  RunDevice run("", precision);
+/// Inference of `model` as `forward` runs it, on an empty image.
+Row inference(RunDevice& run, const std::string& what, int batch, int imgsz, int repeats,
+              const std::function<void(Context&, const Var&)>& forward) {
   Device& device = *run.device;
-  DetectionModel model(device, load_model_spec(name));
-  const Tensor image = Tensor::zeros(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input);
+  const Var image{Tensor::zeros(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input), -1, nullptr};
   Profile profile;
   Context counted{.device = device, .compute = run.compute, .profile = &profile};
-  model.heads(counted, {image, -1, nullptr});
+  forward(counted, image);
   device.ledger().reset_peaks();
   reset_peak_rss();
   Context context{.device = device, .compute = run.compute};
-  const double ms = best_ms(repeats, [&] { model.heads(context, {image, -1, nullptr}); });
+  const double ms = best_ms(repeats, [&] { forward(context, image); });
   const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
-  return {fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), ms / batch,
-          convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+  return {what, ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
 }
 
-Row training(const std::string& name, int batch, int imgsz, const std::string& precision, int freeze, bool recompute,
-             int repeats) {
-  RunDevice run("", precision);
+/// A training step of `model`: `step` gathers the gradients of a batch of noise.
+Row training(RunDevice& run, const std::string& what, Module& model, OptimizerKind kind, int batch, int imgsz, int repeats,
+             const std::function<void(const Context&, const Tensor&)>& step) {
   Device& device = *run.device;
-  DetectionModel model(device, load_model_spec(name));
-  slim::freeze(model, slim::layer_names(model), {std::to_string(freeze)});
   ParameterArena arena(device, model, 5e-4f, true);
-  Optimizer optimizer(arena, device, OptimizerKind::sgd);
+  Optimizer optimizer(arena, device, kind);
   for (ParameterGroup& group : arena.groups()) group.lr = 1e-4f;
   Rng rng(0);
-  std::vector<float> pixels(static_cast<std::size_t>(batch) * imgsz * imgsz * 3), targets;
+  std::vector<float> pixels(static_cast<std::size_t>(batch) * imgsz * imgsz * 3);
   for (float& p : pixels) p = static_cast<float>(rng.uniform());
-  const Tensor plain = Tensor::from(device, {batch, imgsz, imgsz, 3}, pixels, Role::input);
-  Tensor image(device, plain.shape(), run.compute, Role::input);
-  device.backend().copy({.x = plain, .y = image});
+  Tensor image(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input);
+  image.assign(pixels);
+  Profile profile;
+  step({.device = device, .compute = run.compute, .profile = &profile}, image);
+  device.ledger().reset_peaks();
+  reset_peak_rss();
+  const double ms = best_ms(repeats, [&] {
+    step({.device = device, .compute = run.compute}, image);
+    optimizer.step(0.9f);
+  });
+  const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
+  return {what, ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+}
+
+Row detector_inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
+  RunDevice run("", precision);
+  DetectionModel model(*run.device, load_model_spec(name));
+  return inference(run, fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), batch, imgsz, repeats,
+                   [&](Context& context, const Var& image) { model.heads(context, image); });
+}
+
+Row detector_training(const std::string& name, int batch, int imgsz, const std::string& precision, int freeze,
+                      bool recompute, int repeats) {
+  RunDevice run("", precision);
+  DetectionModel model(*run.device, load_model_spec(name));
+  slim::freeze(model, slim::layer_names(model), {std::to_string(freeze)});
+  Rng rng(1);
+  std::vector<float> targets;
   for (int i = 0; i < batch * 7; ++i)  // seven boxes for each image, as in COCO
     for (const double value : {static_cast<double>(i / 7), rng.uniform(0, 80), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8),
                                rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
       targets.push_back(static_cast<float>(value));
   yolo::LossSettings loss;
-  Profile profile;
-  yolo::train_step({.device = device, .compute = run.compute, .profile = &profile}, model, image, targets, loss, recompute);
-  device.ledger().reset_peaks();
-  reset_peak_rss();
-  const double ms = best_ms(repeats, [&] {
-    yolo::train_step({.device = device, .compute = run.compute}, model, image, targets, loss, recompute);
-    optimizer.step(0.937f);
-  });
-  const double rss = peak_rss_mb(), ledger = static_cast<double>(device.ledger().total().peak) / 1e6;
-  return {fmt::format("{} step {} b{} {} freeze {}{}", name, imgsz, batch, precision, freeze, recompute ? "" : " keep all"),
-          ms / batch, convolution_ms(device, profile, run.compute, repeats) / batch, ledger, rss};
+  return training(
+      run, fmt::format("{} step {} b{} {} freeze {}{}", name, imgsz, batch, precision, freeze, recompute ? "" : " keep all"),
+      model, OptimizerKind::sgd, batch, imgsz, repeats, [&](const Context& context, const Tensor& image) {
+        yolo::train_step(context, model, image, targets, loss, recompute);
+      });
+}
+
+Row classifier_inference(const std::string& name, int batch, int imgsz, const std::string& precision, int repeats) {
+  RunDevice run("", precision);
+  const auto model = classify::make_classifier(*run.device, name, 1000);
+  return inference(run, fmt::format("{} inference {} b{} {}", name, imgsz, batch, precision), batch, imgsz, repeats,
+                   [&](Context& context, const Var& image) { model->forward(context, image); });
+}
+
+Row classifier_training(const std::string& name, int batch, int imgsz, const std::string& precision, bool feature_extract,
+                        bool recompute, int repeats) {
+  RunDevice run("", precision);
+  const auto model = classify::make_classifier(*run.device, name, 1000);
+  if (feature_extract) slim::freeze(*model, model->layers(), {"!" + model->head().name()});
+  std::vector<std::int64_t> labels;
+  for (int i = 0; i < batch; ++i) labels.push_back(i % 1000);
+  return training(run,
+                  fmt::format("{} step {} b{} {}{}{}", name, imgsz, batch, precision, feature_extract ? " head alone" : "",
+                              recompute ? "" : " keep all"),
+                  *model, OptimizerKind::adam, batch, imgsz, repeats, [&](const Context& context, const Tensor& image) {
+                    classify::train_step(context, *model, image, labels, 0.1f, recompute);
+                  });
 }
 
 int run(CLI::App& app, int argc, char** argv) {
@@ -158,7 +197,8 @@ int run(CLI::App& app, int argc, char** argv) {
       "Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the floor: the same\n"
       "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle "
       "machine.");
-  app.add_option("--model", model, "model YAML or built-in name")->capture_default_str();
+  app.add_option("--model", model, "model YAML or built-in name, or a classifier: resnet18 (224, batches of 1 and 32)")
+      ->capture_default_str();
   app.add_option("--precision", precisions, "f32, bf16")->capture_default_str();
   app.add_option("--freeze", freezes, "values of --freeze to train with")->capture_default_str();
   app.add_option("--imgsz", sizes, "image sizes to train at")->capture_default_str();
@@ -171,13 +211,27 @@ int run(CLI::App& app, int argc, char** argv) {
 
   fmt::print("{}\n\n{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", RunDevice("", "f32").line, "", "ms/image", "conv floor", "share",
              "ledger MB", "RSS MB");
+  const std::vector<std::string> classifiers = classify::classifier_names();
+  const bool classifier = std::find(classifiers.begin(), classifiers.end(), model) != classifiers.end();
+  if (classifier && !app.count("--imgsz")) sizes = {224};
+  if (classifier && !app.count("--batch-size")) batch = 32;
   for (const std::string& precision : precisions) {
     if (!training_only)
-      for (const int b : {1, 16}) in_child([&] { print(inference(model, b, 640, precision, repeats * (b == 1 ? 4 : 1))); });
-    if (!inference_only)
-      for (const int size : sizes)
+      for (const int b : {1, classifier ? batch : 16})
+        in_child([&] {
+          const int runs = repeats * (b == 1 ? 4 : 1);
+          print(classifier ? classifier_inference(model, b, sizes[0], precision, runs)
+                           : detector_inference(model, b, 640, precision, runs));
+        });
+    if (inference_only) continue;
+    for (const int size : sizes) {
+      if (classifier)
+        for (const bool head_alone : {false, true})
+          in_child([&] { print(classifier_training(model, batch, size, precision, head_alone, !no_recompute, repeats)); });
+      else
         for (const int freeze : freezes)
-          in_child([&] { print(training(model, batch, size, precision, freeze, !no_recompute, repeats)); });
+          in_child([&] { print(detector_training(model, batch, size, precision, freeze, !no_recompute, repeats)); });
+    }
   }
   return 0;
 }

@@ -1,0 +1,70 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/base/rng.h"
+#include "engine/data/loader.h"
+#include "engine/image/image.h"
+
+namespace frost::classify {
+
+/// A folder with one folder for each class. Classes are sorted by name, and so are a class' files; what is no picture by its
+/// ending is left alone.
+struct ImageFolder {
+  struct Item {
+    std::filesystem::path path;
+    std::int64_t label;
+  };
+  std::filesystem::path folder;
+  std::vector<std::string> classes;
+  std::vector<Item> items;
+  std::int64_t size() const { return static_cast<std::int64_t>(items.size()); }
+};
+/// Throws Error: not there, no class folders, no pictures.
+ImageFolder scan_image_folder(const std::filesystem::path& folder);
+
+/// `<data>/train`, and `<data>/test` if that exists, else `<data>/val`. The classes are those of train.
+struct DataSplits {
+  ImageFolder train, val;
+  std::string val_name;  // "test" or "val"
+};
+/// `need_train` false: only the second is read. Throws Error: missing folders; a class in one that the other has not.
+DataSplits find_splits(const std::filesystem::path& data, bool need_train = true);
+
+/// By its ending.
+bool is_picture(const std::filesystem::path& file);
+
+/// The smallest image that covers side x side after the family's resize, and its middle square of that side.
+///   torchvision: shorter side to 8/7 of `side` (256 for 224), antialiased; then the middle.
+///   YOLOv5 (`square`): the image's middle square, resized.
+Image centre_view(const Image& image, int side, bool square);
+/// Training: a random part (area 0.08 to 1, aspect 3/4 to 4/3), resized antialiased; mirrored half of the time; brightness,
+/// contrast and saturation within 0.6 to 1.4.
+Image random_view(const Image& image, int side, Rng& rng);
+
+struct ImageBatch {
+  std::int64_t n = 0, side = 0;
+  std::vector<std::uint8_t> pixels;  // (n, side, side, 3) R G B; recycled, may be longer
+  std::vector<std::int64_t> labels;  // (n)
+  std::vector<std::int64_t> items;   // (n) numbers in the folder
+  std::size_t image_bytes() const { return static_cast<std::size_t>(side * side * 3); }
+  /// Image i, B G R, for pictures.
+  Image image(std::int64_t i) const;
+};
+using ImageLoader = Loader<ImageBatch>;
+
+struct ImageLoaderOptions {
+  int side = 224, batch_size = 64;
+  bool augment = false, shuffle = false, square = false, cache = false;
+  std::uint64_t seed = 0;
+  int threads = 0;
+};
+/// Batches of a folder; the last of an epoch may be smaller. Same seed, same batches, for any number of threads. `cache`
+/// keeps decoded images in memory as they are first read.
+std::unique_ptr<ImageLoader> make_image_loader(std::shared_ptr<const ImageFolder> folder, const ImageLoaderOptions& options);
+
+}  // namespace frost::classify

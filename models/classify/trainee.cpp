@@ -1,0 +1,77 @@
+#include "models/classify/trainee.h"
+
+#include <algorithm>
+
+#include "models/classify/step.h"
+#include "models/classify/validator.h"
+
+namespace frost::classify {
+namespace {
+
+class ClassificationTrainee final : public slim::Trainee {
+ public:
+  ClassificationTrainee(Device& device, std::unique_ptr<Classifier> model, const TraineeOptions& options)
+      : device_(device), model_(std::move(model)), options_(options) {
+    Rng rng(0);
+    pixels_.resize(static_cast<std::size_t>(2 * images(1).elements()));
+    for (std::uint8_t& pixel : pixels_) pixel = static_cast<std::uint8_t>(rng.next());
+    for (int i = 0; i < 2 * options.batch_size; ++i) labels_.push_back(rng.below(model_->classes()));
+  }
+
+  Module& model() override { return *model_; }
+  /// What --freeze counts, module by module: a ResNet's conv1, bn1, layer1, ..., fc.
+  std::vector<Row> rows() override {
+    std::vector<Row> rows;
+    model_->walk([&](const std::string& name, Module& module) {
+      for (const auto& layer : model_->layers().prefixes)
+        for (const std::string& prefix : layer)
+          if (name + "." == prefix || (name.starts_with(prefix) && name.find('.') == std::string::npos))
+            rows.push_back({name, type_of(module)});
+    });
+    return rows;
+  }
+  void step() override {
+    const Tensor input = network_input(device_, pixels_, images(1), model_->preprocessing(), options_.compute);
+    const std::vector<std::int64_t> labels(labels_.begin(), labels_.begin() + options_.batch_size);
+    train_step({.device = device_, .frozen_bn = options_.frozen_bn, .compute = options_.compute}, *model_, input, labels,
+               0.1f, options_.recompute);
+  }
+  void validate() override {  // twice the batch
+    const Tensor input = network_input(device_, pixels_, images(2), model_->preprocessing(), options_.compute);
+    Context context{.device = device_, .compute = options_.compute};
+    const Tensor logits = model_->forward(context, {input, -1, nullptr}).value;
+    cross_entropy(device_, logits, labels_, 0.1f);
+  }
+
+ private:
+  Shape images(std::int64_t batches) const { return {batches * options_.batch_size, options_.imgsz, options_.imgsz, 3}; }
+  static std::string type_of(Module& module) {
+    if (dynamic_cast<Sequential*>(&module)) return "Sequential";
+    if (dynamic_cast<Conv2d*>(&module)) return "Conv2d";
+    if (dynamic_cast<BatchNorm2d*>(&module)) return "BatchNorm2d";
+    if (dynamic_cast<Linear*>(&module)) return "Linear";
+    if (dynamic_cast<ConvNormAct*>(&module)) return "Conv";
+    if (dynamic_cast<MaxPool2d*>(&module)) return "MaxPool2d";
+    if (dynamic_cast<Activate*>(&module)) return "ReLU";
+    return "block";
+  }
+
+  Device& device_;
+  std::unique_ptr<Classifier> model_;
+  TraineeOptions options_;
+  std::vector<std::uint8_t> pixels_;
+  std::vector<std::int64_t> labels_;
+};
+
+}  // namespace
+
+slim::BuildTrainee classification_trainee(MakeClassifier make, std::function<void(Classifier&)> freeze,
+                                          const TraineeOptions& options) {
+  return [make = std::move(make), freeze = std::move(freeze), options](Device& device) -> std::unique_ptr<slim::Trainee> {
+    std::unique_ptr<Classifier> model = make(device);
+    freeze(*model);
+    return std::make_unique<ClassificationTrainee>(device, std::move(model), options);
+  };
+}
+
+}  // namespace frost::classify

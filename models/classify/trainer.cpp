@@ -1,0 +1,289 @@
+#include "models/classify/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+#include <thread>
+
+#include "engine/data/epoch_order.h"
+#include "engine/image/codec.h"
+#include "engine/report/run_folder.h"
+#include "engine/report/text.h"
+#include "engine/tensor/run_device.h"
+#include "engine/training/loop.h"
+#include "models/classify/step.h"
+#include "models/classify/validator.h"
+#include "models/classify/weights.h"
+#include "models/run/option_file.h"
+#include "models/zoo/weights.h"
+
+namespace frost::classify {
+namespace {
+
+/// Classification plugged into the training loop.
+class ClassificationTask final : public TrainingTask {
+ public:
+  ClassificationTask(const TrainConfig& config, Device& device, Classifier& model, DType compute, const DataSplits& data,
+                     int imgsz, int workers)
+      : config_(config), device_(device), model_(model), compute_(compute), val_name_(data.val_name) {
+    ImageLoaderOptions options{.side = imgsz,
+                               .batch_size = config.batch_size,
+                               .augment = !config.noaugment,
+                               .shuffle = true,
+                               .square = model.preprocessing().square,
+                               .cache = !config.cache.empty(),
+                               .seed = config.seed,
+                               .threads = workers};
+    train_ = make_image_loader(std::make_shared<ImageFolder>(data.train), options);
+    options.batch_size *= 2, options.augment = options.shuffle = false;
+    val_ = make_image_loader(std::make_shared<ImageFolder>(data.val), options);
+  }
+  void pictures(const std::filesystem::path& folder) { folder_ = folder; }
+
+  std::vector<std::string> loss_names() const override { return {"loss"}; }
+  std::vector<std::string> metric_columns() const override {
+    return {val_name_ + "/loss", "metrics/accuracy_top1", "metrics/accuracy_top5"};
+  }
+  std::int64_t batches_per_epoch() const override { return train_->batches(); }
+  void begin_epoch(std::int64_t epoch) override {
+    epoch_ = epoch;
+    batch_ = 0;
+    train_->start(epoch);
+  }
+
+  BatchReport train_batch() override {
+    const ImageBatch* batch = train_->next();
+    FROST_CHECK(batch, "the data ended before the epoch");
+    if (!folder_.empty() && epoch_ == 0 && batch_ == 0)
+      write_jpeg(folder_ / "train_images.jpg", draw_sheet(*batch, model_.names));
+    const Shape shape{batch->n, batch->side, batch->side, 3};
+    const Tensor input = network_input(device_, batch->pixels, shape, model_.preprocessing(), compute_);
+    const std::uint64_t seed =
+        Rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next();
+    const Context context{.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_, .seed = seed};
+    const float loss =
+        train_step(context, model_, input, batch->labels, static_cast<float>(config_.label_smoothing), config_.recompute);
+    ++batch_;
+    return {{loss}, batch->n, batch->side};
+  }
+
+  ValidationReport validate(Module& averaged, std::int64_t epoch, bool) override {
+    const ValidateOptions options{.compute = compute_,
+                                  .label_smoothing = static_cast<float>(config_.label_smoothing),
+                                  .progress = true,
+                                  .label = fmt::format("{:>78}", val_name_ == "test" ? "testing" : "validating"),
+                                  .batch_done = {}};
+    const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(averaged), *val_, options);
+    fmt::print("{}{:>12.3g}{:>12.3g}{:>12.3g}\n", row_, a.loss, a.top1(), a.top5());
+    std::fflush(stdout);
+    (void)epoch;
+    return {{a.loss, a.top1(), a.top5()}, a.top1()};
+  }
+
+  std::string table_header(std::int64_t epoch) const override {
+    if (printed_ || epoch < 0) return "";
+    printed_ = true;
+    return fmt::format("{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}", "Epoch", "Memory", "train_loss", val_name_ + "_loss",
+                       "top1_acc", "top5_acc");
+  }
+  std::string table_row(const EpochProgress& p) const override {
+    row_ = fmt::format("{:>10}{:>10}{:>12.3g}", fmt::format("{}/{}", p.epoch + 1, p.epochs),
+                       fmt::format("{:.3g}G", p.gigabytes), p.losses[0]);
+    return row_ + std::string(36, ' ');
+  }
+
+  std::map<std::string, std::string> metadata() const override { return classifier_metadata(model_); }
+  ImageLoader& val_loader() { return *val_; }
+
+ private:
+  const TrainConfig& config_;
+  Device& device_;
+  Classifier& model_;
+  DType compute_;
+  std::string val_name_;
+  std::unique_ptr<ImageLoader> train_, val_;
+  std::filesystem::path folder_;
+  std::int64_t epoch_ = 0, batch_ = 0;
+  mutable bool printed_ = false;
+  mutable std::string row_;  // the epoch's, which the validation completes
+};
+
+bool is_file_name(const std::string& text) {
+  return text.ends_with(".pt") || text.ends_with(".pth") || text.ends_with(".safetensors");
+}
+
+struct Built {
+  std::unique_ptr<Classifier> model, twin;
+};
+/// The model of --model and --weights, for the data's classes.
+Built build(const TrainConfig& config, Device& device, const std::vector<std::string>& classes) {
+  std::string architecture = config.model, file = config.weights;
+  if (is_file_name(architecture)) {
+    FROST_CHECK(file.empty(), "--model ", architecture, " is a file of weights, and --weights names another one");
+    file = architecture, architecture.clear();
+  }
+  const int count = static_cast<int>(classes.size());
+  Built built;
+  if (file.empty()) {
+    built.model = make_classifier(device, architecture, count, config.seed, config.cutoff);
+    built.twin = make_classifier(device, architecture, count, {}, config.cutoff);
+  } else {
+    ClassifierWeights weights = read_classifier_weights(find_weights(file));
+    const int cutoff = weights.detector ? config.cutoff : weights.cutoff;
+    if (weights.architecture.empty()) weights.architecture = architecture;
+    FROST_CHECK(architecture.empty() || architecture == weights.architecture || weights.detector, weights.file, ": holds a ",
+                weights.architecture, ", --model says ", architecture);
+    built.model = build_classifier(device, weights, count, config.seed, cutoff);
+    built.twin = build_classifier(device, weights, count, {}, cutoff);
+    if (config.pretrained)
+      for (const std::string& line : take_weights(*built.model, weights, config.feature_extract)) fmt::print("{}\n", line);
+  }
+  for (Classifier* model : {built.model.get(), built.twin.get()}) {
+    model->names = classes;
+    if (config.dropout >= 0) model->set_dropout(static_cast<float>(config.dropout));
+  }
+  return built;
+}
+
+/// Freezes what the flags say and prints what is left to train.
+void freeze(const TrainConfig& config, Classifier& model) {
+  std::vector<std::string> terms = config.freeze;
+  if (config.feature_extract) terms = {"!" + model.head().name()};
+  slim::freeze(model, model.layers(), terms);
+  std::int64_t all = 0, trained = 0;
+  std::size_t tensors = 0;
+  std::string list;
+  for (const Parameter* p : model.parameters()) {
+    all += p->value.elements();
+    if (!p->trainable) continue;
+    trained += p->value.elements();
+    ++tensors;
+    if (tensors <= 12) list += fmt::format("  {} {}\n", p->name, shape_text(p->torch_shape));
+  }
+  if (trained == all) return;
+  FROST_CHECK(trained > 0, "--freeze leaves nothing to train");
+  fmt::print("{}{} of {} parameters in {} tensors\n{}{}", bold_blue("trainable: "), trained, all, tensors, list,
+             tensors > 12 ? "  ...\n" : "");
+}
+
+LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const std::filesystem::path& folder) {
+  return {.schedule = {.lr0 = config.lr0,
+                       .lrf = 0.01,
+                       .momentum = 0.9,
+                       .warmup_epochs = 0,
+                       .warm_momentum = false,
+                       .lag = false,
+                       .epochs = config.epochs,
+                       .batches_per_epoch = batches,
+                       .batch_size = config.batch_size,
+                       .nominal_batch = config.batch_size,
+                       .minimum_warmup = 0},
+          .optimizer = config.optimizer,
+          .patience = 0,
+          .nosave = config.nosave,
+          .folder = folder,
+          .lr_columns = {"lr/0"},
+          .csv_width = 23,
+          .next_lr = true};
+}
+
+/// Judges the finished run's checkpoint, class by class, with a sheet of predictions.
+void validate_result(const TrainConfig& config, const RunDevice& run, ClassificationTask& task,
+                     const std::filesystem::path& weights, const std::filesystem::path& folder) {
+  const std::unique_ptr<Classifier> model = load_classifier(*run.device, weights);
+  ValidateOptions options{.compute = run.compute, .progress = false, .label = "", .batch_done = {}};
+  if (!config.noplots)
+    options.batch_done = [&](std::int64_t number, const ImageBatch& batch, const std::vector<float>& predicted) {
+      if (number == 0) write_jpeg(folder / "test_images.jpg", draw_sheet(batch, model->names, predicted));
+    };
+  const Accuracy accuracy = validate(*run.device, *model, task.val_loader(), options);
+  fmt::print("\nValidating {}...\n{}", weights.string(), accuracy_table(accuracy, model->names));
+  write_confusion(folder / "confusion_matrix.csv", accuracy, model->names);
+}
+
+}  // namespace
+
+std::filesystem::path train(const TrainConfig& given) {
+  TrainConfig config = given;
+  std::filesystem::path folder;
+  if (!given.resume.empty()) {  // everything comes from the run's own folder, wherever this is called
+    const std::filesystem::path last = std::filesystem::absolute(given.resume);
+    FROST_CHECK(std::filesystem::is_regular_file(last), given.resume, ": not found");
+    folder = last.parent_path().parent_path();
+    config = run::read_options<TrainConfig>(folder / "opt.yaml");
+    config.resume = last.string();
+    config.model = last.string(), config.weights.clear();  // the graph and the head are the checkpoint's
+  }
+  const bool feature_extract = config.feature_extract;
+  if (!config.resume.empty()) config.feature_extract = false;  // the head is not new any more
+  FROST_CHECK(!config.data.empty(),
+              "--data is missing: a folder with train/ and val/ (or test/), one folder for each class");
+  const RunDevice run_device(config.device, config.precision);
+  Device& device = *run_device.device;
+  fmt::print("{}{}\n{}\n\n", bold_blue("classify/train: "), run::options_line(config), run_device.line);
+
+  const DataSplits data = find_splits(config.data);
+  config.batch_size = static_cast<int>(std::min<std::int64_t>(config.batch_size, data.train.size()));
+  const int imgsz = (config.imgsz + Classifier::kStride - 1) / Classifier::kStride * Classifier::kStride;
+  if (imgsz != config.imgsz)
+    fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", config.imgsz, Classifier::kStride, imgsz);
+
+  const auto [model, twin] = build(config, device, data.train.classes);
+  config.feature_extract = feature_extract;
+  freeze(config, *model);
+  if (config.verbose)
+    for (const Parameter* p : model->parameters())
+      fmt::print("{:<40}{:<20}{}\n", p->name, shape_text(p->torch_shape), p->trainable ? "" : "frozen");
+  fmt::print("{}\n", model->summary(device, imgsz));
+
+  // The arena takes the parameters' memory over: everything that copies the model comes after it.
+  ParameterArena arena(device, *model, static_cast<float>(config.decay), true);
+  const auto& sizes = arena.group_sizes();
+  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n",
+             bold_blue("optimizer: "), name_of(config.optimizer), config.lr0, sizes[ParameterArena::kNorm],
+             sizes[ParameterArena::kWeight], config.decay, sizes[ParameterArena::kBias]);
+  ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
+
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int workers = worker_count(config.workers, config.batch_size, 0, cores);
+  ClassificationTask task(config, device, *model, run_device.compute, data, imgsz, workers);
+  if (folder.empty()) folder = make_run_folder(config.project, config.name, config.exist_ok);
+  if (!config.noplots) task.pictures(folder);
+  if (config.resume.empty()) {
+    TrainConfig kept = config;
+    for (std::string* path : {&kept.data, &kept.weights, &kept.model})
+      if (!path->empty() && std::filesystem::exists(*path)) *path = std::filesystem::absolute(*path).string();
+    run::write_options(folder / "opt.yaml", kept, folder);
+  }
+
+  TrainingLoop loop(device, *model, *twin, arena, average, task, loop_options(config, task.batches_per_epoch(), folder));
+  if (!config.resume.empty()) {
+    loop.resume(config.resume);
+    fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
+               config.epochs);
+  }
+  fmt::print(
+      "Image sizes {} train, {} {}\nUsing {} dataloader workers\nLogging results to {}\nStarting {} training on {} dataset "
+      "with {} classes for {} epochs...\n\n",
+      imgsz, imgsz, data.val_name, workers, bold(folder.string()), model->architecture(),
+      std::filesystem::path(config.data).lexically_normal().string(), model->classes(), config.epochs);
+  std::fflush(stdout);
+  loop.run();
+
+  if (const RunSummary& summary = loop.summary(); summary.steps > 0)
+    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
+               1000 * summary.seconds_per_epoch() / static_cast<double>(data.train.size()), summary.steps, config.batch_size,
+               summary.memory_table());
+  validate_result(config, run_device, task, loop.result(), folder);
+  const std::string weights = loop.result().string();
+  fmt::print(
+      "Results saved to {}\nPredict:  classify-predict --weights {} --source im.jpg\nValidate: classify-val --weights {} "
+      "--data {}\n",
+      bold(folder.string()), weights, weights, config.data);
+  std::fflush(stdout);
+  return folder;
+}
+
+}  // namespace frost::classify

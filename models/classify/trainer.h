@@ -1,0 +1,57 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/autograd/ops.h"
+#include "engine/optim/optimizer.h"
+
+namespace frost::classify {
+
+/// Everything classify-train's flags say (spec/classify.md 1.1), under YOLOv5's names and with its defaults.
+struct TrainConfig {
+  std::string model = "resnet18";  // an architecture, or a file of weights
+  std::string weights;             // "": fresh ones
+  std::string data;
+  int epochs = 10, batch_size = 64, imgsz = 224;
+  bool nosave = false;
+  std::string cache;  // "", "ram"
+  std::string device;
+  int workers = 8;
+  std::filesystem::path project = "runs/train-cls";
+  std::string name = "exp";
+  bool exist_ok = false, pretrained = true;
+  OptimizerKind optimizer = OptimizerKind::adam;
+  double lr0 = 0.001, decay = 5e-5, label_smoothing = 0.1;
+  int cutoff = 10;
+  double dropout = -1;  // below 0: as the architecture has it
+  bool verbose = false;
+  std::uint64_t seed = 0;
+  // frost's own
+  std::vector<std::string> freeze{"0"};  // see slim::freeze
+  bool feature_extract = false;          // everything frozen but a new head
+  FrozenBn frozen_bn = FrozenBn::running;
+  bool noaugment = false;  // training images as in validation
+  bool noplots = false;
+  std::string precision = "f32";  // f32, bf16
+  bool recompute = true;          // make activations again in backward instead of keeping them
+  std::string resume;             // a last.safetensors; empty: a new run
+};
+
+/// Every option once, in YOLOv5's order: see models/run/option_file.h.
+template <class Config, class F>
+void each_option(Config& c, F&& f) {
+  f("model", c.model), f("weights", c.weights), f("data", c.data), f("epochs", c.epochs), f("batch_size", c.batch_size);
+  f("imgsz", c.imgsz), f("nosave", c.nosave), f("cache", c.cache), f("device", c.device), f("workers", c.workers);
+  f("project", c.project), f("name", c.name), f("exist_ok", c.exist_ok), f("pretrained", c.pretrained);
+  f("optimizer", c.optimizer), f("lr0", c.lr0), f("decay", c.decay), f("label_smoothing", c.label_smoothing);
+  f("cutoff", c.cutoff), f("dropout", c.dropout), f("verbose", c.verbose), f("seed", c.seed), f("freeze", c.freeze);
+  f("feature_extract", c.feature_extract), f("frozen_bn", c.frozen_bn), f("noaugment", c.noaugment);
+  f("noplots", c.noplots), f("precision", c.precision), f("recompute", c.recompute), f("resume", c.resume);
+}
+
+/// Trains as classify/train.py does and returns the run's folder. Throws Error: one line with the file and the cause.
+std::filesystem::path train(const TrainConfig& config);
+
+}  // namespace frost::classify

@@ -1,0 +1,55 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/classify/classifier.h"
+#include "models/classify/dataset.h"
+
+namespace frost::classify {
+
+struct ClassAccuracy {
+  std::int64_t images = 0, top1 = 0, top5 = 0;
+};
+
+/// What a validation finds.
+struct Accuracy {
+  std::vector<ClassAccuracy> classes;
+  std::vector<std::int64_t> confusion;               // (true class, predicted class)
+  double loss = 0;                                   // mean over batches
+  double pre_ms = 0, inference_ms = 0, post_ms = 0;  // for an image
+  ClassAccuracy all() const;
+  double top1() const;  // shares of all images
+  double top5() const;
+};
+
+struct ValidateOptions {
+  DType compute = DType::f32;
+  float label_smoothing = 0;
+  bool progress = true;
+  std::string label;  // in front of the progress bar
+  /// For each batch: its number, itself, and for each image the softmax over classes.
+  std::function<void(std::int64_t, const ImageBatch&, const std::vector<float>&)> batch_done;
+};
+Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const ValidateOptions& options);
+
+/// The classes of the largest values, best first, at most five.
+std::vector<int> top_classes(const float* values, int classes, int most = 5);
+
+/// `Class Images top1_acc top5_acc`: all, and a row for each class.
+std::string accuracy_table(const Accuracy& accuracy, const std::vector<std::string>& names);
+/// True classes down, predictions across; names are numbered where they do not fit.
+std::string confusion_table(const Accuracy& accuracy, const std::vector<std::string>& names);
+/// The same as a file: predicted names in the first line, then a line for each true class.
+void write_confusion(const std::filesystem::path& file, const Accuracy& accuracy, const std::vector<std::string>& names);
+/// "Speed: 0.1ms pre-process, ..."
+std::string speed_line(const Accuracy& accuracy, int imgsz);
+
+/// Pixels as the network wants them: (x / 255 - mean) / deviation, on the device, of type `compute`.
+Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape,
+                     const Preprocessing& preprocessing, DType compute);
+
+/// A sheet of a batch's first pictures with their classes; with `predicted` (n, classes), also what the network says.
+Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names, const std::vector<float>& predicted = {});
+
+}  // namespace frost::classify

@@ -1,0 +1,191 @@
+#include "models/classify/weights.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/base/mapped_file.h"
+#include "engine/checkpoint/module_state.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/torch_file.h"
+#include "models/classify/yolo_classifier.h"
+#include "models/zoo/yolo_checkpoint.h"
+
+namespace frost::classify {
+namespace {
+
+constexpr const char *kArchitecture = "frost.classifier", *kNames = "names", *kYaml = "model.yaml",
+                     *kYamlFile = "model.yaml_file", *kCutoff = "cutoff";
+
+bool is_safetensors(const std::filesystem::path& file) {
+  if (file.extension() == ".safetensors") return true;
+  const MappedFile mapped(file);
+  const auto bytes = mapped.bytes();
+  return bytes.size() > 8 && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
+}
+
+/// "model.9.linear.weight" -> 9; -1 where there is none.
+int classify_layer(const StateDict& state) {
+  for (const auto& [name, tensor] : state)
+    if (name.starts_with("model.") && name.ends_with(".linear.weight")) return std::stoi(name.substr(6));
+  return -1;
+}
+
+/// The family and size that a state dict's names and shapes speak of; "" where they do not.
+std::string guess_architecture(const StateDict& state) {
+  if (state.contains("fc.weight") && state.contains("layer1.0.conv1.weight"))
+    return state.contains("layer1.0.conv3.weight")   ? "resnet50"
+           : state.contains("layer1.2.conv1.weight") ? "resnet34"
+                                                     : "resnet18";
+  if (state.contains("features.0.weight") && state.contains("classifier.6.weight"))
+    return state.contains("features.1.running_mean") ? "vgg16_bn" : "vgg16";
+  if (state.contains("conv1_conv.weight")) return "resnet50v2";
+  if (const HostTensor* stem = state.find("model.0.conv.weight"); stem && classify_layer(state) >= 0)
+    for (const auto& [width, size] : {std::pair{16, "n"}, {32, "s"}, {48, "m"}, {64, "l"}, {80, "x"}})
+      if (!stem->shape.empty() && stem->shape[0] == width) return fmt::format("yolov5{}-cls", size);
+  return "";
+}
+
+/// A detector's backbone: the graph comes with it.
+void take_detector(ClassifierWeights& out, YoloCheckpoint checkpoint) {
+  out.detector = true;
+  out.state = std::move(checkpoint.state);
+  out.yaml_text = checkpoint.yaml_text;
+  out.yaml_file = checkpoint.yaml_file;
+  const std::string stem = std::filesystem::path(checkpoint.yaml_file).stem().string();
+  out.architecture = (stem.empty() ? "yolov5" : stem) + "-cls";
+}
+
+void read_own(ClassifierWeights& out) {
+  SafetensorsFile file = read_safetensors(out.file);
+  const auto text = [&](const char* key) {
+    const auto it = file.metadata.find(key);
+    return it == file.metadata.end() ? std::string() : it->second;
+  };
+  out.architecture = text(kArchitecture);
+  if (out.architecture.empty() && !text(kYaml).empty()) return take_detector(out, load_yolo_checkpoint(out.file));
+  out.yaml_text = text(kYaml);
+  out.yaml_file = text(kYamlFile);
+  try {
+    if (!text(kNames).empty()) out.names = nlohmann::json::parse(text(kNames)).get<std::vector<std::string>>();
+    if (!text(kCutoff).empty()) out.cutoff = std::stoi(text(kCutoff));
+  } catch (const std::exception&) {
+    fail(out.file, ": its metadata cannot be read");
+  }
+  out.state = file.tensors.below("ema.");
+  if (out.state.empty())
+    for (const auto& [name, tensor] : file.tensors)
+      if (!name.starts_with("optimizer.")) out.state.add(name, tensor);
+}
+
+void read_torch(ClassifierWeights& out) {
+  const TorchFile file(out.file);
+  out.state = file.state_dict();
+  for (const auto& [name, tensor] : out.state)
+    if (name.starts_with("model.") && name.ends_with(".anchors")) return take_detector(out, load_yolo_checkpoint(out.file));
+  if (const int layer = classify_layer(out.state); layer >= 0) {  // a YOLOv5 classifier: the module knows its classes
+    out.cutoff = layer + 1;
+    const pickle::Document& d = file.document();
+    const pickle::Ref names = d.get(d.get(file.root(), "model"), "names");
+    if (d.is(names, pickle::Kind::list))
+      for (const pickle::Ref name : d[names].items)
+        if (d.is(name, pickle::Kind::text)) out.names.push_back(d[name].text);
+    if (d.is(names, pickle::Kind::dict))
+      for (const auto& [key, name] : d.entries(names))
+        if (d.is(name, pickle::Kind::text)) out.names.push_back(d[name].text);
+  }
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 8;
+  const std::vector<std::string> first(names.begin(),
+                                       names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), kMost)));
+  return fmt::format("{}{}", fmt::join(first, ", "),
+                     names.size() > kMost ? fmt::format(" and {} more", names.size() - kMost) : "");
+}
+
+}  // namespace
+
+ClassifierWeights read_classifier_weights(const std::filesystem::path& file) {
+  ClassifierWeights out;
+  out.file = file.string();
+  is_safetensors(file) ? read_own(out) : read_torch(out);
+  if (out.architecture.empty()) out.architecture = guess_architecture(out.state);
+  return out;
+}
+
+std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
+                                             int cutoff) {
+  FROST_CHECK(!weights.architecture.empty(), weights.file, ": its tensors fit no known classifier; name it with --model");
+  if (weights.yaml_text.empty()) return make_classifier(device, weights.architecture, classes, seed, cutoff);
+  return std::make_unique<YoloClassifier>(device, weights.architecture,
+                                          parse_model_yaml(weights.yaml_text, weights.yaml_file), classes, seed, cutoff);
+}
+
+std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights& weights, bool new_head) {
+  const Linear& head = model.head();
+  const std::string head_name = head.name();
+  std::vector<std::string> lines;
+  std::string fresh = head_name + ".";  // names that stay as they are
+  if (weights.detector) {
+    fresh = head_name.substr(0, head_name.rfind("linear"));
+    lines.push_back(fmt::format("{}: a detector; its layers in front of {} are taken over, {} is new", weights.file,
+                                fresh.substr(0, fresh.size() - 1), fresh + "*"));
+  } else {
+    const HostTensor* theirs = weights.state.find(head.weight.name);
+    const std::int64_t classes = theirs && !theirs->shape.empty() ? theirs->shape[0] : 0;
+    if (theirs && classes == head.out && !new_head)
+      fresh.clear();
+    else if (theirs)
+      lines.push_back(fmt::format("{}: {} classes in {}, {} here: a new {}.weight and {}.bias", head_name, classes,
+                                  weights.file, head.out, head_name, head_name));
+  }
+  const auto stays = [&](const std::string& name) { return !fresh.empty() && name.starts_with(fresh); };
+  const LoadReport report = load_state(model, weights.state, stays);
+  std::vector<std::string> missing;
+  for (const std::string& name : report.missing)  // torchvision's old files have no counters
+    if (!name.ends_with("num_batches_tracked")) missing.push_back(name);
+  const bool odd = !report.other_shape.empty() || (!weights.detector && !report.unexpected.empty()) || !missing.empty();
+  if (odd) {
+    std::string trouble;
+    if (!missing.empty()) trouble += "; missing: " + listed(missing);
+    if (!report.unexpected.empty() && !weights.detector) trouble += "; unexpected: " + listed(report.unexpected);
+    if (!report.other_shape.empty()) trouble += "; of another shape: " + listed(report.other_shape);
+    fail(weights.file, ": does not fit ", model.architecture(), trouble);
+  }
+  lines.push_back(fmt::format("Transferred {}/{} items from {}", report.copied, report.total, weights.file));
+  return lines;
+}
+
+std::unique_ptr<Classifier> load_classifier(Device& device, const std::filesystem::path& file) {
+  const ClassifierWeights weights = read_classifier_weights(file);
+  FROST_CHECK(!weights.detector, weights.file, ": a detector, not a classifier; classify-train --weights turns it into one");
+  std::unique_ptr<Classifier> model;
+  {  // the number of classes, from the head's rows
+    std::int64_t rows = static_cast<std::int64_t>(weights.names.size());
+    for (const char* head : {"fc.weight", "classifier.6.weight", "predictions.weight"})
+      if (const HostTensor* t = weights.state.find(head); t && !t->shape.empty()) rows = t->shape[0];
+    if (const int layer = classify_layer(weights.state); layer >= 0)
+      rows = weights.state.at(fmt::format("model.{}.linear.weight", layer)).shape.at(0);
+    FROST_CHECK(rows > 0, weights.file, ": holds no classifier that is known here");
+    model = build_classifier(device, weights, static_cast<int>(rows), {}, weights.cutoff);
+  }
+  take_weights(*model, weights);
+  if (!weights.names.empty()) {
+    FROST_CHECK(static_cast<int>(weights.names.size()) == model->classes(), weights.file, ": ", weights.names.size(),
+                " names for ", model->classes(), " classes");
+    model->names = weights.names;
+  }
+  return model;
+}
+
+std::map<std::string, std::string> classifier_metadata(const Classifier& model) {
+  std::map<std::string, std::string> metadata = model.facts();
+  metadata["frost.format"] = "1";
+  metadata[kArchitecture] = model.architecture();
+  metadata[kNames] = nlohmann::json(model.names).dump();
+  return metadata;
+}
+
+}  // namespace frost::classify

@@ -1,0 +1,477 @@
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "engine/checkpoint/module_state.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/image/codec.h"
+#include "engine/optim/optimizer.h"
+#include "engine/optim/schedule.h"
+#include "models/classify/dataset.h"
+#include "models/classify/resnet_v2.h"
+#include "models/classify/step.h"
+#include "models/classify/validator.h"
+#include "models/classify/weights.h"
+#include "models/zoo/yolo_checkpoint.h"
+#include "tests/engine/torch_builder.h"
+#include "tests/golden/golden.h"
+#include "tests/models/stripes.h"
+#include "tests/numbers.h"
+
+// Classifiers without reference numbers: blocks in closed form, weights of all kinds of files, data, transfer.
+using namespace frost;
+using namespace frost::build;
+using frost::testing::noise;
+namespace fs = std::filesystem;
+
+namespace {
+
+const Folder& folder() {
+  static const Folder f;
+  return f;
+}
+
+/// A state dict as torch.save writes it, in the zip container or in the one before torch 1.6.
+std::string torch_bytes(const StateDict& state, bool legacy) {
+  Pairs values, storages;
+  std::string keys_fragment = "](", data;
+  for (const auto& [name, tensor] : state) {
+    const std::string key = std::to_string(storages.size());
+    const auto count = static_cast<std::int32_t>(tensor.count());
+    const char* type = tensor.dtype == DType::i64 ? "LongStorage" : "FloatStorage";
+    std::vector<std::int32_t> size(tensor.shape.begin(), tensor.shape.end()), stride(size.size(), 1);
+    for (std::size_t d = size.size(); d-- > 1;) stride[d - 1] = stride[d] * size[d];
+    const std::string id =
+        legacy ? "(" + text("storage") + global("torch", type) + text(key) + text("cpu") + integer(count) + none() + "tQ"
+               : storage(type, key, count);
+    values.emplace_back(name, build::tensor(id, 0, size, stride));
+    storages.emplace_back(key, std::string(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()));
+    keys_fragment += text(key);
+    data += little<std::int64_t>(count) + storages.back().second;
+  }
+  const std::string pickle = pickled(ordered(values));
+  if (!legacy) return torch_zip(pickle, storages);
+  return "\x80\x02\x8A\x0A\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19." + pickled(integer(1001)) +
+         pickled(dict({{"protocol_version", integer(1001)}, {"little_endian", boolean(true)}})) + pickle +
+         pickled(keys_fragment + "e") + data;
+}
+
+StateDict without(const StateDict& state, const std::string& name) {
+  StateDict rest;
+  for (const auto& [n, tensor] : state)
+    if (n != name) rest.add(n, tensor);
+  return rest;
+}
+
+std::vector<float> logits_of(Device& device, classify::Classifier& model, const Tensor& image) {
+  Context context{.device = device};
+  return model.forward(context, {image, -1, nullptr}).value.to_vector();
+}
+
+std::int64_t parameters_of(Module& model) {
+  std::int64_t count = 0;
+  for (const Parameter* p : model.parameters()) count += p->value.elements();
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("parameter counts of spec/classify.md") {
+  Device device(make_cpu_backend());
+  for (const auto& [name, count] : {std::pair{"resnet18", 11689512L},
+                                    {"resnet34", 21797672L},
+                                    {"resnet50", 25557032L},
+                                    {"yolov5n-cls", 2493000L},
+                                    {"yolov5s-cls", 5453480L},
+                                    {"yolov5m-cls", 12957640L}}) {
+    CAPTURE(name);
+    CHECK(parameters_of(*classify::make_classifier(device, name, 1000, {})) == count);
+  }
+  // Keras counts running statistics too.
+  const auto v2 = classify::make_classifier(device, "resnet50v2", 1000, {});
+  std::int64_t all = parameters_of(*v2);
+  for (const Buffer* b : v2->buffers()) all += b->value.elements();
+  CHECK(all == 25613800);
+  CHECK_THROWS_WITH_AS(classify::make_classifier(device, "resnet19", 10), doctest::Contains("resnet18, resnet34"), Error);
+}
+
+TEST_CASE("resnet50v2: a block in closed form, with and without the shortcut's convolution, striding or not") {
+  // Every norm is x -> 2 x + 1 (mean 0, variance 1 - eps), every 1x1 weight sums its inputs times a constant, the 3x3 kernel
+  // has its middle alone: each value of the block follows by hand.
+  Device device(make_cpu_backend());
+  for (const bool first : {true, false})
+    for (const int stride : {1, 2}) {
+      CAPTURE(first);
+      CAPTURE(stride);
+      const std::int64_t width = 2, outside = 4 * width;
+      classify::PreActivationBlock block(device, outside, width, stride, first);
+      block.name_all("block");
+      StateDict state = state_of(block), set;
+      for (const auto& [name, tensor] : state) {
+        if (tensor.dtype == DType::i64) continue;
+        std::vector<float> values(static_cast<std::size_t>(tensor.count()), 0.0f);
+        if (name.find("_bn.") != std::string::npos) {
+          const float value = name.ends_with("weight")         ? 2.0f
+                              : name.ends_with("bias")         ? 1.0f
+                              : name.ends_with("running_mean") ? 0.0f
+                                                               : 1.0f - 1.001e-5f;
+          std::fill(values.begin(), values.end(), value);
+        } else if (name == "block.2_conv.weight") {
+          for (std::size_t o = 0; o < 2; ++o)
+            for (std::size_t i = 0; i < 2; ++i) values[(o * 2 + i) * 9 + 4] = 0.5f;
+        } else if (name.ends_with("_conv.weight")) {
+          std::fill(values.begin(), values.end(), 0.25f);
+        } else {
+          std::fill(values.begin(), values.end(), name == "block.0_conv.bias" ? 3.0f : -1.0f);
+        }
+        set.add(name, HostTensor::from_f32(tensor.shape, values));
+      }
+      load_state(block, set);
+      const Shape shape{1, 5, 4, outside};
+      const std::vector<float> x = noise(static_cast<std::size_t>(shape.elements()), 3);
+      Context context{.device = device};
+      const Var y = block.forward(context, {Tensor::from(device, shape, x), -1, nullptr});
+      REQUIRE(y.shape() == Shape{1, (5 + stride - 1) / stride, 4 / stride, outside});
+      const auto relu = [](double v) { return std::max(v, 0.0); };
+      const std::vector<float> values = y.value.to_vector();
+      for (std::int64_t h = 0; h < y.shape().h; ++h)
+        for (std::int64_t w = 0; w < y.shape().w; ++w) {
+          const auto pixel = static_cast<std::size_t>(((h * stride) * shape.w + w * stride) * outside);
+          double sum_p = 0;
+          for (std::size_t c = 0; c < 8; ++c) sum_p += relu(2.0 * x[pixel + c] + 1);
+          const double inside = relu(2 * (0.25 * sum_p) + 1);      // 1_conv, 1_bn: both channels alike
+          const double middle = relu(2 * (0.5 * 2 * inside) + 1);  // 2_conv reads two channels
+          const double main = 0.25 * 2 * middle - 1;
+          for (std::size_t c = 0; c < 8; ++c) {
+            const double shortcut = first ? 0.25 * sum_p + 3 : x[pixel + c];
+            const auto at = static_cast<std::size_t>((h * y.shape().w + w) * outside) + c;
+            CHECK(values[at] == doctest::Approx(shortcut + main).epsilon(1e-5));
+          }
+        }
+    }
+}
+
+TEST_CASE("resnet50v2: stages stride in their last block; the stem's pool is padded with zeros; gradients reach the stem") {
+  Device device(make_cpu_backend());
+  const auto model = classify::make_classifier(device, "resnet50v2", 3, 1);
+  // With a stem of zero weights and bias -1 everything in front of the pool is -1: zero padding makes the rim 0.
+  for (Parameter* p : model->parameters())
+    if (p->name == "conv1_conv.bias")
+      p->value.assign(std::vector<float>(64, -1.0f)), p->touch();
+    else if (p->name == "conv1_conv.weight")
+      p->value.fill_zero(), p->touch();
+  Profile profile;
+  Context context{.device = device, .profile = &profile};
+  model->forward(context, {Tensor::zeros(device, {1, 64, 64, 3}), -1, nullptr});
+  std::vector<std::int64_t> sides;
+  for (const Profile::ConvCall& call : profile.calls)
+    if (call.geometry.kernel_h == 3) sides.push_back(call.x.h);
+  CHECK(sides == std::vector<std::int64_t>{16, 16, 16, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 2, 2, 2});
+  const Var rim =
+      max_pool(context, zero_pad(context, {Tensor::from(device, {1, 2, 2, 1}, {-1, -1, -1, -1}), -1, nullptr}, 1, 1, 1, 1),
+               {.kernel = 3, .stride = 2});
+  CHECK(rim.value.to_vector() == std::vector<float>{0});
+
+  const Tensor images = Tensor::from(device, {2, 32, 32, 3}, noise(6144, 5), Role::input);
+  classify::train_step({.device = device}, *model, images, {0, 2}, 0);
+  for (const Parameter* p : model->parameters()) {
+    INFO(p->name);
+    REQUIRE(p->grad);
+    double sum = 0;
+    for (const float g : p->grad.to_vector()) sum += std::abs(g);
+    CHECK(std::isfinite(sum));
+    CHECK(sum > 0);
+  }
+}
+
+TEST_CASE("weights: zip and legacy .pth, bare and own .safetensors; a head of other classes; what does not fit is listed") {
+  Device device(make_cpu_backend());
+  const auto source = classify::make_classifier(device, "resnet18", 5, 11);
+  const Tensor image = Tensor::from(device, {1, 32, 32, 3}, noise(3072, 1), Role::input);
+  const std::vector<float> logits = logits_of(device, *source, image);
+  const StateDict state = state_of(*source);
+  source->names = {"a", "b", "c", "d", "e"};
+
+  const fs::path zip = folder().write("resnet18.pth", torch_bytes(state, false)),
+                 legacy = folder().write("resnet18-old.pth", torch_bytes(state, true));
+  const fs::path own = folder() / "own.safetensors", bare = folder() / "bare.safetensors";
+  write_safetensors(own, state, classify::classifier_metadata(*source));
+  write_safetensors(bare, state);
+  for (const fs::path& file : {zip, legacy, own, bare}) {
+    CAPTURE(file.string());
+    const auto model = classify::load_classifier(device, file);
+    CHECK(model->architecture() == "resnet18");
+    CHECK(logits_of(device, *model, image) == logits);
+    CHECK(model->names[1] == (file == own ? "b" : "1"));
+  }
+
+  // Two classes: everything but fc is taken over, and fc stays as it was made.
+  const classify::ClassifierWeights weights = classify::read_classifier_weights(zip);
+  const auto two = classify::make_classifier(device, "resnet18", 2, 12);
+  const std::vector<float> fresh = two->head().weight.value.to_vector();
+  const auto lines = classify::take_weights(*two, weights);
+  CHECK(lines[0] == "fc: 5 classes in " + zip.string() + ", 2 here: a new fc.weight and fc.bias");
+  CHECK(lines[1] == "Transferred 120/122 items from " + zip.string());
+  CHECK(two->head().weight.value.to_vector() == fresh);
+  CHECK(state_of(*two).at("layer4.1.conv2.weight") == state.at("layer4.1.conv2.weight"));
+  // As many classes: the head is taken over, unless a new one is asked for.
+  const auto same = classify::make_classifier(device, "resnet18", 5, 13);
+  classify::take_weights(*same, weights, true);
+  CHECK(state_of(*same).at("fc.weight") != state.at("fc.weight"));
+  classify::take_weights(*same, weights);
+  CHECK(state_of(*same).at("fc.weight") == state.at("fc.weight"));
+
+  const auto refused = [&](const std::string& architecture, const StateDict& given) {
+    const fs::path file = folder().write("bad.pth", torch_bytes(given, false));
+    const auto model = classify::make_classifier(device, architecture, 5, {});
+    return error_of([&] { classify::take_weights(*model, classify::read_classifier_weights(file)); });
+  };
+  CHECK(has(refused("resnet18", without(state, "layer1.0.bn1.bias")), "does not fit resnet18; missing: layer1.0.bn1.bias"));
+  CHECK(refused("resnet18", without(state, "layer1.0.bn1.num_batches_tracked")).empty());  // torchvision's old files
+  StateDict more = state;
+  more.add("extra.weight", HostTensor::from_f32({1}, std::vector<float>{1}));
+  CHECK(has(refused("resnet18", more), "unexpected: extra.weight"));
+  const std::string deep = refused("resnet34", state);
+  CHECK(has(deep, "missing: layer1.2.conv1.weight, layer1.2.bn1.weight"));
+  CHECK(has(deep, " and 88 more"));
+  CHECK(has(error_of([&] { classify::load_classifier(device, folder().write("junk.pth", "junk")); }), "junk.pth"));
+}
+
+TEST_CASE("weights: a detector's backbone becomes a classifier's") {
+  Device device(make_cpu_backend());
+  DetectionModel detector(device, load_model_spec("yolov5n", 4), 3);
+  YoloCheckpoint checkpoint;
+  checkpoint.yaml_text = detector.spec().text;
+  checkpoint.yaml_file = "yolov5n.yaml";
+  checkpoint.names = detector.names;
+  checkpoint.strides = detector.detect().strides;
+  checkpoint.nc = 4;
+  checkpoint.state = state_of(detector);
+  const fs::path file = folder() / "detector.safetensors";
+  save_yolo_checkpoint(file, checkpoint);
+  const classify::ClassifierWeights weights = classify::read_classifier_weights(file);
+  CHECK(weights.detector);
+  CHECK(weights.architecture == "yolov5n-cls");
+  for (const int cutoff : {10, 7}) {
+    const auto model = classify::build_classifier(device, weights, 3, 5, cutoff);
+    classify::take_weights(*model, weights);
+    const std::string head = "model." + std::to_string(cutoff - 1);
+    CHECK(model->head().name() == head + ".linear");
+    CHECK(model->layers().count() == cutoff);
+    const StateDict state = state_of(*model);
+    CHECK(state.at("model.0.conv.weight") == checkpoint.state.at("model.0.conv.weight"));
+    const std::string last = "model." + std::to_string(cutoff - 2);
+    for (const auto& [name, tensor] : state)
+      if (name.starts_with(last + ".")) CHECK(tensor == checkpoint.state.at(name));
+    CHECK(state.at(head + ".conv.conv.weight").shape[0] == 1280);
+    // ... and comes back from its own file.
+    const fs::path own = folder() / "cls.safetensors";
+    write_safetensors(own, state, classify::classifier_metadata(*model));
+    const auto again = classify::load_classifier(device, own);
+    const Tensor image = Tensor::from(device, {1, 64, 64, 3}, noise(12288, 1), Role::input);
+    CHECK(logits_of(device, *again, image) == logits_of(device, *model, image));
+  }
+  CHECK(has(error_of([&] { classify::load_classifier(device, file); }), "a detector, not a classifier"));
+  CHECK(has(error_of([&] { classify::build_classifier(device, weights, 3, 5, 14); }), "reads other layers"));
+}
+
+TEST_CASE("torchvision's own file: names, loading, logits") {
+  const fs::path script = folder() / "write.py", weights = folder() / "tv.pth", numbers = folder() / "tv.txt";
+  std::ofstream(script) << "import sys, torch, torchvision\n"
+                           "torch.manual_seed(0)\n"
+                           "for name, legacy in (('resnet18', False), ('resnet50', True)):\n"
+                           "    m = getattr(torchvision.models, name)(num_classes=7)\n"
+                           "    for n, b in m.named_buffers():\n"
+                           "        if n.endswith('running_mean'): b.uniform_(-0.1, 0.1)\n"
+                           "        if n.endswith('running_var'): b.uniform_(0.5, 1.5)\n"
+                           "    torch.save(m.state_dict(), sys.argv[1] + name, _use_new_zipfile_serialization=not legacy)\n"
+                           "    m.eval()\n"
+                           "    x = (torch.arange(3 * 64 * 64).float() * 0.37).sin().reshape(1, 3, 64, 64)\n"
+                           "    with torch.no_grad(): y = m(x)\n"
+                           "    open(sys.argv[2] + name, 'w').write(' '.join('%.9g' % v for v in y.flatten().tolist()))\n";
+  const std::string command =
+      "python3 " + script.string() + " " + weights.string() + " " + numbers.string() + " > /dev/null 2>&1";
+  if (std::system(command.c_str()) != 0) {
+    MESSAGE("SKIPPED: needs python3 with torchvision (Debian: python3-torchvision)");
+    return;
+  }
+  std::vector<float> pixels(3 * 64 * 64);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(static_cast<float>(i) * 0.37f);
+  Device device(make_cpu_backend());
+  const Tensor image = Tensor::from(device, {1, 64, 64, 3}, golden::nhwc(pixels, 1, 3, 64, 64), Role::input);
+  for (const char* name : {"resnet18", "resnet50"}) {
+    const auto model = classify::load_classifier(device, weights.string() + name);
+    CHECK(model->architecture() == name);
+    std::vector<float> expected;
+    std::ifstream in(numbers.string() + name);
+    for (float v; in >> v;) expected.push_back(v);
+    CHECK(golden::relative_error(logits_of(device, *model, image), expected) < 1e-4);
+  }
+}
+
+TEST_CASE("views: torchvision's and YOLOv5's middles in closed form; random views repeat with their seed") {
+  // A horizontal ramp of step 2: linear filters keep it linear away from the rim.
+  Image ramp(64, 128);
+  for (int y = 0; y < 64; ++y)
+    for (int x = 0; x < 128; ++x) std::fill_n(ramp.at(y, x), 3, static_cast<std::uint8_t>(2 * x));
+  // Shorter side 64 to 37, longer to 74, the middle 32: column j shows (j + 21 + 0.5) * 128 / 74 - 0.5.
+  const Image middle = classify::centre_view(ramp, 32, false);
+  REQUIRE(middle.width == 32);
+  for (int j = 0; j < 32; ++j) CHECK(std::abs(middle.at(7, j)[1] - 2 * ((j + 21.5) * 128 / 74 - 0.5)) <= 1);
+  // The middle square, columns 32 to 95, to 32: column j shows 32 + 2 j + 0.5.
+  const Image square = classify::centre_view(ramp, 32, true);
+  for (int j = 0; j < 32; ++j) CHECK(std::abs(square.at(7, j)[1] - 2 * (32 + 2 * j + 0.5)) <= 1);
+  const Image tall = classify::centre_view(Image(300, 40, 77), 64, false);
+  CHECK(tall.height == 64);
+  CHECK(tall.at(63, 63)[2] == 77);
+
+  Rng one(1, 2, 3), again(1, 2, 3), other(1, 2, 4);
+  const Image a = classify::random_view(ramp, 48, one);
+  CHECK(a.pixels == classify::random_view(ramp, 48, again).pixels);
+  CHECK(a.pixels != classify::random_view(ramp, 48, other).pixels);
+  for (std::uint64_t i = 0; i < 50; ++i) {  // thin images, too, have parts
+    Rng rng(9, 0, i);
+    CHECK(classify::random_view(Image(8, 200, 9), 16, rng).width == 16);
+  }
+}
+
+TEST_CASE("folders: sorted classes, only pictures, and what is wrong with them") {
+  const fs::path data = folder() / "data";
+  testing::write_stripes(data, 0, 3, 2);
+  std::ofstream(data / "train" / "stripes0" / "notes.txt") << "not a picture";
+  const classify::DataSplits splits = classify::find_splits(data);
+  CHECK(splits.val_name == "val");
+  CHECK(splits.train.classes == std::vector<std::string>{"stripes0", "stripes1", "stripes2"});
+  CHECK(splits.train.size() == 9);
+  CHECK(splits.val.items.back().label == 2);
+  std::vector<std::uint8_t> first;
+  for (const int threads : {0, 3}) {
+    auto loader = classify::make_image_loader(std::make_shared<classify::ImageFolder>(splits.train), {.side = 32,
+                                                                                                      .batch_size = 4,
+                                                                                                      .augment = true,
+                                                                                                      .shuffle = true,
+                                                                                                      .cache = threads > 0,
+                                                                                                      .seed = 5,
+                                                                                                      .threads = threads});
+    std::vector<std::uint8_t> bytes;
+    for (const int epoch : {0, 1}) {
+      loader->start(epoch);
+      while (const classify::ImageBatch* b = loader->next()) {
+        bytes.insert(bytes.end(), b->pixels.begin(),
+                     b->pixels.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(b->n) * b->image_bytes()));
+        for (const std::int64_t label : b->labels) bytes.push_back(static_cast<std::uint8_t>(label));
+      }
+    }
+    if (first.empty()) first = bytes;
+    CHECK(bytes == first);
+  }
+  fs::create_directories(data / "train" / "zebra");
+  CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'zebra'"));
+  CHECK(has(error_of([&] { classify::find_splits(folder() / "nowhere"); }), "nowhere: not found"));
+  fs::create_directories(folder() / "hollow" / "train");
+  fs::create_directories(folder() / "hollow" / "val" / "a");
+  CHECK(has(error_of([&] { classify::find_splits(folder() / "hollow"); }), "no pictures"));
+}
+
+TEST_CASE("accuracy: ranks, averages over images, confusion, tables") {
+  const std::vector<float> values{0.1f, 0.5f, 0.5f, -1, 3, 0.2f, 0.3f};
+  CHECK(classify::top_classes(values.data(), 7) == std::vector<int>{4, 1, 2, 6, 5});
+  CHECK(classify::top_classes(values.data(), 2) == std::vector<int>{1, 0});
+  classify::Accuracy a;
+  a.classes = {{.images = 3, .top1 = 1, .top5 = 2}, {.images = 1, .top1 = 1, .top5 = 1}};
+  a.confusion = {1, 2, 0, 1};
+  CHECK(a.top1() == 0.5);
+  CHECK(a.top5() == 0.75);
+  CHECK(classify::accuracy_table(a, {"ant", "bee"}) ==
+        "                   Class      Images    top1_acc    top5_acc\n"
+        "                     all           4         0.5        0.75\n"
+        "                     ant           3       0.333       0.667\n"
+        "                     bee           1           1           1\n");
+  classify::write_confusion(folder() / "confusion.csv", a, {"ant, red", "bee"});
+  CHECK(contents(folder() / "confusion.csv") == "true,\"ant, red\",bee\n\"ant, red\",1,2\nbee,0,1\n");
+}
+
+TEST_CASE("cross entropy of spec/classify.md; the classifier's schedule has no warm-up, no lag and no accumulation") {
+  Device device(make_cpu_backend());
+  const Tensor logits = Tensor::from(device, {1, 1, 1, 3}, {1.2f, -0.7f, 0.3f});
+  CHECK(classify::cross_entropy(device, logits, {2}, 0) == doctest::Approx(1.3422073).epsilon(1e-6));
+  CHECK(classify::cross_entropy(device, logits, {2}, 0.1f) == doctest::Approx(1.3455406).epsilon(1e-6));
+  Schedule schedule({.lr0 = 0.001,
+                     .lrf = 0.01,
+                     .momentum = 0.9,
+                     .warmup_epochs = 0,
+                     .lag = false,
+                     .epochs = 10,
+                     .batches_per_epoch = 4,
+                     .batch_size = 64,
+                     .nominal_batch = 64,
+                     .minimum_warmup = 0});
+  for (std::int64_t epoch = 0; epoch < 10; ++epoch)
+    for (std::int64_t batch = 0; batch < 4; ++batch) {
+      const Schedule::Step step = schedule.at(epoch, batch);
+      const double expected = 0.001 * ((1 - static_cast<double>(epoch) / 10) * 0.99 + 0.01);
+      for (const double lr : step.lr) CHECK(lr == doctest::Approx(expected));
+      CHECK(step.momentum == 0.9);
+      CHECK(step.accumulate == 1);
+    }
+}
+
+TEST_CASE("transfer: pretrained on one set, a new head on another; only fc.* is in the optimizer, the rest saves nothing") {
+  Device device(make_cpu_backend());
+  const auto lesson = [&](int family, std::uint64_t first, std::int64_t n, std::vector<std::int64_t>& labels) {
+    std::vector<std::uint8_t> rgb;
+    labels.clear();
+    for (std::int64_t i = 0; i < n; ++i) {
+      const int label = static_cast<int>(i) % 3;
+      labels.push_back(label);
+      const Image image = testing::stripes(family, label, first + static_cast<std::uint64_t>(i), 32);
+      rgb.insert(rgb.end(), image.pixels.begin(), image.pixels.end());
+    }
+    return classify::network_input(device, rgb, {n, 32, 32, 3}, {}, DType::f32);
+  };
+  std::vector<std::int64_t> labels;
+  const auto train = [&](classify::Classifier& model, ParameterArena& arena, int family, int steps, float lr) {
+    Optimizer optimizer(arena, device, OptimizerKind::adam);
+    for (ParameterGroup& group : arena.groups()) group.lr = lr;
+    float loss = 0;
+    for (int step = 0; step < steps; ++step) {
+      const Tensor images = lesson(family, static_cast<std::uint64_t>(step) * 24, 24, labels);
+      loss = classify::train_step({.device = device}, model, images, labels, 0);
+      optimizer.step(0.9f);
+    }
+    return loss;
+  };
+  const auto pretrained = classify::make_classifier(device, "resnet18", 3, 1);
+  {
+    ParameterArena arena(device, *pretrained, 0, false);
+    CHECK(train(*pretrained, arena, 0, 12, 0.001f) < 0.3);
+  }
+  classify::ClassifierWeights weights{.file = "pretrained",
+                                      .architecture = "resnet18",
+                                      .state = state_of(*pretrained),
+                                      .names = {},
+                                      .yaml_text = {},
+                                      .yaml_file = {}};
+  const auto model = classify::make_classifier(device, "resnet18", 3, 2);
+  classify::take_weights(*model, weights, true);
+  slim::freeze(*model, model->layers(), {"!" + model->head().name()});
+  ParameterArena arena(device, *model, 0, false);
+  std::vector<std::string> trained;
+  for (const ParameterGroup& group : arena.groups())
+    for (const Parameter* p : group.members) trained.push_back(p->name);
+  CHECK(trained == std::vector<std::string>{"fc.bias", "fc.weight"});
+  device.ledger().reset_peaks();
+  const std::int64_t gradients_before = device.ledger().of(Role::gradient).current;
+  CHECK(train(*model, arena, 1, 30, 0.01f) < 0.5);
+  CHECK(device.ledger().of(Role::saved_activation).peak == 24 * 512 * 4);  // what fc reads
+  CHECK(device.ledger().of(Role::gradient).peak == gradients_before);      // the arena's: no other gradient was made
+  const StateDict after = state_of(*model);
+  for (const auto& [name, tensor] : weights.state)  // frozen to the bit, running statistics too
+    if (!name.starts_with("fc.")) CHECK(tensor == after.at(name));
+  const Tensor unseen = lesson(1, 1000000, 60, labels);
+  const std::vector<float> logits = logits_of(device, *model, unseen);
+  std::int64_t right = 0;
+  for (std::size_t i = 0; i < labels.size(); ++i) right += classify::top_classes(&logits[i * 3], 3, 1)[0] == labels[i];
+  CHECK(right >= 48);  // 0.8; chance is a third
+}

@@ -1,0 +1,39 @@
+#include "models/classify/val_run.h"
+#include "tools/main_guard.h"
+
+namespace {
+
+int run(CLI::App& app, int argc, char** argv) {
+  frost::classify::PredictConfig c;
+  app.description(
+      "Say what is on pictures: the five likeliest classes of each.\n\n"
+      "  classify-predict --weights runs/train-cls/exp/weights/best.safetensors --source photos");
+  app.get_formatter()->column_width(34);
+  const std::string what = "What", output = "Output", machine = "Machine";
+  app.add_option("--weights", c.weights, "a .safetensors of classify-train, torchvision's .pth, a YOLOv5 -cls.pt")
+      ->required()
+      ->group(what);
+  app.add_option("--source", c.source, "a picture or a folder of pictures")->capture_default_str()->group(what);
+  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
+      ->check(CLI::Range(32, 8192))
+      ->capture_default_str()
+      ->group(what);
+  app.add_flag("--save-txt", c.save_txt, "labels/NAME.txt: probability and class, a line each")->group(output);
+  app.add_flag("--nosave", c.nosave, "do not write the pictures with their classes")->group(output);
+  app.add_option("--project", c.project, "folder of runs")->capture_default_str()->group(output);
+  app.add_option("--name", c.name, "name of the run's folder")->capture_default_str()->group(output);
+  app.add_flag("--exist-ok", c.exist_ok, "use that folder even if it exists")->group(output);
+  app.add_option("--device", c.device, "cpu")->group(machine);
+  app.add_flag("--half", c.half, "16-bit activations: on a CPU that is --precision bf16")->group(machine);
+  app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str()
+      ->group(machine);
+  app.parse(argc, argv);
+  frost::classify::run_prediction(c);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return frost::run_tool("classify-predict", argc, argv, run); }
