@@ -173,11 +173,13 @@ TEST_CASE("resnet50v2: stages stride in their last block; the stem's pool is pad
                {.kernel = 3, .stride = 2});
   CHECK(rim.value.to_vector() == std::vector<float>{0});
 
-  const Tensor images = Tensor::from(device, {2, 32, 32, 3}, noise(6144, 5), Role::input);
-  classify::train_step({.device = device}, *model, images, {0, 2}, 0);
-  for (const Parameter* p : model->parameters()) {
+  const auto fresh = classify::make_classifier(device, "resnet50v2", 3, 1);
+  const Tensor images = Tensor::from(device, {2, 64, 64, 3}, noise(24576, 5), Role::input);
+  classify::train_step({.device = device}, *fresh, images, {0, 2}, 0);
+  for (const Parameter* p : fresh->parameters()) {
     INFO(p->name);
     REQUIRE(p->grad);
+    if (p->name.ends_with("conv.bias")) continue;  // a norm behind it takes its gradient away
     double sum = 0;
     for (const float g : p->grad.to_vector()) sum += std::abs(g);
     CHECK(std::isfinite(sum));
@@ -234,7 +236,7 @@ TEST_CASE("weights: zip and legacy .pth, bare and own .safetensors; a head of ot
   CHECK(has(refused("resnet18", more), "unexpected: extra.weight"));
   const std::string deep = refused("resnet34", state);
   CHECK(has(deep, "missing: layer1.2.conv1.weight, layer1.2.bn1.weight"));
-  CHECK(has(deep, " and 88 more"));
+  CHECK(has(deep, " and 72 more"));
   CHECK(has(error_of([&] { classify::load_classifier(device, folder().write("junk.pth", "junk")); }), "junk.pth"));
 }
 
@@ -290,9 +292,8 @@ TEST_CASE("torchvision's own file: names, loading, logits") {
                            "    x = (torch.arange(3 * 64 * 64).float() * 0.37).sin().reshape(1, 3, 64, 64)\n"
                            "    with torch.no_grad(): y = m(x)\n"
                            "    open(sys.argv[2] + name, 'w').write(' '.join('%.9g' % v for v in y.flatten().tolist()))\n";
-  const std::string command =
-      "python3 " + script.string() + " " + weights.string() + " " + numbers.string() + " > /dev/null 2>&1";
-  if (std::system(command.c_str()) != 0) {
+  const std::string command = " " + script.string() + " " + weights.string() + " " + numbers.string() + " > /dev/null 2>&1";
+  if (std::system(("python3" + command + " || /usr/bin/python3" + command).c_str()) != 0) {
     MESSAGE("SKIPPED: needs python3 with torchvision (Debian: python3-torchvision)");
     return;
   }
