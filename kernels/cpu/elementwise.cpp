@@ -2,43 +2,14 @@
 
 #include <cstring>
 
+#include "kernels/checks.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/math/activation.h"
+#include "kernels/math/image.h"
 
 namespace frost::cpu {
 namespace {
-
-/// An unsigned type of the same size: data that is only moved.
-template <class Use>
-void with_bits(DType dtype, const Use& use) {
-  switch (size_of(dtype)) {
-    case 1:
-      return use(std::uint8_t{});
-    case 2:
-      return use(std::uint16_t{});
-    case 4:
-      return use(std::uint32_t{});
-    default:
-      return use(std::uint64_t{});
-  }
-}
-
-template <class Use>
-void with_float_type(DType dtype, const Use& use) {  // conversions know f16 too: checkpoints hold it
-  if (dtype == DType::f16) return use(f16{});
-  with_type(dtype, "copy", use);
-}
-
-bool per_channel(const ConstView& a, const ConstView& b) {
-  return b.shape == Shape{a.shape.n, 1, 1, a.shape.c} && b.shape != a.shape;
-}
-
-void check_factor(const char* what, const ConstView& a, const ConstView& b) {
-  FROST_CHECK((b.shape == a.shape || per_channel(a, b)) && a.dtype == b.dtype, what, ": a is ", a.shape, " ",
-              name_of(a.dtype), ", b is ", b.shape, " ", name_of(b.dtype),
-              "; expected the same shape or one factor for each channel");
-}
 
 /// y = a * b with one factor for each image's channel.
 template <class T>
@@ -79,14 +50,6 @@ void sum_products(const ConstView& a, const ConstView& dy, const View& db) {
   });
 }
 
-/// Pixel (n, h, w) of the smaller view is pixel (n, h + top, w + left) of the larger one.
-void check_pad(const ConstView& small, const ConstView& large, const ZeroPad& a) {
-  const Shape grown{small.shape.n, small.shape.h + a.top + a.bottom, small.shape.w + a.left + a.right, small.shape.c};
-  FROST_CHECK(std::min({a.left, a.right, a.top, a.bottom}) >= 0 && large.shape == grown && small.dtype == large.dtype,
-              "zero pad: ", small.shape, " with left ", a.left, ", right ", a.right, ", top ", a.top, ", bottom ", a.bottom,
-              " does not give ", large.shape);
-}
-
 template <class T>
 FROST_HD void move_pixels(const T* x, std::int64_t x_pitch, T* y, std::int64_t y_pitch, std::int64_t pixels,
                           std::int64_t channels) {
@@ -112,18 +75,10 @@ void rearrange(const ConstView& wide, const View& deep) {
   });
 }
 
-void check_depth(const ConstView& wide, const ConstView& deep) {
-  const Shape& s = deep.shape;
-  FROST_CHECK(wide.shape.h == 2 * s.h && wide.shape.w == 2 * s.w && wide.shape.n == s.n && 4 * wide.shape.c == s.c &&
-                  wide.dtype == deep.dtype,
-              "space to depth: ", wide.shape, " and ", s,
-              " do not match (twice the rows and columns, a quarter of the channels)");
-}
-
 }  // namespace
 
 void CpuBackend::copy(const CopyView& a) {
-  FROST_CHECK(a.x.shape == a.y.shape, "copy: shapes ", a.x.shape, " and ", a.y.shape, " differ");
+  check_copy(a);
   const bool packed = a.x.packed() && a.y.packed();
   if (a.x.dtype == a.y.dtype) {
     with_bits(a.x.dtype, [&]<class T>(T) {
@@ -133,8 +88,8 @@ void CpuBackend::copy(const CopyView& a) {
     });
     return;
   }
-  with_float_type(a.x.dtype, [&]<class From>(From) {
-    with_float_type(a.y.dtype, [&]<class To>(To) {
+  with_float(a.x.dtype, "copy", [&]<class From>(From) {
+    with_float(a.y.dtype, "copy", [&]<class To>(To) {
       for_rows(a.x.shape, packed, [&](std::int64_t i, std::int64_t width) FROST_LOOP {
         for_lanes(width, [x = a.x.as<From>() + i * a.x.pitch, y = a.y.as<To>() + i * a.y.pitch](std::int64_t j)
                              FROST_LOOP { y[j] = from_float<To>(to_float(x[j])); });
@@ -243,12 +198,11 @@ void CpuBackend::depth_to_space(const DepthToSpace& a) {
 }
 
 void CpuBackend::normalize_image(const NormalizeImage& a) {
-  FROST_CHECK(a.x.shape == a.y.shape && a.x.dtype == DType::u8, "normalize image: x ", a.x.shape, " ", name_of(a.x.dtype),
-              ", y ", a.y.shape, "; expected the same shape, and u8 pixels in x");
+  check_image(a);
   with_type(a.y.dtype, "normalize image", [&]<class T>(T) {
     for_rows(a.x.shape, a.x.packed() && a.y.packed(), [&](std::int64_t i, std::int64_t width) FROST_LOOP {
       for_lanes(width, [x = a.x.as<std::uint8_t>() + i * a.x.pitch, y = a.y.as<T>() + i * a.y.pitch](std::int64_t j)
-                           FROST_LOOP { y[j] = from_float<T>(static_cast<float>(x[j]) / 255.0f); });
+                           FROST_LOOP { y[j] = from_float<T>(math::image_value(x[j])); });
     });
   });
 }

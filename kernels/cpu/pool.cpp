@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "kernels/checks.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/math/pool.h"
@@ -51,14 +52,6 @@ FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t
   std::int64_t window = 1;
   for (; 2 * window <= kernel; window *= 2) merge(window, 2 * window);
   if (window < kernel) merge(kernel - window, kernel);
-}
-
-void check_pool(const char* what, const PoolGeometry& g, const ConstView& x, const ConstView& y) {
-  FROST_CHECK(g.kernel > 0 && g.stride > 0 && g.pad >= 0 && 2 * g.pad <= g.kernel, what, ": kernel ", g.kernel, ", stride ",
-              g.stride, ", pad ", g.pad, " (pad may be at most half the kernel)");
-  FROST_CHECK(x.shape.h + 2 * g.pad >= g.kernel && x.shape.w + 2 * g.pad >= g.kernel && y.shape == g.output(x.shape), what,
-              ": x of ", x.shape, " does not give y of ", y.shape);
-  FROST_CHECK(x.dtype == y.dtype, what, ": types ", name_of(x.dtype), " and ", name_of(y.dtype), " differ");
 }
 
 /// Separable: maxima along rows, then of those along columns, in a block padded with minus infinity.
@@ -231,13 +224,6 @@ void average_backward(const AdaptiveAvgPoolBackward& a) {
   });
 }
 
-void check_average(const ConstView& x, const ConstView& y) {
-  FROST_CHECK(x.shape.n == y.shape.n && x.shape.c == y.shape.c && x.shape.elements() > 0 && y.shape.elements() > 0 &&
-                  x.dtype == y.dtype,
-              "adaptive average pool: x ", x.shape, " ", name_of(x.dtype), " does not give y ", y.shape, " ",
-              name_of(y.dtype));
-}
-
 }  // namespace
 
 void CpuBackend::max_pool_forward(const MaxPoolForward& a) {
@@ -250,11 +236,11 @@ void CpuBackend::max_pool_backward(const MaxPoolBackward& a) {
   with_type(a.x.dtype, "max pool backward", [&](auto type) { max_backward<decltype(type)>(a); });
 }
 void CpuBackend::adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) {
-  check_average(a.x, a.y);
+  check_spatial("adaptive average pool", a.x, a.y);
   with_type(a.x.dtype, "adaptive average pool", [&](auto type) { average_forward<decltype(type)>(a); });
 }
 void CpuBackend::adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward& a) {
-  check_average(a.dx, a.dy);
+  check_spatial("adaptive average pool", a.dx, a.dy);
   with_type(a.dx.dtype, "adaptive average pool", [&](auto type) { average_backward<decltype(type)>(a); });
 }
 

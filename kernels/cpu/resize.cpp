@@ -1,3 +1,4 @@
+#include "kernels/checks.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/math/pool.h"
@@ -52,21 +53,15 @@ void weighted(const ConstView& x, const View& y, const Axis& rows, const Axis& c
   });
 }
 
-void check_resize(const ConstView& x, const ConstView& y) {
-  FROST_CHECK(x.shape.n == y.shape.n && x.shape.c == y.shape.c && x.shape.elements() > 0 && y.shape.elements() > 0 &&
-                  x.dtype == y.dtype,
-              "resize: x ", x.shape, " ", name_of(x.dtype), " does not give y ", y.shape, " ", name_of(y.dtype));
-}
-
 }  // namespace
 
 void CpuBackend::resize_forward(const ResizeForward& a) {
-  check_resize(a.x, a.y);
+  check_spatial("resize", a.x, a.y);
   const Axis rows = forward_axis(a.mode, a.x.shape.h, a.y.shape.h), columns = forward_axis(a.mode, a.x.shape.w, a.y.shape.w);
   with_type(a.x.dtype, "resize", [&](auto type) { weighted<decltype(type)>(a.x, a.y, rows, columns); });
 }
 void CpuBackend::resize_backward(const ResizeBackward& a) {
-  check_resize(a.dx, a.dy);
+  check_spatial("resize", a.dx, a.dy);
   const Shape &in = a.dx.shape, &out = a.dy.shape;
   const Axis rows = transposed(forward_axis(a.mode, in.h, out.h), in.h),
              columns = transposed(forward_axis(a.mode, in.w, out.w), in.w);

@@ -6,9 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/activation.h"
+#include "kernels/checks.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/dispatch.h"
 #include "kernels/math/half.h"
 #include "kernels/view.h"
 
@@ -110,31 +111,6 @@ void with_type(DType dtype, const char* what, const Use& use) {
     default:
       fail(what, ": the CPU has no activations of type ", name_of(dtype));
   }
-}
-
-template <class Use>
-void with_activation(ActivationKind kind, const Use& use) {
-  using enum ActivationKind;
-  switch (kind) {
-    case identity:
-      return use(std::integral_constant<ActivationKind, identity>{});
-    case silu:
-      return use(std::integral_constant<ActivationKind, silu>{});
-    case relu:
-      return use(std::integral_constant<ActivationKind, relu>{});
-    case leaky_relu:
-      return use(std::integral_constant<ActivationKind, leaky_relu>{});
-    case hardswish:
-      return use(std::integral_constant<ActivationKind, hardswish>{});
-    case sigmoid:
-      return use(std::integral_constant<ActivationKind, sigmoid>{});
-  }
-}
-
-/// One clear line where views that must agree do not.
-inline void check_same(const char* what, const ConstView& a, const ConstView& b) {
-  FROST_CHECK(a.shape == b.shape, what, ": shapes ", a.shape, " and ", b.shape, " differ");
-  FROST_CHECK(a.dtype == b.dtype, what, ": types ", name_of(a.dtype), " and ", name_of(b.dtype), " differ");
 }
 
 }  // namespace frost::cpu

@@ -1,29 +1,330 @@
 #pragma once
+#include "kernels/checks.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/dispatch.h"
-#include "kernels/elementwise.h"
+#include "kernels/math/activation.h"
+#include "kernels/math/image.h"
 
-/// The elementwise primitives over a launcher (run.h): what elementwise.cu queues and what the tests walk on the host.
+/// The elementwise primitives over a launcher (run.h): elementwise.cu queues them, the tests walk them on the host.
+/// Floor of each: every input is read once, every output written once, unless it says otherwise.
 namespace frost::cuda {
 
-/// Item i: `width` channels of one pixel. Floor: reads a and b once, writes y once.
-template <class T, int width, class Index>
-struct Add {
-  const T *a, *b;
-  T* y;
-  Index a_pitch, b_pitch, y_pitch;
-  Index items;  // to a pixel
-
+/// y = op(x), value by value.
+template <int width, class From, class To, class Op>
+struct Unary {
+  Items items;
+  Plane<const From> x;
+  Plane<To> y;
+  Op op;
   FROST_HD void operator()(std::int64_t i) const {
-    const auto [pixel, item] = split(static_cast<Index>(i), items);
-    const Index c = item * width;
-    const Lanes<width> left = load<width>(a + pixel * a_pitch + c), right = load<width>(b + pixel * b_pitch + c);
-    Lanes<width> sum;
+    const Place at = items.at(i);
+    auto lanes = load<width>(x.pixel(at.pixel) + at.channel, at.count);
     FROST_UNROLL
-    for (int j = 0; j < width; ++j) sum[j] = left[j] + right[j];
-    store(y + pixel * y_pitch + c, sum);
+    for (int j = 0; j < width; ++j) lanes[j] = op(lanes[j]);
+    store<width>(y.pixel(at.pixel) + at.channel, lanes, at.count);
   }
 };
+
+/// y = op(a, b), value by value.
+template <int width, class T, class Op>
+struct Binary {
+  Items items;
+  Plane<const T> a, b;
+  Plane<T> y;
+  Op op;
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto left = load<width>(a.pixel(at.pixel) + at.channel, at.count),
+               right = load<width>(b.pixel(at.pixel) + at.channel, at.count);
+    Lanes<width> lanes;
+    FROST_UNROLL
+    for (int j = 0; j < width; ++j) lanes[j] = op(left[j], right[j]);
+    store<width>(y.pixel(at.pixel) + at.channel, lanes, at.count);
+  }
+};
+
+struct Same {
+  FROST_HD float operator()(float x) const { return x; }
+};
+struct ImageValue {
+  FROST_HD float operator()(float x) const { return math::image_value(x); }
+};
+template <ActivationKind kind>
+struct Activate {
+  float slope;
+  FROST_HD float operator()(float x) const { return math::activate<kind>(x, slope); }
+};
+template <ActivationKind kind>
+struct ActivateBackward {
+  float slope;
+  FROST_HD float operator()(float x, float dy) const { return dy * math::activation_slope<kind>(x, slope); }
+};
+struct Sum {
+  FROST_HD float operator()(float a, float b) const { return a + b; }
+};
+struct Product {
+  FROST_HD float operator()(float a, float b) const { return a * b; }
+};
+
+template <class From, class To, class Launch, class Op>
+void unary(const Launch& launch, const ConstView& x, const View& y, const Op& op) {
+  const Flat flat{x, y};
+  const ConstView fx = flat(x);
+  const View fy = flat(y);
+  using Wider = std::conditional_t<(sizeof(From) > sizeof(To)), From, To>;
+  with_width<Wider>(vector_width({fx, fy}), [&](auto width) {
+    const Items items(fy.shape, width);
+    launch.items(items.count(), Unary<width, From, To, Op>{items, plane<From>(fx), plane<To>(fy), op});
+  });
+}
+template <class T, class Launch, class Op>
+void binary(const Launch& launch, const ConstView& a, const ConstView& b, const View& y, const Op& op) {
+  const Flat flat{a, b, y};
+  const ConstView fa = flat(a), fb = flat(b);
+  const View fy = flat(y);
+  with_width<T>(vector_width({fa, fb, fy}), [&](auto width) {
+    const Items items(fy.shape, width);
+    launch.items(items.count(), Binary<width, T, Op>{items, plane<T>(fa), plane<T>(fb), plane<T>(fy), op});
+  });
+}
+
+template <int width, class T>
+struct Move {
+  Items items;
+  Plane<const T> x;
+  Plane<T> y;
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    move<width>(x.pixel(at.pixel) + at.channel, y.pixel(at.pixel) + at.channel, at.count);
+  }
+};
+
+template <class Launch>
+void copy(const Launch& launch, const CopyView& a) {
+  check_copy(a);
+  if (a.x.dtype == a.y.dtype) {
+    const Flat flat{a.x, a.y};
+    const ConstView x = flat(a.x);
+    const View y = flat(a.y);
+    return with_bits(a.x.dtype, [&]<class T>(T) {
+      with_width<T>(vector_width({x, y}), [&](auto width) {
+        const Items items(y.shape, width);
+        launch.items(items.count(), Move<width, T>{items, plane<T>(x), plane<T>(y)});
+      });
+    });
+  }
+  with_float(a.x.dtype, "copy", [&]<class From>(From) {
+    with_float(a.y.dtype, "copy", [&]<class To>(To) {
+      if constexpr (!std::is_same_v<From, To>) unary<From, To>(launch, a.x, a.y, Same{});
+    });
+  });
+}
+
+template <class Launch>
+void add(const Launch& launch, const AddForward& a) {
+  check_same("add", a.a, a.b);
+  check_same("add", a.a, a.y);
+  with_float(a.y.dtype, "add", [&]<class T>(T) { binary<T>(launch, a.a, a.b, a.y, Sum{}); });
+}
+
+/// y = a * b with one factor for each image's channel; b comes from the cache.
+template <int width, class T>
+struct ScaleChannels {
+  Items items;
+  Divider image;
+  Plane<const T> a, b;
+  Plane<T> y;
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto left = load<width>(a.pixel(at.pixel) + at.channel, at.count),
+               right = load<width>(b.pixel(image.quotient(at.pixel)) + at.channel, at.count);
+    Lanes<width> lanes;
+    FROST_UNROLL
+    for (int j = 0; j < width; ++j) lanes[j] = left[j] * right[j];
+    store<width>(y.pixel(at.pixel) + at.channel, lanes, at.count);
+  }
+};
+
+template <class T, class Launch>
+void multiply(const Launch& launch, const ConstView& a, const ConstView& b, const View& y) {
+  if (!per_channel(a, b)) return binary<T>(launch, a, b, y, Product{});
+  if (a.shape.elements() == 0) return;
+  with_width<T>(vector_width({a, b, y}), [&](auto width) {
+    const Items items(a.shape, width);
+    launch.items(items.count(), ScaleChannels<width, T>{items, Divider(a.shape.h * a.shape.w), plane<T>(a), plane<T>(b),
+                                                        plane<T>(y)});
+  });
+}
+
+/// db of a per-channel b: dy * a summed over each image. A block takes 32 channels of one image; its 8 rows of threads walk
+/// the pixels in turn, and the first row adds their sums in order.
+template <class T>
+struct SumProducts {
+  static constexpr int kThreads = 256, kPhases = 2, kLanes = 32, kRows = kThreads / kLanes;
+  struct Shared {
+    double part[kRows][kLanes];
+  };
+  struct Own {};
+  Plane<const T> a, dy;
+  Plane<T> db;
+  std::int64_t image, channels;  // pixels to an image
+  Divider groups;                // of 32 channels
+
+  template <int phase>
+  FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own&) const {
+    const auto [n, group] = divide(block, groups);
+    const int lane = thread % kLanes, row = thread / kLanes;
+    const std::int64_t c = group * kLanes + lane;
+    if constexpr (phase == 0) {
+      double sum = 0;
+      if (c < channels)
+        for (std::int64_t p = n * image + row; p < (n + 1) * image; p += kRows)
+          sum += static_cast<double>(to_lane(a.pixel(p)[c])) * to_lane(dy.pixel(p)[c]);
+      shared.part[row][lane] = sum;
+    } else if (row == 0 && c < channels) {
+      double sum = 0;
+      for (int r = 0; r < kRows; ++r) sum += shared.part[r][lane];
+      db.pixel(n)[c] = math::from_float<T>(static_cast<float>(sum));
+    }
+  }
+};
+
+template <class Launch>
+void mul_forward(const Launch& launch, const MulForward& a) {
+  check_factor("mul", a.a, a.b);
+  check_same("mul", a.a, a.y);
+  with_float(a.y.dtype, "mul", [&]<class T>(T) { multiply<T>(launch, a.a, a.b, a.y); });
+}
+
+template <class Launch>
+void mul_backward(const Launch& launch, const MulBackward& a) {
+  check_factor("mul backward", a.a, a.b);
+  check_same("mul backward", a.a, a.dy);
+  if (a.da) check_same("mul backward", a.a, a.da);
+  if (a.db) check_same("mul backward", a.b, a.db);
+  with_float(a.dy.dtype, "mul backward", [&]<class T>(T) {
+    if (a.da) multiply<T>(launch, a.dy, a.b, a.da);
+    if (!a.db) return;
+    if (!per_channel(a.a, a.b)) return multiply<T>(launch, a.dy, a.a, a.db);
+    const Shape& s = a.a.shape;
+    const std::int64_t groups = (s.c + SumProducts<T>::kLanes - 1) / SumProducts<T>::kLanes;
+    if (groups > 0)
+      launch.blocks(s.n * groups, SumProducts<T>{plane<T>(a.a), plane<T>(a.dy), plane<T>(a.db), s.h * s.w, s.c,
+                                                 Divider(groups)});
+  });
+}
+
+template <class Launch>
+void activation_forward(const Launch& launch, const ActivationForward& a) {
+  check_same("activation", a.x, a.y);
+  with_float(a.x.dtype, "activation", [&]<class T>(T) {
+    with_activation(a.activation.kind, [&](auto kind) {
+      unary<T, T>(launch, a.x, a.y, Activate<decltype(kind)::value>{a.activation.slope});
+    });
+  });
+}
+
+template <class Launch>
+void activation_backward(const Launch& launch, const ActivationBackward& a) {
+  check_same("activation backward", a.x, a.dy);
+  check_same("activation backward", a.x, a.dx);
+  with_float(a.x.dtype, "activation backward", [&]<class T>(T) {
+    with_activation(a.activation.kind, [&](auto kind) {
+      binary<T>(launch, a.x, a.dy, a.dx, ActivateBackward<decltype(kind)::value>{a.activation.slope});
+    });
+  });
+}
+
+/// Pixel (n, h, w) of y is pixel (n, h - top, w - left) of x, or 0 outside of it. A crop has negative offsets.
+template <int width, class T>
+struct Shift {
+  Items items;
+  Pixels pixels;  // of y
+  Plane<const T> x;
+  Plane<T> y;
+  std::int64_t top, left;
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto [n, row, column] = pixels.at(at.pixel);
+    const std::int64_t h = row - top, w = column - left;
+    T* to = y.pixel(at.pixel) + at.channel;
+    if (h >= 0 && h < x.h && w >= 0 && w < x.w)
+      move<width>(x.pixel(n, h, w) + at.channel, to, at.count);
+    else
+      clear<width>(to, at.count);
+  }
+};
+
+template <class Launch>
+void shift(const Launch& launch, const ConstView& x, const View& y, int top, int left) {
+  with_bits(x.dtype, [&]<class T>(T) {
+    with_width<T>(vector_width({x, y}), [&](auto width) {
+      const Items items(y.shape, width);
+      launch.items(items.count(), Shift<width, T>{items, Pixels(y.shape), plane<T>(x), plane<T>(y), top, left});
+    });
+  });
+}
+template <class Launch>
+void zero_pad_forward(const Launch& launch, const ZeroPad& a) {
+  check_pad(a.x, a.y, a);
+  shift(launch, a.x, a.y, a.top, a.left);
+}
+template <class Launch>
+void zero_pad_backward(const Launch& launch, const ZeroPad& a) {
+  check_pad(a.y, a.x, a);
+  shift(launch, a.x, a.y, -a.top, -a.left);
+}
+
+/// Four pixels of the wide view, block number = row parity + 2 * column parity, are the four blocks of channels of one
+/// pixel of the deep view. An item is `width` channels of one block.
+template <int width, class T, bool gather>
+struct Rearrange {
+  Items items;    // of the wide view's channels, in the deep view's order
+  Pixels pixels;  // of the deep view
+  Plane<std::conditional_t<gather, const T, T>> wide;
+  Plane<std::conditional_t<gather, T, const T>> deep;
+  std::int64_t channels;
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const std::int64_t pixel = at.pixel / 4, block = at.pixel % 4;
+    const auto [n, h, w] = pixels.at(pixel);
+    auto* spread = wide.pixel(n, 2 * h + block % 2, 2 * w + block / 2) + at.channel;
+    auto* stacked = deep.pixel(pixel) + block * channels + at.channel;
+    if constexpr (gather)
+      move<width>(spread, stacked, at.count);
+    else
+      move<width>(stacked, spread, at.count);
+  }
+};
+
+template <bool gather, class Launch, class Wide, class Deep>
+void rearrange(const Launch& launch, const Wide& wide, const Deep& deep) {
+  check_depth(wide, deep);
+  with_bits(wide.dtype, [&]<class T>(T) {
+    // Blocks begin at multiples of the wide view's channels: those have to be whole vectors as well.
+    const int whole = vector_width({wide, deep});
+    with_width<T>(wide.shape.c % whole == 0 ? whole : 1, [&](auto width) {
+      const Items items({1, 1, 4 * deep.shape.pixels(), wide.shape.c}, width);
+      launch.items(items.count(), Rearrange<width, T, gather>{items, Pixels(deep.shape), plane<T>(wide), plane<T>(deep),
+                                                              wide.shape.c});
+    });
+  });
+}
+template <class Launch>
+void space_to_depth(const Launch& launch, const SpaceToDepth& a) {
+  rearrange<true>(launch, a.x, a.y);
+}
+template <class Launch>
+void depth_to_space(const Launch& launch, const DepthToSpace& a) {
+  rearrange<false>(launch, a.y, a.x);
+}
+
+template <class Launch>
+void normalize_image(const Launch& launch, const NormalizeImage& a) {
+  check_image(a);
+  with_float(a.y.dtype, "normalize image",
+             [&]<class T>(T) { unary<std::uint8_t, T>(launch, a.x, a.y, ImageValue{}); });
+}
 
 }  // namespace frost::cuda

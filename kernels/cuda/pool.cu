@@ -1,10 +1,17 @@
+#include "kernels/cuda/pool.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-void CudaBackend::max_pool_forward(const MaxPoolForward&) { fail("max_pool_forward: not written yet for CUDA"); }
-void CudaBackend::max_pool_backward(const MaxPoolBackward&) { fail("max_pool_backward: not written yet for CUDA"); }
-void CudaBackend::adaptive_avg_pool_forward(const AdaptiveAvgPoolForward&) { fail("adaptive_avg_pool_forward: not written yet for CUDA"); }
-void CudaBackend::adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward&) { fail("adaptive_avg_pool_backward: not written yet for CUDA"); }
+void CudaBackend::max_pool_forward(const MaxPoolForward& a) { cuda::max_pool_forward(Launch(context_), a); }
+void CudaBackend::max_pool_backward(const MaxPoolBackward& a) { cuda::max_pool_backward(Launch(context_), a); }
+void CudaBackend::adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) {
+  cuda::adaptive_avg_pool_forward(Launch(context_), a);
+}
+void CudaBackend::adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward& a) {
+  cuda::adaptive_avg_pool_backward(Launch(context_), a);
+}
 
 }  // namespace frost::cuda

@@ -1,8 +1,11 @@
+#include "kernels/cuda/resize.h"
+
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 
-void CudaBackend::resize_forward(const ResizeForward&) { fail("resize_forward: not written yet for CUDA"); }
-void CudaBackend::resize_backward(const ResizeBackward&) { fail("resize_backward: not written yet for CUDA"); }
+void CudaBackend::resize_forward(const ResizeForward& a) { cuda::resize_forward(Launch(context_), a); }
+void CudaBackend::resize_backward(const ResizeBackward& a) { cuda::resize_backward(Launch(context_), a); }
 
 }  // namespace frost::cuda

@@ -20,11 +20,11 @@ struct alignas(sizeof(T) * width) Pack {
   T lane[width];
 };
 
-template <int width>
+template <int width, class T = float>
 struct Lanes {
-  float lane[width];
-  FROST_HD float& operator[](int j) { return lane[j]; }
-  FROST_HD float operator[](int j) const { return lane[j]; }
+  T lane[width];
+  FROST_HD T& operator[](int j) { return lane[j]; }
+  FROST_HD const T& operator[](int j) const { return lane[j]; }
 };
 
 template <int width, class T>
@@ -36,12 +36,18 @@ FROST_HD void store_pack(T* to, const Pack<T, width>& pack) {
   *reinterpret_cast<Pack<T, width>*>(to) = pack;
 }
 
+FROST_HD float to_lane(std::uint8_t byte) { return byte; }
+template <class T>
+FROST_HD float to_lane(T value) {
+  return math::to_float(value);
+}
+
 template <int width, class T>
 FROST_HD Lanes<width> load(const T* from) {
   const auto pack = load_pack<width>(from);
   Lanes<width> lanes;
   FROST_UNROLL
-  for (int j = 0; j < width; ++j) lanes[j] = math::to_float(pack.lane[j]);
+  for (int j = 0; j < width; ++j) lanes[j] = to_lane(pack.lane[j]);
   return lanes;
 }
 template <int width, class T>
@@ -50,6 +56,39 @@ FROST_HD void store(T* to, const Lanes<width>& lanes) {
   FROST_UNROLL
   for (int j = 0; j < width; ++j) pack.lane[j] = math::from_float<T>(lanes[j]);
   store_pack<width>(to, pack);
+}
+
+/// The first `count` lanes, one by one where a pixel's tail is shorter than the width; the lanes beyond are 0.
+template <int width, class T>
+FROST_HD Lanes<width> load(const T* from, int count) {
+  if (count == width) return load<width>(from);
+  Lanes<width> lanes;
+  FROST_UNROLL
+  for (int j = 0; j < width; ++j) lanes[j] = j < count ? to_lane(from[j]) : 0.0f;
+  return lanes;
+}
+template <int width, class T>
+FROST_HD void store(T* to, const Lanes<width>& lanes, int count) {
+  if (count == width) return store<width>(to, lanes);
+  FROST_UNROLL
+  for (int j = 0; j < width; ++j)
+    if (j < count) to[j] = math::from_float<T>(lanes[j]);
+}
+
+/// Values that are only moved.
+template <int width, class T>
+FROST_HD void move(const T* from, T* to, int count) {
+  if (count == width) return store_pack<width>(to, load_pack<width>(from));
+  FROST_UNROLL
+  for (int j = 0; j < width; ++j)
+    if (j < count) to[j] = from[j];
+}
+template <int width, class T>
+FROST_HD void clear(T* to, int count) {
+  if (count == width) return store_pack<width>(to, Pack<T, width>{});
+  FROST_UNROLL
+  for (int j = 0; j < width; ++j)
+    if (j < count) to[j] = T{};
 }
 
 }  // namespace frost::cuda

@@ -1,0 +1,211 @@
+#pragma once
+#include "kernels/checks.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/vector.h"
+#include "kernels/dispatch.h"
+#include "kernels/math/pool.h"
+#include "kernels/pool.h"
+
+/// The pooling primitives over a launcher (run.h). Items of neighbouring pixels share their windows, so all but the first
+/// read of a value comes from a cache: the floor is each input read once, each output written once.
+namespace frost::cuda {
+
+/// Rows (or columns) of a window that lie inside of `size`.
+struct Span {
+  std::int64_t first, end;
+};
+FROST_HD Span window(std::int64_t out, int kernel, int stride, int pad, std::int64_t size) {
+  const std::int64_t from = out * stride - pad, to = from + kernel;
+  return {from < 0 ? 0 : from, to < size ? to : size};
+}
+/// Outputs whose window holds row (or column) `at`.
+FROST_HD Span windows_over(std::int64_t at, int kernel, int stride, int pad, std::int64_t outputs) {
+  const std::int64_t last = (at + pad) / stride, before = at + pad - kernel;  // at most the last; more than `before`
+  return {before < 0 ? 0 : before / stride + 1, last + 1 < outputs ? last + 1 : outputs};
+}
+
+/// y and, where `taps` is not null, the window's number (row * kernel + column) of the first maximum.
+template <int width, class T>
+struct MaxPool {
+  Items items;
+  Pixels pixels;  // of y
+  PoolGeometry geometry;
+  Plane<const T> x;
+  Plane<T> y;
+  std::uint16_t* taps;  // (y's pixels, channels), packed
+  std::int64_t channels;
+
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto [n, row, column] = pixels.at(at.pixel);
+    const Span rows = window(row, geometry.kernel, geometry.stride, geometry.pad, x.h),
+               columns = window(column, geometry.kernel, geometry.stride, geometry.pad, x.w);
+    const std::int64_t top = row * geometry.stride - geometry.pad, left = column * geometry.stride - geometry.pad;
+    Lanes<width> best = load<width>(x.pixel(n, rows.first, columns.first) + at.channel, at.count);
+    Lanes<width, int> tap;
+    const int first = static_cast<int>((rows.first - top) * geometry.kernel + columns.first - left);
+    FROST_UNROLL
+    for (int j = 0; j < width; ++j) tap[j] = first;
+    for (std::int64_t h = rows.first; h < rows.end; ++h)
+      for (std::int64_t w = columns.first; w < columns.end; ++w) {
+        const auto lanes = load<width>(x.pixel(n, h, w) + at.channel, at.count);
+        const int here = static_cast<int>((h - top) * geometry.kernel + w - left);
+        FROST_UNROLL
+        for (int j = 0; j < width; ++j)
+          if (math::exceeds(lanes[j], best[j])) best[j] = lanes[j], tap[j] = here;
+      }
+    if (taps) {
+      std::uint16_t* to = taps + at.pixel * channels + at.channel;
+      FROST_UNROLL
+      for (int j = 0; j < width; ++j)
+        if (j < at.count) to[j] = static_cast<std::uint16_t>(tap[j]);
+    } else {
+      store<width>(y.pixel(at.pixel) + at.channel, best, at.count);
+    }
+  }
+};
+
+/// dx of a pixel gathers dy from the windows whose first maximum it is, in order: the same bits every time, no atomics.
+template <int width, class T>
+struct MaxPoolGather {
+  Items items;
+  Pixels pixels;  // of dx
+  PoolGeometry geometry;
+  const std::uint16_t* taps;
+  Plane<const T> dy;
+  Plane<T> dx;
+  std::int64_t channels;
+
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto [n, row, column] = pixels.at(at.pixel);
+    const Span rows = windows_over(row, geometry.kernel, geometry.stride, geometry.pad, dy.h),
+               columns = windows_over(column, geometry.kernel, geometry.stride, geometry.pad, dy.w);
+    Lanes<width> sum{};
+    for (std::int64_t h = rows.first; h < rows.end; ++h)
+      for (std::int64_t w = columns.first; w < columns.end; ++w) {
+        const auto tap = static_cast<int>((row + geometry.pad - h * geometry.stride) * geometry.kernel + column +
+                                          geometry.pad - w * geometry.stride);
+        const std::int64_t pixel = (n * dy.h + h) * dy.w + w;
+        const std::uint16_t* winner = taps + pixel * channels + at.channel;
+        const auto gradient = load<width>(dy.pixel(pixel) + at.channel, at.count);
+        FROST_UNROLL
+        for (int j = 0; j < width; ++j)
+          if (j < at.count) sum[j] += math::when(winner[j] == tap, gradient[j]);
+      }
+    store<width>(dx.pixel(at.pixel) + at.channel, sum, at.count);
+  }
+};
+
+template <class T, class Launch>
+void max_pool(const Launch& launch, const PoolGeometry& g, const ConstView& x, const View& y, std::uint16_t* taps) {
+  with_width<T>(vector_width({x, y}), [&](auto width) {
+    const Items items(y.shape, width);
+    launch.items(items.count(),
+                 MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), taps, y.shape.c});
+  });
+}
+
+template <class Launch>
+void max_pool_forward(const Launch& launch, const MaxPoolForward& a) {
+  check_pool("max pool", a.geometry, a.x, a.y);
+  with_float(a.x.dtype, "max pool", [&]<class T>(T) { max_pool<T>(launch, a.geometry, a.x, a.y, nullptr); });
+}
+
+/// x is read once more to find the maxima again, as 16-bit numbers in scratch memory: kept from forward, they would be alive
+/// until backward.
+template <class Launch>
+void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
+  check_pool("max pool backward", a.geometry, a.x, a.dy);
+  check_same("max pool backward", a.x, a.dx);
+  FROST_CHECK(a.geometry.kernel < 256, "max pool backward: a kernel of ", a.geometry.kernel, "; the most is 255");
+  const Shape& out = a.dy.shape;
+  with_float(a.x.dtype, "max pool backward", [&]<class T>(T) {
+    auto* taps = static_cast<std::uint16_t*>(launch.scratch(static_cast<std::size_t>(out.elements()) * sizeof(std::uint16_t)));
+    max_pool<T>(launch, a.geometry, a.x, View{nullptr, out, a.x.dtype, out.c}, taps);
+    with_width<T>(vector_width({a.dy, a.dx}), [&](auto width) {
+      const Items items(a.dx.shape, width);
+      launch.items(items.count(), MaxPoolGather<width, T>{items, Pixels(a.dx.shape), a.geometry, taps, plane<T>(a.dy),
+                                                          plane<T>(a.dx), out.c});
+    });
+  });
+}
+
+/// The mean of each output cell, summed in double as the CPU does.
+template <int width, class T>
+struct AveragePool {
+  Items items;
+  Pixels pixels;  // of y
+  Plane<const T> x;
+  Plane<T> y;
+
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto [n, row, column] = pixels.at(at.pixel);
+    const std::int64_t h0 = math::cell_begin(row, x.h, y.h), h1 = math::cell_end(row, x.h, y.h);
+    const std::int64_t w0 = math::cell_begin(column, x.w, y.w), w1 = math::cell_end(column, x.w, y.w);
+    Lanes<width, double> sum{};
+    for (std::int64_t h = h0; h < h1; ++h)
+      for (std::int64_t w = w0; w < w1; ++w) {
+        const auto lanes = load<width>(x.pixel(n, h, w) + at.channel, at.count);
+        FROST_UNROLL
+        for (int j = 0; j < width; ++j) sum[j] += lanes[j];
+      }
+    const double share = 1.0 / static_cast<double>((h1 - h0) * (w1 - w0));
+    Lanes<width> mean;
+    FROST_UNROLL
+    for (int j = 0; j < width; ++j) mean[j] = static_cast<float>(sum[j] * share);
+    store<width>(y.pixel(at.pixel) + at.channel, mean, at.count);
+  }
+};
+
+/// A pixel lies in the cells from cell_begin to cell_end of the other direction; each gives its share.
+template <int width, class T>
+struct AveragePoolBackward {
+  Items items;
+  Pixels pixels;  // of dx
+  Plane<const T> dy;
+  Plane<T> dx;
+
+  FROST_HD void operator()(std::int64_t i) const {
+    const Place at = items.at(i);
+    const auto [n, row, column] = pixels.at(at.pixel);
+    const std::int64_t h0 = math::cell_begin(row, dy.h, dx.h), h1 = math::cell_end(row, dy.h, dx.h);
+    const std::int64_t w0 = math::cell_begin(column, dy.w, dx.w), w1 = math::cell_end(column, dy.w, dx.w);
+    Lanes<width> sum{};
+    for (std::int64_t h = h0; h < h1; ++h) {
+      const std::int64_t rows = math::cell_end(h, dx.h, dy.h) - math::cell_begin(h, dx.h, dy.h);
+      for (std::int64_t w = w0; w < w1; ++w) {
+        const std::int64_t columns = math::cell_end(w, dx.w, dy.w) - math::cell_begin(w, dx.w, dy.w);
+        const float share = 1.0f / static_cast<float>(rows * columns);
+        const auto lanes = load<width>(dy.pixel(n, h, w) + at.channel, at.count);
+        FROST_UNROLL
+        for (int j = 0; j < width; ++j) sum[j] += share * lanes[j];
+      }
+    }
+    store<width>(dx.pixel(at.pixel) + at.channel, sum, at.count);
+  }
+};
+
+template <class Launch>
+void adaptive_avg_pool_forward(const Launch& launch, const AdaptiveAvgPoolForward& a) {
+  check_spatial("adaptive average pool", a.x, a.y);
+  with_float(a.x.dtype, "adaptive average pool", [&]<class T>(T) {
+    with_width<T>(vector_width({a.x, a.y}), [&](auto width) {
+      const Items items(a.y.shape, width);
+      launch.items(items.count(), AveragePool<width, T>{items, Pixels(a.y.shape), plane<T>(a.x), plane<T>(a.y)});
+    });
+  });
+}
+template <class Launch>
+void adaptive_avg_pool_backward(const Launch& launch, const AdaptiveAvgPoolBackward& a) {
+  check_spatial("adaptive average pool", a.dx, a.dy);
+  with_float(a.dx.dtype, "adaptive average pool", [&]<class T>(T) {
+    with_width<T>(vector_width({a.dy, a.dx}), [&](auto width) {
+      const Items items(a.dx.shape, width);
+      launch.items(items.count(), AveragePoolBackward<width, T>{items, Pixels(a.dx.shape), plane<T>(a.dy), plane<T>(a.dx)});
+    });
+  });
+}
+
+}  // namespace frost::cuda
