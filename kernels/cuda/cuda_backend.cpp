@@ -3,6 +3,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/conv_engine.h"
 #include "kernels/cuda/linear_engine.h"
+#include "kernels/interface_hash.h"
 #include "kernels/out_of_memory.h"
 
 namespace frost::cuda {
@@ -43,7 +44,7 @@ void CudaBackend::synchronize() { FROST_CUDA(cudaStreamSynchronize(context_.comp
 
 #define FROST_EXPORT extern "C" __attribute__((visibility("default")))
 
-FROST_EXPORT const char* frost_cuda_interface() { return FROST_VERSION; }
+FROST_EXPORT const char* frost_cuda_interface() { return frost::kInterfaceHash; }
 FROST_EXPORT void frost_make_cuda_backend(const frost::CudaOptions& options, std::unique_ptr<frost::Backend>& backend,
                                           std::string& why_not) {
   try {

@@ -7,13 +7,14 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/conv_engine.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 
 using namespace frost;
 
 namespace {
 
 Backend& backend() {
-  static const auto instance = make_cpu_backend();
+  static const auto instance = frost::testing::make_test_backend();
   return *instance;
 }
 

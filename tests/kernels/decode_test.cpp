@@ -8,6 +8,7 @@
 #include "engine/base/rng.h"
 #include "kernels/backend.h"
 #include "kernels/math/half.h"
+#include "tests/kernels/device.h"
 
 using namespace frost;
 
@@ -89,7 +90,7 @@ TEST_CASE("decode: rows agree with the closed form, kept or not") {
         t.add_level(3, 4, 16, {1.875f, 3.8125f});
         t.add_level(1, 1, 32, {3.625f, 2.8125f, 11.65f, 10.1875f});
         std::vector<std::vector<float>> rows{{1, 2, 3}};  // what was there before is gone
-        make_cpu_backend()->detect_decode({t.levels, t.classes, threshold, &rows});
+        frost::testing::make_test_backend()->detect_decode({t.levels, t.classes, threshold, &rows});
         REQUIRE(rows.size() == 2);
         const auto reference = t.reference(1, threshold);
         if (threshold == 0.5f) CHECK(reference.size() > 0);
@@ -102,7 +103,7 @@ TEST_CASE("decode: a head of the wrong width is refused") {
   DecodeCase t;
   t.add_level(2, 2, 8, {1, 2});
   std::vector<std::vector<float>> rows;
-  CHECK_THROWS_AS(make_cpu_backend()->detect_decode({t.levels, 4, 0.1f, &rows}), Error);
+  CHECK_THROWS_AS(frost::testing::make_test_backend()->detect_decode({t.levels, 4, 0.1f, &rows}), Error);
 }
 
 TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::test_suite("speed")) {
@@ -114,7 +115,7 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
   for (auto& level : t.f32)
     for (std::size_t i = 0; i < level.size(); ++i)
       if (i % 85 > 4) level[i] -= 5;
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   std::vector<std::vector<float>> rows;
   const auto best_of_five = [&](auto&& work) {
     double best = 1e9;

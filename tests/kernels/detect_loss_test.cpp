@@ -13,6 +13,7 @@
 #include "kernels/cuda/detect_loss.h"
 #include "kernels/math/half.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/host_launch.h"
 
 using namespace frost;
@@ -69,7 +70,7 @@ struct LossCase {
   }
 
   void run() {
-    static const auto backend = make_cpu_backend();
+    static const auto backend = frost::testing::make_test_backend();
     DetectLoss call;
     for (Level& l : levels) {
       const auto channels = static_cast<std::int64_t>(l.anchors.size() / 2) * attributes();

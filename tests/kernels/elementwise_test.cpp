@@ -6,6 +6,7 @@
 
 #include "kernels/backend.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
 
 using namespace frost;
@@ -16,7 +17,7 @@ using frost::testing::rounded;
 
 namespace {
 
-const auto backend = make_cpu_backend();
+const auto backend = frost::testing::make_test_backend();
 
 Shape shape_of(const golden::Tensor& t) {  // NCHW, or one row of values
   return t.shape.size() == 4 ? Shape{t.shape[0], t.shape[2], t.shape[3], t.shape[1]} : Shape{1, 1, 1, t.count()};

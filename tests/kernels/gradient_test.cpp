@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "tests/kernels/device.h"
 #include "tests/numbers.h"
 
 // Backward primitives that have no double-precision formula of their own, against central differences through the
@@ -35,7 +36,7 @@ double worst(std::vector<float> values, const std::vector<float>& given,
 }  // namespace
 
 TEST_CASE("linear: dx, dweight, dbias are derivatives, and weights' gradients are added to") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   const std::int64_t rows = 3, in = 7, out = 5;
   const auto x = noise(21, 1), weight = noise(35, 2), bias = noise(5, 3), dy = noise(15, 4);
   const auto forward = [&](const std::vector<float>& x_, const std::vector<float>& w, const std::vector<float>& b) {
@@ -53,7 +54,7 @@ TEST_CASE("linear: dx, dweight, dbias are derivatives, and weights' gradients ar
 }
 
 TEST_CASE("mul: equal shapes, and one factor for each channel") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   const Shape shape{2, 3, 2, 5};
   for (const Shape& factor : {shape, Shape{2, 1, 1, 5}}) {
     const auto a = noise(60, 1), b = noise(static_cast<std::size_t>(factor.elements()), 2), dy = noise(60, 3);
@@ -71,7 +72,7 @@ TEST_CASE("mul: equal shapes, and one factor for each channel") {
 }
 
 TEST_CASE("adaptive average pool and resize") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   const Shape small{1, 4, 5, 3}, large{1, 7, 11, 3};
   {
     const auto x = noise(231, 1), dy = noise(60, 2);
@@ -96,7 +97,7 @@ TEST_CASE("adaptive average pool and resize") {
 }
 
 TEST_CASE("softmax, log-softmax and cross entropy") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   const Shape shape{4, 1, 1, 6};
   const auto x = noise(24, 1), dy = noise(24, 2);
   for (const bool log : {false, true}) {

@@ -8,6 +8,7 @@
 #include "engine/base/rng.h"
 #include "kernels/backend.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 
 using namespace frost;
 
@@ -85,7 +86,7 @@ TEST_CASE("nms: golden detections of all settings") {
   if (!golden::have("golden/eval_nms.safetensors")) return;
   const auto file = golden::load("eval_nms");
   const auto rows = file.at("prediction").f32();
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   int settings = 0;
   for (const auto& [key, tensor] : file.tensors) {
     const auto dot = key.find(".image");
@@ -120,7 +121,7 @@ TEST_CASE("nms: golden detections of all settings") {
 }
 
 TEST_CASE("nms: agrees bit for bit with the plain rule") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   for (const std::int64_t classes : {1, 3, 80})
     for (const bool multi_label : {false, true})
       for (const bool agnostic : {false, true})
@@ -148,7 +149,7 @@ TEST_CASE("nms: agrees bit for bit with the plain rule") {
 }
 
 TEST_CASE("nms: nothing in, nothing out; wrong thresholds are refused") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   CHECK(backend->nms({.rows = nullptr, .row_count = 0}).empty());
   const auto rows = random_rows(5, 80, 3);
   CHECK(backend->nms({.rows = rows.data(), .row_count = 5, .conf_threshold = 1}).empty());
@@ -160,7 +161,7 @@ TEST_CASE("nms: an overlap equal to the threshold survives") {
   // two boxes of 10 x 10 that share 10 x 7.5: 75 / 125 = 0.6, which as float32 lies above the double 0.6, as upstream has it
   const std::vector<float> rows{5, 5, 10, 10, 0.9f, 1, 7.5f, 5, 10, 10, 0.8f, 1};
   const auto count = [&](double iou) {
-    return make_cpu_backend()->nms({.rows = rows.data(), .row_count = 2, .classes = 1, .iou_threshold = iou}).size();
+    return frost::testing::make_test_backend()->nms({.rows = rows.data(), .row_count = 2, .classes = 1, .iou_threshold = iou}).size();
   };
   CHECK(count(0.6) == 1);
   CHECK(count(static_cast<double>(0.6f)) == 2);
@@ -169,7 +170,7 @@ TEST_CASE("nms: an overlap equal to the threshold survives") {
 
 TEST_CASE("nms: speed at conf 0.001, multi-label" * doctest::test_suite("speed")) {
   const auto rows = random_rows(3000, 80, 5);
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_test_backend();
   const Nms a{.rows = rows.data(), .row_count = 3000, .conf_threshold = 0.001f, .iou_threshold = 0.6, .multi_label = true};
   double best = 1e9;
   std::size_t kept = 0;

@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "kernels/math/norm_act.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
 
 using namespace frost;
@@ -18,7 +19,7 @@ using frost::testing::rounded;
 
 namespace {
 
-const auto backend = make_cpu_backend();
+const auto backend = frost::testing::make_test_backend();
 constexpr ActivationKind kKinds[] = {ActivationKind::identity,   ActivationKind::silu,      ActivationKind::relu,
                                      ActivationKind::leaky_relu, ActivationKind::hardswish, ActivationKind::sigmoid};
 

@@ -10,6 +10,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/optimizer.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
 #include "tests/kernels/host_launch.h"
 
@@ -19,7 +20,7 @@ using frost::testing::randoms;
 
 namespace {
 
-/// The primitives as the CPU has them, and as CUDA's kernels compute them when the host walks their threads.
+/// The primitives as the tested device has them, and as CUDA's kernels compute them when the host walks their threads.
 struct Primitives {
   const char* where;
   std::function<void(const SumOfSquares&)> sum_of_squares;
@@ -29,10 +30,10 @@ struct Primitives {
   std::function<void(const EmaUpdate&)> ema_update;
 };
 std::vector<Primitives> all_primitives() {
-  static const auto cpu = make_cpu_backend();
-  std::vector<Primitives> all{{"CPU", [](auto& a) { cpu->sum_of_squares(a); }, [](auto& a) { cpu->prepare_step(a); },
-                               [](auto& a) { cpu->sgd_step(a); }, [](auto& a) { cpu->adam_step(a); },
-                               [](auto& a) { cpu->ema_update(a); }}};
+  static const auto device = frost::testing::make_test_backend();
+  std::vector<Primitives> all{{"backend", [](auto& a) { device->sum_of_squares(a); }, [](auto& a) { device->prepare_step(a); },
+                               [](auto& a) { device->sgd_step(a); }, [](auto& a) { device->adam_step(a); },
+                               [](auto& a) { device->ema_update(a); }}};
   for (const bool backwards : {false, true}) {
     const cuda::HostLaunch launch(backwards);
     all.push_back({backwards ? "CUDA's kernels on the host, backwards" : "CUDA's kernels on the host",

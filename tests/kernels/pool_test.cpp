@@ -7,6 +7,7 @@
 
 #include "kernels/backend.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
 
 using namespace frost;
@@ -17,7 +18,7 @@ using frost::testing::rounded;
 
 namespace {
 
-const auto backend = make_cpu_backend();
+const auto backend = frost::testing::make_test_backend();
 
 /// One golden case: x, y, gy, gx as NHWC values with their shapes.
 struct GoldenCase {

@@ -5,6 +5,7 @@
 #include "kernels/backend.h"
 #include "kernels/elementwise.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
 
 using namespace frost;
@@ -13,7 +14,7 @@ using frost::testing::Guarded;
 using frost::testing::randoms;
 
 namespace {
-const auto backend = make_cpu_backend();
+const auto backend = frost::testing::make_test_backend();
 }
 
 TEST_CASE("softmax: golden, rows and log rows") {

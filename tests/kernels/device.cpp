@@ -1,0 +1,345 @@
+#include "tests/kernels/device.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda_loader.h"
+#include "tests/kernels/emulated_backend.h"
+
+namespace frost::testing {
+namespace {
+
+/// One call's memory: the host ranges that its arguments name, and their copies on the device.
+class Mirror {
+ public:
+  explicit Mirror(Backend& device) : device_(device) {}
+  ~Mirror() {
+    for (const auto& block : blocks_) device_.release(block.memory);
+  }
+  Mirror(const Mirror&) = delete;
+  Mirror& operator=(const Mirror&) = delete;
+
+  template <class T>
+  void in(const T*& pointer, std::int64_t count) {
+    note(pointer, static_cast<std::size_t>(count) * sizeof(T), false, [this, &pointer] { pointer = translated(pointer); });
+  }
+  template <class T>
+  void out(T*& pointer, std::int64_t count) {
+    note(pointer, static_cast<std::size_t>(count) * sizeof(T), true, [this, &pointer] { pointer = translated(pointer); });
+  }
+  void out(void*& pointer, std::size_t bytes) {
+    note(pointer, bytes, true, [this, &pointer] { pointer = translated(pointer); });
+  }
+  void in(ConstView& view) {
+    note(view.data, bytes(view), false, [this, &view] { view.data = translated(view.data); });
+  }
+  void out(View& view) {
+    note(view.data, bytes(view), true, [this, &view] { view.data = translated(view.data); });
+  }
+
+  /// Copies to the device, calls, checks and copies back.
+  template <class Call>
+  auto run(const Call& call) {
+    to_device();
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      from_device();
+    } else {
+      auto result = call();
+      from_device();
+      return result;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kGuard = 1024;  // bytes on both sides
+  static constexpr std::uint8_t kPattern = 0xa5;
+  struct Range {
+    const std::uint8_t* host;
+    std::size_t bytes;
+    bool written;
+  };
+  struct Block {
+    Range range;
+    void* memory;         // on the device, with guards
+    std::size_t before;   // bytes of guard in front
+    std::vector<std::uint8_t> image;  // what was uploaded
+  };
+
+  static std::size_t bytes(const ConstView& v) {
+    const Shape& s = v.shape;
+    if (s.elements() == 0) return 0;
+    return static_cast<std::size_t>((s.pixels() - 1) * v.pitch + s.c) * size_of(v.dtype);
+  }
+  void note(const void* host, std::size_t bytes, bool written, std::function<void()> patch) {
+    if (!host || bytes == 0) return;
+    ranges_.push_back({static_cast<const std::uint8_t*>(host), bytes, written});
+    patches_.push_back(std::move(patch));
+  }
+  template <class T>
+  T* translated(T* pointer) const {
+    const auto* host = reinterpret_cast<const std::uint8_t*>(pointer);
+    for (const Block& b : blocks_)
+      if (host >= b.range.host && host < b.range.host + b.range.bytes)
+        return reinterpret_cast<T*>(static_cast<std::uint8_t*>(b.memory) + b.before + (host - b.range.host));
+    fail("mirror: a pointer that was not noted");
+  }
+
+  /// Ranges that overlap (a result in place of an input, slices of one tensor) become one block.
+  void to_device() {
+    std::vector<Range> order = ranges_;
+    std::sort(order.begin(), order.end(), [](const Range& a, const Range& b) { return a.host < b.host; });
+    std::vector<Range> merged;
+    for (const Range& r : order) {
+      if (!merged.empty() && r.host < merged.back().host + merged.back().bytes) {
+        Range& last = merged.back();
+        last.bytes = std::max(last.bytes, static_cast<std::size_t>(r.host - last.host) + r.bytes);
+        last.written = last.written || r.written;
+      } else {
+        merged.push_back(r);
+      }
+    }
+    for (const Range& r : merged) {
+      // The address' last bits stay: they decide which vector width a kernel takes.
+      const std::size_t before = kGuard + reinterpret_cast<std::uintptr_t>(r.host) % 256;
+      Block block{r, nullptr, before, std::vector<std::uint8_t>(before + r.bytes + kGuard, kPattern)};
+      std::memcpy(block.image.data() + before, r.host, r.bytes);
+      block.memory = device_.allocate(block.image.size());
+      blocks_.push_back(std::move(block));
+      device_.upload(blocks_.back().memory, blocks_.back().image.data(), blocks_.back().image.size());
+    }
+    for (const auto& patch : patches_) patch();
+  }
+  void from_device() {
+    device_.synchronize();
+    for (const Block& b : blocks_) {
+      std::vector<std::uint8_t> now(b.image.size());
+      device_.download(now.data(), b.memory, now.size());
+      const auto same = [&](std::size_t from, std::size_t count) {
+        return std::equal(now.begin() + static_cast<std::ptrdiff_t>(from),
+                          now.begin() + static_cast<std::ptrdiff_t>(from + count),
+                          b.image.begin() + static_cast<std::ptrdiff_t>(from));
+      };
+      FROST_CHECK(same(0, b.before) && same(b.before + b.range.bytes, kGuard),
+                  "mirror: a kernel wrote outside of its argument of ", b.range.bytes, " bytes");
+      FROST_CHECK(b.range.written || same(b.before, b.range.bytes), "mirror: a kernel wrote to an input of ", b.range.bytes,
+                  " bytes");
+      if (b.range.written)
+        std::memcpy(const_cast<std::uint8_t*>(b.range.host), now.data() + b.before, b.range.bytes);
+    }
+  }
+
+  Backend& device_;
+  std::vector<Range> ranges_;
+  std::vector<std::function<void()>> patches_;
+  std::vector<Block> blocks_;
+};
+
+class MirroredBackend final : public Backend {
+ public:
+  explicit MirroredBackend(std::unique_ptr<Backend> device) : device_(std::move(device)) {}
+
+  std::string description() const override { return device_->description(); }
+  bool supports(DType compute) const override { return device_->supports(compute); }
+
+  // Towards the tests, memory is the host's.
+  void* allocate(std::size_t bytes) override { return std::aligned_alloc(256, (bytes + 256) / 256 * 256); }
+  void release(void* memory) noexcept override { std::free(memory); }
+  void upload(void* device, const void* host, std::size_t bytes) override { std::memcpy(device, host, bytes); }
+  void download(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
+  void zero(void* device, std::size_t bytes) override { std::memset(device, 0, bytes); }
+  void synchronize() override { device_->synchronize(); }
+
+  void conv_forward(const ConvForward& a) override {
+    call(&Backend::conv_forward, a, [&](Mirror& m, ConvForward& d) {
+      m.in(d.x), m.out(d.y);
+      m.in(d.weight.data, filters(a.geometry, a.x.shape.c, a.y.shape.c));
+      m.in(d.bias, a.y.shape.c);
+    });
+  }
+  void conv_backward_data(const ConvBackwardData& a) override {
+    call(&Backend::conv_backward_data, a, [&](Mirror& m, ConvBackwardData& d) {
+      m.in(d.dy), m.out(d.dx);
+      m.in(d.weight.data, filters(a.geometry, a.dx.shape.c, a.dy.shape.c));
+    });
+  }
+  void conv_backward_weight(const ConvBackwardWeight& a) override {
+    call(&Backend::conv_backward_weight, a, [&](Mirror& m, ConvBackwardWeight& d) {
+      m.in(d.x), m.in(d.dy);
+      m.out(d.dweight, filters(a.geometry, a.x.shape.c, a.dy.shape.c));
+      m.out(d.dbias, a.dy.shape.c);
+    });
+  }
+  void linear_forward(const LinearForward& a) override {
+    call(&Backend::linear_forward, a, [](Mirror& m, LinearForward& d) {
+      m.in(d.x, d.rows * d.in), m.in(d.weight, d.out * d.in), m.in(d.bias, d.out), m.out(d.y, d.rows * d.out);
+    });
+  }
+  void linear_backward(const LinearBackward& a) override {
+    call(&Backend::linear_backward, a, [](Mirror& m, LinearBackward& d) {
+      m.in(d.x, d.rows * d.in), m.in(d.weight, d.out * d.in), m.in(d.dy, d.rows * d.out);
+      m.out(d.dx, d.rows * d.in), m.out(d.dweight, d.out * d.in), m.out(d.dbias, d.out);
+    });
+  }
+
+  void batch_statistics(const BatchStatistics& a) override {
+    call(&Backend::batch_statistics, a, [](Mirror& m, BatchStatistics& d) {
+      m.in(d.x);
+      for (float** p : {&d.mean, &d.rstd, &d.running_mean, &d.running_var}) m.out(*p, d.x.shape.c);
+    });
+  }
+  void norm_act_forward(const NormActForward& a) override {
+    call(&Backend::norm_act_forward, a, [](Mirror& m, NormActForward& d) {
+      m.in(d.x), m.in(d.residual), m.out(d.y);
+      for (const float** p : {&d.weight, &d.bias, &d.mean, &d.rstd}) m.in(*p, d.x.shape.c);
+    });
+  }
+  void norm_act_backward(const NormActBackward& a) override {
+    call(&Backend::norm_act_backward, a, [](Mirror& m, NormActBackward& d) {
+      m.in(d.x), m.in(d.dy), m.in(d.residual), m.out(d.dresidual), m.out(d.dx);
+      for (const float** p : {&d.weight, &d.bias, &d.mean, &d.rstd}) m.in(*p, d.x.shape.c);
+      for (float** p : {&d.dweight, &d.dbias}) m.out(*p, d.x.shape.c);
+    });
+  }
+
+  void max_pool_forward(const MaxPoolForward& a) override { x_to_y(&Backend::max_pool_forward, a); }
+  void max_pool_backward(const MaxPoolBackward& a) override { x_dy_to_dx(&Backend::max_pool_backward, a); }
+  void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) override {
+    x_to_y(&Backend::adaptive_avg_pool_forward, a);
+  }
+  void adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward& a) override {
+    dy_to_dx(&Backend::adaptive_avg_pool_backward, a);
+  }
+  void resize_forward(const ResizeForward& a) override { x_to_y(&Backend::resize_forward, a); }
+  void resize_backward(const ResizeBackward& a) override { dy_to_dx(&Backend::resize_backward, a); }
+
+  void copy(const CopyView& a) override { x_to_y(&Backend::copy, a); }
+  void add(const AddForward& a) override {
+    call(&Backend::add, a, [](Mirror& m, AddForward& d) { m.in(d.a), m.in(d.b), m.out(d.y); });
+  }
+  void mul_forward(const MulForward& a) override {
+    call(&Backend::mul_forward, a, [](Mirror& m, MulForward& d) { m.in(d.a), m.in(d.b), m.out(d.y); });
+  }
+  void mul_backward(const MulBackward& a) override {
+    call(&Backend::mul_backward, a, [](Mirror& m, MulBackward& d) {
+      m.in(d.a), m.in(d.b), m.in(d.dy), m.out(d.da), m.out(d.db);
+    });
+  }
+  void activation_forward(const ActivationForward& a) override { x_to_y(&Backend::activation_forward, a); }
+  void activation_backward(const ActivationBackward& a) override { x_dy_to_dx(&Backend::activation_backward, a); }
+  void zero_pad_forward(const ZeroPad& a) override { x_to_y(&Backend::zero_pad_forward, a); }
+  void zero_pad_backward(const ZeroPad& a) override { x_to_y(&Backend::zero_pad_backward, a); }
+  void space_to_depth(const SpaceToDepth& a) override { x_to_y(&Backend::space_to_depth, a); }
+  void depth_to_space(const DepthToSpace& a) override { x_to_y(&Backend::depth_to_space, a); }
+  void normalize_image(const NormalizeImage& a) override { x_to_y(&Backend::normalize_image, a); }
+  void softmax_forward(const SoftmaxForward& a) override { x_to_y(&Backend::softmax_forward, a); }
+  void softmax_backward(const SoftmaxBackward& a) override {
+    call(&Backend::softmax_backward, a, [](Mirror& m, SoftmaxBackward& d) { m.in(d.y), m.in(d.dy), m.out(d.dx); });
+  }
+  void cross_entropy(const CrossEntropy& a) override {
+    call(&Backend::cross_entropy, a, [](Mirror& m, CrossEntropy& d) {
+      m.in(d.logits, d.rows * d.classes), m.in(d.labels, d.rows), m.out(d.loss, 1), m.out(d.dlogits, d.rows * d.classes);
+    });
+  }
+
+  // The mirror brings the workspace: towards the tests, none is needed.
+  std::size_t detect_loss_workspace(const DetectLoss&) const override { return 0; }
+  void detect_loss(const DetectLoss& a) override {
+    std::vector<std::uint8_t> workspace(device_->detect_loss_workspace(a), 0xff);
+    call(&Backend::detect_loss, a, [&](Mirror& m, DetectLoss& d) {
+      for (auto& level : d.levels) m.in(level.head);
+      for (auto& dhead : d.dheads) m.out(dhead);
+      m.in(d.targets, 6 * d.target_capacity);
+      m.out(d.balance, static_cast<std::int64_t>(d.levels.size()));
+      m.in(d.grad_scale, 1), m.out(d.result, kDetectLossResults);
+      d.workspace = workspace.data();
+      m.out(d.workspace, workspace.size());
+    });
+  }
+  void detect_decode(const DetectDecode& a) override {  // rows are host vectors
+    call(&Backend::detect_decode, a, [](Mirror& m, DetectDecode& d) {
+      for (auto& level : d.levels) m.in(level.head);
+    });
+  }
+  std::vector<Detection> nms(const Nms& a) override { return device_->nms(a); }  // rows are host memory
+
+  void sgd_step(const SgdStep& a) override {
+    call(&Backend::sgd_step, a, [](Mirror& m, SgdStep& d) {
+      m.in(d.grad, d.count), m.in(d.mask, d.count);
+      for (float** p : {&d.value, &d.momentum_buffer, &d.ema}) m.out(*p, d.count);
+    });
+  }
+  void adam_step(const AdamStep& a) override {
+    call(&Backend::adam_step, a, [](Mirror& m, AdamStep& d) {
+      m.in(d.grad, d.count), m.in(d.mask, d.count);
+      for (float** p : {&d.value, &d.exp_avg, &d.exp_avg_sq, &d.ema}) m.out(*p, d.count);
+    });
+  }
+  void ema_update(const EmaUpdate& a) override {
+    call(&Backend::ema_update, a, [](Mirror& m, EmaUpdate& d) { m.in(d.value, d.count), m.out(d.ema, d.count); });
+  }
+  double sum_of_squares(const float* values, std::int64_t count) override {
+    Mirror m(*device_);
+    m.in(values, count);
+    return m.run([&] { return device_->sum_of_squares(values, count); });
+  }
+
+ private:
+  static std::int64_t filters(const ConvGeometry& g, std::int64_t in, std::int64_t out) {
+    return out * g.kernel_h * g.kernel_w * (in / g.groups);
+  }
+  /// primitive(arguments) on the device; `list` names what the arguments point to.
+  template <class Primitive, class Arguments, class List>
+  void call(Primitive primitive, const Arguments& arguments, const List& list) {
+    Arguments mirrored = arguments;
+    Mirror m(*device_);
+    list(m, mirrored);
+    m.run([&] { ((*device_).*primitive)(mirrored); });
+  }
+  template <class Primitive, class Arguments>
+  void x_to_y(Primitive primitive, const Arguments& a) {
+    call(primitive, a, [](Mirror& m, Arguments& d) { m.in(d.x), m.out(d.y); });
+  }
+  template <class Primitive, class Arguments>
+  void x_dy_to_dx(Primitive primitive, const Arguments& a) {
+    call(primitive, a, [](Mirror& m, Arguments& d) { m.in(d.x), m.in(d.dy), m.out(d.dx); });
+  }
+  template <class Primitive, class Arguments>
+  void dy_to_dx(Primitive primitive, const Arguments& a) {
+    call(primitive, a, [](Mirror& m, Arguments& d) { m.in(d.dy), m.out(d.dx); });
+  }
+
+  std::unique_ptr<Backend> device_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_mirrored(std::unique_ptr<Backend> device) {
+  return std::make_unique<MirroredBackend>(std::move(device));
+}
+
+std::unique_ptr<Backend> make_test_backend() {
+  const char* asked = std::getenv("FROST_TEST_DEVICE");
+  const std::string name = asked ? asked : "cpu";
+  if (name == "cpu" || name.empty()) return make_cpu_backend();
+  if (name == "emulated") return make_mirrored(make_emulated_backend());
+  if (name == "emulated-backwards") return make_mirrored(make_emulated_backend(true));
+  FROST_CHECK(name == "cuda" || name.starts_with("cuda:"), "FROST_TEST_DEVICE=", name,
+              " is not one of cpu, emulated, emulated-backwards, cuda, cuda:N");
+  CudaOptions options;
+  if (name.starts_with("cuda:")) options.device = std::stoi(name.substr(5));
+  auto cuda = load_cuda(options);
+  if (!cuda.backend) {
+    std::printf("SKIPPED: FROST_TEST_DEVICE=%s: %s\n", name.c_str(), cuda.why_not.c_str());
+    std::exit(kSkipped);
+  }
+  return make_mirrored(std::move(cuda.backend));
+}
+
+}  // namespace frost::testing

@@ -1,0 +1,23 @@
+#pragma once
+#include <memory>
+
+#include "kernels/backend.h"
+
+namespace frost::testing {
+
+/// The backend that a kernel test runs on, by FROST_TEST_DEVICE:
+///   cpu (or unset)                  the CPU backend;
+///   emulated, emulated-backwards    CUDA's kernels walked on the host (emulated_backend.h);
+///   cuda, cuda:N                    the CUDA backend; where it is not usable, the program prints one SKIPPED line that says
+///                                   why and ends with kSkipped, which ctest counts as skipped.
+/// The arguments may point to host memory whatever the device: for other devices than the CPU each call is mirrored. What
+/// it reads and writes is copied to the device, between guard zones that have to stay intact, and what it wrote comes back;
+/// inputs must not change.
+std::unique_ptr<Backend> make_test_backend();
+
+inline constexpr int kSkipped = 77;
+
+/// The mirror alone, around any backend.
+std::unique_ptr<Backend> make_mirrored(std::unique_ptr<Backend> device);
+
+}  // namespace frost::testing
