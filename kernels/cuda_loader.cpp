@@ -7,15 +7,12 @@
 #include <system_error>
 #include <vector>
 
-#include "kernels/interface_hash.h"
-
 namespace frost {
 namespace {
 
 namespace fs = std::filesystem;
 
 std::vector<std::string> candidates() {
-  if (const char* given = std::getenv("FROST_CUDA_LIBRARY"); given && *given) return {given};
   std::vector<std::string> paths;
   std::error_code failed;
   const fs::path program = fs::read_symlink("/proc/self/exe", failed);
@@ -43,17 +40,21 @@ std::string cannot_open(const std::string& path, const std::string& message) {
 }  // namespace
 
 CudaResult load_cuda(const CudaOptions& options) {
-  // The driver's library is NVIDIA's to install; looked for first, since it is what machines without a GPU lack.
-  if (void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
-    dlclose(driver);
-  else
-    return {nullptr, "no NVIDIA driver (libcuda.so.1 not found)"};
+  const char* given = std::getenv("FROST_CUDA_LIBRARY");
+  if (!given) {
+    // What a machine without a GPU lacks is looked for first: it takes no time, opening cuDNN and cuBLAS takes a while.
+    if (void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
+      dlclose(driver);
+    else
+      return {nullptr, "no NVIDIA driver (libcuda.so.1 not found)"};
+  }
 
   void* library = nullptr;
-  std::string why;
-  for (const auto& path : candidates()) {
+  std::string why, opened;
+  for (const auto& path : given ? std::vector<std::string>{given} : candidates()) {
     // Never closed: the backend's code and cuDNN's threads live in it until the program ends.
     library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    opened = path;
     if (library) break;
     if (why.empty()) why = cannot_open(path, last_error());  // of the nearest one
   }
@@ -61,8 +62,8 @@ CudaResult load_cuda(const CudaOptions& options) {
 
   const auto interface = reinterpret_cast<CudaInterface*>(dlsym(library, kCudaInterfaceFunction));
   const auto make = reinterpret_cast<MakeCudaBackend*>(dlsym(library, kCudaBackendFunction));
-  if (!interface || !make || std::string(interface()) != kInterfaceHash)
-    return {nullptr, std::string(kCudaLibrary) + " belongs to another build of frost"};
+  if (!interface || !make || std::string(interface()) != FROST_INTERFACE)
+    return {nullptr, opened + " belongs to another build of frost"};
   CudaResult result;
   make(options, result.backend, result.why_not);
   return result;

@@ -4,6 +4,11 @@
 #include "kernels/out_of_memory.h"
 
 namespace frost::cuda {
+namespace {
+
+std::string mebibytes(std::size_t bytes) { return std::to_string((bytes + (std::size_t{1} << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
 
 void fail_call(cudaError_t status, const char* call, const char* file, int line) {
   (void)cudaGetLastError();  // not left behind for a call that has nothing to do with it
@@ -25,6 +30,11 @@ Context::Context(int device_number) : device(device_number) {
   most_blocks = std::int64_t{multiprocessors} * 32;
   FROST_CUDA(cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking));
   FROST_CUDA(cudaStreamCreateWithFlags(&copy, cudaStreamNonBlocking));
+  // The pool keeps what is released: without this, every synchronisation would give it back to the driver.
+  cudaMemPool_t pool;
+  FROST_CUDA(cudaDeviceGetDefaultMemPool(&pool, device));
+  std::uint64_t keep = UINT64_MAX;
+  FROST_CUDA(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
 }
 
 Context::~Context() {
@@ -35,19 +45,38 @@ Context::~Context() {
 
 void Context::make_current() const { FROST_CUDA(cudaSetDevice(device)); }
 
+void* Context::allocate(std::size_t bytes) {
+  make_current();
+  void* block = nullptr;
+  cudaError_t status = cudaMallocAsync(&block, bytes, compute);
+  if (status == cudaErrorMemoryAllocation) {
+    // What the pool keeps in pieces of other sizes goes back to the device, once everything queued is done with it.
+    (void)cudaGetLastError();
+    FROST_CUDA(cudaStreamSynchronize(compute));
+    cudaMemPool_t pool;
+    FROST_CUDA(cudaDeviceGetDefaultMemPool(&pool, device));
+    FROST_CUDA(cudaMemPoolTrimTo(pool, 0));
+    status = cudaMallocAsync(&block, bytes, compute);
+  }
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    std::size_t free = 0, total = 0;
+    FROST_CUDA(cudaMemGetInfo(&free, &total));
+    throw OutOfMemory(frost::detail::join("out of memory on CUDA ", device, " (", name, "): ", mebibytes(bytes),
+                                          " asked for, ", mebibytes(free), " of ", mebibytes(total), " free"),
+                      bytes);
+  }
+  FROST_CUDA(status);
+  return block;
+}
+
 void* Context::scratch(std::size_t bytes) {
   if (bytes > scratch_bytes_) {
     if (scratch_) FROST_CUDA(cudaFreeAsync(scratch_, compute));
     scratch_ = nullptr;
     scratch_bytes_ = 0;
     const std::size_t rounded = (bytes + (1u << 20) - 1) >> 20 << 20;
-    const cudaError_t status = cudaMallocAsync(&scratch_, rounded, compute);
-    if (status == cudaErrorMemoryAllocation) {
-      (void)cudaGetLastError();
-      scratch_ = nullptr;
-      throw OutOfMemory("out of memory on " + name + ": " + std::to_string(rounded) + " bytes of workspace asked for", rounded);
-    }
-    FROST_CUDA(status);
+    scratch_ = allocate(rounded);
     scratch_bytes_ = rounded;
   }
   return scratch_;

@@ -19,6 +19,9 @@ class Context {
   /// Kernels may be queued from several threads (loaders, NMS): each of them calls this first.
   void make_current() const;
 
+  /// Memory in the order of the compute stream: it may be used by what is queued from now on. Throws OutOfMemory.
+  void* allocate(std::size_t bytes);
+
   /// Memory for the length of one primitive, grown as needed, 256-byte aligned; contents do not outlive the primitive.
   /// Stream-ordered: what was queued before keeps its block.
   void* scratch(std::size_t bytes);

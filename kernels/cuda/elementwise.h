@@ -50,15 +50,48 @@ struct Same {
 struct ImageValue {
   FROST_HD float operator()(float x) const { return math::image_value(x); }
 };
-template <ActivationKind kind>
+// The kind is the same for all threads: a branch costs nothing here, and one kernel serves all six.
 struct Activate {
-  float slope;
-  FROST_HD float operator()(float x) const { return math::activate<kind>(x, slope); }
+  Activation activation;
+  FROST_HD float operator()(float x) const {
+    using enum ActivationKind;
+    const float slope = activation.slope;
+    switch (activation.kind) {
+      case silu:
+        return math::activate<silu>(x, slope);
+      case relu:
+        return math::activate<relu>(x, slope);
+      case leaky_relu:
+        return math::activate<leaky_relu>(x, slope);
+      case hardswish:
+        return math::activate<hardswish>(x, slope);
+      case sigmoid:
+        return math::activate<sigmoid>(x, slope);
+      default:
+        return x;
+    }
+  }
 };
-template <ActivationKind kind>
 struct ActivateBackward {
-  float slope;
-  FROST_HD float operator()(float x, float dy) const { return dy * math::activation_slope<kind>(x, slope); }
+  Activation activation;
+  FROST_HD float operator()(float x, float dy) const {
+    using enum ActivationKind;
+    const float slope = activation.slope;
+    switch (activation.kind) {
+      case silu:
+        return dy * math::activation_slope<silu>(x, slope);
+      case relu:
+        return dy * math::activation_slope<relu>(x, slope);
+      case leaky_relu:
+        return dy * math::activation_slope<leaky_relu>(x, slope);
+      case hardswish:
+        return dy * math::activation_slope<hardswish>(x, slope);
+      case sigmoid:
+        return dy * math::activation_slope<sigmoid>(x, slope);
+      default:
+        return dy;
+    }
+  }
 };
 struct Sum {
   FROST_HD float operator()(float a, float b) const { return a + b; }
@@ -73,7 +106,7 @@ void unary(const Launch& launch, const ConstView& x, const View& y, const Op& op
   const ConstView fx = flat(x);
   const View fy = flat(y);
   using Wider = std::conditional_t<(sizeof(From) > sizeof(To)), From, To>;
-  with_width<Wider>(vector_width({fx, fy}), [&](auto width) {
+  with_width<Wider>(access_width({fx, fy}), [&](auto width) {
     const Items items(fy.shape, width);
     launch.items(items.count(), Unary<width, From, To, Op>{items, plane<From>(fx), plane<To>(fy), op});
   });
@@ -83,7 +116,7 @@ void binary(const Launch& launch, const ConstView& a, const ConstView& b, const 
   const Flat flat{a, b, y};
   const ConstView fa = flat(a), fb = flat(b);
   const View fy = flat(y);
-  with_width<T>(vector_width({fa, fb, fy}), [&](auto width) {
+  with_width<T>(access_width({fa, fb, fy}), [&](auto width) {
     const Items items(fy.shape, width);
     launch.items(items.count(), Binary<width, T, Op>{items, plane<T>(fa), plane<T>(fb), plane<T>(fy), op});
   });
@@ -108,7 +141,7 @@ void copy(const Launch& launch, const CopyView& a) {
     const ConstView x = flat(a.x);
     const View y = flat(a.y);
     return with_bits(a.x.dtype, [&]<class T>(T) {
-      with_width<T>(vector_width({x, y}), [&](auto width) {
+      with_width<T>(access_width({x, y}), [&](auto width) {
         const Items items(y.shape, width);
         launch.items(items.count(), Move<width, T>{items, plane<T>(x), plane<T>(y)});
       });
@@ -150,10 +183,10 @@ template <class T, class Launch>
 void multiply(const Launch& launch, const ConstView& a, const ConstView& b, const View& y) {
   if (!per_channel(a, b)) return binary<T>(launch, a, b, y, Product{});
   if (a.shape.elements() == 0) return;
-  with_width<T>(vector_width({a, b, y}), [&](auto width) {
+  with_width<T>(access_width({a, b, y}), [&](auto width) {
     const Items items(a.shape, width);
-    launch.items(items.count(), ScaleChannels<width, T>{items, Divider(a.shape.h * a.shape.w), plane<T>(a), plane<T>(b),
-                                                        plane<T>(y)});
+    launch.items(items.count(),
+                 ScaleChannels<width, T>{items, Divider(a.shape.h * a.shape.w), plane<T>(a), plane<T>(b), plane<T>(y)});
   });
 }
 
@@ -185,7 +218,7 @@ struct SumProducts {
     } else if (row == 0 && c < channels) {
       double sum = 0;
       for (int r = 0; r < kRows; ++r) sum += shared.part[r][lane];
-      db.pixel(n)[c] = math::from_float<T>(static_cast<float>(sum));
+      db.pixel(n)[c] = from_lane<T>(static_cast<float>(sum));
     }
   }
 };
@@ -210,30 +243,23 @@ void mul_backward(const Launch& launch, const MulBackward& a) {
     const Shape& s = a.a.shape;
     const std::int64_t groups = (s.c + SumProducts<T>::kLanes - 1) / SumProducts<T>::kLanes;
     if (groups > 0)
-      launch.blocks(s.n * groups, SumProducts<T>{plane<T>(a.a), plane<T>(a.dy), plane<T>(a.db), s.h * s.w, s.c,
-                                                 Divider(groups)});
+      launch.blocks(s.n * groups,
+                    SumProducts<T>{plane<T>(a.a), plane<T>(a.dy), plane<T>(a.db), s.h * s.w, s.c, Divider(groups)});
   });
 }
 
 template <class Launch>
 void activation_forward(const Launch& launch, const ActivationForward& a) {
   check_same("activation", a.x, a.y);
-  with_float(a.x.dtype, "activation", [&]<class T>(T) {
-    with_activation(a.activation.kind, [&](auto kind) {
-      unary<T, T>(launch, a.x, a.y, Activate<decltype(kind)::value>{a.activation.slope});
-    });
-  });
+  with_float(a.x.dtype, "activation", [&]<class T>(T) { unary<T, T>(launch, a.x, a.y, Activate{a.activation}); });
 }
 
 template <class Launch>
 void activation_backward(const Launch& launch, const ActivationBackward& a) {
   check_same("activation backward", a.x, a.dy);
   check_same("activation backward", a.x, a.dx);
-  with_float(a.x.dtype, "activation backward", [&]<class T>(T) {
-    with_activation(a.activation.kind, [&](auto kind) {
-      binary<T>(launch, a.x, a.dy, a.dx, ActivateBackward<decltype(kind)::value>{a.activation.slope});
-    });
-  });
+  with_float(a.x.dtype, "activation backward",
+             [&]<class T>(T) { binary<T>(launch, a.x, a.dy, a.dx, ActivateBackward{a.activation}); });
 }
 
 /// Pixel (n, h, w) of y is pixel (n, h - top, w - left) of x, or 0 outside of it. A crop has negative offsets.
@@ -259,7 +285,7 @@ struct Shift {
 template <class Launch>
 void shift(const Launch& launch, const ConstView& x, const View& y, int top, int left) {
   with_bits(x.dtype, [&]<class T>(T) {
-    with_width<T>(vector_width({x, y}), [&](auto width) {
+    with_width<T>(access_width({x, y}), [&](auto width) {
       const Items items(y.shape, width);
       launch.items(items.count(), Shift<width, T>{items, Pixels(y.shape), plane<T>(x), plane<T>(y), top, left});
     });
@@ -303,11 +329,11 @@ void rearrange(const Launch& launch, const Wide& wide, const Deep& deep) {
   check_depth(wide, deep);
   with_bits(wide.dtype, [&]<class T>(T) {
     // Blocks begin at multiples of the wide view's channels: those have to be whole vectors as well.
-    const int whole = vector_width({wide, deep});
+    const int whole = access_width({wide, deep});
     with_width<T>(wide.shape.c % whole == 0 ? whole : 1, [&](auto width) {
       const Items items({1, 1, 4 * deep.shape.pixels(), wide.shape.c}, width);
-      launch.items(items.count(), Rearrange<width, T, gather>{items, Pixels(deep.shape), plane<T>(wide), plane<T>(deep),
-                                                              wide.shape.c});
+      launch.items(items.count(),
+                   Rearrange<width, T, gather>{items, Pixels(deep.shape), plane<T>(wide), plane<T>(deep), wide.shape.c});
     });
   });
 }
@@ -323,8 +349,7 @@ void depth_to_space(const Launch& launch, const DepthToSpace& a) {
 template <class Launch>
 void normalize_image(const Launch& launch, const NormalizeImage& a) {
   check_image(a);
-  with_float(a.y.dtype, "normalize image",
-             [&]<class T>(T) { unary<std::uint8_t, T>(launch, a.x, a.y, ImageValue{}); });
+  with_float(a.y.dtype, "normalize image", [&]<class T>(T) { unary<std::uint8_t, T>(launch, a.x, a.y, ImageValue{}); });
 }
 
 }  // namespace frost::cuda

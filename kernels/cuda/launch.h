@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <type_traits>
 
 #include "kernels/math/portable.h"
 #include "kernels/view.h"
@@ -21,21 +22,36 @@ constexpr std::int64_t grid_size(std::int64_t items, std::int64_t most, int thre
   return std::max<std::int64_t>(1, std::min({needed, most, kMaxGrid}));
 }
 
-/// May `width` neighbouring channels of every pixel be read with one access? `channels` itself may leave a tail.
-inline bool aligned_to(const ConstView& v, int width) {
+/// May `width` neighbouring values of a pixel be read with one access, from every multiple of `width` on?
+inline bool access_aligned(const ConstView& v, int width) {
   const auto bytes = static_cast<std::uintptr_t>(width) * size_of(v.dtype);
   return reinterpret_cast<std::uintptr_t>(v.data) % bytes == 0 && v.pitch % width == 0;
 }
+/// The same, and no pixel leaves a tail.
+inline bool aligned_to(const ConstView& v, int width) { return access_aligned(v, width) && v.shape.c % width == 0; }
 
-/// Neighbouring channels that one thread handles: kVectorBytes of the widest type where pitches and addresses allow it in
-/// every view, else 1. (Widths between the two would double the code for views that models do not have.) Empty views do not
-/// count.
+/// Neighbouring channels that one thread handles, without tails: the largest power of two, at most kVectorBytes of the
+/// widest type, by which all the views' channels and pitches are divisible and to which their data is aligned. 1: scalar
+/// accesses. Views that are empty do not count.
 inline int vector_width(std::initializer_list<ConstView> views) {
+  int width = kVectorBytes;
+  for (const ConstView& v : views) {
+    if (!v) continue;
+    width = std::min(width, kVectorBytes / static_cast<int>(size_of(v.dtype)));
+    while (width > 1 && !aligned_to(v, width)) width /= 2;
+  }
+  return width;
+}
+
+/// The same for kernels that handle tails (Items): kVectorBytes of the widest type where addresses and pitches allow it,
+/// else
+/// 1. (Widths between the two would double the code for views that models do not have.)
+inline int access_width(std::initializer_list<ConstView> views) {
   int width = kVectorBytes;
   for (const ConstView& v : views)
     if (v) width = std::min(width, kVectorBytes / static_cast<int>(size_of(v.dtype)));
   for (const ConstView& v : views)
-    if (v && !aligned_to(v, width)) return 1;
+    if (v && !access_aligned(v, width)) return 1;
   return width;
 }
 
@@ -48,8 +64,24 @@ void with_width(int width, const Use& use) {
   use(std::integral_constant<int, 1>{});
 }
 
-/// Division by a number that is known at launch: a multiplication and a shift for dividends below 2^31 (exact: the rounded-up
-/// reciprocal's error stays below 2^-31; Granlund and Montgomery 1994), the 64-bit division, some 70 instructions, above.
+/// Without a remainder by a constant, i / d and i % d are the costliest part of a light kernel in 64 bits; in 32 bits they
+/// are a tenth of it. Kernels take the index type that fits (32 bits where every index is below 2^31), or a Divider.
+constexpr bool fits_int32(std::int64_t items) { return items < (std::int64_t{1} << 31); }
+
+/// Quotient and remainder of item i by the number of items in a pixel.
+template <class Index>
+struct Split {
+  Index quotient, remainder;
+};
+template <class Index>
+FROST_HD Split<Index> split(Index i, Index by) {
+  const Index quotient = i / by;
+  return {quotient, i - quotient * by};
+}
+
+/// Division by a number that is known at launch: a multiplication and a shift for dividends below 2^31 (exact: the
+/// rounded-up reciprocal's error stays below 2^-31; Granlund and Montgomery 1994), the 64-bit division, some 70
+/// instructions, above.
 class Divider {
  public:
   explicit Divider(std::int64_t divisor = 1) : divisor_(divisor) {
@@ -73,11 +105,8 @@ class Divider {
   int shift_ = 31;
 };
 
-struct QuotientRemainder {
-  std::int64_t quotient, remainder;
-};
 /// Of n >= 0.
-FROST_HD QuotientRemainder divide(std::int64_t n, const Divider& by) {
+FROST_HD Split<std::int64_t> divide(std::int64_t n, const Divider& by) {
   const std::int64_t quotient = by.quotient(n);
   return {quotient, n - quotient * by.divisor()};
 }
@@ -131,7 +160,8 @@ struct PixelAt {
 };
 class Pixels {
  public:
-  explicit Pixels(const Shape& shape) : rows_(std::max<std::int64_t>(1, shape.h)), columns_(std::max<std::int64_t>(1, shape.w)) {}
+  explicit Pixels(const Shape& shape)
+      : rows_(std::max<std::int64_t>(1, shape.h)), columns_(std::max<std::int64_t>(1, shape.w)) {}
   FROST_HD PixelAt at(std::int64_t p) const {
     const auto [line, w] = divide(p, columns_);
     const auto [n, h] = divide(line, rows_);

@@ -99,10 +99,9 @@ struct MaxPoolGather {
 
 template <class T, class Launch>
 void max_pool(const Launch& launch, const PoolGeometry& g, const ConstView& x, const View& y, std::uint16_t* taps) {
-  with_width<T>(vector_width({x, y}), [&](auto width) {
+  with_width<T>(access_width({x, y}), [&](auto width) {
     const Items items(y.shape, width);
-    launch.items(items.count(),
-                 MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), taps, y.shape.c});
+    launch.items(items.count(), MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), taps, y.shape.c});
   });
 }
 
@@ -121,9 +120,10 @@ void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
   FROST_CHECK(a.geometry.kernel < 256, "max pool backward: a kernel of ", a.geometry.kernel, "; the most is 255");
   const Shape& out = a.dy.shape;
   with_float(a.x.dtype, "max pool backward", [&]<class T>(T) {
-    auto* taps = static_cast<std::uint16_t*>(launch.scratch(static_cast<std::size_t>(out.elements()) * sizeof(std::uint16_t)));
+    auto* taps =
+        static_cast<std::uint16_t*>(launch.scratch(static_cast<std::size_t>(out.elements()) * sizeof(std::uint16_t)));
     max_pool<T>(launch, a.geometry, a.x, View{nullptr, out, a.x.dtype, out.c}, taps);
-    with_width<T>(vector_width({a.dy, a.dx}), [&](auto width) {
+    with_width<T>(access_width({a.dy, a.dx}), [&](auto width) {
       const Items items(a.dx.shape, width);
       launch.items(items.count(), MaxPoolGather<width, T>{items, Pixels(a.dx.shape), a.geometry, taps, plane<T>(a.dy),
                                                           plane<T>(a.dx), out.c});
@@ -191,7 +191,7 @@ template <class Launch>
 void adaptive_avg_pool_forward(const Launch& launch, const AdaptiveAvgPoolForward& a) {
   check_spatial("adaptive average pool", a.x, a.y);
   with_float(a.x.dtype, "adaptive average pool", [&]<class T>(T) {
-    with_width<T>(vector_width({a.x, a.y}), [&](auto width) {
+    with_width<T>(access_width({a.x, a.y}), [&](auto width) {
       const Items items(a.y.shape, width);
       launch.items(items.count(), AveragePool<width, T>{items, Pixels(a.y.shape), plane<T>(a.x), plane<T>(a.y)});
     });
@@ -201,7 +201,7 @@ template <class Launch>
 void adaptive_avg_pool_backward(const Launch& launch, const AdaptiveAvgPoolBackward& a) {
   check_spatial("adaptive average pool", a.dx, a.dy);
   with_float(a.dx.dtype, "adaptive average pool", [&]<class T>(T) {
-    with_width<T>(vector_width({a.dy, a.dx}), [&](auto width) {
+    with_width<T>(access_width({a.dy, a.dx}), [&](auto width) {
       const Items items(a.dx.shape, width);
       launch.items(items.count(), AveragePoolBackward<width, T>{items, Pixels(a.dx.shape), plane<T>(a.dy), plane<T>(a.dx)});
     });

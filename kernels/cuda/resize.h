@@ -112,7 +112,7 @@ void resize_forward(const Launch& launch, const ResizeForward& a) {
   const Shape &in = a.x.shape, &out = a.y.shape;
   with_float(a.x.dtype, "resize", [&]<class T>(T) {
     with_resize_mode(a.mode, [&](auto mode) {
-      with_width<T>(vector_width({a.x, a.y}), [&](auto width) {
+      with_width<T>(access_width({a.x, a.y}), [&](auto width) {
         const Items items(out, width);
         launch.items(items.count(), Resize<width, T, decltype(mode)::value>{
                                         items, Pixels(out), {in.h, out.h}, {in.w, out.w}, plane<T>(a.x), plane<T>(a.y)});
@@ -126,7 +126,7 @@ void resize_backward(const Launch& launch, const ResizeBackward& a) {
   const Shape &in = a.dx.shape, &out = a.dy.shape;
   with_float(a.dx.dtype, "resize backward", [&]<class T>(T) {
     with_resize_mode(a.mode, [&](auto mode) {
-      with_width<T>(vector_width({a.dy, a.dx}), [&](auto width) {
+      with_width<T>(access_width({a.dy, a.dx}), [&](auto width) {
         const Items items(in, width);
         launch.items(items.count(), ResizeGather<width, T, decltype(mode)::value>{
                                         items, Pixels(in), {in.h, out.h}, {in.w, out.w}, plane<T>(a.dy), plane<T>(a.dx)});

@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(Kernel::kThreads) over_rounds(const Kernel ker
 /// Queues kernels on the compute stream.
 class Launch {
  public:
-  explicit Launch(Context& context) : context_(context) {}
+  explicit Launch(Context& context) : context_(context) { context.make_current(); }
 
   template <class Kernel>
   void rounds(std::int64_t count, const Kernel& kernel) const {
