@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
 #include "models/yolo/trainer.h"
 #include "tools/main_guard.h"
@@ -93,7 +94,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--save-period", c.save_period, "an extra checkpoint every so many epochs")
       ->capture_default_str()
       ->group(output);
-  app.add_option("--device", c.device, "cpu")->group(machine);
+  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
   app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str()

@@ -1,11 +1,41 @@
 #include "engine/tensor/run_device.h"
 
+#include <charconv>
+#include <optional>
+
+#include "kernels/cuda_loader.h"
+
 namespace frost {
+namespace {
+
+/// The number in "1", "cuda:1" or "cuda" (0); nothing where `name` is none of them.
+std::optional<int> cuda_number(std::string name) {
+  if (name == "cuda") return 0;
+  if (name.starts_with("cuda:")) name.erase(0, 5);
+  int number = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, status] = std::from_chars(name.data(), end, number);
+  if (name.empty() || status != std::errc{} || stop != end || number < 0) return std::nullopt;
+  return number;
+}
+
+}  // namespace
 
 RunDevice::RunDevice(const std::string& name, const std::string& precision) {
-  FROST_CHECK(name.empty() || name == "cpu" || name == "auto", "--device ", name,
-              ": this build has no CUDA backend; use --device cpu, or leave the flag out");
-  device = std::make_unique<Device>(make_cpu_backend());
+  const bool automatic = name.empty() || name == "auto";
+  const auto number = automatic ? std::optional<int>(0) : cuda_number(name);
+  FROST_CHECK(automatic || number || name == "cpu", "--device ", name, " is none of auto, cpu, cuda, cuda:N, N");
+  std::string note;
+  if (number) {
+    auto cuda = load_cuda({.device = *number});
+    FROST_CHECK(cuda.backend || automatic, "--device ", name, ": CUDA is not usable: ", cuda.why_not);
+    if (cuda.backend)
+      device = std::make_unique<Device>(std::move(cuda.backend));
+    else
+      note = "; CUDA is not usable: " + cuda.why_not;
+  }
+  if (!device) device = std::make_unique<Device>(make_cpu_backend());
+
   if (precision == "bf16")
     compute = DType::bf16;
   else
@@ -13,7 +43,7 @@ RunDevice::RunDevice(const std::string& name, const std::string& precision) {
   FROST_CHECK(device->backend().supports(compute), "--precision ", precision, ": ", device->backend().description(),
               " has no instructions for it; use --precision f32");
   line = std::string("frost " FROST_VERSION " ") + device->backend().description() +
-         (compute == DType::bf16 ? ", bf16" : ", f32");
+         (compute == DType::bf16 ? ", bf16" : ", f32") + note;
 }
 
 }  // namespace frost

@@ -16,7 +16,7 @@ struct TrainConfig {
   bool rect = false, nosave = false, noval = false, noautoanchor = false, noplots = false;
   std::string resume;       // a last.safetensors; empty: a new run
   std::string cache;        // "", "ram"
-  std::string device = "";  // "", "cpu"
+  std::string device = "";  // RunDevice's: "", "auto", "cpu", "cuda:N", "N"
   bool multi_scale = false, single_cls = false;
   OptimizerKind optimizer = OptimizerKind::sgd;
   int workers = 8;

@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <string>
 
+#include "kernels/cuda_loader.h"
 #include "tests/tools/world.h"
 
 // What a user may do wrong, end to end: one clear line that names file and cause, exit code 1 (2 for usage), nothing
@@ -228,4 +230,53 @@ TEST_CASE("weights of other classes, and validation with the wrong data") {
                "yolo-val", {"(4 classes)", "(2 classes)"});
   expect_error(world().train("--weights '' --cfg yolov5n.yaml --freeze 99"), "yolo-train", {"--freeze", "99"});
   expect_error(world().train("--weights '' --cfg yolov5n.yaml --device cuda"), "yolo-train", {"--device cuda"});
+}
+
+TEST_CASE("--device cuda on a machine without it: one line, exit code 1, in every tool that has the flag; auto goes on") {
+  // Tools that need more than the flag to come as far as choosing their device.
+  const std::map<std::string, std::string> needed{};
+  const frost::CudaResult cuda = frost::load_cuda({});
+  const bool usable = cuda.backend != nullptr;
+  int asked = 0;
+  for (const auto& entry : fs::directory_iterator(kBin)) {
+    const std::string tool = entry.path().filename().string();
+    if (entry.path().extension() == ".so" || tool.ends_with("_test")) continue;
+    if (world().run(entry.path().string() + " --help").out.find("--device ") == std::string::npos) continue;
+    CAPTURE(tool);
+    const std::string more = needed.contains(tool) ? " " + needed.at(tool) : "";
+    ++asked;
+    expect_error(world().run(entry.path().string() + more + " --device tpu"), tool,
+                 {"--device tpu is none of auto, cpu, cuda, cuda:N, N"});
+    expect_error(world().run(entry.path().string() + more + " --device 99"), tool, {"--device 99: CUDA is not usable: "});
+    if (usable) continue;
+    for (const std::string device : {"cuda", "cuda:1", "0"})
+      expect_error(world().run(entry.path().string() + more + " --device " + device), tool,
+                   {"--device " + device + ": CUDA is not usable: " + cuda.why_not});
+  }
+  CHECK(asked >= 2);
+  if (usable) return;
+  const Outcome automatic = world().train("--weights '' --cfg yolov5n.yaml --device auto --project device --name auto");
+  CHECK(automatic.code == 0);
+  CHECK(automatic.out.find("; CUDA is not usable: " + cuda.why_not + "\n") != std::string::npos);
+  CHECK(world().train("--weights '' --cfg yolov5n.yaml --device cpu --project device --name cpu").out.find("CUDA") ==
+        std::string::npos);
+}
+
+TEST_CASE("the CUDA library: what cannot be opened or belongs to another build is named") {
+  const auto why = [](const std::string& library) {
+    const Outcome outcome = world().run("FROST_CUDA_LIBRARY=" + library + " " + kBin + "yolo-val --device cuda");
+    CHECK(outcome.code == 1);
+    return outcome.err;
+  };
+  CHECK(why("/no/such/libfrost_cuda.so").find("CUDA is not usable: /no/such/libfrost_cuda.so not found") !=
+        std::string::npos);
+  write(world().dir / "text.so", "not a library");
+  CHECK(why((world().dir / "text.so").string()).find("text.so") != std::string::npos);
+  CHECK(why("libm.so.6").find("CUDA is not usable: libm.so.6 belongs to another build of frost") != std::string::npos);
+  const std::string real = kBin + frost::kCudaLibrary;
+  if (!fs::exists(real)) return;  // a build without CUDA
+  // The real library, with cuDNN and cuBLAS, on this machine: it answers, by itself.
+  const frost::CudaResult cuda = frost::load_cuda({});
+  if (cuda.backend) return;
+  CHECK(why(real).find("CUDA is not usable: no NVIDIA driver\n") != std::string::npos);
 }
