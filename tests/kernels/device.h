@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <vector>
 
 #include "kernels/backend.h"
 
@@ -10,10 +11,21 @@ namespace frost::testing {
 ///   emulated, emulated-backwards    CUDA's kernels walked on the host (emulated_backend.h);
 ///   cuda, cuda:N                    the CUDA backend; where it is not usable, the program prints one SKIPPED line that says
 ///                                   why and ends with kSkipped, which ctest counts as skipped.
-/// The arguments may point to host memory whatever the device: for other devices than the CPU each call is mirrored. What
-/// it reads and writes is copied to the device, between guard zones that have to stay intact, and what it wrote comes back;
-/// inputs must not change.
+/// The arguments may point to host memory whatever the device: for other devices than the CPU each call is mirrored
+/// (mirror.h). What it reads and writes is copied to the device, between guard zones that have to stay intact, and what it
+/// wrote comes back; inputs must not change.
 std::unique_ptr<Backend> make_test_backend();
+
+/// The same without the mirror: arguments point to memory of the device's. For tests that go through Device and Tensor.
+std::unique_ptr<Backend> make_device_backend();
+
+/// The types of activations that it computes with: f32, bf16, and f16 but on the CPU.
+inline std::vector<DType> float_types(const Backend& backend) {
+  std::vector<DType> types;
+  for (const DType type : {DType::f32, DType::bf16, DType::f16})
+    if (type != DType::f16 || backend.supports(type)) types.push_back(type);
+  return types;
+}
 
 inline constexpr int kSkipped = 77;
 

@@ -11,6 +11,7 @@
 
 using namespace frost;
 using frost::golden::relative_error;
+using frost::testing::float_types;
 using frost::testing::Guarded;
 using frost::testing::randoms;
 using frost::testing::rounded;
@@ -61,7 +62,7 @@ TEST_CASE("activations: golden") {
 
 TEST_CASE("add: golden, in place, bf16") {
   const Shape s{2, 5, 7, 33};
-  for (const DType dtype : {DType::f32, DType::bf16})
+  for (const DType dtype : float_types(*backend))
     for (const std::int64_t extra : {0, 3}) {
       const auto av = rounded(randoms(s.elements(), 1), dtype), bv = rounded(randoms(s.elements(), 2), dtype);
       auto want = av;
@@ -144,7 +145,7 @@ TEST_CASE("copy: conversions between every pair of types") {
 
 TEST_CASE("zero_pad: border of zeros, and its crop") {
   const Shape small{2, 3, 4, 5}, large{2, 3 + 1 + 4, 4 + 2 + 3, 5};
-  for (const DType dtype : {DType::f32, DType::bf16})
+  for (const DType dtype : float_types(*backend))
     for (const std::int64_t extra : {0, 3}) {
       const auto values = rounded(randoms(small.elements(), 1), dtype);
       Guarded x(small, values, dtype, extra, 0), y(large, dtype, 1, extra), back(small, dtype, extra, 1);
@@ -196,7 +197,7 @@ TEST_CASE("normalize_image: every byte over 255") {
   const Shape s{1, 16, 16, 1};
   std::vector<float> bytes(256);
   for (std::size_t i = 0; i < 256; ++i) bytes[i] = static_cast<float>(i);
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : float_types(*backend)) {
     Guarded x(s, bytes, DType::u8), y(s, dtype, 0, 2);
     backend->normalize_image({x.view(), y.view()});
     auto want = bytes;

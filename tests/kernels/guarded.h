@@ -94,6 +94,8 @@ inline std::vector<float> randoms(std::int64_t count, unsigned seed, float mean 
 inline std::vector<float> rounded(std::vector<float> values, DType dtype) {
   if (dtype == DType::bf16)
     for (auto& v : values) v = math::to_float(math::from_float<math::bf16>(v));
+  if (dtype == DType::f16)
+    for (auto& v : values) v = math::to_float(math::from_float<math::f16>(v));
   return values;
 }
 

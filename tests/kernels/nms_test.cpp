@@ -161,7 +161,9 @@ TEST_CASE("nms: an overlap equal to the threshold survives") {
   // two boxes of 10 x 10 that share 10 x 7.5: 75 / 125 = 0.6, which as float32 lies above the double 0.6, as upstream has it
   const std::vector<float> rows{5, 5, 10, 10, 0.9f, 1, 7.5f, 5, 10, 10, 0.8f, 1};
   const auto count = [&](double iou) {
-    return frost::testing::make_test_backend()->nms({.rows = rows.data(), .row_count = 2, .classes = 1, .iou_threshold = iou}).size();
+    return frost::testing::make_test_backend()
+        ->nms({.rows = rows.data(), .row_count = 2, .classes = 1, .iou_threshold = iou})
+        .size();
   };
   CHECK(count(0.6) == 1);
   CHECK(count(static_cast<double>(0.6f)) == 2);

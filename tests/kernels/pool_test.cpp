@@ -12,6 +12,7 @@
 
 using namespace frost;
 using frost::golden::relative_error;
+using frost::testing::float_types;
 using frost::testing::Guarded;
 using frost::testing::randoms;
 using frost::testing::rounded;
@@ -104,7 +105,7 @@ TEST_CASE("max_pool: any geometry, channels, slice and type against the definiti
   for (const PoolGeometry g :
        {PoolGeometry{5, 1, 2}, {2, 2, 0}, {3, 2, 1}, {2, 1, 0}, {1, 1, 0}, {3, 3, 0}, {4, 3, 2}, {9, 1, 4}, {13, 1, 6}})
     for (const Shape in : {Shape{2, 13, 14, 3}, Shape{1, 14, 13, 33}, Shape{1, 13, 13, 16}})
-      for (const DType dtype : {DType::f32, DType::bf16})
+      for (const DType dtype : float_types(*backend))
         for (const bool ties : {false, true}) {
           check_max_pool(g, in, dtype, 0, 0, ties);
           check_max_pool(g, in, dtype, 7, 2, ties);
@@ -130,7 +131,7 @@ TEST_CASE("adaptive_avg_pool: golden, slices, bf16") {
   if (!golden::have("golden/ops_adaptive_avg_pool2d.safetensors")) return;
   const auto file = golden::load("ops_adaptive_avg_pool2d");
   for (const std::string name : {"to1", "to7_from2", "to7_from10x9"})
-    for (const DType dtype : {DType::f32, DType::bf16})
+    for (const DType dtype : float_types(*backend))
       for (const std::int64_t extra : {0, 3}) {
         CAPTURE(name);
         const GoldenCase t(file, name);
@@ -149,7 +150,7 @@ TEST_CASE("resize: golden nearest and bilinear, slices, bf16") {
   if (!golden::have("golden/ops_upsample.safetensors")) return;
   const auto file = golden::load("ops_upsample");
   for (const std::string name : {"nearest_x2", "bilinear_x2", "bilinear_to_5x13"})
-    for (const DType dtype : {DType::f32, DType::bf16})
+    for (const DType dtype : float_types(*backend))
       for (const std::int64_t extra : {0, 3}) {
         CAPTURE(name);
         const GoldenCase t(file, name);
