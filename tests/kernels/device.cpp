@@ -110,6 +110,7 @@ class MirroredBackend final : public Backend {
   void space_to_depth(const SpaceToDepth& a) override { x_to_y(&Backend::space_to_depth, a); }
   void depth_to_space(const DepthToSpace& a) override { x_to_y(&Backend::depth_to_space, a); }
   void normalize_image(const NormalizeImage& a) override { x_to_y(&Backend::normalize_image, a); }
+  void dropout(const Dropout& a) override { x_to_y(&Backend::dropout, a); }
   void softmax_forward(const SoftmaxForward& a) override { x_to_y(&Backend::softmax_forward, a); }
   void softmax_backward(const SoftmaxBackward& a) override {
     call(&Backend::softmax_backward, a, [](Mirror& m, SoftmaxBackward& d) { m.in(d.y), m.in(d.dy), m.out(d.dx); });
@@ -141,25 +142,33 @@ class MirroredBackend final : public Backend {
   }
   std::vector<Detection> nms(const Nms& a) override { return device_->nms(a); }  // rows are host memory
 
+  void sum_of_squares(const SumOfSquares& a) override {
+    call(&Backend::sum_of_squares, a, [](Mirror& m, SumOfSquares& d) { m.in(d.values, d.count), m.out(d.state, 1); });
+  }
+  void prepare_step(const PrepareStep& a) override {
+    call(&Backend::prepare_step, a, [](Mirror& m, PrepareStep& d) { m.out(d.state, 1), m.in(d.settings, 1); });
+  }
   void sgd_step(const SgdStep& a) override {
     call(&Backend::sgd_step, a, [](Mirror& m, SgdStep& d) {
-      m.in(d.grad, d.count), m.in(d.mask, d.count);
+      m.in(d.grad, d.count), m.in(d.mask, d.count), m.in(d.state, 1), m.in(d.settings, 1);
       for (float** p : {&d.value, &d.momentum_buffer, &d.ema}) m.out(*p, d.count);
     });
   }
   void adam_step(const AdamStep& a) override {
     call(&Backend::adam_step, a, [](Mirror& m, AdamStep& d) {
-      m.in(d.grad, d.count), m.in(d.mask, d.count);
+      m.in(d.grad, d.count), m.in(d.mask, d.count), m.in(d.state, 1), m.in(d.settings, 1);
       for (float** p : {&d.value, &d.exp_avg, &d.exp_avg_sq, &d.ema}) m.out(*p, d.count);
     });
   }
-  void ema_update(const EmaUpdate& a) override {
-    call(&Backend::ema_update, a, [](Mirror& m, EmaUpdate& d) { m.in(d.value, d.count), m.out(d.ema, d.count); });
-  }
-  double sum_of_squares(const float* values, std::int64_t count) override {
-    Mirror m(*device_);
-    m.in(values, count);
-    return m.run([&] { return device_->sum_of_squares(values, count); });
+  void ema_update(const EmaUpdate& a) override {  // a list of pointers: first what they point to, then the list itself
+    std::vector<EmaItem> items(a.items, a.items + a.item_count);
+    Mirror values(*device_);
+    for (EmaItem& item : items) values.in(item.value, item.count), values.out(item.ema, item.count);
+    EmaUpdate with_items = a;
+    with_items.items = items.data();
+    values.run([&] {
+      call(&Backend::ema_update, with_items, [](Mirror& m, EmaUpdate& d) { m.in(d.items, d.item_count), m.in(d.state, 1); });
+    });
   }
 
  private:

@@ -3,7 +3,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/cuda/dropout.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/optimizer.h"
 #include "kernels/cuda/pool.h"
 #include "kernels/cuda/resize.h"
 #include "tests/kernels/host_launch.h"
@@ -59,6 +61,7 @@ class EmulatedBackend final : public Backend {
   void space_to_depth(const SpaceToDepth& a) override { cuda::space_to_depth(launch_, a); }
   void depth_to_space(const DepthToSpace& a) override { cuda::depth_to_space(launch_, a); }
   void normalize_image(const NormalizeImage& a) override { cuda::normalize_image(launch_, a); }
+  void dropout(const Dropout& a) override { cuda::run_dropout(launch_, a); }
   void softmax_forward(const SoftmaxForward&) override { missing("softmax_forward"); }
   void softmax_backward(const SoftmaxBackward&) override { missing("softmax_backward"); }
   void cross_entropy(const CrossEntropy&) override { missing("cross_entropy"); }
@@ -68,10 +71,11 @@ class EmulatedBackend final : public Backend {
   void detect_decode(const DetectDecode&) override { missing("detect_decode"); }
   std::vector<Detection> nms(const Nms&) override { missing("nms"); }
 
-  void sgd_step(const SgdStep&) override { missing("sgd_step"); }
-  void adam_step(const AdamStep&) override { missing("adam_step"); }
-  void ema_update(const EmaUpdate&) override { missing("ema_update"); }
-  double sum_of_squares(const float*, std::int64_t) override { missing("sum_of_squares"); }
+  void sum_of_squares(const SumOfSquares& a) override { cuda::sum_of_squares(launch_, a); }
+  void prepare_step(const PrepareStep& a) override { launch_.items(1, cuda::Prepare{a}); }
+  void sgd_step(const SgdStep& a) override { cuda::sgd_step(launch_, a); }
+  void adam_step(const AdamStep& a) override { cuda::adam_step(launch_, a); }
+  void ema_update(const EmaUpdate& a) override { launch_.items(a.item_count * a.largest, cuda::EmaList{a}); }
 
  private:
   cuda::HostLaunch launch_;

@@ -31,9 +31,9 @@ struct Primitives {
 };
 std::vector<Primitives> all_primitives() {
   static const auto device = frost::testing::make_test_backend();
-  std::vector<Primitives> all{{"backend", [](auto& a) { device->sum_of_squares(a); }, [](auto& a) { device->prepare_step(a); },
-                               [](auto& a) { device->sgd_step(a); }, [](auto& a) { device->adam_step(a); },
-                               [](auto& a) { device->ema_update(a); }}};
+  std::vector<Primitives> all{{"backend", [](auto& a) { device->sum_of_squares(a); },
+                               [](auto& a) { device->prepare_step(a); }, [](auto& a) { device->sgd_step(a); },
+                               [](auto& a) { device->adam_step(a); }, [](auto& a) { device->ema_update(a); }}};
   for (const bool backwards : {false, true}) {
     const cuda::HostLaunch launch(backwards);
     all.push_back({backwards ? "CUDA's kernels on the host, backwards" : "CUDA's kernels on the host",
@@ -176,7 +176,8 @@ TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
     }
     for (std::size_t k = 0; k < ema.size(); ++k) items.push_back({ema[k].data(), value[k].data(), std::ssize(value[k])});
     UpdateState state{.ema_decay = 0.999f, .skip = 1};
-    const EmaUpdate update{.items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
+    const EmaUpdate update{
+        .items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
     const auto before = ema;
     on.ema_update(update);
     CHECK(ema == before);  // a skipped step averages nothing
