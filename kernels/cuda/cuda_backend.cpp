@@ -66,7 +66,10 @@ void CudaBackend::release(void* memory) noexcept {
 }
 void CudaBackend::upload(void* device, const void* host, std::size_t bytes) { staging_->upload(device, host, bytes); }
 void CudaBackend::download(void* host, const void* device, std::size_t bytes) { staging_->download(host, device, bytes); }
-void CudaBackend::zero(void* device, std::size_t bytes) { FROST_CUDA(cudaMemsetAsync(device, 0, bytes, context_.compute)); }
+void CudaBackend::zero(void* device, std::size_t bytes) {
+  context_.make_current();
+  FROST_CUDA(cudaMemsetAsync(device, 0, bytes, context_.compute));
+}
 void CudaBackend::synchronize() { FROST_CUDA(cudaStreamSynchronize(context_.compute)); }
 
 }  // namespace frost::cuda

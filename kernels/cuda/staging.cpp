@@ -51,7 +51,7 @@ void Staging::upload(void* device, const void* host, std::size_t bytes) {
     landing_ = nullptr;
     landing_bytes_ = 0;
     const std::size_t wanted = std::min((bytes + kChunk - 1) / kChunk * kChunk, kMostLanding);
-    FROST_CUDA(cudaMallocAsync(&landing_, wanted, context_.compute));
+    landing_ = context_.allocate(wanted);
     landing_bytes_ = wanted;
     FROST_CUDA(cudaEventRecord(moved_, context_.compute));  // not before the allocation
   }
