@@ -218,7 +218,7 @@ struct SumProducts {
     } else if (row == 0 && c < channels) {
       double sum = 0;
       for (int r = 0; r < kRows; ++r) sum += shared.part[r][lane];
-      db.pixel(n)[c] = from_lane<T>(static_cast<float>(sum));
+      db.pixel(n)[c] = math::from_float<T>(static_cast<float>(sum));
     }
   }
 };

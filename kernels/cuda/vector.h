@@ -37,34 +37,10 @@ FROST_HD void store_pack(T* to, const Pack<T, width>& pack) {
   *reinterpret_cast<Pack<T, width>*>(to) = pack;
 }
 
-/// Conversions as the lanes make them. On the device by its own instructions, one instead of about ten: the same values as
-/// kernels/math/half.h (nearest, ties to even, subnormals kept); only the bits of a NaN differ.
 FROST_HD float to_lane(std::uint8_t byte) { return byte; }
 template <class T>
 FROST_HD float to_lane(T value) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::is_same_v<T, math::f16>) {
-    float lane;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(lane) : "h"(value.bits));
-    return lane;
-  }
-#endif
   return math::to_float(value);
-}
-template <class T>
-FROST_HD T from_lane(float lane) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::is_same_v<T, math::f16>) {
-    std::uint16_t bits;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(lane));
-    return {bits};
-  } else if constexpr (std::is_same_v<T, math::bf16>) {
-    std::uint16_t bits;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(lane));
-    return {bits};
-  }
-#endif
-  return math::from_float<T>(lane);
 }
 
 template <int width, class T>
@@ -97,7 +73,7 @@ FROST_HD void store(T* to, const Lanes<width>& lanes, int count) {
   if (count == width) return store<width>(to, lanes);
   FROST_UNROLL
   for (int j = 0; j < width; ++j)
-    if (j < count) to[j] = from_lane<T>(lanes[j]);
+    if (j < count) to[j] = math::from_float<T>(lanes[j]);
 }
 
 /// Values that are only moved.

@@ -3,11 +3,16 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/cuda/detect_decode.h"
+#include "kernels/cuda/detect_loss.h"
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/nms.h"
+#include "kernels/cuda/norm_act.h"
 #include "kernels/cuda/optimizer.h"
 #include "kernels/cuda/pool.h"
 #include "kernels/cuda/resize.h"
+#include "kernels/cuda/softmax.h"
 #include "tests/kernels/host_launch.h"
 
 namespace frost::testing {
@@ -37,9 +42,9 @@ class EmulatedBackend final : public Backend {
   void linear_forward(const LinearForward&) override { missing("linear_forward"); }
   void linear_backward(const LinearBackward&) override { missing("linear_backward"); }
 
-  void batch_statistics(const BatchStatistics&) override { missing("batch_statistics"); }
-  void norm_act_forward(const NormActForward&) override { missing("norm_act_forward"); }
-  void norm_act_backward(const NormActBackward&) override { missing("norm_act_backward"); }
+  void batch_statistics(const BatchStatistics& a) override { cuda::batch_statistics(launch_, a); }
+  void norm_act_forward(const NormActForward& a) override { cuda::norm_act_forward(launch_, a); }
+  void norm_act_backward(const NormActBackward& a) override { cuda::norm_act_backward(launch_, a); }
 
   void max_pool_forward(const MaxPoolForward& a) override { cuda::max_pool_forward(launch_, a); }
   void max_pool_backward(const MaxPoolBackward& a) override { cuda::max_pool_backward(launch_, a); }
@@ -62,14 +67,18 @@ class EmulatedBackend final : public Backend {
   void depth_to_space(const DepthToSpace& a) override { cuda::depth_to_space(launch_, a); }
   void normalize_image(const NormalizeImage& a) override { cuda::normalize_image(launch_, a); }
   void dropout(const Dropout& a) override { cuda::run_dropout(launch_, a); }
-  void softmax_forward(const SoftmaxForward&) override { missing("softmax_forward"); }
-  void softmax_backward(const SoftmaxBackward&) override { missing("softmax_backward"); }
-  void cross_entropy(const CrossEntropy&) override { missing("cross_entropy"); }
+  void softmax_forward(const SoftmaxForward& a) override { cuda::softmax_forward(launch_, a); }
+  void softmax_backward(const SoftmaxBackward& a) override { cuda::softmax_backward(launch_, a); }
+  void cross_entropy(const CrossEntropy& a) override { cuda::cross_entropy(launch_, a); }
 
-  std::size_t detect_loss_workspace(const DetectLoss&) const override { missing("detect_loss"); }
-  void detect_loss(const DetectLoss&) override { missing("detect_loss"); }
-  void detect_decode(const DetectDecode&) override { missing("detect_decode"); }
-  std::vector<Detection> nms(const Nms&) override { missing("nms"); }
+  std::size_t detect_loss_workspace(const DetectLoss& a) const override {
+    std::size_t bytes = 0;
+    cuda::plan_loss(a, bytes);
+    return bytes;
+  }
+  void detect_loss(const DetectLoss& a) override { cuda::detect_loss(launch_, a); }
+  void detect_decode(const DetectDecode& a) override { cuda::detect_decode(launch_, a); }
+  std::vector<Detection> nms(const Nms& a) override { return cuda::nms(launch_, a); }
 
   void sum_of_squares(const SumOfSquares& a) override { cuda::sum_of_squares(launch_, a); }
   void prepare_step(const PrepareStep& a) override { launch_.items(1, cuda::Prepare{a}); }
