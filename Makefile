@@ -15,7 +15,7 @@ DEMO_IMGSZ ?= 192
 DEMO_EPOCHS ?= 65
 DEMO_BATCH ?= 8
 
-.PHONY: help deps test-deps build demo test test-asan bench format clean
+.PHONY: help deps test-deps build demo test test-asan bench freezing-table format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | while IFS=$$'\t' read -r name text; do \
@@ -56,6 +56,20 @@ bench: deps  ## time inference and training steps beside their convolutions alon
 	@cmake --preset release
 	@cmake --build build -j $(JOBS) --target frost-bench
 	@build/bin/frost-bench
+
+# What docs/freezing.md's table was made with. Runs that are finished are not repeated; nothing else should run meanwhile.
+FREEZING := build/freezing
+FREEZING_EPOCHS ?= 30
+SHARED ?= ../shared
+freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and print the table of docs/freezing.md (hours)
+	@for run in freeze0 freeze10-running freeze10-batch freeze24-running freeze24-batch; do \
+	  test -f $(FREEZING)/$$run/summary.json && continue; \
+	  layers=$${run#freeze}; bn=running; case $$layers in *-*) bn=$${layers#*-}; layers=$${layers%-*};; esac; \
+	  build/bin/yolo-train --weights $(SHARED)/weights/yolov5n.pt --data $(SHARED)/data/bccd/bccd.yaml --imgsz 320 \
+	    --batch-size 16 --epochs $(FREEZING_EPOCHS) --freeze $$layers --frozen-bn $$bn --cache ram --noplots \
+	    --project $(FREEZING) --name $$run --exist-ok; \
+	done
+	@build/bin/freezing-table $(FREEZING) --reference $(SHARED)/golden/bccd_reference.json
 
 format:  ## clang-format over our own code
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

@@ -7,24 +7,29 @@
 
 namespace frost {
 
+/// How many groups of parameters, each with a learning rate of its own, one optimizer steps at most.
+inline constexpr int kStepGroups = 32;
+
 /// What the steps of one training run know, in device memory: the host need not wait for the gradients' norm to queue the
 /// step, and a captured step can be replayed. Read it with Backend::download.
 struct UpdateState {
-  double sum_of_squares = 0;                       // gathered by sum_of_squares, taken by prepare_step
-  double norm = 0;                                 // of the last step's gradients, before clipping, without the loss scale
-  std::int64_t steps = 0, ema_updates = 0;         // taken
-  std::int64_t skipped = 0;                        // steps whose gradients were not finite: nothing was changed by them
-  math::LossScale loss_scale{};                    // what the loss's gradient is multiplied with
-  float step_size[3] = {0, 0, 0}, root_scale = 1;  // Adam's, of this step: by group; see math::AdamRule
-  float grad_scale = 1, ema_decay = 0;             // of this step
-  std::int32_t skip = 0;                           // this step changes nothing
+  double sum_of_squares = 0;                // gathered by sum_of_squares, taken by prepare_step
+  double norm = 0;                          // of the last step's gradients, before clipping, without the loss scale
+  std::int64_t steps = 0, ema_updates = 0;  // taken
+  std::int64_t skipped = 0;                 // steps whose gradients were not finite: nothing was changed by them
+  math::LossScale loss_scale{};             // what the loss's gradient is multiplied with
+  float step_size[kStepGroups] = {}, root_scale[kStepGroups] = {};  // Adam's, of this step: by group; see math::AdamRule
+  float grad_scale = 1, ema_decay = 0;                              // of this step
+  std::int32_t skip = 0;                                            // this step changes nothing
   std::int32_t padding = 0;
 };
 
 /// What the schedule sets before each step, in device memory too.
 struct StepSettings {
-  float lr[3] = {0, 0, 0};  // by group
-  float momentum = 0;       // Adam's beta1
+  float lr[kStepGroups] = {};           // by group
+  std::int32_t born[kStepGroups] = {};  // by group: steps taken before its parameters began to train
+  std::int32_t groups = 3;
+  float momentum = 0;  // Adam's beta1
 };
 
 /// state.sum_of_squares += sum of values^2, in double and in a fixed order. Floor: reads values once.
@@ -54,9 +59,11 @@ struct PrepareStep {
       s.grad_scale = math::step_gradient_scale(s.norm, clip, s.loss_scale.scale);
       ++s.steps;
       s.ema_decay = static_cast<float>(math::ema_decay(++s.ema_updates));
-      for (int group = 0; group < 3; ++group)
-        s.step_size[group] = static_cast<float>(math::adam_step_size(settings->lr[group], settings->momentum, s.steps));
-      s.root_scale = static_cast<float>(math::adam_root_scale(beta2, s.steps));
+      for (int group = 0; group < settings->groups; ++group) {
+        const std::int64_t own = s.steps - settings->born[group];
+        s.step_size[group] = static_cast<float>(math::adam_step_size(settings->lr[group], settings->momentum, own));
+        s.root_scale[group] = static_cast<float>(math::adam_root_scale(beta2, own));
+      }
     } else {
       ++s.skipped;
     }

@@ -30,9 +30,15 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::IsMember({"running", "batch"}))
       ->capture_default_str()
       ->group(model);
+  app.add_option("--unfreeze-at", c.unfreeze_at,
+                 "EPOCH:LAYERS, several: 5:6 8:0 freezes only the first 6 layers from epoch 5 on, and none from epoch 8 on")
+      ->group(model);
+  app.add_option("--lr-scale", c.lr_scale, "WHAT:SCALE, several: model.0-9:0.1 trains these layers at a tenth of the rate")
+      ->group(model);
   app.add_option("--data", c.data, "dataset YAML")->capture_default_str()->group(data);
   app.add_option("--hyp", c.hyp,
-                 "hyperparameters: a file or a built-in name (scratch-low, scratch-med, scratch-high, VOC, Objects365)")
+                 "hyperparameters: a file or a built-in name (scratch-low, scratch-med, scratch-high, no-augmentation, VOC, "
+                 "Objects365)")
       ->capture_default_str()
       ->group(data);
   app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
@@ -44,6 +50,12 @@ int run(CLI::App& app, int argc, char** argv) {
       ->expected(0, 1)
       ->default_str("")
       ->check(CLI::IsMember({"ram"}))
+      ->group(data);
+  app.add_option("--cache-features", c.cache_features,
+                 "keep what the frozen layers make of each image, in memory or in a file: ram, disk; without augmentation")
+      ->expected(0, 1)
+      ->default_str("")
+      ->check(CLI::IsMember({"ram", "disk"}))
       ->group(data);
   app.add_flag("--single-cls", c.single_cls, "treat all classes as one")->group(data);
   app.add_flag("--multi-scale", c.multi_scale, "vary the image size by 0.5 to 1.5 from batch to batch")->group(data);
@@ -106,6 +118,7 @@ int run(CLI::App& app, int argc, char** argv) {
   c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
   c.optimizer = frost::parse_optimizer(optimizer);
   if (app.count("--cache") && c.cache.empty()) c.cache = "ram";
+  if (app.count("--cache-features") && c.cache_features.empty()) c.cache_features = "ram";
   if (resuming->count())
     c.resume = resume.empty() || resume == "true" ? frost::newest_unfinished(c.project).string() : resume;
   frost::yolo::train(c);

@@ -6,9 +6,27 @@ namespace frost {
 namespace {
 
 /// Gives `var` a recipe, where the tape wants recipes at all.
-void remember(Context& context, Var& var, std::function<void(View)> write) {
+void remember(Context& context, Var& var, std::vector<Saved> sources,
+              std::function<void(View, const std::vector<Saved>&)> write) {
   if (!context.tape || !context.tape->recompute()) return;
-  var.origin = std::make_shared<Origin>(Origin{&context.device, var.value.shape(), var.value.dtype(), std::move(write), {}});
+  var.origin = std::make_shared<Origin>(
+      Origin{&context.device, var.value.shape(), var.value.dtype(), std::move(sources), std::move(write), {}});
+}
+
+/// Adds dy's sum over the pixels of each channel to `sums`: norm_act's bias gradient, without norm or activation.
+void add_channel_sums(const Tensor& dy, float* sums) {
+  const Tensor zeros = Tensor::zeros(dy.device(), {1, 1, 1, dy.shape().c}, DType::f32, Role::workspace);
+  dy.backend().norm_act_backward({.x = dy,
+                                  .dy = dy,
+                                  .weight = zeros.f32(),
+                                  .bias = zeros.f32(),
+                                  .mean = zeros.f32(),
+                                  .rstd = zeros.f32(),
+                                  .activation = {ActivationKind::identity},
+                                  .batch_statistics = false,
+                                  .dx = {},
+                                  .dweight = nullptr,
+                                  .dbias = sums});
 }
 
 void count_convolution(Context& context, const Var& x, const ConvGeometry& geometry, std::int64_t filters, DType out,
@@ -30,10 +48,12 @@ struct ConvNode final : Node {
   const char* name() const override { return "conv2d"; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
+    float* dbias = bias && bias->trainable ? bias->grad_f32() : nullptr;
     if (weight->trainable) {
-      float* dbias = bias && bias->trainable ? bias->grad_f32() : nullptr;
       backend.conv_backward_weight(
           {.geometry = geometry, .x = x.get(), .dy = dy, .dweight = weight->grad_f32(), .dbias = dbias, .accumulate = true});
+    } else if (dbias) {
+      add_channel_sums(dy, dbias);
     }
     x = Saved();  // its memory may serve dx
     if (!wanted(0)) return {{}};
@@ -44,7 +64,7 @@ struct ConvNode final : Node {
 };
 
 struct NormActNode final : Node {
-  Tensor x, mean, rstd;  // what backward reads, and nothing else: y is not kept
+  Tensor x, mean, rstd;  // what backward reads, and nothing else: y is not kept; x empty: nothing reads it
   Parameter *weight = nullptr, *bias = nullptr;
   Activation activation;
   bool batch_statistics = true, residual = false;
@@ -54,7 +74,9 @@ struct NormActNode final : Node {
   const char* name() const override { return "norm_act"; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
-    const auto fresh = [&] { return Tensor(dy.device(), x.shape(), dy.dtype()); };
+    if (!residual_before && !wanted(0) && !weight->trainable && !bias->trainable)
+      return {Tensor(), dy};  // only the residual wants it
+    const auto fresh = [&] { return Tensor(dy.device(), dy.shape(), dy.dtype()); };
     const bool overwrite = may_overwrite(dy);
     Tensor dx, dresidual = dy, added;
     if (residual_before) {
@@ -63,7 +85,7 @@ struct NormActNode final : Node {
     }
     // dx may take dy's memory, or dresidual's, where nobody else gets that
     if (wanted(0)) dx = residual && wanted(1) ? fresh() : residual_before || overwrite ? dresidual : fresh();
-    backend.norm_act_backward({.x = x,
+    backend.norm_act_backward({.x = x ? x : dy,
                                .dy = dy,
                                .weight = weight->value.f32(),
                                .bias = bias->value.f32(),
@@ -224,7 +246,7 @@ Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, c
                                          .bias = bias ? bias->value.f32() : nullptr,
                                          .activation = {},
                                          .y = y});
-  if (!context.records(x, weight)) return {y, -1, nullptr};
+  if (!context.records(x, weight) && !(context.tape && bias && bias->trainable)) return {y, -1, nullptr};
   auto node = std::make_unique<ConvNode>();
   if (weight.trainable) node->x = Saved(x);
   node->x_shape = x.shape();
@@ -280,8 +302,12 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   if (!context.tape || !wanted) return {y, -1, nullptr};
 
   auto node = std::make_unique<NormActNode>();
-  node->x = x.value;  // the tensor itself, never a recipe: the recipe of y below is made from it
-  if (x.value.storage().role() == Role::activation) x.value.storage().set_role(Role::saved_activation);
+  // A linear map with constants (frozen, running statistics, no activation) is its own derivative: dy is all it needs.
+  const bool linear = !norm.batch_statistics && !norm.weight.trainable && activation.kind == ActivationKind::identity;
+  if (residual.before_activation() || ((x.needs_grad() || weights_want) && !linear)) {
+    node->x = x.value;  // the tensor itself, never a recipe: the recipe of y below is made from it
+    if (x.value.storage().role() == Role::activation) x.value.storage().set_role(Role::saved_activation);
+  }
   node->mean = mean;
   node->rstd = rstd;
   if (norm.batch_statistics) {
@@ -298,14 +324,15 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   const Tensor kept = node->x;
   Var result = residual ? context.tape->record(y, std::move(node), {&x, residual.value})
                         : context.tape->record(y, std::move(node), {&x});
-  if (residual.before_activation()) return result;
-  remember(context, result,
-           [&backend, forward, kept, mean, rstd,
-            other = residual ? std::make_shared<Saved>(*residual.value) : nullptr](View target) {
+  if (residual.before_activation() || !kept) return result;
+  std::vector<Saved> sources;
+  if (residual) sources.push_back(Saved::source(*residual.value));
+  remember(context, result, std::move(sources),
+           [&backend, forward, kept, mean, rstd](View target, const std::vector<Saved>& residuals) {
              NormActForward again = forward;
              Tensor added;
-             if (other) {
-               added = other->get();
+             if (!residuals.empty()) {
+               added = residuals[0].get();
                again.residual = added;
              }
              again.y = target;
@@ -321,13 +348,13 @@ Var activation(Context& context, const Var& x, Activation kind) {
   auto node = std::make_unique<ActivationNode>();
   node->x = Saved(x);
   node->kind = kind;
-  const Saved input = node->x;
   Var result = context.tape->record(y, std::move(node), {&x});
   if (!x.origin)  // x is kept for backward anyway; a recipe from a recipe would only grow chains
-    remember(context, result, [&backend = context.device.backend(), input, kind](View target) {
-      const Tensor source = input.get();
-      backend.activation_forward({.activation = kind, .x = source, .y = target});
-    });
+    remember(context, result, {Saved::source(x)},
+             [&backend = context.device.backend(), kind](View target, const std::vector<Saved>& sources) {
+               const Tensor source = sources[0].get();
+               backend.activation_forward({.activation = kind, .x = source, .y = target});
+             });
   return result;
 }
 
@@ -403,11 +430,10 @@ Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Place&
   auto node = std::make_unique<MaxPoolNode>();
   node->x = Saved(x);
   node->geometry = geometry;
-  const Saved input = node->x;
   Var result = context.tape->record(y, std::move(node), {&x});
   if (x.origin)  // otherwise the recipe would keep x alive longer than it saves
-    remember(context, result, [&backend, input, geometry](View target) {
-      const Tensor source = input.get();
+    remember(context, result, {Saved::source(x)}, [&backend, geometry](View target, const std::vector<Saved>& sources) {
+      const Tensor source = sources[0].get();
       backend.max_pool_forward({.geometry = geometry, .x = source, .y = target});
     });
   return result;
@@ -423,8 +449,8 @@ Var upsample(Context& context, const Var& x, std::int64_t height, std::int64_t w
   node->mode = mode;
   Var result = context.tape->record(y, std::move(node), {&x});
   if (x.origin)
-    remember(context, result, [&backend, input = Saved(x), mode](View target) {
-      const Tensor source = input.get();
+    remember(context, result, {Saved::source(x)}, [&backend, mode](View target, const std::vector<Saved>& sources) {
+      const Tensor source = sources[0].get();
       backend.resize_forward({.mode = mode, .x = source, .y = target});
     });
   return result;
@@ -483,11 +509,11 @@ Var concat(Context& context, const std::vector<Var>& parts, Tensor joined) {
   if (!recorded) return {joined, -1, nullptr};
   Var result = context.tape->record(joined, std::move(node), inputs);
   if (repeatable && context.tape->recompute()) {
-    auto sources = std::make_shared<std::vector<Saved>>();
-    for (const Var& part : parts) sources->emplace_back(part);
-    remember(context, result, [sources](View target) {
+    std::vector<Saved> origins;
+    for (const Var& part : parts) origins.push_back(Saved::source(part));
+    remember(context, result, std::move(origins), [](View target, const std::vector<Saved>& sources) {
       std::int64_t at = 0;
-      for (const Saved& source : *sources) {
+      for (const Saved& source : sources) {
         source.write(target.channels(at, source.shape().c));
         at += source.shape().c;
       }

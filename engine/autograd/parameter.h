@@ -23,6 +23,7 @@ struct Parameter {
   Tensor grad;   // f32, same shape; empty where frozen or not yet in an arena
   Tensor mask;   // 0 or 1, same shape; empty: dense
   bool trainable = true;
+  float lr_scale = 1;                 // its learning rate is the schedule's times this
   std::uint64_t stamp = new_stamp();  // changes with every change of `value`
 
   void touch() { stamp = new_stamp(); }

@@ -12,27 +12,36 @@ float* Parameter::grad_f32() {
   return grad.f32();
 }
 
-Saved::Saved(const Var& var) {
-  if (var.origin) {
-    origin_ = var.origin;
-    return;
-  }
-  tensor_ = var.value;
-  if (tensor_.storage().role() == Role::activation) tensor_.storage().set_role(Role::saved_activation);
+Saved Saved::source(const Var& var) {
+  Saved saved;
+  if (var.origin)
+    saved.origin_ = var.origin;
+  else
+    saved.tensor_ = var.value;
+  return saved;
 }
+
+void Saved::book() const {
+  if (origin_)
+    for (const Saved& source : origin_->sources) source.book();
+  else if (tensor_.storage().role() == Role::activation)
+    tensor_.storage().set_role(Role::saved_activation);
+}
+
+const Shape& Saved::shape() const { return origin_ ? origin_->shape : tensor_.shape(); }
 
 Tensor Saved::get() const {
   if (!origin_) return tensor_;
   if (!origin_->made) {
     Tensor made(*origin_->device, origin_->shape, origin_->dtype);
-    origin_->write(made);
+    origin_->write(made, origin_->sources);
     origin_->made = made;
   }
   return origin_->made;
 }
 
 void Saved::write(View target) const {
-  if (origin_ && !origin_->made) return origin_->write(target);
+  if (origin_ && !origin_->made) return origin_->write(target, origin_->sources);
   const Tensor source = get();
   source.backend().copy({.x = source, .y = target});
 }

@@ -8,15 +8,7 @@
 
 namespace frost {
 
-/// How a value can be made again from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so that
-/// backward keeps only the convolutions' outputs and pays one more elementwise pass.
-struct Origin {
-  Device* device = nullptr;
-  Shape shape;
-  DType dtype = DType::f32;
-  std::function<void(View)> write;  // writes the value, bit for bit as the forward pass did
-  Tensor made;                      // the value again, while some node of the backward pass still needs it
-};
+struct Origin;
 
 /// A value of the forward pass. `slot` is its place on the tape: where its gradient will be gathered; -1: nobody needs one.
 struct Var {
@@ -32,16 +24,31 @@ struct Var {
 class Saved {
  public:
   Saved() = default;
-  explicit Saved(const Var& var);
+  explicit Saved(const Var& var) : Saved(source(var)) { book(); }
+  /// For a recipe: what it reads is kept alive, and booked as saved only once a node saves the recipe's result.
+  static Saved source(const Var& var);
   /// The value; made again if it was not kept, and then kept until every node that saved it has run.
   Tensor get() const;
   /// The value written to `target`, without keeping it.
   void write(View target) const;
-  const Shape& shape() const { return origin_ ? origin_->shape : tensor_.shape(); }
+  const Shape& shape() const;
 
  private:
+  void book() const;
+
   std::shared_ptr<Origin> origin_;
   Tensor tensor_;
+};
+
+/// How a value can be made again from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so that
+/// backward keeps only the convolutions' outputs and pays one more elementwise pass.
+struct Origin {
+  Device* device = nullptr;
+  Shape shape;
+  DType dtype = DType::f32;
+  std::vector<Saved> sources;  // what `write` reads, besides what a node keeps anyway
+  std::function<void(View, const std::vector<Saved>& sources)> write;  // the value, bit for bit as the forward pass wrote it
+  Tensor made;  // the value again, while some node of the backward pass still needs it
 };
 
 using Grads = std::vector<Tensor>;  // one for each input, in input order; empty where not wanted

@@ -1,6 +1,8 @@
 #include "engine/optim/arena.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "engine/nn/layers.h"
 
@@ -24,39 +26,71 @@ void gather_masks(ParameterGroup& group) {
 }  // namespace
 
 ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema)
-    : device_(device), groups_(3), sizes_(3) {
-  groups_[kWeight].weight_decay = weight_decay;
-  model.walk([&](const std::string&, Module& module) {
+    : device_(device), model_(model), weight_decay_(weight_decay), with_ema_(with_ema), sizes_(3) {
+  adopt(0);
+}
+
+std::size_t ParameterArena::adopt(std::int64_t born) {
+  std::set<const Parameter*> known;
+  for (const ParameterGroup& group : groups_)
+    for (const Parameter* p : group.members) {
+      FROST_CHECK(p->trainable, "parameter ", p->name, " trained and is frozen now: a part can wake up, not fall asleep");
+      known.insert(p);
+    }
+  sizes_.assign(3, 0);
+  using Key = std::pair<float, std::size_t>;  // scale, kind
+  std::map<Key, std::vector<Parameter*>> fresh;
+  std::size_t count = 0;
+  model_.walk([&](const std::string&, Module& module) {
     const bool norm = dynamic_cast<BatchNorm2d*>(&module) != nullptr;
     for (Parameter* p : module.own_parameters()) {
-      const bool bias = p->name.size() >= 4 && p->name.ends_with("bias");
-      const std::size_t group = bias ? kBias : norm ? kNorm : kWeight;
-      ++sizes_[group];
-      if (p->trainable) groups_[group].members.push_back(p);
+      const std::size_t kind = p->name.ends_with("bias") ? kBias : norm ? kNorm : kWeight;
+      ++sizes_[kind];
+      if (!p->trainable || known.contains(p)) continue;
+      fresh[{p->lr_scale, kind}].push_back(p);
+      ++count;
     }
   });
-  for (ParameterGroup& group : groups_) {
-    std::int64_t count = 0;
-    for (const Parameter* p : group.members) {
-      group.offsets.push_back(count);
-      count += aligned(p->value.elements());
-    }
-    if (count == 0) continue;
-    const Shape flat{1, 1, 1, count};
-    group.value = Tensor::zeros(device, flat, DType::f32, Role::parameter);
-    group.grad = Tensor::zeros(device, flat, DType::f32, Role::gradient);
-    if (with_ema) group.ema = Tensor::zeros(device, flat, DType::f32, Role::optimizer_state);
-    for (std::size_t i = 0; i < group.members.size(); ++i) {
-      Parameter& p = *group.members[i];
-      const Tensor value = group.value.part(group.offsets[i], p.value.shape());
-      device.backend().copy({.x = p.value, .y = value});
-      p.value = value;
-      p.grad = group.grad.part(group.offsets[i], p.value.shape());
-      p.touch();
-      if (with_ema) device.backend().copy({.x = value, .y = group.ema.part(group.offsets[i], p.value.shape())});
-    }
-    gather_masks(group);
+  for (auto& [key, members] : fresh) {
+    const auto [scale, kind] = key;
+    groups_.push_back({.members = std::move(members),
+                       .offsets = {},
+                       .value = {},
+                       .grad = {},
+                       .momentum = {},
+                       .second_moment = {},
+                       .ema = {},
+                       .mask = {},
+                       .weight_decay = kind == kWeight ? weight_decay_ : 0.0f,
+                       .lr = 0,
+                       .kind = kind,
+                       .lr_scale = scale,
+                       .born = born});
+    move_in(groups_.back());
   }
+  return count;
+}
+
+void ParameterArena::move_in(ParameterGroup& group) {
+  std::int64_t count = 0;
+  for (const Parameter* p : group.members) {
+    group.offsets.push_back(count);
+    count += aligned(p->value.elements());
+  }
+  const Shape flat{1, 1, 1, count};
+  group.value = Tensor::zeros(device_, flat, DType::f32, Role::parameter);
+  group.grad = Tensor::zeros(device_, flat, DType::f32, Role::gradient);
+  if (with_ema_) group.ema = Tensor::zeros(device_, flat, DType::f32, Role::optimizer_state);
+  for (std::size_t i = 0; i < group.members.size(); ++i) {
+    Parameter& p = *group.members[i];
+    const Tensor value = group.value.part(group.offsets[i], p.value.shape());
+    device_.backend().copy({.x = p.value, .y = value});
+    p.value = value;
+    p.grad = group.grad.part(group.offsets[i], p.value.shape());
+    p.touch();
+    if (with_ema_) device_.backend().copy({.x = value, .y = group.ema.part(group.offsets[i], p.value.shape())});
+  }
+  gather_masks(group);
 }
 
 void ParameterArena::zero_grad() {

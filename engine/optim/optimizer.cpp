@@ -39,22 +39,32 @@ Tensor device_memory(Device& device, const T* values, std::int64_t count) {
 
 Optimizer::Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind, bool loss_scaling)
     : arena_(arena), device_(device), kind_(kind), loss_scaling_(loss_scaling) {
-  for (ParameterGroup& group : arena_.groups()) {
-    if (!group.value) continue;
-    group.momentum = Tensor::zeros(device, group.value.shape(), DType::f32, Role::optimizer_state);
-    if (kind_ != OptimizerKind::sgd)
-      group.second_moment = Tensor::zeros(device, group.value.shape(), DType::f32, Role::optimizer_state);
-  }
   UpdateState state;
   if (loss_scaling) state.loss_scale.scale = math::kFirstLossScale;
   const StepSettings settings;
   state_ = device_memory(device, &state, 1);
   settings_ = device_memory(device, &settings, 1);
+  grow();
+}
+
+void Optimizer::grow() {
+  FROST_CHECK(arena_.groups().size() <= kStepGroups, "optimizer: ", arena_.groups().size(),
+              " groups of parameters, there is room for ", kStepGroups,
+              ": fewer learning-rate scales, or stages of waking up");
+  for (ParameterGroup& group : arena_.groups()) {
+    if (!group.value || group.momentum) continue;
+    group.momentum = Tensor::zeros(device_, group.value.shape(), DType::f32, Role::optimizer_state);
+    if (kind_ != OptimizerKind::sgd)
+      group.second_moment = Tensor::zeros(device_, group.value.shape(), DType::f32, Role::optimizer_state);
+  }
 }
 
 void Optimizer::set(float momentum) {
-  StepSettings settings{.momentum = momentum};
-  for (std::size_t g = 0; g < arena_.groups().size(); ++g) settings.lr[g] = arena_.groups()[g].lr;
+  StepSettings settings{.groups = static_cast<std::int32_t>(arena_.groups().size()), .momentum = momentum};
+  for (std::size_t g = 0; g < arena_.groups().size(); ++g) {
+    settings.lr[g] = arena_.groups()[g].lr;
+    settings.born[g] = static_cast<std::int32_t>(arena_.groups()[g].born);
+  }
   device_.backend().upload(settings_.data(), &settings, sizeof settings);
 }
 
@@ -108,16 +118,21 @@ UpdateState Optimizer::state() const {
 
 void Optimizer::restore(const UpdateState& state) { device_.backend().upload(state_.data(), &state, sizeof state); }
 
-BufferAverage::BufferAverage(Device& device, std::vector<Buffer*> buffers) : device_(device), buffers_(std::move(buffers)) {
+void BufferAverage::adopt(const std::vector<Buffer*>& buffers) {
+  for (Buffer* buffer : buffers) {
+    if (std::find(buffers_.begin(), buffers_.end(), buffer) != buffers_.end()) continue;
+    buffers_.push_back(buffer);
+    averages_.emplace_back(device_, buffer->value.shape(), DType::f32, Role::optimizer_state);
+    device_.backend().copy({.x = buffer->value, .y = averages_.back()});
+  }
   std::vector<EmaItem> items;
-  for (const Buffer* buffer : buffers_) {
-    averages_.emplace_back(device, buffer->value.shape(), DType::f32, Role::optimizer_state);
-    device.backend().copy({.x = buffer->value, .y = averages_.back()});
-    items.push_back({averages_.back().f32(), buffer->value.f32(), averages_.back().elements()});
+  values_ = largest_ = 0;
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    items.push_back({averages_[i].f32(), buffers_[i]->value.f32(), averages_[i].elements()});
     values_ += items.back().count;
     largest_ = std::max(largest_, items.back().count);
   }
-  if (!items.empty()) items_ = device_memory(device, items.data(), std::ssize(items));
+  if (!items.empty()) items_ = device_memory(device_, items.data(), std::ssize(items));
 }
 
 void BufferAverage::update(const UpdateState* state) {

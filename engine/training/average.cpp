@@ -1,30 +1,30 @@
 #include "engine/training/average.h"
 
-#include <set>
-
 namespace frost {
-namespace {
-std::vector<Buffer*> moving(Module& model, const std::function<bool(const Buffer&)>& moves) {
-  std::vector<Buffer*> chosen;
-  for (Buffer* buffer : model.buffers())
-    if (moves(*buffer)) chosen.push_back(buffer);
-  return chosen;
-}
-}  // namespace
 
 std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn) {
-  std::set<std::string> names;
-  model.walk([&](const std::string&, Module& module) {
-    const auto* bn = dynamic_cast<BatchNorm2d*>(&module);
-    if (bn && (!bn->frozen() || frozen_bn == FrozenBn::batch)) names.insert({bn->running_mean.name, bn->running_var.name});
-  });
-  return [names](const Buffer& buffer) { return names.contains(buffer.name); };
+  return [&model, frozen_bn](const Buffer& buffer) {
+    bool moves = false;
+    model.walk([&](const std::string&, Module& module) {
+      const auto* bn = dynamic_cast<BatchNorm2d*>(&module);
+      if (bn && (&bn->running_mean == &buffer || &bn->running_var == &buffer))
+        moves = !bn->frozen() || frozen_bn == FrozenBn::batch;
+    });
+    return moves;
+  };
 }
 
-ModelAverage::ModelAverage(Device& device, Module& model, ParameterArena& arena,
-                           const std::function<bool(const Buffer&)>& moves)
-    : model_(model), buffers_(device, moving(model, moves)) {
-  for (ParameterGroup& group : arena.groups())
+ModelAverage::ModelAverage(Device& device, Module& model, ParameterArena& arena, std::function<bool(const Buffer&)> moves)
+    : model_(model), arena_(arena), moves_(std::move(moves)), buffers_(device) {
+  grow();
+}
+
+void ModelAverage::grow() {
+  std::vector<Buffer*> moving;
+  for (Buffer* buffer : model_.buffers())
+    if (moves_(*buffer)) moving.push_back(buffer);
+  buffers_.adopt(moving);
+  for (ParameterGroup& group : arena_.groups())
     for (std::size_t i = 0; i < group.members.size(); ++i)
       averages_[group.members[i]->name] = group.ema.part(group.offsets[i], group.members[i]->value.shape());
   for (std::size_t i = 0; i < buffers_.buffers().size(); ++i) averages_[buffers_.buffers()[i]->name] = buffers_.average(i);
@@ -35,29 +35,25 @@ Tensor ModelAverage::average_of(const std::string& name) const {
   return it == averages_.end() ? Tensor() : it->second;
 }
 
-void ModelAverage::write_to(Module& twin) const {
+void ModelAverage::lend_to(Module& twin) const {
   std::unordered_map<std::string, Tensor> sources;
   std::unordered_map<std::string, std::int64_t> counters;
   model_.visit({.parameter = [&](Parameter& p) { sources[p.name] = p.value; },
                 .buffer = [&](Buffer& b) { sources[b.name] = b.value; },
                 .counter = [&](Counter& c) { counters[c.name] = c.value; }});
-  const auto write = [&](const std::string& name, Tensor& target) {
-    const Tensor average = average_of(name);
-    if (average) {
-      target.backend().copy({.x = average, .y = target});
-      return true;
-    }
-    const bool changed = target.data() != sources.at(name).data();
-    target = sources.at(name);  // frozen: the same memory
-    return changed;
+  const auto lend = [&](const std::string& name, Tensor& target) {  // returns: may its value have changed?
+    const Tensor average = average_of(name), source = average ? average : sources.at(name);
+    const bool other = target.data() != source.data();
+    target = source;
+    return average || other;
   };
   twin.visit({.parameter =
                   [&](Parameter& p) {
-                    if (write(p.name, p.value)) p.touch();
+                    if (lend(p.name, p.value)) p.touch();
                   },
               .buffer =
                   [&](Buffer& b) {
-                    if (write(b.name, b.value)) b.touch();
+                    if (lend(b.name, b.value)) b.touch();
                   },
               .counter = [&](Counter& c) { c.value = counters.at(c.name); }});
 }

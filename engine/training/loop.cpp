@@ -50,6 +50,13 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
     summary_.parameters += p->value.elements();
     if (p->trainable) summary_.trainable += p->value.elements();
   }
+  average_.lend_to(twin_);  // from here on it needs no memory of its own
+}
+
+void TrainingLoop::wake(std::int64_t epoch, std::int64_t steps) {
+  updater_.wake(steps);
+  average_.lend_to(twin_);
+  wakes_.emplace_back(epoch, steps);
 }
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {
@@ -124,11 +131,12 @@ void TrainingLoop::run() {
   bool possible_stop = false;
   std::int64_t epoch = start_epoch_;
   for (; epoch < epochs; ++epoch) {
+    if (options_.unfreeze && options_.unfreeze(epoch)) wake(epoch, updater_.optimizer().state().steps);
     train_epoch(epoch);
     const bool last_epoch = epoch + 1 == epochs || possible_stop;
     double fitness = 0;
     if (!options_.noval || last_epoch) {
-      average_.write_to(twin_);
+      average_.lend_to(twin_);
       try {
         const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
         metrics = report.metrics;
@@ -216,6 +224,7 @@ SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
                                        {"loss_scale", state.loss_scale.scale},
                                        {"good_steps", state.loss_scale.good_steps},
                                        {"optimizer", name_of(options_.optimizer)},
+                                       {"wakes", wakes_},
                                        {"batches_per_epoch", task_.batches_per_epoch()}}
                             .dump();
   return {std::move(all), std::move(metadata)};
@@ -228,6 +237,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
   std::int64_t epochs = 0, batches = 0, last_step = -1;
   UpdateState state = updater_.optimizer().state();
+  std::vector<std::pair<std::int64_t, std::int64_t>> wakes;
   try {
     const auto json = nlohmann::json::parse(it->second);
     start_epoch_ = json.at("epoch").get<std::int64_t>() + 1;
@@ -241,6 +251,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     state.ema_updates = json.at("ema_updates");
     state.skipped = json.value("skipped", state.skipped);
     state.loss_scale = {json.value("loss_scale", state.loss_scale.scale), json.value("good_steps", 0)};
+    if (json.contains("wakes")) wakes = json["wakes"].get<decltype(wakes)>();
     FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ",
                 json.at("optimizer").get<std::string>(), ", not with ", name_of(options_.optimizer));
   } catch (const nlohmann::json::exception& e) {
@@ -252,6 +263,11 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   best_written_ = std::filesystem::exists(best());
   FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs,
               " epochs are done, nothing to resume");
+  for (const auto& [epoch, before] : wakes) {
+    FROST_CHECK(options_.unfreeze && options_.unfreeze(epoch), file.string(), ": parameters woke in epoch ", epoch,
+                ", but these options unfreeze nothing then");
+    wake(epoch, before);
+  }
   updater_.restore(start_epoch_, last_step, state);
   const LoadReport report = load_state(model_, saved.tensors);
   FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",

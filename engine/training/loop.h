@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -60,12 +61,14 @@ struct LoopOptions {
   std::int64_t patience = 100;    // epochs without improvement; 0: never stop
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
   bool nosave = false, noval = false;
-  std::filesystem::path folder;  // the run's: results.csv, weights/
+  std::filesystem::path folder;  // the run's: results.csv, summary.json, weights/
   // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
   // whether an epoch's row has the next epoch's learning rate, as YOLOv5's classifier notes it.
   std::vector<std::string> lr_columns{"x/lr0", "x/lr1", "x/lr2"};
   int csv_width = 20;
   bool next_lr = false;
+  /// Called at each epoch's start: may let parameters train that were frozen, and is true if it did.
+  std::function<bool(std::int64_t epoch)> unfreeze{};
 };
 
 /// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.
@@ -93,6 +96,7 @@ class TrainingLoop {
   void train_epoch(std::int64_t epoch);
   void check_gradients(std::int64_t epoch, std::int64_t batch);  // warns of skipped steps
   std::string loss_scale_note() const;                           // " (loss scale 512, 3 steps skipped)" in f16 training
+  void wake(std::int64_t epoch, std::int64_t steps);
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
   SafetensorsFile snapshot(std::int64_t epoch) const;  // all that a resumed run needs
 
@@ -110,6 +114,7 @@ class TrainingLoop {
   RunSummary summary_;
   std::vector<double> mean_losses_;
   std::array<double, 3> lr_{};
+  std::vector<std::pair<std::int64_t, std::int64_t>> wakes_;  // epochs in which parameters woke, optimizer steps before
 };
 
 /// The most recent `last` file of an interrupted run below a folder. Throws Error where there is none.

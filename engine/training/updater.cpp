@@ -14,7 +14,7 @@ Updater::Updater(Device& device, ParameterArena& arena, ModelAverage& average, c
 Schedule::Step Updater::begin_batch(std::int64_t epoch, std::int64_t batch) {
   batch_ = batch + config_.batches_per_epoch * epoch;
   step_ = schedule_.at(epoch, batch);
-  for (std::size_t g = 0; g < step_.lr.size(); ++g) arena_.groups()[g].lr = static_cast<float>(step_.lr[g]);
+  for (ParameterGroup& group : arena_.groups()) group.lr = static_cast<float>(step_.lr[group.kind] * group.lr_scale);
   return step_;
 }
 
@@ -24,6 +24,13 @@ bool Updater::end_batch() {
   optimizer_.step(static_cast<float>(step_.momentum), clip_);
   average_.update(optimizer_.device_state());
   return true;
+}
+
+std::size_t Updater::wake(std::int64_t steps) {
+  const std::size_t woken = arena_.adopt(steps);
+  optimizer_.grow();
+  average_.grow();
+  return woken;
 }
 
 void Updater::restore(std::int64_t epoch, std::int64_t last_step, const UpdateState& state) {

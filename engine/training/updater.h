@@ -23,6 +23,10 @@ class Updater {
   /// finite the step changes nothing: see UpdateState.
   bool end_batch();
 
+  /// Takes in what has become trainable: gradients, optimizer state and average from here on. `steps`: the optimizer steps
+  /// that were taken before it woke up. Returns how many parameters woke.
+  std::size_t wake(std::int64_t steps);
+
   const Optimizer& optimizer() const { return optimizer_; }
   std::int64_t last_step() const { return last_step_; }
   /// Goes to the start of `epoch` in a run whose last step was at batch `last_step`, counted over all epochs.

@@ -59,7 +59,7 @@ void CpuBackend::sgd_step(const SgdStep& a) {
 void CpuBackend::adam_step(const AdamStep& a) {
   const UpdateState& state = *a.state;
   if (state.skip) return;
-  const auto rule = math::adam_rule(a.settings->lr[a.group], state.step_size[a.group], state.root_scale,
+  const auto rule = math::adam_rule(a.settings->lr[a.group], state.step_size[a.group], state.root_scale[a.group],
                                     a.settings->momentum, a.beta2, a.eps, a.weight_decay, state.grad_scale, a.decoupled);
   with_mask_and_ema(a.mask, a.ema, [&](auto masked, auto averaged) {
     simd_ranges(a.count, kGrain, [=](std::int64_t first, std::int64_t last) FROST_LOOP {

@@ -144,7 +144,7 @@ struct Adam {
   FROST_HD void operator()(std::int64_t i) const {
     const UpdateState& state = *a.state;
     if (state.skip) return;
-    const auto rule = math::adam_rule(a.settings->lr[a.group], state.step_size[a.group], state.root_scale,
+    const auto rule = math::adam_rule(a.settings->lr[a.group], state.step_size[a.group], state.root_scale[a.group],
                                       a.settings->momentum, a.beta2, a.eps, a.weight_decay, state.grad_scale, a.decoupled);
     const std::int64_t at = i * width;
     Lanes<width> value = load<width>(a.value + at), first = load<width>(a.exp_avg + at),

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <set>
 
 #include "models/graph/registry.h"
 
@@ -154,25 +155,68 @@ Module& DetectionModel::build(const LayerSpec& layer, std::vector<std::int64_t>&
   return *node.module;
 }
 
-std::vector<Var> DetectionModel::heads(Context& context, const Var& image,
-                                       const std::function<void(int, const Var&)>& observe) {
-  FROST_CHECK(image.shape().c == spec_.channels, "model: the image has ", image.shape().c, " channels, expected ",
-              spec_.channels);
-  std::vector<Var> outputs(layers_.size());
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
+std::vector<Var> DetectionModel::run(Context& context, std::vector<Var>& outputs, int first, int last,
+                                     const std::function<void(int, const Var&)>& observe) {
+  for (int i = first; i < last; ++i) {
+    const Layer& layer = layers_[static_cast<std::size_t>(i)];
     std::vector<Var> inputs;
-    for (const int from : layer.from) inputs.push_back(from < 0 ? image : outputs[static_cast<std::size_t>(from)]);
-    for (std::size_t j = 0; j < i; ++j)  // whoever reads layer j for the last time frees it
-      if (uses_[j] == static_cast<int>(i)) outputs[j] = Var();
+    for (const int from : layer.from) inputs.push_back(outputs[static_cast<std::size_t>(from + 1)]);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(i); ++j)  // whoever reads layer j for the last time frees it
+      if (uses_[j] == i) outputs[j + 1] = Var();
     const Device::ScopeGuard scope(context.device, layer.module->name());
     if (layer.module == detect_) return detect_->heads(context, inputs);
     Var y = layer.module->forward_many(context, inputs);
     inputs.clear();
-    if (observe) observe(static_cast<int>(i), y);
-    outputs[i] = std::move(y);
+    if (observe) observe(i, y);
+    outputs[static_cast<std::size_t>(i + 1)] = std::move(y);
   }
-  fail("model: no Detect layer");
+  return {};
+}
+
+std::vector<Var> DetectionModel::heads(Context& context, const Var& image,
+                                       const std::function<void(int, const Var&)>& observe) {
+  return heads_from(context, 0, {image}, observe);
+}
+
+int DetectionModel::frozen_prefix() {
+  int layer = 0;
+  const auto trains = [](const Parameter* p) { return p->trainable; };
+  for (; layer + 1 < static_cast<int>(layers_.size()); ++layer) {
+    const std::vector<Parameter*> own = layers_[static_cast<std::size_t>(layer)].module->parameters();
+    if (std::any_of(own.begin(), own.end(), trains)) break;
+  }
+  return layer;
+}
+
+std::vector<int> DetectionModel::crossing(int cut) const {
+  std::set<int> read;
+  for (std::size_t i = static_cast<std::size_t>(cut); i < layers_.size(); ++i)
+    for (const int from : layers_[i].from)
+      if (from < cut) read.insert(from);
+  return {read.begin(), read.end()};
+}
+
+std::vector<Var> DetectionModel::features(Context& context, const Var& image, int cut) {
+  FROST_CHECK(image.shape().c == spec_.channels, "model: the image has ", image.shape().c, " channels, expected ",
+              spec_.channels);
+  std::vector<Var> outputs(layers_.size() + 1);
+  outputs[0] = image;
+  run(context, outputs, 0, cut, {});
+  std::vector<Var> crossed;
+  for (const int layer : crossing(cut)) crossed.push_back(outputs[static_cast<std::size_t>(layer + 1)]);
+  return crossed;
+}
+
+std::vector<Var> DetectionModel::heads_from(Context& context, int cut, const std::vector<Var>& features,
+                                            const std::function<void(int, const Var&)>& observe) {
+  const std::vector<int> sources = crossing(cut);
+  FROST_CHECK(features.size() == sources.size(), "model: ", features.size(), " features, layers from ", cut, " on read ",
+              sources.size());
+  std::vector<Var> outputs(layers_.size() + 1);
+  for (std::size_t i = 0; i < sources.size(); ++i) outputs[static_cast<std::size_t>(sources[i] + 1)] = features[i];
+  FROST_CHECK(sources.front() != -1 || features.front().shape().c == spec_.channels, "model: the image has ",
+              features.front().shape().c, " channels, expected ", spec_.channels);
+  return run(context, outputs, cut, static_cast<int>(layers_.size()), observe);
 }
 
 int DetectionModel::stride() const {

@@ -38,6 +38,15 @@ class DetectionModel : public Module {
 
   /// The raw head maps, one for each level. `observe`, where given, sees each layer's output (tests, feature maps).
   std::vector<Var> heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe = {});
+  /// How many of the first layers have no trainable parameter, Detect not counted: the frozen prefix.
+  int frozen_prefix();
+  /// The layers below `cut` whose outputs layers from `cut` on read, ascending; -1 is the image.
+  std::vector<int> crossing(int cut) const;
+  /// Runs the layers below `cut`: the outputs of crossing(cut).
+  std::vector<Var> features(Context& context, const Var& image, int cut);
+  /// Runs the layers from `cut` on: heads(context, image) = heads_from(context, cut, features(context, image, cut)).
+  std::vector<Var> heads_from(Context& context, int cut, const std::vector<Var>& features,
+                              const std::function<void(int, const Var&)>& observe = {});
   Detect& detect() { return *detect_; }
   const Detect& detect() const { return *detect_; }
   const ModelSpec& spec() const { return spec_; }
@@ -63,6 +72,10 @@ class DetectionModel : public Module {
     std::vector<int> from;  // absolute; -1: the image
   };
   Module& build(const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
+  /// Runs layers [first, last) on `outputs`, whose place i + 1 is layer i's and whose first is the image. The head maps
+  /// where Detect is among them.
+  std::vector<Var> run(Context& context, std::vector<Var>& outputs, int first, int last,
+                       const std::function<void(int, const Var&)>& observe);
 
   Device& device_;
   ModelSpec spec_;

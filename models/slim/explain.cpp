@@ -126,6 +126,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
   Optimizer optimizer(arena, device, options.optimizer);
   std::unique_ptr<Trainee> twin;
   if (options.validation) twin = build(device);
+  if (twin) average->lend_to(twin->model());
   const auto step = [&] {
     books.begin(Phase::forward);
     trainee->step();
@@ -168,7 +169,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
   report.total.add(loss);
   report.calls = books.calls();
   if (twin) {
-    average->write_to(twin->model());
+    average->lend_to(twin->model());
     twin->validate();
     for (int role = 0; role < kRoleCount; ++role)
       report.whole_peaks[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).peak;

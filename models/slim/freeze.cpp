@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <set>
+#include <sstream>
 
 namespace frost::slim {
 namespace {
@@ -143,6 +145,60 @@ std::vector<std::string> freeze(Module& model, const LayerNames& layers, const s
     names.push_back(p->name);
   }
   return names;
+}
+
+std::string freeze_summary(Module& model) {
+  std::size_t tensors = 0, frozen_tensors = 0;
+  std::int64_t values = 0, frozen_values = 0;
+  for (const Parameter* p : model.parameters()) {
+    ++tensors, values += p->value.elements();
+    if (!p->trainable) ++frozen_tensors, frozen_values += p->value.elements();
+  }
+  return fmt::format("frozen: {} of {} tensors, {} of {} parameters", frozen_tensors, tensors, frozen_values, values);
+}
+
+std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& layers, const std::vector<std::string>& texts,
+                                           const std::vector<std::string>& frozen) {
+  const std::string option = "--unfreeze-at";
+  std::vector<UnfreezeStage> stages;
+  std::vector<std::string> asleep = freeze(model, layers, frozen);
+  for (const std::string& text : texts) {
+    const std::size_t colon = text.find(':');
+    const auto epoch = number_of(std::string_view(text).substr(0, colon));
+    FROST_CHECK(colon != std::string::npos && colon + 1 < text.size() && epoch, option, " ", text,
+                ": expected EPOCH:LAYERS, for example 5:6 or 8:0");
+    FROST_CHECK(*epoch > (stages.empty() ? 0 : stages.back().epoch), option, " ", text,
+                ": epochs count from 0 and must rise");
+    UnfreezeStage stage{.epoch = *epoch, .freeze = {}, .text = text};
+    std::stringstream terms(text.substr(colon + 1));
+    for (std::string term; std::getline(terms, term, ',');) stage.freeze.push_back(term);
+    const std::vector<std::string> names = freeze(model, layers, stage.freeze, option + " " + text + ":");
+    for (const std::string& name : names)
+      FROST_CHECK(std::find(asleep.begin(), asleep.end(), name) != asleep.end(), option, " ", text, ": would freeze ", name,
+                  ", which trains by then; a stage can only wake parameters");
+    FROST_CHECK(names.size() < asleep.size(), option, " ", text, ": wakes nothing, just this is frozen by then");
+    asleep = names;
+    stages.push_back(std::move(stage));
+  }
+  freeze(model, layers, frozen);
+  return stages;
+}
+
+std::vector<std::string> scale_learning_rates(Module& model, const LayerNames& layers,
+                                              const std::vector<std::string>& texts) {
+  std::vector<std::string> lines;
+  for (const std::string& text : texts) {
+    const std::size_t colon = text.rfind(':');
+    const std::string number = colon == std::string::npos ? "" : text.substr(colon + 1);
+    float scale = 0;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), scale);
+    FROST_CHECK(error == std::errc() && end == number.data() + number.size() && scale > 0 && std::isfinite(scale),
+                "--lr-scale ", text, ": expected WHAT:SCALE with a positive scale, for example model.0-9:0.1");
+    const std::vector<Parameter*> chosen = select(model, layers, text.substr(0, colon), "--lr-scale");
+    for (Parameter* p : chosen) p->lr_scale = scale;
+    lines.push_back(fmt::format("learning rate x {} for {} tensors of {}", scale, chosen.size(), text.substr(0, colon)));
+  }
+  return lines;
 }
 
 }  // namespace frost::slim

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,27 @@ std::vector<Parameter*> frozen_parameters(Module& model, const LayerNames& layer
 /// Every parameter trains, except those that --freeze names. Returns the frozen names, in model order.
 std::vector<std::string> freeze(Module& model, const LayerNames& layers, const std::vector<std::string>& terms,
                                 const std::string& option = "--freeze");
+
+/// "frozen: 99 of 177 tensors, 1046368 of 1872157 parameters"
+std::string freeze_summary(Module& model);
+
+/// One stage of --unfreeze-at EPOCH:TERMS: from that epoch on only what the terms name is frozen.
+struct UnfreezeStage {
+  std::int64_t epoch = 0;
+  std::vector<std::string> freeze;
+  std::string text;  // as written: "5:6", "8:0", "3:0-4,9"
+};
+/// Reads the stages and tries them on the model, which `frozen` (--freeze) describes at first; its flags are as after
+/// freeze(frozen) then. Throws Error for a stage that cannot be read, does not follow the one before, wakes nothing, or
+/// would freeze what trains already.
+std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& layers, const std::vector<std::string>& texts,
+                                           const std::vector<std::string>& frozen);
+
+/// --lr-scale TERM:SCALE, several: the learning rate of what the term names (see select) is the schedule's times SCALE; of
+/// two terms that name a parameter the later one counts. Returns a line for each, to print. Throws Error for a scale that is
+/// not a positive number.
+std::vector<std::string> scale_learning_rates(Module& model, const LayerNames& layers,
+                                              const std::vector<std::string>& texts);
 
 /// How many edits take `text` to something that `pattern` (*, ?) stands for; 0: it fits.
 int glob_distance(const std::string& pattern, const std::string& text);

@@ -63,11 +63,14 @@ DetectLossResult detection_loss(Device& device, const DetectionModel& model, con
   return state.result();
 }
 
-void train_step(Context context, DetectionModel& model, const Tensor& images, LossState& loss, bool recompute) {
+void train_step(Context context, DetectionModel& model, const PrefixOutput& input, LossState& loss, bool recompute) {
   Tape tape(recompute);
   context.tape = &tape;
   context.training = true;
-  std::vector<Var> maps = model.heads(context, {images, -1, nullptr});
+  std::vector<Var> below;
+  for (const Tensor& value : input.values) below.push_back({value, -1, nullptr});
+  std::vector<Var> maps = model.heads_from(context, input.cut, below);
+  below.clear();
   std::vector<Tensor> gradients;
   for (const Var& map : maps)
     if (map.needs_grad()) gradients.emplace_back(context.device, map.shape(), context.compute, Role::activation);
@@ -81,13 +84,22 @@ void train_step(Context context, DetectionModel& model, const Tensor& images, Lo
   tape.backward(std::move(seeds));
 }
 
-DetectLossResult train_step(Context context, DetectionModel& model, const Tensor& images, const std::vector<float>& targets,
-                            LossSettings& settings, bool recompute) {
+void train_step(Context context, DetectionModel& model, const Tensor& images, LossState& loss, bool recompute) {
+  train_step(context, model, PrefixOutput{0, {images}}, loss, recompute);
+}
+
+DetectLossResult train_step(Context context, DetectionModel& model, const PrefixOutput& input,
+                            const std::vector<float>& targets, LossSettings& settings, bool recompute) {
   LossState state(context.device, settings, rows_of(targets));
-  state.set_targets(targets, images.shape().n, model.detect().classes);
-  train_step(context, model, images, state, recompute);
+  state.set_targets(targets, input.values.front().shape().n, model.detect().classes);
+  train_step(context, model, input, state, recompute);
   settings.balance = state.balance();
   return state.result();
+}
+
+DetectLossResult train_step(Context context, DetectionModel& model, const Tensor& images, const std::vector<float>& targets,
+                            LossSettings& settings, bool recompute) {
+  return train_step(context, model, PrefixOutput{0, {images}}, targets, settings, recompute);
 }
 
 }  // namespace frost::yolo

@@ -41,13 +41,23 @@ class LossState {
 DetectLossResult detection_loss(Device&, const DetectionModel&, const std::vector<Var>& maps,
                                 const std::vector<float>& targets, LossSettings& settings);
 
+/// What comes out of the layers below `cut` and is read above it (DetectionModel::crossing). Cut 0: the images themselves.
+struct PrefixOutput {
+  int cut = 0;
+  std::vector<Tensor> values;
+};
+
 /// Forward, loss and backward of one batch, images (n, h, w, 3) in the context's type: gradients are added to the trainable
 /// parameters. A new tape is used for the call; `recompute`: see Tape. The targets are those of `loss`, where the result can
 /// be read later.
 void train_step(Context context, DetectionModel& model, const Tensor& images, LossState& loss, bool recompute = true);
+/// The same from the layer `input.cut` on: what lies below it is frozen and was computed before.
+void train_step(Context context, DetectionModel& model, const PrefixOutput& input, LossState& loss, bool recompute = true);
 
 /// The same with targets from the host, waiting for the result.
 DetectLossResult train_step(Context context, DetectionModel& model, const Tensor& images, const std::vector<float>& targets,
                             LossSettings& settings, bool recompute = true);
+DetectLossResult train_step(Context context, DetectionModel& model, const PrefixOutput& input,
+                            const std::vector<float>& targets, LossSettings& settings, bool recompute = true);
 
 }  // namespace frost::yolo

@@ -15,6 +15,7 @@
 #include "engine/training/loop.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/anchors.h"
+#include "models/yolo/cached_prefix.h"
 #include "models/yolo/data_config.h"
 #include "models/yolo/explain_run.h"
 #include "models/yolo/hyp.h"
@@ -67,6 +68,12 @@ class DetectionTask final : public TrainingTask {
     val_ = std::move(val);
   }
   void pictures(const std::filesystem::path& folder) { folder_ = folder; }
+  /// Keeps the frozen prefix's output for each image, in memory or in a file in `folder`. Again after something woke up:
+  /// what was kept before is forgotten.
+  void cache_features(const std::filesystem::path& folder) {
+    features_.reset();
+    if (model_.frozen_prefix() > 0) features_ = std::make_unique<CachedPrefix>(device_, model_, compute_, folder);
+  }
 
   std::vector<std::string> loss_names() const override { return {"box_loss", "obj_loss", "cls_loss"}; }
   std::vector<std::string> metric_columns() const override {
@@ -76,6 +83,7 @@ class DetectionTask final : public TrainingTask {
   std::int64_t batches_per_epoch() const override { return train_->batches(); }
   void begin_epoch(std::int64_t epoch) override {
     epoch_ = epoch;
+    if (first_epoch_ < 0) first_epoch_ = epoch;
     batch_ = 0;
     train_->start(epoch);
   }
@@ -89,12 +97,21 @@ class DetectionTask final : public TrainingTask {
     }
     if (!folder_.empty() && epoch_ == 0 && batch_ < 3)
       write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
-    Tensor input = network_input(device_, *batch, compute_);
-    if (config_.multi_scale) input = rescaled_input(input);
+    std::int64_t width = batch->w;
+    PrefixOutput input;
+    if (features_) {
+      input = features_->of(*batch);
+      check_room(*batch);
+    } else {
+      Tensor images = network_input(device_, *batch, compute_);
+      if (config_.multi_scale) images = rescaled_input(images);
+      width = images.shape().w;
+      input.values.push_back(std::move(images));
+    }
     const DetectLossResult result = train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_},
                                                model_, input, batch->targets, loss_, config_.recompute);
     ++batch_;
-    return {{result.items[0], result.items[1], result.items[2]}, batch->target_count(), input.shape().w};
+    return {{result.items[0], result.items[1], result.items[2]}, batch->target_count(), width};
   }
 
   ValidationReport validate(Module& averaged, std::int64_t, bool) override {
@@ -112,6 +129,7 @@ class DetectionTask final : public TrainingTask {
   }
 
   DetectionLoader& val_loader() { return *val_; }
+  const CachedPrefix* features() const { return features_.get(); }
   const LossSettings& loss() const { return loss_; }
 
  private:
@@ -133,6 +151,16 @@ class DetectionTask final : public TrainingTask {
     return resized;
   }
 
+  /// After the first batch it is known what all features will need.
+  void check_room(const DetectionBatch& batch) const {
+    if (features_->bytes() == 0 || epoch_ != first_epoch_ || batch_ != 0 || config_.cache_features != "ram") return;
+    const double needed = static_cast<double>(features_->bytes()) / static_cast<double>(batch.n) *
+                          static_cast<double>(train_data_->size()),
+                 room = host_memory().available;
+    FROST_CHECK(needed < room, "--cache-features ram: ", fmt::format("{:.1f}", needed / 1e9), " GB needed, ",
+                fmt::format("{:.1f}", room / 1e9), " GB available; --cache-features disk keeps them in the run's folder");
+  }
+
   const TrainConfig& config_;
   Device& device_;
   DetectionModel& model_;
@@ -142,8 +170,9 @@ class DetectionTask final : public TrainingTask {
   LossSettings loss_;
   std::unique_ptr<DetectionLoader> train_, val_;
   std::shared_ptr<DetectionDataset> train_data_;
+  std::unique_ptr<CachedPrefix> features_;
   std::filesystem::path folder_;
-  std::int64_t epoch_ = 0, batch_ = 0;
+  std::int64_t first_epoch_ = -1, epoch_ = 0, batch_ = 0;
 };
 
 std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp& hyp, Device& device,
@@ -250,8 +279,12 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
   std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
 
-  for (const std::string& name : slim::freeze(*model, slim::layer_names(*model), config.freeze))
-    fmt::print("freezing {}\n", name);
+  const slim::LayerNames layers = slim::layer_names(*model);
+  const std::vector<slim::UnfreezeStage> stages = slim::unfreeze_stages(*model, layers, config.unfreeze_at, config.freeze);
+  for (const std::string& name : slim::freeze(*model, layers, config.freeze)) fmt::print("freezing {}\n", name);
+  fmt::print("{}\n", slim::freeze_summary(*model));
+  for (const std::string& line : slim::scale_learning_rates(*model, layers, config.lr_scale)) fmt::print("{}\n", line);
+  if (!config.cache_features.empty()) check_cacheable(config, hyp, *model);
 
   const int stride = model->stride();
   int imgsz = std::max((config.imgsz + stride - 1) / stride * stride, 2 * stride);
@@ -328,8 +361,22 @@ std::filesystem::path train(const TrainConfig& given) {
     write_train_options(folder / "opt.yaml", kept, folder);
   }
 
-  TrainingLoop loop(device, *model, twin, arena, average, task,
-                    loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder));
+  const auto keep_features = [&] {
+    if (!config.cache_features.empty()) task.cache_features(config.cache_features == "disk" ? folder : "");
+  };
+  keep_features();
+  LoopOptions options = loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder);
+  options.unfreeze = [&](std::int64_t epoch) {
+    for (const slim::UnfreezeStage& stage : stages) {
+      if (stage.epoch != epoch) continue;
+      slim::freeze(*model, layers, stage.freeze);
+      fmt::print("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage.text, slim::freeze_summary(*model));
+      keep_features();
+      return true;
+    }
+    return false;
+  };
+  TrainingLoop loop(device, *model, twin, arena, average, task, std::move(options));
   if (!config.resume.empty()) {
     loop.resume(config.resume);
     fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
@@ -342,10 +389,14 @@ std::filesystem::path train(const TrainConfig& given) {
   std::fflush(stdout);
   loop.run();
 
-  if (const RunSummary& summary = loop.summary(); summary.steps > 0)
+  if (const RunSummary& summary = loop.summary(); summary.steps > 0) {
     fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
                1000 * summary.seconds_per_epoch() / static_cast<double>(train_data->size()), summary.steps, batch_size,
                summary.memory_table());
+    if (const CachedPrefix* features = task.features())
+      fmt::print("features of layers 0 to {}: {:.1f} MB kept ({}), {} of {} batches came from there\n", features->cut() - 1,
+                 static_cast<double>(features->bytes()) / 1e6, config.cache_features, features->hits(), summary.steps);
+  }
   validate_result(config, run, task, loop.result(), names, folder);
   return folder;
 }

@@ -256,6 +256,62 @@ TEST_CASE("what is saved: exactly what backward will read") {
   CHECK(saved_after({false, true, true}, true) == std::pair(conv_out + 2 * map, std::size_t{6}));
 }
 
+TEST_CASE("a frozen weight beside a trainable bias: the bias gets the sums of dy, the weight nothing, x is not kept") {
+  Device device(make_cpu_backend());
+  Conv2d conv(device, 5, 7, {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, true);
+  conv.name_all("conv");
+  Rng rng(3);
+  conv.initialise(rng);
+  conv.weight.trainable = false;
+  Tape tape;
+  Context context{.device = device, .tape = &tape, .training = true};
+  Tensor image(device, {2, 4, 3, 5});
+  image.assign(noise(120, 1));
+  const Var y = conv.forward(context, {image, -1, nullptr});
+  CHECK(device.ledger().of(Role::saved_activation).current == 0);
+  const std::vector<float> dy = noise(static_cast<std::size_t>(y.value.elements()), 2);
+  tape.backward({{y.slot, Tensor::from(device, y.shape(), dy)}});
+  CHECK_FALSE(conv.weight.grad);
+  const std::vector<float> dbias = conv.bias->grad.to_vector();
+  for (std::size_t c = 0; c < 7; ++c) {
+    double sum = 0;
+    for (std::size_t i = c; i < dy.size(); i += 7) sum += dy[i];
+    CHECK(dbias[c] == doctest::Approx(sum).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("a frozen norm without activation is linear: backward needs dy alone, nothing is kept") {
+  Device device(make_cpu_backend());
+  const auto block = [&] {
+    auto made = std::make_unique<Block>(device, 5, 6, Activation{ActivationKind::identity});
+    made->freeze();
+    return made;
+  };
+  const auto linear = block();
+  check_gradient(device, {2, 5, 4, 5}, [&](Context& c, const Var& x) { return linear->module.forward(c, x); });
+  Tape tape;
+  Context context{.device = device, .tape = &tape, .training = true};
+  const Var x = tape.leaf(Tensor::from(device, {2, 5, 4, 5}, noise(200, 1)));
+  const Var y = linear->module.forward(context, x);
+  CHECK(tape.nodes() == 2);
+  CHECK(device.ledger().of(Role::saved_activation).current == 0);
+}
+
+TEST_CASE("what only a residual wants: its gradient passes, the frozen branch beside it costs nothing") {
+  Device device(make_cpu_backend());
+  Block frozen(device, 5, 5);
+  frozen.freeze();
+  Tape tape;
+  Context context{.device = device, .tape = &tape, .training = true};
+  const Var constant{Tensor::from(device, {2, 5, 4, 5}, noise(200, 1)), -1, nullptr};
+  const Var residual = tape.leaf(Tensor::from(device, {2, 5, 4, 5}, noise(200, 4)));
+  const Var y = frozen.module.bn.apply(context, constant, {ActivationKind::silu}, &residual);
+  CHECK(device.ledger().of(Role::saved_activation).current == 0);
+  const std::vector<float> dy = noise(200, 2);
+  tape.backward({{y.slot, Tensor::from(device, y.shape(), dy)}});
+  CHECK(tape.gradient(residual).to_vector() == dy);
+}
+
 TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
   Device device(make_cpu_backend());
   for (const FrozenBn mode : {FrozenBn::running, FrozenBn::batch}) {

@@ -122,7 +122,7 @@ TEST_CASE("adam_step: Adam and AdamW, six steps against the rule in double") {
           const auto grad = randoms(count, 10 + static_cast<unsigned>(step));
           UpdateState state{.steps = step, .grad_scale = scale, .ema_decay = ema_decay};
           state.step_size[2] = static_cast<float>(double(lr) / (1 - std::pow(double(beta1), step)));
-          state.root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(double(beta2), step)));
+          state.root_scale[2] = static_cast<float>(1 / std::sqrt(1 - std::pow(double(beta2), step)));
           on.adam_step({.value = value.data(),
                         .exp_avg = m.data(),
                         .exp_avg_sq = s.data(),
@@ -175,7 +175,8 @@ TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
     }
     for (std::size_t k = 0; k < ema.size(); ++k) items.push_back({ema[k].data(), value[k].data(), std::ssize(value[k])});
     UpdateState state{.ema_decay = 0.999f, .skip = 1};
-    const EmaUpdate update{.items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
+    const EmaUpdate update{
+        .items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
     const auto before = ema;
     on.ema_update(update);
     CHECK(ema == before);  // a skipped step averages nothing
@@ -214,6 +215,20 @@ TEST_CASE("sum_of_squares is added to the state, in double") {
   }
 }
 
+TEST_CASE("prepare_step: a group that was born later counts its own steps") {
+  for (const Primitives& on : all_primitives()) {
+    CAPTURE(on.where);
+    const StepSettings settings{.lr = {1, 1, 1, 1}, .born = {0, 0, 0, 100}, .groups = 4, .momentum = 0.9f};
+    UpdateState state{.steps = 102};
+    on.prepare_step({.state = &state, .settings = &settings});
+    CHECK(state.steps == 103);
+    for (const auto& [group, own] : {std::pair{0, 103}, {2, 103}, {3, 3}}) {
+      CHECK(state.step_size[group] == doctest::Approx(1 / (1 - std::pow(double(0.9f), own))).epsilon(1e-6));
+      CHECK(state.root_scale[group] == doctest::Approx(1 / std::sqrt(1 - std::pow(double(0.999f), own))).epsilon(1e-4));
+    }
+  }
+}
+
 TEST_CASE("prepare_step: norm, clip, loss scale, counters; a step that is not finite is skipped") {
   for (const Primitives& on : all_primitives()) {
     CAPTURE(on.where);
@@ -229,7 +244,7 @@ TEST_CASE("prepare_step: norm, clip, loss scale, counters; a step that is not fi
     CHECK((state.steps == 1 && state.ema_updates == 1 && state.skipped == 0));
     CHECK(state.ema_decay == doctest::Approx(0.9999 * (1 - std::exp(-1.0 / 2000))).epsilon(1e-6));
     for (const int group : {0, 1, 2}) CHECK(state.step_size[group] == doctest::Approx((group + 1) / 0.1).epsilon(1e-6));
-    CHECK(state.root_scale == doctest::Approx(1 / std::sqrt(0.001)).epsilon(1e-4));
+    for (const int group : {0, 1, 2}) CHECK(state.root_scale[group] == doctest::Approx(1 / std::sqrt(0.001)).epsilon(1e-4));
     CHECK((state.loss_scale.scale == 1024 && state.loss_scale.good_steps == 1));
 
     state.sum_of_squares = std::numeric_limits<double>::infinity();

@@ -1,0 +1,59 @@
+#pragma once
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/base/byte_store.h"
+#include "models/yolo/batches.h"
+#include "models/yolo/hyp.h"
+#include "models/yolo/step.h"
+#include "models/yolo/trainer.h"
+
+namespace frost::yolo {
+
+/// --cache-features: where pictures are the same in every epoch, so is what the frozen prefix makes of them. It is computed
+/// once for each image and kept; later epochs begin above the cut.
+///
+/// A convolution's rounding may depend on the batch's size (another algorithm), so features are kept by image and batch
+/// size. That it does not depend on the other images of the batch is checked once, with the first batch that comes from the
+/// cache.
+class CachedPrefix {
+ public:
+  /// `folder` empty: in memory.
+  CachedPrefix(Device& device, DetectionModel& model, DType compute, const std::filesystem::path& folder);
+
+  /// The features of a batch: kept ones if all its images have some, else computed, and kept.
+  PrefixOutput of(const DetectionBatch& batch);
+
+  int cut() const { return cut_; }
+  std::int64_t hits() const { return hits_; }  // batches that came from the cache
+  std::int64_t bytes() const { return store_.bytes(); }
+  bool on() const { return on_; }
+
+ private:
+  struct Kept {
+    std::size_t record;
+    std::vector<Shape> shapes;  // of one image's features
+  };
+  using Key = std::pair<std::int64_t, std::int64_t>;  // image, batch size
+
+  PrefixOutput compute(const DetectionBatch& batch);
+  PrefixOutput fetch(const DetectionBatch& batch) const;
+  void keep(const DetectionBatch& batch, const PrefixOutput& output);
+
+  Device& device_;
+  DetectionModel& model_;
+  DType compute_;
+  int cut_;
+  ByteStore store_;
+  std::map<Key, Kept> kept_;
+  std::int64_t hits_ = 0;
+  bool checked_ = false, on_ = true;
+};
+
+/// Throws Error, saying what to change, where a run's features cannot be kept: nothing is frozen, frozen norms use batch
+/// statistics, or pictures change from epoch to epoch.
+void check_cacheable(const TrainConfig& config, const Hyp& hyp, DetectionModel& model);
+
+}  // namespace frost::yolo
