@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/math/half.h"
 
@@ -55,7 +54,7 @@ template <int width, class T>
 FROST_HD void store(T* to, const Lanes<width>& lanes) {
   Pack<T, width> pack;
   FROST_UNROLL
-  for (int j = 0; j < width; ++j) pack.lane[j] = from_lane<T>(lanes[j]);
+  for (int j = 0; j < width; ++j) pack.lane[j] = math::from_float<T>(lanes[j]);
   store_pack<width>(to, pack);
 }
 
