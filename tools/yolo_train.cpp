@@ -68,6 +68,10 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::IsMember({"SGD", "Adam", "AdamW"}))
       ->capture_default_str()
       ->group(schedule);
+  app.add_option("--prune-schedule", c.prune_schedule,
+                 "prune while training, FROM:TO:EPOCHS such as 0.0:0.6:10: sparsity rises along a cubic curve. Masked "
+                 "weights (also those of a pruned --weights file) stay zero; that saves no time")
+      ->group(schedule);
   app.add_flag("--cos-lr", c.cos_lr, "cosine learning-rate schedule")->group(schedule);
   app.add_option("--label-smoothing", c.label_smoothing, "label smoothing epsilon")
       ->check(CLI::Range(0.0, 0.99))

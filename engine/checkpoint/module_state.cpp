@@ -1,6 +1,9 @@
 #include "engine/checkpoint/module_state.h"
 
+#include <algorithm>
 #include <set>
+
+#include "engine/checkpoint/packed.h"
 
 namespace frost {
 namespace {
@@ -16,6 +19,15 @@ void for_each_filter_value(const Shape& ohwi, F&& f) {
     for (std::int64_t i = 0; i < in; ++i)
       for (std::int64_t p = 0; p < pixels; ++p)
         f(static_cast<std::size_t>((o * in + i) * pixels + p), static_cast<std::size_t>((o * pixels + p) * in + i));
+}
+
+void load_mask(Parameter& p, const HostTensor* mask) {
+  if (!mask && !p.mask) return;
+  if (!p.mask) p.mask = Tensor(p.value.device(), p.value.shape(), DType::f32, Role::parameter);
+  if (mask)
+    from_host(*mask, p.torch_shape, p.mask);
+  else
+    p.mask.assign(std::vector<float>(static_cast<std::size_t>(p.mask.elements()), 1.0f));
 }
 
 }  // namespace
@@ -40,9 +52,20 @@ void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_
   target.assign(theirs);
 }
 
+HostTensor mask_to_host(const Parameter& p) {
+  const std::vector<float> flags = to_host(p.mask, p.torch_shape).to_f32();
+  HostTensor mask{DType::u8, p.torch_shape, std::vector<std::byte>(flags.size())};
+  std::ranges::transform(flags, mask.bytes.begin(), [](float flag) { return flag != 0.0f ? std::byte{1} : std::byte{0}; });
+  return mask;
+}
+
 StateDict state_of(Module& module) {
   StateDict state;
-  module.visit({.parameter = [&](Parameter& p) { state.add(p.name, to_host(p.value, p.torch_shape)); },
+  module.visit({.parameter =
+                    [&](Parameter& p) {
+                      state.add(p.name, to_host(p.value, p.torch_shape));
+                      if (p.mask) state.add(p.name + kMaskSuffix, mask_to_host(p));
+                    },
                 .buffer = [&](Buffer& b) { state.add(b.name, to_host(b.value, b.torch_shape)); },
                 .counter = [&](Counter& c) { state.add(c.name, HostTensor::from_i64({}, {{c.value}})); }});
   return state;
@@ -69,8 +92,11 @@ LoadReport load_state(Module& module, const StateDict& source, const std::functi
   };
   module.visit({.parameter =
                     [&](Parameter& p) {
-                      if (const HostTensor* t = find(p.name, p.torch_shape))
+                      known.insert(p.name + kMaskSuffix);
+                      if (const HostTensor* t = find(p.name, p.torch_shape)) {
                         from_host(*t, p.torch_shape, p.value), p.touch();
+                        load_mask(p, source.find(p.name + kMaskSuffix));
+                      }
                     },
                 .buffer =
                     [&](Buffer& b) {

@@ -14,7 +14,11 @@ HostTensor to_host(const Tensor& value, const std::vector<std::int64_t>& torch_s
 /// The inverse; shapes must agree.
 void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_shape, Tensor& target);
 
-/// Parameters, buffers and counters of a module tree, in state-dict order, f32 and i64.
+/// A parameter's mask as a state dict holds it, u8, under its name with ".mask" behind (packed.h).
+HostTensor mask_to_host(const Parameter& parameter);
+
+/// Parameters (each followed by its mask, where it has one), buffers and counters of a module tree, in state-dict order, f32
+/// and i64.
 StateDict state_of(Module& module);
 
 struct LoadReport {
@@ -23,7 +27,8 @@ struct LoadReport {
   std::vector<std::string> other_shape;  // in both, but of different shapes: "name: 255x128x1x1 in the file, 24x... here"
   std::vector<std::string> unexpected;   // of the source, not in the module
 };
-/// Copies each tensor of `source` whose name exists in the module with the same shape, unless `skip` says otherwise.
+/// Copies each tensor of `source` whose name exists in the module with the same shape, unless `skip` says otherwise. A
+/// parameter takes its mask along; one that comes without is dense.
 LoadReport load_state(Module& module, const StateDict& source, const std::function<bool(const std::string&)>& skip = {});
 
 }  // namespace frost

@@ -69,6 +69,21 @@ void ParameterArena::add_squares(UpdateState* state) {
     if (group.grad) device_.backend().sum_of_squares({.values = group.grad.f32(), .count = group.count(), .state = state});
 }
 
+void ParameterArena::apply_masks() {
+  for (ParameterGroup& group : groups_) {
+    if (!group.mask) continue;
+    const std::vector<float> mask = group.mask.to_vector();
+    for (Tensor* tensor : {&group.value, &group.momentum, &group.second_moment, &group.ema}) {
+      if (!*tensor) continue;
+      std::vector<float> values = tensor->to_vector();
+      for (std::size_t i = 0; i < values.size(); ++i)
+        if (mask[i] == 0.0f) values[i] = 0.0f;
+      tensor->assign(values);
+    }
+  }
+  touch();
+}
+
 void ParameterArena::touch() {
   for (ParameterGroup& group : groups_)
     for (Parameter* p : group.members) p->touch();

@@ -29,6 +29,7 @@ class ParameterArena {
   const std::vector<std::size_t>& group_sizes() const { return sizes_; }
   void zero_grad();
   void add_squares(UpdateState* state);  // of all gradients, to the state's sum
+  void apply_masks();                    // masks have changed: values, momenta and averages obey them at once
   void touch();                          // values have changed: new stamps
 
  private:

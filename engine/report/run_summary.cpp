@@ -55,7 +55,8 @@ void write_run_summary(const std::filesystem::path& folder, const RunSummary& s)
                                     {"trainable", s.trainable},
                                     {"peak_bytes", peaks},
                                     {"best", best},
-                                    {"files", s.files}};
+                                    {"files", s.files},
+                                    {"sparsity", s.sparsity}};
   const std::string text = json.dump(2) + "\n";
   write_file_atomically(folder / kFile, [&](FileSink& sink) { sink.write(text); });
 }
@@ -82,6 +83,7 @@ RunSummary read_run_summary(const std::filesystem::path& folder) {
       else
         s.best.emplace_back(column, value);
     s.files = json.at("files").get<std::map<std::string, std::int64_t>>();
+    s.sparsity = json.at("sparsity").get<std::map<std::string, double>>();
   } catch (const nlohmann::json::exception& e) {
     fail(file.string(), ": is not a run's summary: ", e.what());
   }

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "engine/checkpoint/packed.h"
+
 namespace frost {
 namespace {
 std::vector<Buffer*> moving(Module& model, const std::function<bool(const Buffer&)>& moves) {
@@ -68,7 +70,11 @@ StateDict ModelAverage::state() const {
     const Tensor average = average_of(name);
     return average ? average : otherwise;
   };
-  model_.visit({.parameter = [&](Parameter& p) { state.add(p.name, to_host(value(p.name, p.value), p.torch_shape)); },
+  model_.visit({.parameter =
+                    [&](Parameter& p) {
+                      state.add(p.name, to_host(value(p.name, p.value), p.torch_shape));
+                      if (p.mask) state.add(p.name + kMaskSuffix, mask_to_host(p));
+                    },
                 .buffer = [&](Buffer& b) { state.add(b.name, to_host(value(b.name, b.value), b.torch_shape)); },
                 .counter = [&](Counter& c) { state.add(c.name, HostTensor::from_i64({}, {{c.value}})); }});
   return state;

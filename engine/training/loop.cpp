@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/base/interrupt.h"
-#include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/packed.h"
 #include "engine/report/progress.h"
 #include "engine/report/results_csv.h"
 #include "engine/report/run_folder.h"
@@ -68,6 +68,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     if (InterruptGuard::requested()) interrupted("in", epoch);
     lr_ = updater_.begin_batch(epoch, i).lr;
 
+    if (options_.before_batch) options_.before_batch(epoch, i);
     const BatchReport report = task_.train_batch();
     for (std::size_t k = 0; k < names.size(); ++k) {
       if (!std::isfinite(report.losses[k]))
@@ -144,24 +145,25 @@ void TrainingLoop::run() {
     row.insert(row.end(), lr_.begin(), lr_.begin() + std::ssize(options_.lr_columns));
     csv.append(row);
 
+    const bool may_be_best = epoch >= options_.best_from;
+    if (!may_be_best) fitness = 0;
     if (fitness > best_fitness_) {
       best_fitness_ = fitness;
       summary_.best_epoch = epoch;
       summary_.best.clear();
       for (std::size_t i = 0; i < metrics.size(); ++i) summary_.best.emplace_back(task_.metric_columns()[i], metrics[i]);
     }
-    if (fitness >= stopper_best_) stopper_best_ = fitness, best_epoch_ = epoch;
+    if (fitness >= stopper_best_ || !may_be_best) stopper_best_ = fitness, best_epoch_ = epoch;
     if (!options_.nosave || last_epoch) {
       const SafetensorsFile now = snapshot(epoch);
-      write_safetensors(last(), now.tensors, now.metadata);
+      write_checkpoint(last(), now.tensors, now.metadata);
       can_resume_ = true;
-      if (fitness == best_fitness_) {
-        write_safetensors(best(), now.tensors, now.metadata);
+      if (may_be_best && fitness == best_fitness_) {
+        write_checkpoint(best(), now.tensors, now.metadata);
         best_written_ = true;
       }
       if (options_.save_period > 0 && epoch % options_.save_period == 0)
-        write_safetensors(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), now.tensors,
-                          now.metadata);
+        write_checkpoint(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), now.tensors, now.metadata);
     }
     const std::int64_t waited = epoch - best_epoch_;
     possible_stop = options_.patience > 0 && waited >= options_.patience - 1;
@@ -183,6 +185,12 @@ void TrainingLoop::run() {
       summary_.files[file.filename().string()] = bytes;
       fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
     }
+  for (const Parameter* p : model_.parameters()) {
+    if (!p->mask) continue;
+    const std::vector<float> values = p->value.to_vector();
+    summary_.sparsity[p->name] =
+        static_cast<double>(std::count(values.begin(), values.end(), 0.0f)) / static_cast<double>(values.size());
+  }
   write_run_summary(options_.folder, summary_);
   std::fflush(stdout);
 }
@@ -222,7 +230,7 @@ SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
 }
 
 void TrainingLoop::resume(const std::filesystem::path& file) {
-  const SafetensorsFile saved = read_safetensors(file);
+  const SafetensorsFile saved = read_checkpoint(file);
   const auto it = saved.metadata.find(kStateKey);
   if (it == saved.metadata.end())
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
@@ -281,12 +289,12 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
 }
 
 std::int64_t strip_checkpoint(const std::filesystem::path& file) {
-  const SafetensorsFile saved = read_safetensors(file);
+  const SafetensorsFile saved = read_checkpoint(file);
   std::map<std::string, std::string> metadata(saved.metadata.begin(), saved.metadata.end());
   metadata.erase(kStateKey);
   metadata["epoch"] = "-1";
   const StateDict averaged = saved.tensors.below("ema.");
-  if (!averaged.empty()) write_safetensors(file, averaged, metadata);
+  if (!averaged.empty()) write_checkpoint(file, averaged, metadata);
   return static_cast<std::int64_t>(std::filesystem::file_size(file));
 }
 

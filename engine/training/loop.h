@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -59,6 +60,7 @@ struct LoopOptions {
   bool loss_scaling = false;      // f16 training
   std::int64_t patience = 100;    // epochs without improvement; 0: never stop
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
+  std::int64_t best_from = 0;     // no earlier epoch is the best (it was not yet pruned as asked)
   bool nosave = false, noval = false;
   std::filesystem::path folder;  // the run's: results.csv, weights/
   // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
@@ -66,6 +68,7 @@ struct LoopOptions {
   std::vector<std::string> lr_columns{"x/lr0", "x/lr1", "x/lr2"};
   int csv_width = 20;
   bool next_lr = false;
+  std::function<void(std::int64_t epoch, std::int64_t batch)> before_batch{};
 };
 
 /// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.

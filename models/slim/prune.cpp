@@ -10,7 +10,7 @@
 #include "engine/checkpoint/host_tensor.h"
 #include "engine/checkpoint/module_state.h"
 
-namespace frost {
+namespace frost::slim {
 namespace {
 
 std::vector<float> torch_order(const Parameter& p) { return to_host(p.value, p.torch_shape).to_f32(); }
@@ -67,12 +67,14 @@ void set_mask(Parameter& p, const std::vector<bool>& keep) {
   p.touch();
 }
 
+void mask_smallest(Parameter& p, double amount) {
+  const std::vector<float> values = torch_order(p);
+  const std::int64_t count = pruned_count(amount, static_cast<std::int64_t>(values.size()));
+  if (count > 0) set_mask(p, complement(smallest(values, count)));
+}
+
 void prune_l1(Module& model, double amount) {
-  for (Conv2d* conv : prunable(model)) {
-    const std::vector<float> values = torch_order(conv->weight);
-    const std::int64_t count = pruned_count(amount, static_cast<std::int64_t>(values.size()));
-    if (count > 0) set_mask(conv->weight, complement(smallest(values, count)));
-  }
+  for (Conv2d* conv : prunable(model)) mask_smallest(conv->weight, amount);
 }
 
 void prune_global(Module& model, double amount) {
@@ -162,4 +164,4 @@ std::string sparsity_line(const Sparsity& s) {
   return fmt::format("sparsity {:.3g} ({} of {} convolutions masked)", s.global(), masked, s.layers.size());
 }
 
-}  // namespace frost
+}  // namespace frost::slim

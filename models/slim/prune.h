@@ -5,7 +5,7 @@
 
 #include "engine/nn/layers.h"
 
-namespace frost {
+namespace frost::slim {
 
 /// What pruning does to weights: a mask (Parameter::mask) says which stay; the others are zero and stay zero through
 /// training, since the optimizer's fused step applies the mask. Masks alone make nothing faster (docs/pruning.md).
@@ -20,6 +20,8 @@ std::int64_t pruned_count(double amount, std::int64_t n);
 /// takes those that the C++ library's nth_element leaves in front (spec/freeze_prune.md section 2); so does this.
 std::vector<bool> smallest(const std::vector<float>& values, std::int64_t count);
 
+/// Masks the `amount` of a parameter's smallest weights.
+void mask_smallest(Parameter& parameter, double amount);
 /// Masks each convolution's `amount` of smallest weights: YOLOv5's L1 pruning. A weight that is masked stays so, as its
 /// magnitude is 0.
 void prune_l1(Module& model, double amount);
@@ -53,4 +55,4 @@ std::string pruned_line(const Sparsity& sparsity);
 /// "sparsity 0.498 (60 of 60 convolutions masked)"; "" for a dense model.
 std::string sparsity_line(const Sparsity& sparsity);
 
-}  // namespace frost
+}  // namespace frost::slim

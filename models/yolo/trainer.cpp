@@ -14,6 +14,8 @@
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
 #include "models/slim/freeze.h"
+#include "models/slim/gradual.h"
+#include "models/slim/prune.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
 #include "models/yolo/explain_run.h"
@@ -176,6 +178,8 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
       return (!config.cfg.empty() || anchors_each) && name.find("anchor") != std::string::npos;
     });
     fmt::print("Transferred {}/{} items from {}\n", report.copied, report.total, file.string());
+    if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty())
+      fmt::print("{}: zeros stay zero\n", line);
     FROST_CHECK(report.copied > 0, file.string(), ": none of its tensors fits this model (", data.yaml, ", ", config.cfg,
                 ")");
   }
@@ -301,6 +305,12 @@ std::filesystem::path train(const TrainConfig& given) {
       if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
   }
 
+  std::optional<slim::GradualPruning> gradual;
+  slim::PruneSchedule prune_schedule{.epochs = 0};
+  if (!config.prune_schedule.empty()) {
+    prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
+    gradual.emplace(*model, prune_schedule);
+  }
   // The arena takes the parameters' memory over: everything that copies the model comes after it.
   const double accumulate = std::max(std::nearbyint(static_cast<double>(config.nbs) / batch_size), 1.0);
   const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;
@@ -328,8 +338,14 @@ std::filesystem::path train(const TrainConfig& given) {
     write_train_options(folder / "opt.yaml", kept, folder);
   }
 
-  TrainingLoop loop(device, *model, twin, arena, average, task,
-                    loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder));
+  LoopOptions options = loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder);
+  if (gradual) {
+    options.best_from = prune_schedule.epochs - 1;
+    options.before_batch = [&](std::int64_t epoch, std::int64_t batch) {
+      gradual->before_batch(arena, epoch, batch, task.batches_per_epoch());
+    };
+  }
+  TrainingLoop loop(device, *model, twin, arena, average, task, options);
   if (!config.resume.empty()) {
     loop.resume(config.resume);
     fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
@@ -346,6 +362,7 @@ std::filesystem::path train(const TrainConfig& given) {
     fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
                1000 * summary.seconds_per_epoch() / static_cast<double>(train_data->size()), summary.steps, batch_size,
                summary.memory_table());
+  if (!loop.summary().sparsity.empty()) fmt::print("{}", slim::sparsity_table(slim::sparsity(*model)));
   validate_result(config, run, task, loop.result(), names, folder);
   return folder;
 }

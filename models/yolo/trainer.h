@@ -32,6 +32,7 @@ struct TrainConfig {
   bool strict = false;  // a damaged image or label ends the run instead of being left out
   int nbs = 64;         // nominal batch: an optimizer step follows each so many images
   FrozenBn frozen_bn = FrozenBn::running;
+  std::string prune_schedule;     // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
   std::string precision = "f32";  // f32, bf16
   bool recompute = true;          // make activations again in backward instead of keeping them
   bool dry_run = false;           // say what a step costs and stop; nothing is trained or written

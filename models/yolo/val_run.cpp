@@ -64,7 +64,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
   fmt::print("Fusing layers... \n");
   const std::unique_ptr<DetectionModel> model = load_model(device, file);
   fmt::print("{}\n", model->summary(true, false));
-  if (const std::string line = sparsity_line(sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
+  if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
   const int classes = model->detect().classes;
   FROST_CHECK(config.single_cls || classes == data.class_count(), file.string(), " (", classes,
               " classes) trained on different --data than what you passed (", data.class_count(),
@@ -103,8 +103,8 @@ std::filesystem::path run_validation(const ValConfig& given) {
     dense = validate(device, *model, *loader, options);
     fmt::print("{}", metrics_table(dense->summary, data.names, false));
     fuse(*model);
-    prune_l1(*model, config.prune);
-    fmt::print("{}\n", pruned_line(sparsity(*model)));
+    slim::prune_l1(*model, config.prune);
+    fmt::print("{}\n", slim::pruned_line(slim::sparsity(*model)));
     std::fflush(stdout);
   }
   options.image_done = [&](const ImageDetections& image) {

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/base/mapped_file.h"
+#include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
 
 namespace frost {
@@ -335,7 +336,7 @@ class MetadataReader {
 
 YoloCheckpoint load_own(const std::filesystem::path& path, CheckpointPart part) {
   namespace key = checkpoint_key;
-  SafetensorsFile file = read_safetensors(path);
+  SafetensorsFile file = read_checkpoint(path);
   YoloCheckpoint out;
   const MetadataReader metadata(path.string(), file.metadata);
   FROST_CHECK(metadata.text(key::yaml), path.string(), ": no ", key::yaml, " in its metadata: not a checkpoint of frost");
@@ -399,7 +400,7 @@ Metadata metadata_of(const YoloCheckpoint& c) {
 void save_yolo_checkpoint(const std::filesystem::path& path, const YoloCheckpoint& checkpoint, const StateDict& extra) {
   StateDict all = checkpoint.state;
   for (const auto& [name, tensor] : extra) all.add(name, tensor);
-  write_safetensors(path, all, metadata_of(checkpoint));
+  write_checkpoint(path, all, metadata_of(checkpoint));
 }
 
 }  // namespace frost

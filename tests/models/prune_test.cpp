@@ -10,6 +10,7 @@
 #include "tests/models/coco128.h"
 
 using namespace frost;
+using namespace frost::slim;
 
 namespace {
 

@@ -1,0 +1,141 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/checkpoint/packed.h"
+#include "tests/tools/world.h"
+
+// yolo-prune and what follows: training on, resuming, validating.
+using namespace frost;
+using namespace frost::tests;
+
+namespace {
+
+/// A model to prune: one epoch from nothing.
+std::string dense_model() {
+  static const std::string file = [] {
+    const Outcome outcome = world().train("--weights '' --cfg yolov5n.yaml --project dense --name m");
+    REQUIRE(outcome.code == 0);
+    return std::string("dense/m/weights/last.safetensors");
+  }();
+  return file;
+}
+
+Outcome prune(const std::string& flags) { return world().run(kBin + "yolo-prune --weights " + dense_model() + " " + flags); }
+
+std::size_t zeros(const StateDict& state, const std::string& name) {
+  const std::vector<float> values = state.at(name).to_f32();
+  return static_cast<std::size_t>(std::count(values.begin(), values.end(), 0.0f));
+}
+
+/// The masks of `state` are `masks`'s, and all that is masked is zero.
+void check_same_zeros(const StateDict& state, const StateDict& masks) {
+  std::size_t compared = 0;
+  for (const auto& [name, mask] : masks) {
+    if (!name.ends_with(kMaskSuffix)) continue;
+    CAPTURE(name);
+    REQUIRE(state.contains(name));
+    CHECK((state.at(name) == mask));
+    const std::vector<float> values = state.at(name.substr(0, name.size() - 5)).to_f32();
+    bool clean = true;
+    for (std::size_t i = 0; i < values.size(); ++i) clean &= mask.bytes[i] != std::byte{0} || values[i] == 0.0f;
+    CHECK(clean);
+    ++compared;
+  }
+  CHECK(compared == 60);
+}
+
+}  // namespace
+
+TEST_CASE("yolo-prune: the table, a smaller file, the same numbers dense or packed") {
+  const Outcome outcome = prune("--amount 0.5 --save half.safetensors --data " + world().data() + " --imgsz 64");
+  CAPTURE(outcome.out);
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK(outcome.out.find("        16x3x6x6        1728         864     0.5000\n") !=
+        std::string::npos);
+  CHECK(outcome.out.find("Model pruned to 0.49") != std::string::npos);
+  CHECK(outcome.out.find("(60 of 60 convolutions masked)") != std::string::npos);  // the second validation says it
+  const fs::path dir = world().dir;
+  const auto dense = static_cast<double>(fs::file_size(dir / dense_model())),
+             half = static_cast<double>(fs::file_size(dir / "half.safetensors"));
+  CHECK(half / dense == doctest::Approx(0.5 + 1.0 / 32).epsilon(0.03));  // and what is not a convolution's weight
+
+  REQUIRE(prune("--amount 0.5 --dense --save plain.safetensors").code == 0);
+  const StateDict packed = read_checkpoint(dir / "half.safetensors").tensors,
+                  plain = read_safetensors(dir / "plain.safetensors").tensors;
+  CHECK(plain.size() == packed.size() - 60);
+  for (const auto& [name, tensor] : plain) CHECK((packed.at(name) == tensor));
+  CHECK(static_cast<double>(fs::file_size(dir / "plain.safetensors")) == doctest::Approx(dense).epsilon(0.01));
+
+  for (const char* method : {"--method global --amount 0.4", "--method nm --pattern 2:4"}) {
+    CAPTURE(method);
+    CHECK(prune(std::string(method) + " --save other.safetensors").code == 0);
+    CHECK(world().val("--weights other.safetensors --data " + world().data()).code == 0);
+  }
+}
+
+TEST_CASE("yolo-train keeps a pruned model's zeros, and a resumed run ends with the same bits") {
+  REQUIRE(prune("--amount 0.5 --save tune.safetensors").code == 0);
+  const StateDict masks = read_checkpoint(world().dir / "tune.safetensors").tensors;
+  for (const char* flags : {"", "--optimizer Adam"}) {
+    const Outcome tuned =
+        world().run(kBin + "yolo-train --weights tune.safetensors --epochs 3 --imgsz 64 --batch-size 4 --nbs 4" +
+                    " --noplots --save-period 1 --project tuned --name t --exist-ok --data " + world().data() + " " + flags);
+    CAPTURE(tuned.err);
+    REQUIRE(tuned.code == 0);
+    CHECK(tuned.out.find("convolutions masked): zeros stay zero") != std::string::npos);
+    CHECK(tuned.out.find("all convolutions") != std::string::npos);
+    const fs::path run = world().dir / "tuned" / "t";
+    check_same_zeros(read_checkpoint(run / "weights" / "last.safetensors").tensors, masks);
+    check_same_zeros(read_checkpoint(run / "weights" / "epoch1.safetensors").tensors, masks);
+    check_same_zeros(read_checkpoint(run / "weights" / "epoch1.safetensors").tensors.below("ema."), masks);
+    CHECK(slurp(run / "summary.json").find("\"model.0.conv.weight\": 0.5") != std::string::npos);
+
+    const std::string bits = slurp(run / "weights" / "last.safetensors");
+    const Outcome resumed = world().run(kBin + "yolo-train --resume tuned/t/weights/epoch1.safetensors");
+    CAPTURE(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK((slurp(run / "weights" / "last.safetensors") == bits));
+  }
+}
+
+TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a dense epoch's") {
+  const Outcome trained = world().run(kBin + "yolo-train --weights " + dense_model() +
+                                      " --prune-schedule 0:0.6:2 --epochs 4 --imgsz 64 --batch-size 4 --nbs 4 --noplots"
+                                      " --save-period 1 --project gradual --name g --exist-ok --data " +
+                                      world().data());
+  CAPTURE(trained.err);
+  REQUIRE(trained.code == 0);
+  const fs::path weights = world().dir / "gradual" / "g" / "weights";
+  for (const char* file : {"last.safetensors", "best.safetensors"}) {
+    const StateDict state = read_checkpoint(weights / file).tensors;
+    CHECK(zeros(state, "model.3.conv.weight") == 11059);  // 0.6 * 18432 = 11059.2
+    CHECK(zeros(state, "model.24.m.0.weight") ==
+          static_cast<std::size_t>(std::nearbyint(0.6 * static_cast<double>(state.at("model.24.m.0.weight").count()))));
+  }
+  CHECK(zeros(read_checkpoint(weights / "epoch0.safetensors").tensors, "model.3.conv.weight") < 11059);
+  for (const char* from : {"epoch0.safetensors", "epoch2.safetensors"}) {  // in the schedule, and behind it
+    const std::string bits = slurp(weights / "last.safetensors");
+    const Outcome resumed = world().run(kBin + "yolo-train --resume gradual/g/weights/" + from);
+    CAPTURE(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK((slurp(weights / "last.safetensors") == bits));
+  }
+}
+
+TEST_CASE("yolo-prune and yolo-val --prune: mistakes in one line") {
+  CHECK(prune("--method nm --pattern 4:2 --save x.safetensors").err ==
+        "yolo-prune: --pattern '4:2': expected N:M with 0 < N < M <= 64, such as 2:4\n");
+  CHECK(prune("--amount 1.5 --save x.safetensors").code == 2);
+  CHECK(prune("--method l2 --save x.safetensors").code == 2);
+  CHECK(world().run(kBin + "yolo-prune --weights nothing.safetensors --save x").code == 1);
+  CHECK(world().train("--weights " + dense_model() + " --prune-schedule 1:2").err.find("expected FROM:TO:EPOCHS") !=
+        std::string::npos);
+  const Outcome val = world().val("--prune 0.3 --weights " + dense_model() + " --data " + world().data());
+  CAPTURE(val.err);
+  CHECK(val.code == 0);
+  CHECK(val.out.find("Model pruned to 0.2") != std::string::npos);
+  CHECK(val.out.find("     pruned") != std::string::npos);
+}

@@ -1,0 +1,50 @@
+#include "models/yolo/prune_run.h"
+#include "tools/main_guard.h"
+
+namespace {
+
+int run(CLI::App& app, int argc, char** argv) {
+  frost::yolo::PruneConfig c;
+  app.description(
+      "Prune a YOLOv5 detector: mask weights, or remove whole filters. Train the result on with yolo-train to recover.\n\n"
+      "  yolo-prune --weights yolov5n.pt --amount 0.3 --save pruned.safetensors\n"
+      "  yolo-train --weights pruned.safetensors --data my.yaml --epochs 10\n\n"
+      "l1, global and nm set weights to zero and remember which: the file becomes smaller and training keeps the zeros,\n"
+      "but nothing becomes faster, since zeros are multiplied like other numbers.");
+  app.get_formatter()->column_width(34);
+  const std::string what = "What", output = "Output", check = "Check";
+  app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")
+      ->required()
+      ->group(what);
+  app.add_option("--method", c.method,
+                 "l1: each convolution's smallest weights, as YOLOv5; global: one threshold for all convolutions; nm: N of "
+                 "each M neighbouring input channels stay")
+      ->check(CLI::IsMember({"l1", "global", "nm"}))
+      ->capture_default_str()
+      ->group(what);
+  app.add_option("--amount", c.amount, "share of the weights to remove (l1, global)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(what);
+  app.add_option("--pattern", c.pattern, "of nm, N:M")->capture_default_str()->group(what);
+  app.add_option("--save", c.save, "the .safetensors to write")->required()->group(output);
+  app.add_flag("--dense", c.dense, "write a plain file that any reader understands: larger, and without the masks")
+      ->group(output);
+  app.add_option("--data", c.data, "dataset YAML: validate before and after")->group(check);
+  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size of that, pixels")
+      ->check(CLI::Range(32, 8192))
+      ->capture_default_str()
+      ->group(check);
+  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch of that")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(check);
+  app.add_option("--device", c.device, "cpu")->group(check);
+  app.parse(argc, argv);
+  frost::yolo::run_prune(c);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return frost::run_tool("yolo-prune", argc, argv, run); }
