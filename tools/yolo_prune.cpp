@@ -8,9 +8,12 @@ int run(CLI::App& app, int argc, char** argv) {
   app.description(
       "Prune a YOLOv5 detector: mask weights, or remove whole filters. Train the result on with yolo-train to recover.\n\n"
       "  yolo-prune --weights yolov5n.pt --amount 0.3 --save pruned.safetensors\n"
+      "  yolo-prune --weights yolov5n.pt --method filters --amount 0.4 --save smaller.safetensors\n"
       "  yolo-train --weights pruned.safetensors --data my.yaml --epochs 10\n\n"
       "l1, global and nm set weights to zero and remember which: the file becomes smaller and training keeps the zeros,\n"
-      "but nothing becomes faster, since zeros are multiplied like other numbers.");
+      "but nothing becomes faster, since zeros are multiplied like other numbers (nm would be on NVIDIA's sparse tensor\n"
+      "cores, which frost does not use). filters removes whole filters: a smaller dense model, which is faster. It needs\n"
+      "training to recover.");
   app.get_formatter()->column_width(34);
   const std::string what = "What", output = "Output", check = "Check";
   app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")
@@ -18,12 +21,17 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(what);
   app.add_option("--method", c.method,
                  "l1: each convolution's smallest weights, as YOLOv5; global: one threshold for all convolutions; nm: N of "
-                 "each M neighbouring input channels stay")
-      ->check(CLI::IsMember({"l1", "global", "nm"}))
+                 "each M neighbouring input channels stay; filters: whole filters go")
+      ->check(CLI::IsMember({"l1", "global", "filters", "nm"}))
       ->capture_default_str()
       ->group(what);
-  app.add_option("--amount", c.amount, "share of the weights to remove (l1, global)")
+  app.add_option("--amount", c.amount, "share to remove: of the weights (l1, global), of the FLOPs (filters)")
       ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(what);
+  app.add_option("--importance", c.importance,
+                 "of filters, what a channel is worth: l1 = its filter's mean |w|, bn = its batch norm's |gamma|")
+      ->check(CLI::IsMember({"l1", "bn"}))
       ->capture_default_str()
       ->group(what);
   app.add_option("--pattern", c.pattern, "of nm, N:M")->capture_default_str()->group(what);

@@ -28,6 +28,7 @@ struct ConvNode final : Node {
   ConvGeometry geometry;
 
   const char* name() const override { return "conv2d"; }
+  const Parameter* applied() const override { return weight; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
     if (weight->trainable) {
@@ -52,6 +53,7 @@ struct NormActNode final : Node {
   bool residual_before = false;
 
   const char* name() const override { return "norm_act"; }
+  const Parameter* applied() const override { return weight; }
   Grads backward(Tensor dy) override {
     Backend& backend = dy.backend();
     const auto fresh = [&] { return Tensor(dy.device(), x.shape(), dy.dtype()); };

@@ -42,6 +42,7 @@ struct Context {
 struct Place {
   Tensor target;
   Tensor tensor(Context& context, const Shape& shape, DType dtype) const {
+    FROST_CHECK(!target || target.shape() == shape, "a result of shape ", shape, " where ", target.shape(), " belongs");
     return target ? target : Tensor(context.device, shape, dtype);
   }
 };

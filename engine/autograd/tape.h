@@ -8,6 +8,8 @@
 
 namespace frost {
 
+struct Parameter;
+
 /// How a value can be made again from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so that
 /// backward keeps only the convolutions' outputs and pays one more elementwise pass.
 struct Origin {
@@ -52,6 +54,11 @@ class Node {
  public:
   virtual ~Node() = default;
   virtual const char* name() const = 0;
+  /// The weight it applies, a convolution's or a norm's; null: none. For who reads the tape as the model's graph.
+  virtual const Parameter* applied() const { return nullptr; }
+  /// The slots of its inputs, in order, and of its output; -1: needs no gradient.
+  const std::vector<int>& inputs() const { return inputs_; }
+  int output() const { return output_; }
   /// `dy` is the gradient of the output. It may be a channel slice, and may be shared: see may_overwrite.
   virtual Grads backward(Tensor dy) = 0;
 
@@ -84,6 +91,7 @@ class Tape {
 
   bool recompute() const { return recompute_; }
   std::size_t nodes() const { return nodes_.size(); }
+  const std::vector<std::unique_ptr<Node>>& recorded() const { return nodes_; }
 
  private:
   void accumulate(int slot, Tensor grad);

@@ -4,6 +4,14 @@
 
 namespace frost {
 namespace {
+/// A parameter of another shape in its place: zeros.
+void replace(Parameter& p, Shape shape, std::vector<std::int64_t> torch_shape) {
+  p.value = Tensor::zeros(p.value.device(), shape, DType::f32, Role::parameter);
+  p.torch_shape = std::move(torch_shape);
+  p.grad = p.mask = Tensor();
+  p.touch();
+}
+
 std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
   std::vector<float> values(static_cast<std::size_t>(count));
   for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
@@ -41,6 +49,17 @@ void Conv2d::initialise(Rng& rng) {
   bias->touch();
 }
 
+void Conv2d::resize(std::int64_t new_in, std::int64_t new_out) {
+  if (new_in == in && new_out == out) return;
+  const std::int64_t groups = depthwise() ? new_out : geometry.groups;
+  FROST_CHECK(new_in > 0 && new_out > 0 && new_in % groups == 0 && new_out % groups == 0, name(), ": ", new_in, " -> ",
+              new_out, " channels in ", groups, " groups");
+  in = new_in, out = new_out, geometry.groups = static_cast<int>(groups);
+  replace(weight, {out, geometry.kernel_h, geometry.kernel_w, in / groups},
+          {out, in / groups, geometry.kernel_h, geometry.kernel_w});
+  if (bias) replace(*bias, {1, 1, 1, out}, {out});
+}
+
 void Conv2d::add_bias() {
   FROST_CHECK(!bias, name(), ": has a bias");
   bias = &add_parameter(weight.value.device(), "bias", {1, 1, 1, out}, {out});
@@ -57,6 +76,22 @@ BatchNorm2d::BatchNorm2d(Device& device, std::int64_t channels, float eps, float
       running_var(add_buffer(device, "running_var", {1, 1, 1, channels}, {channels}, 1.0f)),
       num_batches_tracked(add_counter("num_batches_tracked")) {
   weight.value.assign(std::vector<float>(static_cast<std::size_t>(channels), 1.0f));
+}
+
+void BatchNorm2d::resize(std::int64_t count) {
+  if (count == channels) return;
+  FROST_CHECK(count > 0, name(), ": ", count, " channels");
+  channels = count;
+  const Shape shape{1, 1, 1, channels};
+  const std::vector<float> ones(static_cast<std::size_t>(channels), 1.0f);
+  for (Parameter* p : {&weight, &bias}) replace(*p, shape, {channels});
+  weight.value.assign(ones);
+  for (Buffer* buffer : {&running_mean, &running_var}) {
+    buffer->value = Tensor::zeros(buffer->value.device(), shape, DType::f32, Role::buffer);
+    buffer->torch_shape = {channels};
+    buffer->touch();
+  }
+  running_var.value.assign(ones);
 }
 
 bool BatchNorm2d::uses_running(const Context& context, bool block_frozen) const {
@@ -114,6 +149,7 @@ void FusedConvNorm::fold() {
   const std::vector<float> gamma = bn_.weight.value.to_vector(), mean = bn_.running_mean.value.to_vector(),
                            var = bn_.running_var.value.to_vector();
   const std::vector<float> conv_bias = conv_.bias ? conv_.bias->value.to_vector() : std::vector<float>(bias.size(), 0.0f);
+  FROST_CHECK(bn_.channels == conv_.out, bn_.name(), ": ", bn_.channels, " channels behind a convolution's ", conv_.out);
   const std::size_t filter = weight.size() / bias.size();
   for (std::size_t o = 0; o < bias.size(); ++o) {
     const float s = gamma[o] / std::sqrt(var[o] + bn_.eps);
@@ -121,7 +157,7 @@ void FusedConvNorm::fold() {
     bias[o] += s * (conv_bias[o] - mean[o]);
   }
   Device& device = conv_.weight.value.device();
-  if (!folded_weight_) {
+  if (!folded_weight_ || folded_weight_.shape() != conv_.weight.value.shape()) {
     folded_weight_ = Tensor(device, conv_.weight.value.shape(), DType::f32, Role::buffer);
     folded_bias_ = Tensor(device, bn_.bias.value.shape(), DType::f32, Role::buffer);
   }
@@ -162,6 +198,7 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
   const bool constant = !context.training || (!conv_.weight.trainable && bn_.frozen());
   // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
   if (fused_ || (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation())) {
+    FROST_CHECK(x.shape().c == conv_.in, conv_.name(), ": x has ", x.shape().c, " channels, the weight expects ", conv_.in);
     if (!fused_) fold();
     if (context.profile && !fused_) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
     const Filters weight =

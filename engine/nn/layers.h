@@ -15,6 +15,10 @@ class Conv2d : public Module {
   Var forward_as(Context& context, const Var& x, DType out, const Place& place = {});
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
   void initialise(Rng& rng);
+  /// A group for each channel.
+  bool depthwise() const { return geometry.groups > 1 && geometry.groups == in && in == out; }
+  /// Other widths for the same kernel: values, gradient and mask are lost. A depthwise one keeps a group for each channel.
+  void resize(std::int64_t in, std::int64_t out);
   /// Gives a convolution without bias one.
   void add_bias();
 
@@ -34,6 +38,8 @@ class BatchNorm2d : public Module {
   /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
   bool uses_running(const Context& context, bool block_frozen) const;
   bool frozen() const { return !weight.trainable && !bias.trainable; }
+  /// Another number of channels: values are lost.
+  void resize(std::int64_t channels);
   /// 1 / sqrt(running_var + eps), made again when the statistics change.
   const Tensor& running_rstd();
 

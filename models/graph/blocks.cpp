@@ -37,14 +37,14 @@ C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shor
     : C3(b, c1, c2, scaled(c2, e), bottlenecks(b, scaled(c2, e), n, shortcut, groups)) {}
 
 C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m)
-    : hidden_(hidden),
-      cv1_(add_child("cv1", b.conv(c1, hidden))),
+    : cv1_(add_child("cv1", b.conv(c1, hidden))),
       cv2_(add_child("cv2", b.conv(c1, hidden))),
       cv3_(add_child("cv3", b.conv(2 * hidden, c2))),
       m_(add_child("m", std::move(m))) {}
 
 Var C3::forward(Context& context, const Var& x, const Place& place) {
-  Concatenation both(context, x.shape(), {hidden_, hidden_});
+  const std::int64_t shallow_width = cv2_.conv.out;
+  Concatenation both(context, x.shape(), {cv3_.conv.in - shallow_width, shallow_width});
   const Var deep = m_.forward(context, cv1_.forward(context, x), both.place(0));
   const Var shallow = cv2_.forward(context, x, both.place(1));
   return cv3_.forward(context, both.join({deep, shallow}), place);
@@ -63,26 +63,28 @@ C3Ghost::C3Ghost(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n,
 
 BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups,
                              double e)
-    : hidden_(scaled(c2, e)),
-      cv1_(add_child("cv1", b.conv(c1, hidden_))),
-      cv2_(add_child("cv2", std::make_unique<Conv2d>(b.device, c1, hidden_, pointwise(), false))),
-      cv3_(add_child("cv3", std::make_unique<Conv2d>(b.device, hidden_, hidden_, pointwise(), false))),
-      cv4_(add_child("cv4", b.conv(2 * hidden_, c2))),
-      bn_(add_child("bn", std::make_unique<BatchNorm2d>(b.device, 2 * hidden_))),
-      m_(add_child("m", bottlenecks(b, hidden_, n, shortcut, groups))),
+    : BottleneckCSP(b, c1, c2, scaled(c2, e), bottlenecks(b, scaled(c2, e), n, shortcut, groups)) {}
+
+BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hidden,
+                             std::unique_ptr<Sequential> m)
+    : cv1_(add_child("cv1", b.conv(c1, hidden))),
+      cv2_(add_child("cv2", std::make_unique<Conv2d>(b.device, c1, hidden, pointwise(), false))),
+      cv3_(add_child("cv3", std::make_unique<Conv2d>(b.device, hidden, hidden, pointwise(), false))),
+      cv4_(add_child("cv4", b.conv(2 * hidden, c2))),
+      bn_(add_child("bn", std::make_unique<BatchNorm2d>(b.device, 2 * hidden))),
+      m_(add_child("m", std::move(m))),
       activation_(b.activation) {}
 
 Var BottleneckCSP::forward(Context& context, const Var& x, const Place& place) {
-  Concatenation both(context, x.shape(), {hidden_, hidden_});
+  Concatenation both(context, x.shape(), {cv3_.out, cv2_.out});
   const Var deep = cv3_.forward(context, m_.forward(context, cv1_.forward(context, x)), both.place(0));
   const Var shallow = cv2_.forward(context, x, both.place(1));
   return cv4_.forward(context, bn_.apply(context, both.join({deep, shallow}), activation_), place);
 }
 
 SPP::SPP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels)
-    : hidden_(c1 / 2),
-      cv1_(add_child("cv1", b.conv(c1, hidden_))),
-      cv2_(add_child("cv2", b.conv(hidden_ * static_cast<std::int64_t>(kernels.size() + 1), c2))) {
+    : cv1_(add_child("cv1", b.conv(c1, c1 / 2))),
+      cv2_(add_child("cv2", b.conv(c1 / 2 * static_cast<std::int64_t>(kernels.size() + 1), c2))) {
   auto list = std::make_unique<Sequential>();
   for (const int k : kernels)
     pools_.push_back(static_cast<MaxPool2d*>(&list->append(std::make_unique<MaxPool2d>(PoolGeometry{k, 1, k / 2}))));
@@ -90,20 +92,19 @@ SPP::SPP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const std::vec
 }
 
 Var SPP::forward(Context& context, const Var& x, const Place& place) {
-  Concatenation all(context, x.shape(), std::vector<std::int64_t>(pools_.size() + 1, hidden_));
+  Concatenation all(context, x.shape(), std::vector<std::int64_t>(pools_.size() + 1, cv1_.conv.out));
   std::vector<Var> parts{cv1_.forward(context, x, all.place(0))};
   for (std::size_t k = 0; k < pools_.size(); ++k) parts.push_back(pools_[k]->forward(context, parts[0], all.place(k + 1)));
   return cv2_.forward(context, all.join(parts), place);
 }
 
 SPPF::SPPF(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k)
-    : hidden_(c1 / 2),
-      cv1_(add_child("cv1", b.conv(c1, hidden_))),
-      cv2_(add_child("cv2", b.conv(4 * hidden_, c2))),
+    : cv1_(add_child("cv1", b.conv(c1, c1 / 2))),
+      cv2_(add_child("cv2", b.conv(c1 / 2 * 4, c2))),
       m_(add_child("m", std::make_unique<MaxPool2d>(PoolGeometry{k, 1, k / 2}))) {}
 
 Var SPPF::forward(Context& context, const Var& x, const Place& place) {
-  Concatenation all(context, x.shape(), {hidden_, hidden_, hidden_, hidden_});
+  Concatenation all(context, x.shape(), std::vector<std::int64_t>(4, cv1_.conv.out));
   std::vector<Var> parts{cv1_.forward(context, x, all.place(0))};
   for (std::size_t i = 1; i < 4; ++i) parts.push_back(m_.forward(context, parts.back(), all.place(i)));
   return cv2_.forward(context, all.join(parts), place);
@@ -117,9 +118,8 @@ Var Focus::forward(Context& context, const Var& x, const Place& place) {
 }
 
 GhostConv::GhostConv(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k, int s, int groups, bool act)
-    : hidden_(c2 / 2),
-      cv1_(add_child("cv1", b.conv(c1, hidden_, k, s, -1, groups, act))),
-      cv2_(add_child("cv2", b.conv(hidden_, hidden_, 5, 1, -1, static_cast<int>(hidden_), act))) {}
+    : cv1_(add_child("cv1", b.conv(c1, c2 / 2, k, s, -1, groups, act))),
+      cv2_(add_child("cv2", b.conv(c2 / 2, c2 / 2, 5, 1, -1, static_cast<int>(c2 / 2), act))) {}
 
 Var GhostConv::forward(Context& context, const Var& x, const Place&) {
   const Var primary = cv1_.forward(context, x);

@@ -17,7 +17,8 @@ struct BlockBuilder {
                                     bool act = true) const;
 };
 
-// Blocks of spec/model.md section 3.2. Children carry the state dict's names. Each forward is the block's picture.
+// Blocks of spec/model.md section 3.2. Children carry the state dict's names. Each forward is the block's picture; it asks
+// its convolutions how wide they are, since pruned ones are narrower than they were built.
 
 /// y = cv2(cv1(x)) [+ x]
 class Bottleneck : public Module {
@@ -40,7 +41,6 @@ class C3 : public Module {
   C3(const BlockBuilder&, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m);
 
  private:
-  std::int64_t hidden_;
   ConvNormAct &cv1_, &cv2_, &cv3_;
   Sequential& m_;
 };
@@ -59,7 +59,7 @@ class BottleneckCSP : public Module {
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
-  std::int64_t hidden_;
+  BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m);
   ConvNormAct& cv1_;
   Conv2d &cv2_, &cv3_;
   ConvNormAct& cv4_;
@@ -75,7 +75,6 @@ class SPP : public Module {
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
-  std::int64_t hidden_;
   ConvNormAct &cv1_, &cv2_;
   std::vector<MaxPool2d*> pools_;
 };
@@ -87,7 +86,6 @@ class SPPF : public Module {
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
-  std::int64_t hidden_;
   ConvNormAct &cv1_, &cv2_;
   MaxPool2d& m_;
 };
@@ -109,7 +107,6 @@ class GhostConv : public Module {
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
-  std::int64_t hidden_;
   ConvNormAct &cv1_, &cv2_;
 };
 

@@ -1,6 +1,7 @@
 #include "models/graph/detection_model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +11,13 @@
 #include "models/graph/registry.h"
 
 namespace frost {
+namespace {
+std::int64_t parameter_count(Module& module) {
+  std::int64_t count = 0;
+  for (const Parameter* p : module.parameters()) count += p->value.elements();
+  return count;
+}
+}  // namespace
 
 Detect::Detect(Device& device, int classes, const std::vector<std::vector<float>>& pixels,
                const std::vector<std::int64_t>& channels)
@@ -97,7 +105,7 @@ std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {
   return result;
 }
 
-DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed)
+DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed, const Widths& widths)
     : device_(device), spec_(std::move(spec)) {
   for (int c = 0; c < spec_.classes; ++c) names.push_back(std::to_string(c));
   Sequential& graph = add_child("model", std::make_unique<Sequential>());
@@ -105,12 +113,11 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   for (const LayerSpec& layer : spec_.layers) {
     FROST_CHECK(!detect_, spec_.name, ": layer ", layer.index, " follows Detect, which must be the last");
     Module& module = build(layer, channels, graph);
-    std::int64_t count = 0;
-    for (const Parameter* p : module.parameters()) count += p->value.elements();
-    rows_.back().parameters = count;
+    rows_.back().parameters = parameter_count(module);
   }
   FROST_CHECK(detect_, spec_.name, ": the last layer must be Detect");
   name_all("");
+  if (!widths.empty()) fit(widths);
 
   Rng rng(seed);
   walk([&](const std::string&, Module& module) {
@@ -120,7 +127,10 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   // 0.1, which leaves every running variance at 0.9 and every counter at 1.
   Context context{.device = device};
   const std::int64_t side = 256;
-  const std::vector<Var> maps = heads(context, {Tensor::zeros(device, {1, side, side, spec_.channels}), -1, nullptr});
+  std::vector<std::int64_t> actual;
+  const std::vector<Var> maps = heads(context, {Tensor::zeros(device, {1, side, side, spec_.channels}), -1, nullptr},
+                                      [&](int, const Var& y) { actual.push_back(y.shape().c); });
+  if (!widths.empty()) describe_widths(channels, actual);
   std::vector<float> strides;
   for (const Var& map : maps) strides.push_back(static_cast<float>(side) / static_cast<float>(map.shape().h));
   detect_->set_strides(strides);
@@ -131,6 +141,35 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
       bn->num_batches_tracked.value = 1;
     }
   });
+}
+
+/// Takes the widths, but for how many numbers the head gives out: that is its classes' and anchors' affair.
+void DetectionModel::fit(Widths widths) {
+  for (const Conv2d* conv : detect_->convs)
+    if (const auto it = widths.find(conv->weight.name); it != widths.end() && it->second.size() == 4)
+      it->second[0] = conv->out;
+  fit_widths(*this, widths);
+}
+
+/// The printed rows of what was fitted: parameters and channels as they are, not as the YAML would have them.
+void DetectionModel::describe_widths(const std::vector<std::int64_t>& built, const std::vector<std::int64_t>& channels) {
+  const auto inputs = [&](const Layer& layer, const std::vector<std::int64_t>& of) {
+    std::vector<std::int64_t> list;
+    for (const int from : layer.from) list.push_back(from < 0 ? spec_.channels : of[static_cast<std::size_t>(from)]);
+    return list;
+  };
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    Row& row = rows_[i];
+    row.parameters = parameter_count(*layers_[i].module);
+    const std::vector<std::int64_t> was = inputs(layers_[i], built), is = inputs(layers_[i], channels);
+    std::string before, after;
+    if (layers_[i].module == detect_) {
+      before = fmt::format("[{}]]", fmt::join(was, ", ")), after = fmt::format("[{}]]", fmt::join(is, ", "));
+    } else {
+      before = fmt::format("[{}, {}", was[0], built[i]), after = fmt::format("[{}, {}", is[0], channels[i]);
+    }
+    if (const auto at = row.arguments.find(before); at != std::string::npos) row.arguments.replace(at, before.size(), after);
+  }
 }
 
 Module& DetectionModel::build(const LayerSpec& layer, std::vector<std::int64_t>& channels, Sequential& graph) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/nn/layers.h"
+#include "engine/nn/widths.h"
 #include "kernels/detect.h"
 #include "models/graph/model_spec.h"
 
@@ -33,8 +34,9 @@ class Detect : public Module {
 /// A YOLOv5 graph built from its YAML: all of spec/model.md.
 class DetectionModel : public Module {
  public:
-  /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides.
-  DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed = 0);
+  /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides. `widths`: what a pruned model's
+  /// checkpoint says of its convolutions; the spec gives the graph then, and how many numbers the head gives out.
+  DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed = 0, const Widths& widths = {});
 
   /// The raw head maps, one for each level. `observe`, where given, sees each layer's output (tests, feature maps).
   std::vector<Var> heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe = {});
@@ -62,6 +64,8 @@ class DetectionModel : public Module {
     Module* module;
     std::vector<int> from;  // absolute; -1: the image
   };
+  void fit(Widths widths);
+  void describe_widths(const std::vector<std::int64_t>& built, const std::vector<std::int64_t>& channels);
   Module& build(const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
 
   Device& device_;

@@ -2,9 +2,21 @@
 
 namespace frost::yolo {
 
+std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std::uint64_t seed,
+                                             const YoloCheckpoint& checkpoint, const std::string& file) {
+  Widths widths;
+  for (const auto& [name, tensor] : checkpoint.state) widths[name] = tensor.shape;
+  try {
+    return std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    fail(what.starts_with(file) ? "" : file + ": ", what);
+  }
+}
+
 std::unique_ptr<DetectionModel> model_of(Device& device, const YoloCheckpoint& checkpoint, const std::string& file) {
   const std::string name = checkpoint.yaml_file.empty() ? file : checkpoint.yaml_file;
-  auto model = std::make_unique<DetectionModel>(device, parse_model_yaml(checkpoint.yaml_text, name));
+  auto model = fitted_model(device, parse_model_yaml(checkpoint.yaml_text, name), 0, checkpoint, file);
   const LoadReport report = load_state(*model, checkpoint.state);
   const auto& trouble = report.missing.empty() ? report.other_shape : report.missing;
   FROST_CHECK(trouble.empty(), file, ": does not fit its own graph: ", trouble.size(), " tensors ",

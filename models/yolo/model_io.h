@@ -14,6 +14,11 @@ namespace frost::yolo {
 std::unique_ptr<DetectionModel> load_model(Device& device, const std::filesystem::path& weights);
 std::unique_ptr<DetectionModel> model_of(Device& device, const YoloCheckpoint& checkpoint, const std::string& file);
 
+/// A model of the spec's graph whose convolutions are as wide as the checkpoint's tensors say (filters may have been
+/// pruned); its values are not loaded. Throws Error where they do not fit each other.
+std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std::uint64_t seed,
+                                             const YoloCheckpoint& checkpoint, const std::string& file);
+
 /// The metadata under which frost's own checkpoints describe a model (see checkpoint_key).
 std::map<std::string, std::string> model_metadata(const DetectionModel& model, const std::map<std::string, double>& hyp);
 

@@ -9,6 +9,7 @@
 #include "engine/checkpoint/packed.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
+#include "models/slim/filters.h"
 #include "models/slim/prune.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/val_run.h"
@@ -54,6 +55,31 @@ std::string mask_weights(DetectionModel& model, const PruneConfig& config) {
   return fmt::format("{} {}", config.method, config.amount);
 }
 
+/// Removes whole filters; prints what is left of each convolution.
+std::string remove_filters(Device& device, DetectionModel& model, const PruneConfig& config) {
+  const std::int64_t side = model.stride();
+  const slim::ChannelGraph graph =
+      slim::trace_channels(device, model, {1, side, side, model.spec().channels},
+                           [&](Context& context, const Var& image) { return model.heads(context, image); });
+  const auto importance = config.importance == "bn" ? slim::Importance::bn : slim::Importance::l1;
+  const std::vector<bool> keep = slim::choose_channels(graph, slim::channel_importance(graph, importance), config.amount);
+  std::vector<std::vector<std::int64_t>> before;
+  std::int64_t parameters_before = 0, parameters = 0;
+  for (const Parameter* p : model.parameters()) parameters_before += p->value.elements();
+  for (const slim::ChannelGraph::Conv& c : graph.convs) before.push_back(c.conv->weight.torch_shape);
+  const double all = graph.work(std::vector<bool>(keep.size(), true)), left = graph.work(keep);
+  slim::remove_channels(graph, keep);
+  for (const Parameter* p : model.parameters()) parameters += p->value.elements();
+  fmt::print("{:<32}{:>18}{:>18}\n", "convolution", "before", "after");
+  for (std::size_t i = 0; i < before.size(); ++i)
+    fmt::print("{:<32}{:>18}{:>18}\n", graph.convs[i].conv->name(), shape_text(before[i]),
+               shape_text(graph.convs[i].conv->weight.torch_shape));
+  fmt::print("FLOPs of the convolutions {:.1f} % fewer, parameters {} -> {} ({:.1f} % fewer)\n", 100 * (1 - left / all),
+             parameters_before, parameters,
+             100 * (1 - static_cast<double>(parameters) / static_cast<double>(parameters_before)));
+  return fmt::format("filters {} ({})", config.amount, config.importance);
+}
+
 }  // namespace
 
 void run_prune(const PruneConfig& config) {
@@ -63,9 +89,14 @@ void run_prune(const PruneConfig& config) {
   const std::unique_ptr<DetectionModel> model = model_of(*run.device, checkpoint, file.string());
   fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), file.string(), run.line, model->summary(false, false));
 
-  const std::string what = mask_weights(*model, config);
-  const slim::Sparsity result = slim::sparsity(*model);
-  fmt::print("{}{}\n", slim::sparsity_table(result), slim::pruned_line(result));
+  std::string what;
+  if (config.method == "filters") {
+    what = remove_filters(*run.device, *model, config);
+  } else {
+    what = mask_weights(*model, config);
+    const slim::Sparsity result = slim::sparsity(*model);
+    fmt::print("{}{}\n", slim::sparsity_table(result), slim::pruned_line(result));
+  }
 
   checkpoint.state = state_as_stored(*model, checkpoint.state);
   if (config.dense) checkpoint.state = without_masks(checkpoint.state);

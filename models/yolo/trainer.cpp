@@ -170,7 +170,9 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
     fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
   if (anchors_each) fmt::print("Overriding model.yaml anchors with anchors={}\n", hyp.anchors);
   if (!spec.activation_text.empty()) fmt::print("{}{}\n", bold_blue("activation: "), spec.activation_text);
-  auto model = std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
+  auto model = checkpoint && config.cfg.empty()
+                   ? fitted_model(device, std::move(spec), config.seed, *checkpoint, file.string())
+                   : std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
   model->names = names;
   fmt::print("{}{}\n\n", model->table(), model->summary(false, true));
   if (checkpoint) {
@@ -321,7 +323,7 @@ std::filesystem::path train(const TrainConfig& given) {
              sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 
   ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
-  DetectionModel twin(device, model->spec(), config.seed);
+  DetectionModel twin(device, model->spec(), config.seed, widths_of(*model));
   twin.names = names;
 
   DetectionTask task(config, device, *model, run.compute, hyp, imgsz);

@@ -53,8 +53,7 @@ TEST_CASE("yolo-prune: the table, a smaller file, the same numbers dense or pack
   CAPTURE(outcome.out);
   CAPTURE(outcome.err);
   REQUIRE(outcome.code == 0);
-  CHECK(outcome.out.find("        16x3x6x6        1728         864     0.5000\n") !=
-        std::string::npos);
+  CHECK(outcome.out.find("        16x3x6x6        1728         864     0.5000\n") != std::string::npos);
   CHECK(outcome.out.find("Model pruned to 0.49") != std::string::npos);
   CHECK(outcome.out.find("(60 of 60 convolutions masked)") != std::string::npos);  // the second validation says it
   const fs::path dir = world().dir;
@@ -123,6 +122,45 @@ TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a 
     REQUIRE(resumed.code == 0);
     CHECK((slurp(weights / "last.safetensors") == bits));
   }
+}
+
+TEST_CASE("--method filters: a smaller model that loads, trains on and resumes from its file alone") {
+  for (const char* importance : {"l1", "bn"}) {
+    const Outcome outcome =
+        prune(std::string("--method filters --amount 0.4 --save small.safetensors --importance ") + importance);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(outcome.out.find("FLOPs of the convolutions 4") != std::string::npos);
+    CHECK(fs::file_size(world().dir / "small.safetensors") <
+          0.75 * static_cast<double>(fs::file_size(world().dir / dense_model())));
+    const Outcome val = world().val("--weights small.safetensors --data " + world().data());
+    CAPTURE(val.err);
+    CHECK(val.code == 0);
+  }
+  const Outcome tuned =
+      world().run(kBin + "yolo-train --weights small.safetensors --epochs 2 --imgsz 64 --batch-size 4 --nbs 4" +
+                  " --noplots --save-period 1 --project small --name t --exist-ok --data " + world().data());
+  CAPTURE(tuned.err);
+  REQUIRE(tuned.code == 0);
+  CHECK(tuned.out.find("Transferred 349/349 items") != std::string::npos);
+  const fs::path weights = world().dir / "small" / "t" / "weights";
+  const std::string bits = slurp(weights / "last.safetensors");
+  const Outcome resumed = world().run(kBin + "yolo-train --resume small/t/weights/epoch0.safetensors");
+  CAPTURE(resumed.err);
+  REQUIRE(resumed.code == 0);
+  CHECK((slurp(weights / "last.safetensors") == bits));
+  CHECK(world().val("--weights small/t/weights/best.safetensors --data " + world().data()).code == 0);
+
+  // A file whose widths do not fit each other.
+  const SafetensorsFile file = read_checkpoint(world().dir / "small.safetensors");
+  StateDict broken;
+  for (const auto& [name, tensor] : file.tensors)
+    broken.add(name, name == "model.1.conv.weight" ? HostTensor::from_f32({16, 3, 3, 3}, std::vector<float>(432)) : tensor);
+  write_checkpoint(world().dir / "broken.safetensors", broken, file.metadata);
+  const Outcome refused = world().val("--weights broken.safetensors --data " + world().data());
+  CHECK(refused.code == 1);
+  CHECK(refused.err.starts_with("yolo-val: broken.safetensors: "));
+  CHECK(std::count(refused.err.begin(), refused.err.end(), '\n') == 1);
 }
 
 TEST_CASE("yolo-prune and yolo-val --prune: mistakes in one line") {

@@ -1,0 +1,22 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/nn/module.h"
+
+namespace frost {
+
+/// How wide a model's convolutions and norms are: the PyTorch shapes of its parameters by name. A model whose filters were
+/// pruned has its YAML's graph, but widths of its own, and those are what its checkpoint's tensors say.
+using Widths = std::map<std::string, std::vector<std::int64_t>>;
+
+Widths widths_of(Module& model);
+
+/// Gives each convolution and batch norm the width that `widths` has for its weight; what is not in it, or has another
+/// kernel, stays. Values are lost where something changes: load them afterwards. Whether the widths fit each other shows
+/// when the model runs.
+void fit_widths(Module& model, const Widths& widths);
+
+}  // namespace frost
