@@ -22,7 +22,7 @@ struct RunSummary {
   std::int64_t best_epoch = 0;                         // the one with the best fitness
   std::vector<std::pair<std::string, double>> best{};  // its results.csv metrics
   std::map<std::string, std::int64_t> files{};         // bytes of the checkpoints
-  std::map<std::string, double> sparsity{};            // share of zeros in each masked parameter
+  std::map<std::string, double> sparsity{};            // share of zeros in each masked parameter, and in all
 
   double seconds_per_epoch() const { return epochs ? train_seconds / static_cast<double>(epochs) : 0; }
   double seconds_per_step() const { return steps ? train_seconds / static_cast<double>(steps) : 0; }

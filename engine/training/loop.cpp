@@ -20,6 +20,20 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
+
+/// Share of zeros in each masked parameter and in all parameters; nothing for a dense model.
+std::map<std::string, double> sparsity_of(Module& model) {
+  std::map<std::string, double> shares;
+  std::ptrdiff_t zeros = 0, count = 0;
+  for (const Parameter* p : model.parameters()) {
+    const std::vector<float> values = p->value.to_vector();
+    const auto here = std::count(values.begin(), values.end(), 0.0f);
+    zeros += here, count += std::ssize(values);
+    if (p->mask) shares[p->name] = static_cast<double>(here) / static_cast<double>(values.size());
+  }
+  if (!shares.empty()) shares["all parameters"] = static_cast<double>(zeros) / static_cast<double>(count);
+  return shares;
+}
 }  // namespace
 
 std::string TrainingTask::table_header(std::int64_t) const {
@@ -185,12 +199,7 @@ void TrainingLoop::run() {
       summary_.files[file.filename().string()] = bytes;
       fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
     }
-  for (const Parameter* p : model_.parameters()) {
-    if (!p->mask) continue;
-    const std::vector<float> values = p->value.to_vector();
-    summary_.sparsity[p->name] =
-        static_cast<double>(std::count(values.begin(), values.end(), 0.0f)) / static_cast<double>(values.size());
-  }
+  summary_.sparsity = sparsity_of(model_);
   write_run_summary(options_.folder, summary_);
   std::fflush(stdout);
 }

@@ -65,6 +65,12 @@ std::vector<std::vector<int>> cells_of(const ChannelGraph& graph) {
   return list;
 }
 
+bool passes_channels_on(std::string_view op) {
+  for (const char* one : {"activation", "as_type", "average_pool", "dropout", "max_pool", "upsample", "zero_pad"})
+    if (op == one) return true;
+  return false;
+}
+
 bool stays(int c, const std::vector<bool>& keep) { return c == ChannelGraph::kFixed || keep[static_cast<std::size_t>(c)]; }
 
 std::vector<std::size_t> kept(const std::vector<int>& channels, const std::vector<bool>& keep) {
@@ -162,7 +168,10 @@ ChannelGraph trace_channels(Device& device, Module& model, const Shape& image,
     } else if (name == "concat") {
       out.clear();
       for (const int input : inputs) out.insert(out.end(), channels.at(input).begin(), channels.at(input).end());
-    } else if (name == "activation" || name == "max_pool" || name == "upsample" || name == "zero_pad") {
+    } else if (name == "linear") {  // its inputs stay, and so do its outputs
+      classes.fix(in);
+      out.assign(1, ChannelGraph::kFixed);
+    } else if (passes_channels_on(name)) {
       out = in;
     } else if (name == "space_to_depth") {
       classes.fix(in);
