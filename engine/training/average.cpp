@@ -2,6 +2,8 @@
 
 #include "engine/checkpoint/packed.h"
 
+#include "engine/checkpoint/packed.h"
+
 namespace frost {
 
 std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn) {

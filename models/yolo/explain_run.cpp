@@ -139,7 +139,9 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
   for (const Parameter* p : model.parameters()) real[p->name] = p;
   const auto question = [&](bool all_trainable) {
     return detection_trainee(
-        [&](Device& device) { return std::make_unique<DetectionModel>(device, model.spec(), config.seed); },
+        [&](Device& device) {
+          return std::make_unique<DetectionModel>(device, model.spec(), config.seed, widths_of(model));
+        },
         [&, all_trainable](DetectionModel& copy) {
           for (Parameter* p : copy.parameters()) {
             p->trainable = all_trainable || real.at(p->name)->trainable;
