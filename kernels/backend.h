@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/captured.h"
 #include "kernels/conv.h"
 #include "kernels/detect.h"
 #include "kernels/elementwise.h"
@@ -30,6 +31,13 @@ class Backend {
   virtual void download(void* host, const void* device, std::size_t bytes) = 0;
   virtual void zero(void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // capture: the calls between begin and end are recorded instead of run. Inside, memory must not come from the device for
+  // the first time, nothing may come from the host and nobody may wait; run the same work once before. A device that can
+  // capture runs its queue beside the host.
+  virtual bool can_capture() const { return false; }
+  virtual void begin_capture() { fail("this device cannot capture"); }
+  virtual std::unique_ptr<Captured> end_capture() { fail("this device cannot capture"); }
 
   // convolution and linear
   virtual void conv_forward(const ConvForward&) = 0;

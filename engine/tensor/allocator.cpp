@@ -4,6 +4,8 @@
 #include <cassert>
 #include <iterator>
 
+#include "kernels/out_of_memory.h"
+
 namespace frost {
 namespace {
 constexpr std::size_t kAlign = 64;
@@ -12,31 +14,52 @@ std::size_t rounded(std::size_t bytes) { return std::max(kAlign, (bytes + kAlign
 }  // namespace
 
 Allocator::~Allocator() {
-  for (void* segment : segments_) backend_.release(segment);
+  for (const auto& [segment, bytes] : segments_) backend_.release(segment);
 }
 
-void Allocator::insert_free(Blocks::iterator block) { free_.insert({block->second.bytes, block->first}); }
-void Allocator::erase_free(Blocks::iterator block) { free_.erase({block->second.bytes, block->first}); }
+Allocator::Pool::~Pool() {
+  if (this == &allocator_.shared_) return;
+  for (auto& [memory, block] : allocator_.blocks_)
+    if (block.pool == this) block.pool = &allocator_.shared_;
+  allocator_.shared_.free_.merge(free_);
+}
+
+void Allocator::insert_free(Blocks::iterator block) {
+  block->second.pool->free_.insert({block->second.bytes, block->first});
+}
+void Allocator::erase_free(Blocks::iterator block) { block->second.pool->free_.erase({block->second.bytes, block->first}); }
+
+Allocator::Blocks::iterator Allocator::new_segment(std::size_t need) {
+  std::size_t bytes = std::max(need, kSegment);
+  char* segment = nullptr;
+  try {
+    segment = static_cast<char*>(backend_.allocate(bytes));
+  } catch (const OutOfMemory&) {
+    trim();
+    bytes = need;
+    segment = static_cast<char*>(backend_.allocate(bytes));
+  }
+  segments_[segment] = bytes;
+  reserved_ += bytes;
+  return blocks_.emplace(segment, Block{bytes, segment, pool_, true}).first;
+}
 
 void* Allocator::acquire(std::size_t bytes) {
   const std::size_t need = rounded(bytes);
-  const auto fit = free_.lower_bound({need, nullptr});
+  const auto fit = pool_->free_.lower_bound({need, nullptr});
   Blocks::iterator block;
-  if (fit != free_.end()) {
+  if (fit != pool_->free_.end()) {
     block = blocks_.find(fit->second);
     erase_free(block);
   } else {
-    const std::size_t segment_bytes = std::max(need, kSegment);
-    char* segment = static_cast<char*>(backend_.allocate(segment_bytes));
-    segments_.push_back(segment);
-    reserved_ += segment_bytes;
-    block = blocks_.emplace(segment, Block{segment_bytes, segment, true}).first;
+    block = new_segment(need);
   }
   if (block->second.bytes > need) {  // the rest stays free
-    const auto rest =
-        blocks_.emplace(block->first + need, Block{block->second.bytes - need, block->second.segment, true}).first;
+    Block rest = block->second;
+    rest.bytes -= need;
+    rest.free = true;
     block->second.bytes = need;
-    insert_free(rest);
+    insert_free(blocks_.emplace(block->first + need, rest).first);
   }
   block->second.free = false;
   return block->first;
@@ -64,6 +87,21 @@ void Allocator::recycle(void* memory) noexcept {
     }
   }
   insert_free(block);
+}
+
+void Allocator::trim() noexcept {
+  for (auto segment = segments_.begin(); segment != segments_.end();) {
+    const auto block = blocks_.find(segment->first);
+    if (!block->second.free || block->second.pool != &shared_ || block->second.bytes != segment->second) {
+      ++segment;
+      continue;
+    }
+    erase_free(block);
+    blocks_.erase(block);
+    backend_.release(segment->first);
+    reserved_ -= segment->second;
+    segment = segments_.erase(segment);
+  }
 }
 
 }  // namespace frost

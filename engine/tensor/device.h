@@ -5,6 +5,7 @@
 #include "engine/tensor/allocator.h"
 #include "engine/tensor/ledger.h"
 #include "kernels/backend.h"
+#include "kernels/out_of_memory.h"
 
 namespace frost {
 
@@ -19,6 +20,12 @@ class Device {
   Ledger& ledger() { return ledger_; }
   Allocator& allocator() { return allocator_; }
   Ledger::Scope scope() const { return scope_; }
+
+  /// Memory for a tensor. Where there is none left: one Error that says what the memory is used for and what would need
+  /// less.
+  void* acquire(std::size_t bytes);
+  /// That Error's text, for an OutOfMemory of a kernel's own workspace.
+  std::string out_of_memory(const OutOfMemory& error) const;
 
   /// While it lives, allocations are booked under the module path `name`.
   class ScopeGuard {

@@ -1,6 +1,9 @@
 #include "engine/tensor/ledger.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 namespace frost {
 
@@ -65,6 +68,34 @@ std::string Ledger::table() const {
     if (roles_[static_cast<std::size_t>(role)].peak > 0)
       line(name_of(static_cast<Role>(role)), roles_[static_cast<std::size_t>(role)]);
   line("total", total_);
+  return text;
+}
+
+std::string Ledger::in_use() const {
+  using Item = std::pair<std::int64_t, std::string>;
+  const auto size = [](std::int64_t bytes) {
+    const auto b = static_cast<double>(bytes);
+    return bytes < 1'000'000'000 ? fmt::format("{:.1f} MB", b / 1e6) : fmt::format("{:.1f} GB", b / 1e9);
+  };
+  const auto largest = [&](std::vector<Item> items, const char* format) {
+    std::sort(items.rbegin(), items.rend());
+    items.resize(std::min<std::size_t>(items.size(), 3));
+    std::vector<std::string> words;
+    for (const auto& [bytes, name] : items)
+      if (bytes > 0) words.push_back(fmt::format(fmt::runtime(format), name, size(bytes)));
+    return fmt::format("{}", fmt::join(words, ", "));
+  };
+  std::vector<Item> roles, scopes;
+  for (int role = 0; role < kRoleCount; ++role)
+    roles.emplace_back(roles_[static_cast<std::size_t>(role)].current, name_of(static_cast<Role>(role)));
+  for (std::size_t s = 0; s < by_scope_.size(); ++s) {
+    std::int64_t bytes = 0;
+    for (const Count& count : by_scope_[s]) bytes += count.current;
+    if (!scope_names_[s].empty()) scopes.emplace_back(bytes, scope_names_[s]);
+  }
+  std::string text = size(total_.current) + " in use";
+  if (const std::string most = largest(roles, "{} {}"); !most.empty()) text += ": " + most;
+  if (const std::string most = largest(scopes, "{} ({})"); !most.empty()) text += "; most in " + most;
   return text;
 }
 

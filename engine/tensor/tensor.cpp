@@ -3,7 +3,7 @@
 namespace frost {
 
 Storage::Storage(Device& device, std::size_t bytes, Role role)
-    : device_(device), data_(device.allocator().acquire(bytes)), bytes_(bytes), role_(role), scope_(device.scope()) {
+    : device_(device), data_(device.acquire(bytes)), bytes_(bytes), role_(role), scope_(device.scope()) {
   device_.ledger().add(role_, scope_, static_cast<std::int64_t>(bytes_));
 }
 

@@ -3,12 +3,14 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/out_of_memory.h"
+
 namespace frost::cpu {
 
 void* CpuBackend::allocate(std::size_t bytes) {
   const std::size_t rounded = (bytes + 63) / 64 * 64;
   void* memory = std::aligned_alloc(64, rounded == 0 ? 64 : rounded);
-  FROST_CHECK(memory != nullptr, "out of memory: ", bytes, " bytes asked for");
+  if (!memory) throw OutOfMemory("out of memory: " + std::to_string(bytes) + " bytes asked for", bytes);
   return memory;
 }
 void CpuBackend::release(void* memory) noexcept { std::free(memory); }
