@@ -87,11 +87,14 @@ std::vector<float> Detect::anchor_pixels() const {
 }
 
 std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {
-  const std::vector<float> grid = anchors.value.to_vector();
+  if (grid_stamp_ != anchors.stamp) {  // reading them waits for the device: not in every step
+    grid_ = anchors.value.to_vector();
+    grid_stamp_ = anchors.stamp;
+  }
   const std::ptrdiff_t per_level = anchors_each * 2;
   std::vector<DetectLevel> result;
   for (std::size_t level = 0; level < maps.size(); ++level) {
-    const auto first = grid.begin() + static_cast<std::ptrdiff_t>(level) * per_level;
+    const auto first = grid_.begin() + static_cast<std::ptrdiff_t>(level) * per_level;
     result.push_back({.head = maps[level].value, .anchors = {first, first + per_level}, .stride = strides[level]});
   }
   return result;

@@ -28,6 +28,10 @@ class Detect : public Module {
   std::vector<float> strides;
   Buffer& anchors;  // (levels, anchors, 2), grid units once the strides are set
   std::vector<Conv2d*> convs;
+
+ private:
+  mutable std::vector<float> grid_;  // the anchors' values under that stamp, on the host
+  mutable std::uint64_t grid_stamp_ = 0;
 };
 
 /// A YOLOv5 graph built from its YAML: all of spec/model.md.
