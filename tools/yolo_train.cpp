@@ -94,9 +94,12 @@ int run(CLI::App& app, int argc, char** argv) {
       ->capture_default_str()
       ->group(output);
   app.add_option("--device", c.device, "cpu")->group(machine);
-  app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app.add_option("--precision", c.precision,
+                 "of activations and convolutions: f32, bf16, f16 (GPU only); auto: bf16 on a GPU, f32 on a CPU")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str()
+      ->group(machine);
+  app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture training steps once and replay them (CUDA)")
       ->group(machine);
   app.add_flag("--recompute,!--no-recompute", c.recompute,
                "make activations again in backward instead of keeping them (less memory)")

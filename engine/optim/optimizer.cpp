@@ -95,7 +95,6 @@ void Optimizer::queue(double clip) {
                          .decoupled = kind_ == OptimizerKind::adamw});
     }
   }
-  arena_.touch();
   arena_.zero_grad();
 }
 

@@ -24,12 +24,12 @@ class Optimizer {
   void step(float momentum, double clip = 10.0) {
     set(momentum);
     queue(clip);
+    touch();
   }
-  /// The two halves of a step: what the host sets, and the work, which may be captured and replayed.
+  /// A step's parts: what the host sets, the work, which may be captured and replayed, and the word that values changed.
   void set(float momentum);
   void queue(double clip);
-  /// Host bookkeeping of a step whose work was replayed: values have changed.
-  void replayed() { arena_.touch(); }
+  void touch() { arena_.touch(); }
 
   /// The state as it is after everything that was queued: waits for the device.
   UpdateState state() const;

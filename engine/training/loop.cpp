@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "engine/base/interrupt.h"
 #include "engine/checkpoint/safetensors.h"
@@ -18,6 +19,8 @@ namespace frost {
 namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr std::int64_t kReadInterval = 20;  // batches whose losses are read at once
 
 constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
 }  // namespace
@@ -44,7 +47,9 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       average_(average),
       task_(task),
       options_(std::move(options)),
-      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling) {
+      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling,
+               options_.cuda_graph) {
+  if (options_.loss_scaling) task_.use_loss_scale(updater_.optimizer().loss_scale());
   summary_.batch_size = options_.schedule.batch_size;
   for (const Parameter* p : model_.parameters()) {
     summary_.parameters += p->value.elements();
@@ -69,15 +74,9 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     lr_ = updater_.begin_batch(epoch, i).lr;
 
     const BatchReport report = task_.train_batch();
-    for (std::size_t k = 0; k < names.size(); ++k) {
-      if (!std::isfinite(report.losses[k]))
-        fail(names[k], " is ", report.losses[k], " in epoch ", epoch, ", batch ", i, loss_scale_note(),
-             ": training has diverged (lower lr0?); ",
-             can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
-      mean_losses_[k] = (mean_losses_[k] * static_cast<double>(i) + report.losses[k]) / static_cast<double>(i + 1);
-    }
+    note_losses(epoch, i, report);
     ++summary_.steps;
-    if (updater_.end_batch() && !warned_) check_gradients(epoch, i);
+    if (updater_.end_batch() && waiting_ == 0 && !warned_) check_gradients(epoch, i);
     const double gigabytes = static_cast<double>(device_.ledger().total().peak) / 1e9;
     bar.label(task_.table_row({epoch, options_.schedule.epochs, gigabytes, mean_losses_, report}));
     bar.advance();
@@ -86,6 +85,31 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   summary_.train_seconds += seconds_since(start);
   summary_.note_peaks(device_.ledger());
   ++summary_.epochs;
+}
+
+void TrainingLoop::note_losses(std::int64_t epoch, std::int64_t batch, const BatchReport& report) {
+  if (!report.device_losses) return take_losses(epoch, batch, report.losses);
+  // Reading waits for all that is queued. Where the device works beside the host, several batches are read at once.
+  const std::int64_t interval = device_.backend().can_capture() ? kReadInterval : 1, count = report.device_losses.elements();
+  if (!losses_) losses_ = Tensor(device_, {1, 1, 1, interval * count}, DType::f32, Role::workspace);
+  device_.backend().copy({.x = report.device_losses, .y = losses_.part(waiting_ * count, {1, 1, 1, count})});
+  if (++waiting_ < interval && batch + 1 < task_.batches_per_epoch()) return;
+  const std::vector<float> values = losses_.to_vector();
+  const std::vector<double> losses(values.begin(), values.end());
+  const std::int64_t first = batch + 1 - waiting_;
+  for (std::int64_t i = 0, read = std::exchange(waiting_, 0); i < read; ++i)
+    take_losses(epoch, first + i,
+                std::span(losses).subspan(static_cast<std::size_t>(i * count), static_cast<std::size_t>(count)));
+}
+
+void TrainingLoop::take_losses(std::int64_t epoch, std::int64_t batch, std::span<const double> losses) {
+  for (std::size_t k = 0; k < losses.size(); ++k) {
+    if (!std::isfinite(losses[k]))
+      fail(task_.loss_names()[k], " is ", losses[k], " in epoch ", epoch, ", batch ", batch, loss_scale_note(),
+           ": training has diverged (lower lr0?); ",
+           can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
+    mean_losses_[k] = (mean_losses_[k] * static_cast<double>(batch) + losses[k]) / static_cast<double>(batch + 1);
+  }
 }
 
 std::string TrainingLoop::loss_scale_note() const {

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,9 @@ namespace frost {
 /// What one batch reports: its mean losses in the order of TrainingTask::loss_names, and the last columns of the progress
 /// line.
 struct BatchReport {
-  std::vector<double> losses;
+  std::vector<double> losses{};
   std::int64_t instances = 0, size = 0;
+  Tensor device_losses{};  // instead of `losses`: (1, 1, 1, losses) f32 on the device, for LoopOptions::read_interval
 };
 
 /// What a validation reports: the values of TrainingTask::metric_columns, and the number that "best" means.
@@ -50,6 +52,8 @@ class TrainingTask {
   virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
   /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
   virtual std::map<std::string, std::string> metadata() const = 0;
+  /// f16 training: one f32 on the device that the loss's gradient has to be multiplied with.
+  virtual void use_loss_scale(const Tensor&) { fail("this task cannot be trained with --precision f16"); }
 };
 
 struct LoopOptions {
@@ -57,6 +61,7 @@ struct LoopOptions {
   OptimizerKind optimizer = OptimizerKind::sgd;
   double clip = 10.0;
   bool loss_scaling = false;      // f16 training
+  bool cuda_graph = true;         // capture the optimizer's work where the device can
   std::int64_t patience = 100;    // epochs without improvement; 0: never stop
   std::int64_t save_period = -1;  // an extra checkpoint every so many epochs
   bool nosave = false, noval = false;
@@ -91,6 +96,9 @@ class TrainingLoop {
 
  private:
   void train_epoch(std::int64_t epoch);
+  /// The losses of `batch`, which may be the last of several that wait on the device.
+  void note_losses(std::int64_t epoch, std::int64_t batch, const BatchReport& report);
+  void take_losses(std::int64_t epoch, std::int64_t batch, std::span<const double> losses);
   void check_gradients(std::int64_t epoch, std::int64_t batch);  // warns of skipped steps
   std::string loss_scale_note() const;                           // " (loss scale 512, 3 steps skipped)" in f16 training
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
@@ -104,7 +112,9 @@ class TrainingLoop {
   LoopOptions options_;
   Updater updater_;
   std::int64_t start_epoch_ = 0, best_epoch_ = 0;
-  bool warned_ = false;                             // of gradients that are not finite
+  Tensor losses_;             // of batches that the host has not read yet: (1, 1, 1, read interval * losses)
+  std::int64_t waiting_ = 0;  // how many those are
+  bool warned_ = false;       // of gradients that are not finite
   bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
   double best_fitness_ = 0, stopper_best_ = 0;
   RunSummary summary_;

@@ -3,12 +3,13 @@
 namespace frost {
 
 Updater::Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
-                 OptimizerKind optimizer, double clip, bool loss_scaling)
+                 OptimizerKind optimizer, double clip, bool loss_scaling, bool capture)
     : arena_(arena),
       average_(average),
       config_(schedule),
       schedule_(schedule),
       optimizer_(arena, device, optimizer, loss_scaling),
+      work_(device, nullptr, capture),
       clip_(clip) {}
 
 Schedule::Step Updater::begin_batch(std::int64_t epoch, std::int64_t batch) {
@@ -21,8 +22,12 @@ Schedule::Step Updater::begin_batch(std::int64_t epoch, std::int64_t batch) {
 bool Updater::end_batch() {
   if (batch_ - last_step_ < step_.accumulate) return false;
   last_step_ = batch_;
-  optimizer_.step(static_cast<float>(step_.momentum), clip_);
-  average_.update(optimizer_.device_state());
+  optimizer_.set(static_cast<float>(step_.momentum));
+  work_.run({}, [&] {
+    optimizer_.queue(clip_);
+    average_.update(optimizer_.device_state());
+  });
+  optimizer_.touch();
   return true;
 }
 

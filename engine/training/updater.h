@@ -3,6 +3,7 @@
 
 #include "engine/optim/schedule.h"
 #include "engine/training/average.h"
+#include "engine/training/captured_step.h"
 
 namespace frost {
 
@@ -11,7 +12,7 @@ namespace frost {
 class Updater {
  public:
   Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
-          OptimizerKind optimizer, double clip, bool loss_scaling = false);
+          OptimizerKind optimizer, double clip, bool loss_scaling = false, bool capture = false);
 
   /// Drops what was gathered since the last step, as YOLOv5 does at an epoch's start.
   void begin_epoch() { arena_.zero_grad(); }
@@ -34,6 +35,7 @@ class Updater {
   ScheduleConfig config_;
   Schedule schedule_;
   Optimizer optimizer_;
+  CapturedStep work_;
   double clip_;
   Schedule::Step step_{};
   std::int64_t batch_ = 0;  // counted over all epochs

@@ -54,6 +54,12 @@ DetectLossResult LossState::result() const {
 }
 std::vector<float> LossState::balance() const { return balance_.to_vector(); }
 
+Tensor normalised(Device& device, const Tensor& pixels, DType compute) {
+  Tensor input(device, pixels.shape(), compute, Role::input);
+  device.backend().normalize_image({.x = pixels, .y = input});
+  return input;
+}
+
 DetectLossResult detection_loss(Device& device, const DetectionModel& model, const std::vector<Var>& maps,
                                 const std::vector<float>& targets, LossSettings& settings) {
   LossState state(device, settings, rows_of(targets));

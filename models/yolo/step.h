@@ -27,8 +27,9 @@ class LossState {
   /// Queues the loss of raw head maps and, where `gradients` is not empty, their gradients.
   void run(const DetectionModel&, const std::vector<Var>& maps, const std::vector<Tensor>& gradients);
 
-  DetectLossResult result() const;     // of the last run(); waits for the device
-  std::vector<float> balance() const;  // as autobalance has left it; waits for the device
+  Tensor items() const { return result_.part(1, {1, 1, 1, 3}); }  // box, obj, cls of the last run(), on the device
+  DetectLossResult result() const;                                // of the last run(); waits for the device
+  std::vector<float> balance() const;                             // as autobalance has left it; waits for the device
 
   Tensor grad_scale;  // one f32 on the device that multiplies the gradients; empty: 1
 
@@ -36,6 +37,9 @@ class LossState {
   LossSettings settings_;
   Tensor targets_, balance_, result_, workspace_;
 };
+
+/// u8 pixels on the device as the network's input, 0..1 in the compute type.
+Tensor normalised(Device& device, const Tensor& pixels, DType compute);
 
 /// Loss of raw head maps against targets (count, 6) as in LossState. No gradient.
 DetectLossResult detection_loss(Device&, const DetectionModel&, const std::vector<Var>& maps,

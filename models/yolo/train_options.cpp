@@ -17,7 +17,7 @@ void each_option(Config& c, F&& f) {
   f("exist_ok", c.exist_ok), f("cos_lr", c.cos_lr), f("label_smoothing", c.label_smoothing), f("patience", c.patience);
   f("freeze", c.freeze), f("save_period", c.save_period), f("seed", c.seed), f("frozen_bn", c.frozen_bn),
       f("precision", c.precision);
-  f("recompute", c.recompute), f("nbs", c.nbs), f("strict", c.strict);
+  f("recompute", c.recompute), f("nbs", c.nbs), f("strict", c.strict), f("cuda_graph", c.cuda_graph);
 }
 
 std::string train_options_line(const TrainConfig& config) { return run::options_line(config); }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <thread>
 
@@ -58,7 +59,8 @@ class DetectionTask final : public TrainingTask {
         imgsz_(imgsz),
         loss_{.gains = scaled_gains(hyp, model.detect().levels_count, model.detect().classes, imgsz,
                                     static_cast<float>(config.label_smoothing)),
-              .balance = default_balance(model.detect().levels_count)} {}
+              .balance = default_balance(model.detect().levels_count)},
+        work_(device, &model, config.cuda_graph) {}
 
   void give_data(std::unique_ptr<DetectionLoader> train, std::shared_ptr<DetectionDataset> train_data,
                  std::unique_ptr<DetectionLoader> val) {
@@ -89,16 +91,36 @@ class DetectionTask final : public TrainingTask {
     }
     if (!folder_.empty() && epoch_ == 0 && batch_ < 3)
       write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
-    Tensor input = network_input(device_, *batch, compute_);
-    if (config_.multi_scale) input = rescaled_input(input);
-    const DetectLossResult result = train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_},
-                                               model_, input, batch->targets, loss_, config_.recompute);
+    const Shape given{batch->n, batch->h, batch->w, 3}, used = config_.multi_scale ? rescaled(given) : given;
+    std::int64_t capacity = 64;  // of targets: few sizes, so that few steps are captured
+    while (capacity < batch->target_count()) capacity *= 2;
+    const CapturedStep::Key key{given.n, given.h, given.w, used.h, used.w, capacity};
+    LossState& loss = losses_.try_emplace(key, device_, loss_, capacity).first->second;
+    loss.grad_scale = loss_scale_;
+    loss.set_targets(batch->targets, batch->n, model_.detect().classes);
+    Tensor pixels, input;
+    if (work_.captures())
+      pixels = uploaded(*batch, given);
+    else
+      input = network_input(device_, *batch, compute_);
+    work_.run(key, [&] {
+      Tensor x = pixels ? normalised(device_, pixels, compute_) : input;
+      if (used != given) {
+        Tensor resized(device_, used, x.dtype(), Role::input);
+        device_.backend().resize_forward({.mode = ResizeMode::bilinear, .x = x, .y = resized});
+        x = resized;
+      }
+      train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_}, model_, x, loss,
+                 config_.recompute);
+    });
     ++batch_;
-    return {{result.items[0], result.items[1], result.items[2]}, batch->target_count(), input.shape().w};
+    return {.instances = batch->target_count(), .size = used.w, .device_losses = loss.items()};
   }
+  void use_loss_scale(const Tensor& scale) override { loss_scale_ = scale; }
 
   ValidationReport validate(Module& averaged, std::int64_t, bool) override {
-    ValidateOptions options{.single_cls = config_.single_cls, .compute = compute_, .loss = loss_};
+    ValidateOptions options{
+        .single_cls = config_.single_cls, .compute = compute_, .cuda_graph = config_.cuda_graph, .loss = loss_};
     const ValidationResult result = yolo::validate(device_, dynamic_cast<DetectionModel&>(averaged), *val_, options);
     const DetectionSummary& s = result.summary;
     fmt::print("{}", metrics_table(s, model_.names, false));
@@ -116,21 +138,25 @@ class DetectionTask final : public TrainingTask {
 
  private:
   /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (spec/train.md section 7, step 3).
-  Tensor rescaled_input(const Tensor& input) {
+  Shape rescaled(const Shape& s) const {
     constexpr std::uint64_t kSizeStream = 0x6d756c7469736361;  // apart from the samples' streams
     Rng rng(config_.seed ^ kSizeStream, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_));
     const int stride = model_.stride();
     const std::int64_t side = static_cast<std::int64_t>(rng.uniform(0.5 * imgsz_, 1.5 * imgsz_ + stride)) / stride * stride;
-    const Shape& s = input.shape();
     const double factor = static_cast<double>(side) / static_cast<double>(std::max(s.h, s.w));
     const auto fit = [&](std::int64_t size) {
       return static_cast<std::int64_t>(std::ceil(static_cast<double>(size) * factor / stride)) * stride;
     };
-    if (factor == 1.0) return input;
-    Tensor resized(device_, {s.n, std::max<std::int64_t>(fit(s.h), stride), std::max<std::int64_t>(fit(s.w), stride), s.c},
-                   input.dtype(), Role::input);
-    device_.backend().resize_forward({.mode = ResizeMode::bilinear, .x = input, .y = resized});
-    return resized;
+    if (factor == 1.0) return s;
+    return {s.n, std::max<std::int64_t>(fit(s.h), stride), std::max<std::int64_t>(fit(s.w), stride), s.c};
+  }
+
+  /// The batch in memory that is the same for each batch of its shape: captured steps read it there.
+  Tensor uploaded(const DetectionBatch& batch, const Shape& shape) {
+    Tensor& pixels = pixels_[shape];
+    if (!pixels) pixels = Tensor(device_, shape, DType::u8, Role::input);
+    device_.backend().upload(pixels.data(), batch.pixels.data(), batch.bytes());
+    return pixels;
   }
 
   const TrainConfig& config_;
@@ -140,6 +166,10 @@ class DetectionTask final : public TrainingTask {
   const Hyp& hyp_;
   int imgsz_;
   LossSettings loss_;
+  Tensor loss_scale_;  // f16 training
+  std::map<CapturedStep::Key, LossState> losses_;
+  std::map<Shape, Tensor> pixels_;
+  CapturedStep work_;
   std::unique_ptr<DetectionLoader> train_, val_;
   std::shared_ptr<DetectionDataset> train_data_;
   std::filesystem::path folder_;
@@ -183,7 +213,7 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
 }
 
 LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t batches_per_epoch, int batch_size,
-                         const std::filesystem::path& folder) {
+                         const std::filesystem::path& folder, DType compute) {
   return {.schedule = {.lr0 = hyp.lr0,
                        .lrf = hyp.lrf,
                        .momentum = hyp.momentum,
@@ -197,6 +227,8 @@ LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t
                        .batch_size = batch_size,
                        .nominal_batch = config.nbs},
           .optimizer = config.optimizer,
+          .loss_scaling = compute == DType::f16,
+          .cuda_graph = config.cuda_graph,
           .patience = config.patience,
           .save_period = config.save_period,
           .nosave = config.nosave,
@@ -211,7 +243,8 @@ void validate_result(const TrainConfig& config, const RunDevice& run, DetectionT
   fmt::print("\nValidating {}...\nFusing layers... \n", weights.string());
   const std::unique_ptr<DetectionModel> model = load_model(*run.device, weights);
   fmt::print("{}\n", model->summary(true, false));
-  ValidateOptions options{.single_cls = config.single_cls, .compute = run.compute, .loss = task.loss()};
+  ValidateOptions options{
+      .single_cls = config.single_cls, .compute = run.compute, .cuda_graph = config.cuda_graph, .loss = task.loss()};
   if (!config.noplots) options.batch_done = validation_sheets(folder, names);
   const ValidationResult result = validate(*run.device, *model, task.val_loader(), options);
   fmt::print("{}Results saved to {}\n", metrics_table(result.summary, names, names.size() > 1), bold(folder.string()));
@@ -234,6 +267,7 @@ std::filesystem::path train(const TrainConfig& given) {
     config.hyp = (folder / "hyp.yaml").string();
   }
   const RunDevice run(config.device, config.precision);
+  config.precision = name_of(run.compute);  // a resumed run goes on as it began
   Device& device = *run.device;
   fmt::print("{}{}\n", bold_blue("train: "), train_options_line(config));
   fmt::print("{}\n\n", run.line);
@@ -329,7 +363,7 @@ std::filesystem::path train(const TrainConfig& given) {
   }
 
   TrainingLoop loop(device, *model, twin, arena, average, task,
-                    loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder));
+                    loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder, run.compute));
   if (!config.resume.empty()) {
     loop.resume(config.resume);
     fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),

@@ -52,8 +52,9 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const bool speed = config.task == "speed";
   if (speed) config.conf_thres = 0.25, config.iou_thres = 0.45, config.save_json = false;
   if (std::filesystem::path(config.data).filename() == "coco.yaml") config.save_json = true;
-  if (config.half) config.precision = "bf16";
+  if (config.half) config.precision = "half";
   const RunDevice run(config.device, config.precision);
+  config.precision = name_of(run.compute);
   Device& device = *run.device;
   fmt::print("{}{}\n{}\n\n", bold_blue("val: "), options_line(config), run.line);
   if (!speed && config.conf_thres > 0.001)
@@ -97,7 +98,8 @@ std::filesystem::path run_validation(const ValConfig& given) {
                           .iou_thres = config.iou_thres,
                           .max_det = config.max_det,
                           .single_cls = config.single_cls,
-                          .compute = run.compute};
+                          .compute = run.compute,
+                          .cuda_graph = config.cuda_graph};
   std::optional<ValidationResult> dense;
   if (config.prune > 0) {
     dense = validate(device, *model, *loader, options);

@@ -16,7 +16,8 @@ struct ValConfig {
   std::filesystem::path project = "runs/val";
   std::string name = "exp";
   bool exist_ok = false, half = false, noplots = false;
-  std::string precision = "f32";
+  std::string precision = "auto";
+  bool cuda_graph = true;
   double prune = 0;     // share of each convolution's weights to zero, after fusion, as YOLOv5's pruning tutorial does
   bool strict = false;  // a damaged image or label ends the run instead of being left out
 };

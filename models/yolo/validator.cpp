@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 
 #include "engine/base/interrupt.h"
 #include "engine/data/parallel_for.h"
 #include "engine/report/progress.h"
+#include "engine/training/captured_step.h"
 #include "models/yolo/boxes.h"
 #include "models/yolo/results.h"
 
@@ -16,6 +18,12 @@ using Clock = std::chrono::steady_clock;
 double ms_between(Clock::time_point a, Clock::time_point b) {
   return std::chrono::duration<double, std::milli>(b - a).count();
 }
+
+/// A captured pass reads and writes the same memory each time.
+struct Pass {
+  Tensor pixels;
+  std::vector<Var> maps;
+};
 
 /// How image i of the batch was fitted into the canvas.
 CanvasFit fit_of(const ItemInfo& info) {
@@ -29,9 +37,7 @@ Tensor network_input(Device& device, const DetectionBatch& batch, DType compute)
   const Shape shape{batch.n, batch.h, batch.w, 3};
   const Tensor pixels(device, shape, DType::u8, Role::input);
   device.backend().upload(pixels.data(), batch.pixels.data(), batch.bytes());
-  Tensor input(device, shape, compute, Role::input);
-  device.backend().normalize_image({.x = pixels, .y = input});
-  return input;
+  return normalised(device, pixels, compute);
 }
 
 ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader& loader, const ValidateOptions& options) {
@@ -44,16 +50,32 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
   std::vector<std::vector<Detection>> detections;
   std::int64_t seen = 0, batches = 0;
 
+  CapturedStep forward(device, nullptr, options.cuda_graph);
+  std::map<Shape, Pass> passes;  // by the input's shape, where passes are captured
+
   ProgressBar bar(options.label.empty() ? metrics_header() : options.label, loader.batches(), stderr, options.progress);
   loader.start(0);
   while (DetectionBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
     const auto t0 = Clock::now();
-    const Tensor input = network_input(device, *batch, options.compute);
+    const Shape shape{batch->n, batch->h, batch->w, 3};
+    Pass once;
+    Pass& pass = forward.captures() ? passes[shape] : once;
+    Tensor input;
+    if (forward.captures()) {
+      if (!pass.pixels) pass.pixels = Tensor(device, shape, DType::u8, Role::input);
+      backend.upload(pass.pixels.data(), batch->pixels.data(), batch->bytes());
+    } else {
+      input = network_input(device, *batch, options.compute);
+    }
     backend.synchronize();
     const auto t1 = Clock::now();
     Context context{.device = device, .compute = options.compute};
-    const std::vector<Var> maps = model.heads(context, {input, -1, nullptr});
+    forward.run({shape.n, shape.h, shape.w}, [&] {
+      const Tensor x = pass.pixels ? normalised(device, pass.pixels, options.compute) : input;
+      pass.maps = model.heads(context, {x, -1, nullptr});
+    });
+    const std::vector<Var>& maps = pass.maps;
     backend.detect_decode({.levels = model.detect().levels(maps),
                            .classes = model.detect().classes,
                            .conf_threshold = options.conf_thres,

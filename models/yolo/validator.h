@@ -26,6 +26,7 @@ struct ValidateOptions {
   std::int64_t max_det = 300;
   bool single_cls = false;
   DType compute = DType::f32;
+  bool cuda_graph = true;              // capture the network where the device can
   std::optional<LossSettings> loss{};  // given: the three losses are computed
   std::string label{};                 // of the progress bar
   bool progress = true;

@@ -1,0 +1,55 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "engine/nn/module.h"
+#include "engine/tensor/device.h"
+#include "kernels/captured.h"
+
+namespace frost {
+
+/// Runs work that queues the same calls again and again. Where the device can capture (CUDA graphs), work that was run once
+/// with a key is captured the second time and replayed from then on: the host queues one call instead of some hundred.
+///
+/// The key is all that the calls depend on: shapes, capacities, what is frozen. Values have to reach the work through device
+/// memory that stays where it is; nothing in it may wait for the device or come from the host.
+class CapturedStep {
+ public:
+  using Key = std::vector<std::int64_t>;
+
+  /// `model`, if any: what the work changes of it on the host (counters, stamps) is repeated by each replay.
+  /// `enabled` false, or a device that cannot capture: the work is simply run.
+  CapturedStep(Device& device, Module* model, bool enabled);
+  ~CapturedStep();
+
+  void run(const Key& key, const std::function<void()>& work);
+
+  bool captures() const { return enabled_; }
+  std::int64_t replays() const { return replays_; }
+
+ private:
+  /// One key's recording, the memory it works in, and what the host has to repeat.
+  struct Recording {
+    bool ran = false;
+    std::unique_ptr<Allocator::Pool> pool;  // outlives the recording
+    std::unique_ptr<Captured> work;
+    std::vector<Parameter*> parameters;
+    std::vector<Buffer*> buffers;
+    std::vector<std::pair<Counter*, std::int64_t>> counters;
+  };
+  static constexpr std::size_t kMost = 8;  // recordings: each keeps the memory of a whole step
+  void capture(Recording& recording, const std::function<void()>& work);
+  void repeat_on_host(Recording& recording);
+
+  Device& device_;
+  Module* model_;
+  bool enabled_;
+  std::int64_t replays_ = 0;
+  std::size_t captured_ = 0;
+  std::map<Key, Recording> recordings_;
+};
+
+}  // namespace frost
