@@ -32,9 +32,9 @@ class Backend {
   virtual void zero(void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
-  // capture: the calls between begin and end are recorded instead of run. Inside, memory must not come from the device for
-  // the first time, nothing may come from the host and nobody may wait; run the same work once before. A device that can
-  // capture runs its queue beside the host.
+  // capture: the calls between begin and end are recorded instead of run. Inside, nothing may come from the host and nobody
+  // may wait; memory may still be made, outside of the recording. Run the same work once before, so that plans and caches are
+  // there. A device that can capture runs its queue beside the host.
   virtual bool can_capture() const { return false; }
   virtual void begin_capture() { fail("this device cannot capture"); }
   virtual std::unique_ptr<Captured> end_capture() { fail("this device cannot capture"); }
