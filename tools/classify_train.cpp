@@ -1,3 +1,4 @@
+#include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
 #include "models/classify/classifier.h"
 #include "models/classify/trainer.h"
@@ -95,7 +96,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--nosave", c.nosave, "write a checkpoint only after the last epoch")->group(output);
   app.add_flag("--noplots", c.noplots, "write no pictures")->group(output);
   app.add_flag("--verbose", c.verbose, "list the parameters")->group(output);
-  app.add_option("--device", c.device, "cpu")->group(machine);
+  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
   app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str()

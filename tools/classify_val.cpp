@@ -1,3 +1,4 @@
+#include "engine/tensor/run_device.h"
 #include "models/classify/val_run.h"
 #include "tools/main_guard.h"
 
@@ -32,7 +33,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group(machine);
-  app.add_option("--device", c.device, "cpu")->group(machine);
+  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
   app.add_flag("--half", c.half, "16-bit activations: on a CPU that is --precision bf16")->group(machine);
   app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
       ->check(CLI::IsMember({"f32", "bf16"}))

@@ -1,3 +1,4 @@
+#include "engine/tensor/run_device.h"
 #include "models/yolo/explain_run.h"
 #include "tools/main_guard.h"
 
@@ -55,7 +56,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str()
       ->group(machine);
-  app.add_option("--device", c.device, "cpu")->group(machine);
+  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
   app.parse(argc, argv);
   c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
   c.optimizer = frost::parse_optimizer(optimizer);

@@ -234,7 +234,9 @@ TEST_CASE("weights of other classes, and validation with the wrong data") {
 
 TEST_CASE("--device cuda on a machine without it: one line, exit code 1, in every tool that has the flag; auto goes on") {
   // Tools that need more than the flag to come as far as choosing their device.
-  const std::map<std::string, std::string> needed{};
+  const std::map<std::string, std::string> needed{{"classify-predict", "--weights none.pt --source none.jpg"},
+                                                  {"classify-train", "--data none"},
+                                                  {"classify-val", "--weights none.pt --data none"}};
   const frost::CudaResult cuda = frost::load_cuda({});
   const bool usable = cuda.backend != nullptr;
   int asked = 0;
