@@ -1,6 +1,7 @@
 #pragma once
 #include "kernels/checks.h"
 #include "kernels/cuda/columns.h"
+#include "kernels/cuda/value.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/moments.h"
 #include "kernels/math/norm_act.h"
@@ -64,7 +65,8 @@ struct MomentLanes {
   float count;  // pixels behind them
 };
 
-/// Each block's mean and squared distances of each channel, to `partial` (chunks, channels). Floor: reads x once.
+/// Each block's mean and squared distances of each channel, to `partial` (chunks, channels), of x less the first pixel's
+/// value: close to the mean, so that f32 keeps its digits where the mean is far from 0. Floor: reads x once.
 template <class T, int width>
 struct BlockMoments {
   static constexpr int kThreads = cuda::kThreads, kPhases = 9;  // 2^8 rows at most are joined in a block
@@ -86,13 +88,15 @@ struct BlockMoments {
     const int row = columns.row(thread);
     if constexpr (phase == 0) {
       const T* from = x + std::int64_t{columns.item(block, thread)} * width;
+      const auto pivot = load<width>(from);
       walk_pixels<4>(
           columns, block, thread, [&](std::int64_t pixel) { return load_pack<width>(from + pixel * pitch); },
           [&](std::int64_t, const Pack<T, width>& pack) {
             own.moments.count += 1;
             const float inverse = 1 / own.moments.count;
             FROST_UNROLL
-            for (int j = 0; j < width; ++j) math::take(own.moments.lane[j], math::to_float(pack.lane[j]), inverse);
+            for (int j = 0; j < width; ++j)
+              math::take(own.moments.lane[j], math::to_float(pack.lane[j]) - pivot[j], inverse);
           });
     } else {  // rows [0, stride) take in rows [stride, 2 stride), which have just been written
       constexpr int stride = kThreads >> phase;
@@ -154,6 +158,8 @@ struct ChunkSums {
 /// mean and rstd of the whole map from its chunks' moments, and the running averages.
 struct FinishStatistics : ChunkSums {
   const math::Moments<float>* partial;  // (chunks, channels)
+  const void* x;                        // its first pixel is what the partial means count from
+  DType type;
   Columns columns;
   std::int64_t channels;
   float eps, momentum;
@@ -174,8 +180,9 @@ struct FinishStatistics : ChunkSums {
     join<phase>(thread, shared, own);
     if constexpr (phase + 1 == kPhases) {
       if (group(thread) > 0) return;
-      const double n = static_cast<double>(columns.pixels), centre = own.sums.a / n;
-      const double spread = own.sums.b / n - centre * centre, variance = spread < 0 ? 0 : spread;  // NaN stays NaN
+      const double n = static_cast<double>(columns.pixels), shifted = own.sums.a / n;
+      const double centre = static_cast<double>(load_value(x, type, c)) + shifted;
+      const double spread = own.sums.b / n - shifted * shifted, variance = spread < 0 ? 0 : spread;  // NaN stays NaN
       mean[c] = static_cast<float>(centre);
       rstd[c] = static_cast<float>(math::reciprocal_deviation<double>(variance, eps));
       if (!running_mean) return;
@@ -447,9 +454,18 @@ void batch_statistics(const Launcher& launch, const BatchStatistics& a) {
       auto* partial = static_cast<math::Moments<float>*>(
           launch.scratch(static_cast<std::size_t>(columns.chunks * channels) * sizeof(math::Moments<float>)));
       launch.blocks(columns.blocks(), BlockMoments<T, width>{a.x.as<T>(), a.x.pitch, partial, columns});
-      launch.blocks(ChunkSums::blocks(channels),
-                    FinishStatistics{
-                        {}, partial, columns, channels, a.eps, a.momentum, a.mean, a.rstd, a.running_mean, a.running_var});
+      launch.blocks(ChunkSums::blocks(channels), FinishStatistics{{},
+                                                                  partial,
+                                                                  a.x.data,
+                                                                  a.x.dtype,
+                                                                  columns,
+                                                                  channels,
+                                                                  a.eps,
+                                                                  a.momentum,
+                                                                  a.mean,
+                                                                  a.rstd,
+                                                                  a.running_mean,
+                                                                  a.running_var});
     });
   });
 }
