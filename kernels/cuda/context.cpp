@@ -49,8 +49,10 @@ void Context::make_current() const { FROST_CUDA(cudaSetDevice(device)); }
 void* Context::allocate(std::size_t bytes) {
   make_current();
   void* block = nullptr;
-  cudaError_t status = cudaMallocAsync(&block, bytes, compute);
-  if (status == cudaErrorMemoryAllocation) {
+  // While the compute stream records, memory comes through the other one: it must not become a part of the graph.
+  const cudaStream_t stream = capturing ? copy : compute;
+  cudaError_t status = cudaMallocAsync(&block, bytes, stream);
+  if (status == cudaErrorMemoryAllocation && !capturing) {
     // What the pool keeps in pieces of other sizes goes back to the device, once everything queued is done with it.
     (void)cudaGetLastError();
     FROST_CUDA(cudaStreamSynchronize(compute));
@@ -68,13 +70,11 @@ void* Context::allocate(std::size_t bytes) {
                       bytes);
   }
   FROST_CUDA(status);
+  if (capturing) FROST_CUDA(cudaStreamSynchronize(copy));
   return block;
 }
 
 void* Context::scratch(std::size_t bytes) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  FROST_CUDA(cudaStreamIsCapturing(compute, &status));
-  const bool capturing = status == cudaStreamCaptureStatusActive;
   if (bytes > scratch_bytes_) {
     FROST_CHECK(!capturing, "CUDA: a step under capture wants ", bytes, " bytes of workspace, the run before it ",
                 scratch_bytes_);

@@ -34,6 +34,7 @@ class Context {
   std::int64_t most_blocks = 0;  // worth launching for kernels that walk items with a grid stride
   std::size_t memory = 0;        // bytes in all
   std::string name;              // "NVIDIA H100 80GB HBM3"
+  bool capturing = false;        // the compute stream records (capture.cpp)
   cudaStream_t compute = nullptr, copy = nullptr;
 
  private:

@@ -30,6 +30,10 @@ class CudaBackend final : public Backend {
   void zero(void* device, std::size_t bytes) override;
   void synchronize() override;
 
+  bool can_capture() const override;
+  void begin_capture() override;
+  std::unique_ptr<Captured> end_capture() override;
+
   void conv_forward(const ConvForward&) override;
   void conv_backward_data(const ConvBackwardData&) override;
   void conv_backward_weight(const ConvBackwardWeight&) override;
