@@ -7,7 +7,7 @@
 
 #include "engine/base/mapped_file.h"
 #include "engine/checkpoint/module_state.h"
-#include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
 #include "models/classify/yolo_classifier.h"
 #include "models/zoo/yolo_checkpoint.h"
@@ -58,7 +58,7 @@ void take_detector(ClassifierWeights& out, YoloCheckpoint checkpoint) {
 }
 
 void read_own(ClassifierWeights& out) {
-  SafetensorsFile file = read_safetensors(out.file);
+  SafetensorsFile file = read_checkpoint(out.file);
   const auto text = [&](const char* key) {
     const auto it = file.metadata.find(key);
     return it == file.metadata.end() ? std::string() : it->second;
