@@ -9,12 +9,6 @@ JOBS ?= $(shell nproc)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_BASEDIR := $(CURDIR)
 
-DEMO := build/demo
-# Small pictures and an optimizer step for each batch: from nothing to a detector in three minutes on two cores.
-DEMO_IMGSZ ?= 192
-DEMO_EPOCHS ?= 65
-DEMO_BATCH ?= 8
-
 .PHONY: help deps test-deps build demo test test-asan bench freezing-table format clean
 
 help:  ## this list
@@ -32,15 +26,8 @@ build: deps  ## the tools, optimised, in build/bin
 	@cmake --build build -j $(JOBS) --target frost_tools
 	@echo "The tools are in build/bin."
 
-demo: build  ## train a YOLOv5n on drawn shapes, then validate it: a few minutes on two cores
-	@test -f $(DEMO)/shapes/shapes.yaml || build/bin/make-shapes --out $(DEMO)/shapes --imgsz $(DEMO_IMGSZ) --train 256 --val 48
-	@build/bin/yolo-train --cfg yolov5n.yaml --weights '' --data $(DEMO)/shapes/shapes.yaml --imgsz $(DEMO_IMGSZ) \
-	  --epochs $(DEMO_EPOCHS) --batch-size $(DEMO_BATCH) --nbs $(DEMO_BATCH) --cache ram --project $(DEMO) --name train --exist-ok
-	@build/bin/yolo-val --weights $(DEMO)/train/weights/best.safetensors --data $(DEMO)/shapes/shapes.yaml \
-	  --imgsz $(DEMO_IMGSZ) --project $(DEMO) --name val --exist-ok
-	@echo
-	@echo "The data set is in $(DEMO)/shapes; these pictures were made by the run:"
-	@find $(DEMO)/train $(DEMO)/val -name '*.jpg' -o -name '*.png' | sort | sed 's/^/  /'
+demo: build  ## learn, transfer with freezing, prune, compare: the project's story in five minutes on two cores
+	@tools/demo.sh build/bin build/demo
 
 test: test-deps  ## build everything and run all tests
 	@cmake --preset release

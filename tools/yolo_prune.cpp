@@ -1,3 +1,4 @@
+#include "engine/tensor/run_device.h"
 #include "models/yolo/prune_run.h"
 #include "tools/main_guard.h"
 
@@ -47,7 +48,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(check);
-  app.add_option("--device", c.device, "cpu")->group(check);
+  app.add_option("--device", c.device, frost::kDeviceHelp)->group(check);
   app.parse(argc, argv);
   frost::yolo::run_prune(c);
   return 0;

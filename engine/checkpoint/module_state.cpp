@@ -23,6 +23,12 @@ void for_each_filter_value(const Shape& ohwi, F&& f) {
 
 void load_mask(Parameter& p, const HostTensor* mask) {
   if (!mask && !p.mask) return;
+  if (mask) {
+    FROST_CHECK(mask->shape == p.torch_shape, p.name, ": a mask of shape ", shape_text(mask->shape), ", expected ",
+                shape_text(p.torch_shape));
+    for (const float flag : mask->to_f32())
+      FROST_CHECK(flag == 0.0f || flag == 1.0f, p.name, ": its mask holds ", flag, ", neither 0 nor 1");
+  }
   if (!p.mask) p.mask = Tensor(p.value.device(), p.value.shape(), DType::f32, Role::parameter);
   if (mask)
     from_host(*mask, p.torch_shape, p.mask);

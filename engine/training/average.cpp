@@ -2,8 +2,6 @@
 
 #include "engine/checkpoint/packed.h"
 
-#include "engine/checkpoint/packed.h"
-
 namespace frost {
 
 std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn) {

@@ -65,10 +65,8 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
                options_.cuda_graph) {
   if (options_.loss_scaling) task_.use_loss_scale(updater_.optimizer().loss_scale());
   summary_.batch_size = options_.schedule.batch_size;
-  for (const Parameter* p : model_.parameters()) {
-    summary_.parameters += p->value.elements();
-    if (p->trainable) summary_.trainable += p->value.elements();
-  }
+  for (const Parameter* p : model_.parameters()) summary_.parameters += p->value.elements();
+  count_trainable();
   average_.lend_to(twin_);  // from here on it needs no memory of its own
 }
 
@@ -76,6 +74,13 @@ void TrainingLoop::wake(std::int64_t epoch, std::int64_t steps) {
   updater_.wake(steps);
   average_.lend_to(twin_);
   wakes_.emplace_back(epoch, steps);
+  count_trainable();
+}
+
+void TrainingLoop::count_trainable() {
+  summary_.trainable = 0;
+  for (const Parameter* p : model_.parameters())
+    if (p->trainable) summary_.trainable += p->value.elements();
 }
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {

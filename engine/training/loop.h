@@ -107,6 +107,7 @@ class TrainingLoop {
   void check_gradients(std::int64_t epoch, std::int64_t batch);  // warns of skipped steps
   std::string loss_scale_note() const;                           // " (loss scale 512, 3 steps skipped)" in f16 training
   void wake(std::int64_t epoch, std::int64_t steps);
+  void count_trainable();
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
   SafetensorsFile snapshot(std::int64_t epoch) const;  // all that a resumed run needs
 

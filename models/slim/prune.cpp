@@ -57,9 +57,11 @@ std::vector<bool> smallest(const std::vector<float>& values, std::int64_t count)
 void set_mask(Parameter& p, const std::vector<bool>& keep) {
   std::vector<float> values = torch_order(p), mask(values.size());
   FROST_CHECK(keep.size() == values.size(), p.name, ": a mask of ", keep.size(), " for ", values.size(), " values");
+  // What an earlier mask took away stays away.
+  const std::vector<float> before = p.mask ? to_host(p.mask, p.torch_shape).to_f32() : std::vector<float>(values.size(), 1.0f);
   for (std::size_t i = 0; i < values.size(); ++i) {
-    mask[i] = keep[i] ? 1.0f : 0.0f;
-    if (!keep[i]) values[i] = 0.0f;
+    mask[i] = keep[i] ? before[i] : 0.0f;
+    if (mask[i] == 0.0f) values[i] = 0.0f;
   }
   from_host(HostTensor::from_f32(p.torch_shape, values), p.torch_shape, p.value);
   if (!p.mask) p.mask = Tensor(p.value.device(), p.value.shape(), DType::f32, Role::parameter);

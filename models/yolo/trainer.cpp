@@ -384,6 +384,7 @@ std::filesystem::path train(const TrainConfig& given) {
   std::optional<slim::GradualPruning> gradual;
   slim::PruneSchedule prune_schedule{.epochs = 0};
   if (!config.prune_schedule.empty()) {
+    FROST_CHECK(stages.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
     prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
     gradual.emplace(*model, prune_schedule);
   }
