@@ -15,7 +15,7 @@ namespace frost::testing {
 
 /// A CPU that captures as a CUDA stream does: between begin_capture and end_capture calls are written down and not run;
 /// replay runs them with the arguments they had. What a captured CUDA graph cannot do throws: reading results, taking values
-/// from the host, making memory. Filters whose stamp was new to the device during the capture are converted by each replay;
+/// from the host. Filters whose stamp was new to the device during the capture are converted by each replay;
 /// those it knew before stay as they were converted then.
 class RecordingBackend : public Backend {
  public:

@@ -110,12 +110,14 @@ def check():
 
 
 def measure(args):
-    cuda = args.device.startswith("cuda")
+    name = f"cuda:{args.device}" if args.device.isdigit() else args.device
+    cuda = name.startswith("cuda")
     if cuda and not torch.cuda.is_available():
         raise RuntimeError("PyTorch finds no CUDA device")
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # as frost
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[args.precision]
-    device = torch.device(args.device)
+    device = torch.device(name)
     net = YOLOv5(args.model.removeprefix("yolov5")).to(device).to(memory_format=torch.channels_last)
     parameters = sum(p.numel() for p in net.parameters())
     x = torch.rand(args.batch_size, 3, args.imgsz, args.imgsz, device=device).to(memory_format=torch.channels_last)

@@ -141,7 +141,7 @@ Row inference(RunDevice& run, int batch, int imgsz, const Settings& settings,
 struct Trained {
   Module& model;
   OptimizerKind optimizer;
-  bool capture;
+  bool capture, scales_loss;
   std::function<void(Optimizer&)> begin;  // once: what needs the optimizer
   std::function<void()> load;
   std::function<void(const Context&, const Tensor&)> step;
@@ -149,7 +149,7 @@ struct Trained {
 Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, const Trained& trained) {
   Device& device = *run.device;
   ParameterArena arena(device, trained.model, 5e-4f, true);
-  Optimizer optimizer(arena, device, trained.optimizer, run.compute == DType::f16);
+  Optimizer optimizer(arena, device, trained.optimizer, trained.scales_loss && run.compute == DType::f16);
   for (ParameterGroup& group : arena.groups()) group.lr = 1e-4f;
   Rng rng(0);
   std::vector<float> pixels(static_cast<std::size_t>(batch) * imgsz * imgsz * 3);
@@ -200,6 +200,7 @@ Row detector_training(const std::string& name, int batch, int imgsz, const Setti
                   {.model = model,
                    .optimizer = OptimizerKind::sgd,
                    .capture = true,
+                   .scales_loss = true,
                    .begin =
                        [&](Optimizer& optimizer) {
                          if (optimizer.loss_scaling()) loss.grad_scale = optimizer.loss_scale();
@@ -229,6 +230,7 @@ Row classifier_training(const std::string& name, int batch, int imgsz, const Set
       {.model = *model,
        .optimizer = OptimizerKind::adam,
        .capture = false,  // its labels come from the host with each step
+       .scales_loss = false,
        .begin = [](Optimizer&) {},
        .load = [] {},
        .step = [&](const Context& context,

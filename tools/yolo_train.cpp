@@ -116,6 +116,9 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str()
       ->group(machine);
+  app.add_flag("--deterministic", c.deterministic, "the same bits in every run on a GPU; slower (a CPU always gives them)")
+      ->group(machine);
+  app.add_flag("--tf32", c.tf32, "TF32 tensor cores for f32 convolutions (CUDA)")->group(machine);
   app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture training steps once and replay them (CUDA)")
       ->group(machine);
   app.add_flag("--recompute,!--no-recompute", c.recompute,

@@ -63,6 +63,9 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(machine);
   app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
   app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(machine);
+  app.add_flag("--deterministic", c.deterministic, "the same bits in every run on a GPU; slower (a CPU always gives them)")
+      ->group(machine);
+  app.add_flag("--tf32", c.tf32, "TF32 tensor cores for f32 convolutions (CUDA)")->group(machine);
   app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture the network once for each shape (CUDA)")
       ->group(machine);
   app.add_option("--precision", c.precision,

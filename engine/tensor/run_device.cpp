@@ -30,13 +30,13 @@ DType compute_type(const std::string& precision, const Backend& backend) {
 
 }  // namespace
 
-RunDevice::RunDevice(const std::string& name, const std::string& precision) {
+RunDevice::RunDevice(const std::string& name, const std::string& precision, const CudaChoices& choices) {
   const bool automatic = name.empty() || name == "auto";
   const auto number = automatic ? std::optional<int>(0) : cuda_number(name);
   FROST_CHECK(automatic || number || name == "cpu", "--device ", name, " is none of auto, cpu, cuda, cuda:N, N");
   std::string note;
   if (number) {
-    auto cuda = load_cuda({.device = *number});
+    auto cuda = load_cuda({.device = *number, .deterministic = choices.deterministic, .tf32 = choices.tf32});
     FROST_CHECK(cuda.backend || automatic, "--device ", name, ": CUDA is not usable: ", cuda.why_not);
     if (cuda.backend)
       device = std::make_unique<Device>(std::move(cuda.backend));

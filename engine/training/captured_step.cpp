@@ -19,7 +19,7 @@ struct HostState {
 }  // namespace
 
 CapturedStep::CapturedStep(Device& device, Module* model, bool enabled)
-    : device_(device), model_(model), enabled_(enabled && device.backend().can_capture()) {}
+    : device_(device), model_(model), enabled_(enabled && device.backend().can_capture()), pool_(device.allocator()) {}
 
 CapturedStep::~CapturedStep() { forget(); }
 
@@ -53,9 +53,11 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
       if (p->trainable) p->touch();
   const HostState before(model_);
   Backend& backend = device_.backend();
-  recording.pool = std::make_unique<Allocator::Pool>(device_.allocator());
+  // The recording takes the place of the memory that the run without a capture used: both at once need not fit.
+  backend.synchronize();
+  device_.allocator().trim();
   {
-    const Allocator::PoolGuard into(device_.allocator(), *recording.pool);
+    const Allocator::PoolGuard into(device_.allocator(), pool_);
     backend.begin_capture();
     try {
       work();
@@ -69,7 +71,6 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
     recording.work = backend.end_capture();
   }
   ++captured_;
-  device_.allocator().trim();  // what the run without a capture used
   for (const auto& [p, stamp] : before.parameters)
     if (p->stamp != stamp) recording.parameters.push_back(p);
   for (const auto& [b, stamp] : before.buffers)

@@ -34,16 +34,15 @@ class CapturedStep {
   std::int64_t replays() const { return replays_; }
 
  private:
-  /// One key's recording, the memory it works in, and what the host has to repeat.
+  /// One key's recording, and what the host has to repeat.
   struct Recording {
     bool ran = false;
-    std::unique_ptr<Allocator::Pool> pool;  // outlives the recording
     std::unique_ptr<Captured> work;
     std::vector<Parameter*> parameters;
     std::vector<Buffer*> buffers;
     std::vector<std::pair<Counter*, std::int64_t>> counters;
   };
-  static constexpr std::size_t kMost = 8;  // recordings: each keeps the memory of a whole step
+  static constexpr std::size_t kMost = 8;  // recordings
   void capture(Recording& recording, const std::function<void()>& work);
   void repeat_on_host(Recording& recording);
 
@@ -52,6 +51,8 @@ class CapturedStep {
   bool enabled_;
   std::int64_t replays_ = 0;
   std::size_t captured_ = 0;
+  // Where all recordings work: they run one after the other, so what one is done with serves the next.
+  Allocator::Pool pool_;
   std::map<Key, Recording> recordings_;
 };
 

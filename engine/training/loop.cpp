@@ -100,10 +100,17 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     lr_ = updater_.begin_batch(epoch, i).lr;
 
     if (options_.before_batch) options_.before_batch(epoch, i);
-    const BatchReport report = task_.train_batch();
+    BatchReport report;
+    bool stepped = false;
+    try {
+      report = task_.train_batch();
+      stepped = updater_.end_batch();
+    } catch (const OutOfMemory& error) {  // a kernel's own workspace
+      fail(device_.out_of_memory(error));
+    }
     note_losses(epoch, i, report);
     ++summary_.steps;
-    if (updater_.end_batch() && waiting_ == 0 && !warned_) check_gradients(epoch, i);
+    if (stepped && waiting_ == 0 && !warned_) check_gradients(epoch, i);
     const double gigabytes = static_cast<double>(device_.ledger().total().peak) / 1e9;
     bar.label(task_.table_row({epoch, options_.schedule.epochs, gigabytes, mean_losses_, report}));
     bar.advance();

@@ -18,7 +18,7 @@ namespace frost {
 struct BatchReport {
   std::vector<double> losses{};
   std::int64_t instances = 0, size = 0;
-  Tensor device_losses{};  // instead of `losses`: (1, 1, 1, losses) f32 on the device, for LoopOptions::read_interval
+  Tensor device_losses{};  // instead of `losses`: (1, 1, 1, losses) f32 on the device, read every few batches
 };
 
 /// What a validation reports: the values of TrainingTask::metric_columns, and the number that "best" means.

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "kernels/captured.h"
 
 #include "kernels/cuda/check.h"
@@ -28,12 +30,14 @@ bool CudaBackend::can_capture() const { return true; }
 
 // Relaxed: memory may be made meanwhile on the copy stream, which is not recorded (Context::allocate).
 void CudaBackend::begin_capture() {
+  context_.make_current();
   FROST_CUDA(cudaStreamBeginCapture(context_.compute, cudaStreamCaptureModeRelaxed));
   context_.capturing = true;
 }
 
 std::unique_ptr<Captured> CudaBackend::end_capture() {
   context_.capturing = false;
+  for (void* memory : std::exchange(released_, {})) release(memory);
   cudaGraph_t graph = nullptr;
   FROST_CUDA(cudaStreamEndCapture(context_.compute, &graph));
   return std::make_unique<Graph>(context_, graph);

@@ -38,17 +38,6 @@ DeviceRates rates_of(int device, const Context& context) {
   return device_rates(context.capability, context.multiprocessors, clock * 1e3, memory_clock * 1e3, bus);
 }
 
-void* allocate(const Context& context, std::size_t bytes) {
-  void* memory = nullptr;
-  const cudaError_t status = cudaMallocAsync(&memory, bytes, context.compute);
-  if (status == cudaErrorMemoryAllocation) {
-    (void)cudaGetLastError();
-    throw OutOfMemory(detail::join("out of memory on ", context.name, ": ", bytes, " bytes of filters asked for"), bytes);
-  }
-  FROST_CUDA(status);
-  return memory;
-}
-
 struct Contestant {
   EngineChoice choice;
   ConvPlan plan;
@@ -133,6 +122,7 @@ struct ConvEngine::State {
 
 /// Begins a call.
 ConvCalls<Launch, ConvEngine::State> ConvEngine::State::call() {
+  context.make_current();
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   FROST_CUDA(cudaStreamGetCaptureInfo(context.compute, &status, &capture));
   if (status != cudaStreamCaptureStatusActive) capture = 0;
@@ -268,7 +258,7 @@ void* ConvEngine::State::filters(const Filters& filters, const Shape& shape, con
       return old;
     });
     const std::size_t bytes = static_cast<std::size_t>(padded.elements()) * size_of(key.dtype);
-    it = kept.emplace(FilterKey{filters.data, shape, padded, key.dtype}, KeptFilters{.memory = allocate(context, bytes)})
+    it = kept.emplace(FilterKey{filters.data, shape, padded, key.dtype}, KeptFilters{.memory = context.allocate(bytes)})
              .first;
   }
   KeptFilters& entry = it->second;

@@ -9,8 +9,8 @@
 #include "kernels/math/activation.h"
 
 /// What stands around cuDNN's convolutions: operands brought into the form that a plan wants (packed, channels padded, the
-/// compute type) and results brought out of it. Templates over the launcher (run.h): conv_kernels.cu queues them, the tests
-/// walk them on the host.
+/// compute type) and results brought out of it. Templates over the launcher (run.h): conv.cu and linear.cu queue them, the
+/// tests walk them on the host.
 namespace frost::cuda {
 
 /// Item i: `width` channels of one pixel of the packed `to`; channels that `from` lacks become zero. `whole`: each vector

@@ -62,7 +62,11 @@ bool CudaBackend::supports(DType compute) const {
 
 void* CudaBackend::allocate(std::size_t bytes) { return context_.allocate(bytes ? bytes : 1); }
 void CudaBackend::release(void* memory) noexcept {
-  if (memory) cudaFreeAsync(memory, context_.compute);  // once what was queued before is done with it
+  if (!memory) return;
+  if (context_.capturing)
+    released_.push_back(memory);  // a free must not become a part of the graph: end_capture does it
+  else if (cudaFreeAsync(memory, context_.compute) != cudaSuccess)  // once what was queued before is done with it
+    (void)cudaGetLastError();
 }
 void CudaBackend::upload(void* device, const void* host, std::size_t bytes) { staging_->upload(device, host, bytes); }
 void CudaBackend::download(void* host, const void* device, std::size_t bytes) { staging_->download(host, device, bytes); }

@@ -10,9 +10,9 @@
 
 namespace frost::cuda {
 
-class ConvEngine;    // cuDNN's plans and converted weights; kernels/cuda/conv.cpp
-class LinearEngine;  // cuBLASLt's; kernels/cuda/linear.cpp
-class Staging;       // pinned memory on the way to and from the device; kernels/cuda/cuda_backend.cpp
+class ConvEngine;    // cuDNN's plans and converted weights; kernels/cuda/conv.cu
+class LinearEngine;  // cuBLASLt's; kernels/cuda/linear.cu
+class Staging;       // pinned memory on the way to and from the device; kernels/cuda/staging.cpp
 
 class CudaBackend final : public Backend {
  public:
@@ -84,6 +84,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<ConvEngine> conv_;
   std::unique_ptr<LinearEngine> linear_;
+  std::vector<void*> released_;  // while a capture was running
 };
 
 static_assert(!std::is_abstract_v<CudaBackend>, "every primitive of Backend has its CUDA version");

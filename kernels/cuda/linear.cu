@@ -65,7 +65,7 @@ struct Plan {
 
 std::uint32_t alignment_of(const void* p) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
-  return static_cast<std::uint32_t>(std::min<std::uintptr_t>(address & (~address + 1), 256));
+  return static_cast<std::uint32_t>(std::min<std::uintptr_t>(address & (~address + 1), 16));
 }
 
 }  // namespace
@@ -85,17 +85,19 @@ struct LinearEngine::State {
   Library library;
   std::map<Product, Plan> plans;
 
-  Plan& plan(const Product& product);
+  Plan& plan(const Product& product, const float* bias);
   void multiply(Product product, const float* a, const float* b, const float* bias, float* d);
 };
 
-Plan& LinearEngine::State::plan(const Product& p) {
+Plan& LinearEngine::State::plan(const Product& p, const float* bias) {
   if (const auto it = plans.find(p); it != plans.end()) return it->second;
   Plan made;
   FROST_CUDA(cublasLtMatmulDescCreate(&made.operation.raw, compute, CUDA_R_32F));
   set(made.operation, CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(made.operation, CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-  if (p.bias) set(made.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  if (p.bias)
+    set(made.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS),
+        set(made.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   made.a = p.transpose_a ? matrix(p.k, p.m) : matrix(p.m, p.k);
   made.b = p.transpose_b ? matrix(p.n, p.k) : matrix(p.k, p.n);
   made.d = matrix(p.m, p.n);
@@ -117,8 +119,10 @@ Plan& LinearEngine::State::plan(const Product& p) {
 }
 
 void LinearEngine::State::multiply(Product product, const float* a, const float* b, const float* bias, float* d) {
+  context.make_current();
+  // 16 bytes are all that its kernels ask for; a larger value would let the choice follow where a tensor happens to lie.
   product.alignment = std::min({alignment_of(a), alignment_of(b), alignment_of(d)});
-  Plan& found = plan(product);
+  Plan& found = plan(product, bias);
   if (bias) set(found.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   const float one = 1, beta = product.add ? 1 : 0;
   void* workspace = found.workspace ? context.scratch(found.workspace) : nullptr;

@@ -19,6 +19,7 @@ void each_option(Config& c, F&& f) {
       f("precision", c.precision);
   f("unfreeze_at", c.unfreeze_at), f("lr_scale", c.lr_scale), f("cache_features", c.cache_features);
   f("recompute", c.recompute), f("nbs", c.nbs), f("strict", c.strict), f("cuda_graph", c.cuda_graph);
+  f("deterministic", c.deterministic), f("tf32", c.tf32);
   f("prune_schedule", c.prune_schedule);
 }
 

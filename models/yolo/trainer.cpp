@@ -78,6 +78,7 @@ class DetectionTask final : public TrainingTask {
   /// what was kept before is forgotten.
   void cache_features(const std::filesystem::path& folder) {
     features_.reset();
+    first_epoch_ = -1;
     if (model_.frozen_prefix() > 0) features_ = std::make_unique<CachedPrefix>(device_, model_, compute_, folder);
   }
 
@@ -308,7 +309,7 @@ std::filesystem::path train(const TrainConfig& given) {
     config.dry_run = given.dry_run;
     config.hyp = (folder / "hyp.yaml").string();
   }
-  const RunDevice run(config.device, config.precision);
+  const RunDevice run(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run.compute);  // a resumed run goes on as it began
   Device& device = *run.device;
   fmt::print("{}{}\n", bold_blue("train: "), train_options_line(config));
@@ -330,6 +331,12 @@ std::filesystem::path train(const TrainConfig& given) {
   const std::vector<slim::UnfreezeStage> stages = slim::unfreeze_stages(*model, layers, config.unfreeze_at, config.freeze);
   for (const std::string& name : slim::freeze(*model, layers, config.freeze)) fmt::print("freezing {}\n", name);
   fmt::print("{}\n", slim::freeze_summary(*model));
+  FROST_CHECK(stages.empty() || stages.back().epoch < config.epochs, "--unfreeze-at ",
+              stages.empty() ? "" : stages.back().text, ": training ends after ", config.epochs, " epochs");
+  const std::vector<Parameter*> parameters = model->parameters();
+  FROST_CHECK(config.dry_run || !stages.empty() ||
+                  std::any_of(parameters.begin(), parameters.end(), [](const Parameter* p) { return p->trainable; }),
+              "--freeze ", fmt::format("{}", fmt::join(config.freeze, " ")), " leaves nothing to train");
   for (const std::string& line : slim::scale_learning_rates(*model, layers, config.lr_scale)) fmt::print("{}\n", line);
   if (!config.cache_features.empty()) check_cacheable(config, hyp, *model);
 
@@ -386,6 +393,8 @@ std::filesystem::path train(const TrainConfig& given) {
   if (!config.prune_schedule.empty()) {
     FROST_CHECK(stages.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
     prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
+    FROST_CHECK(prune_schedule.epochs <= config.epochs, "--prune-schedule ", config.prune_schedule, ": longer than the ",
+                config.epochs, " epochs of --epochs");
     gradual.emplace(*model, prune_schedule);
   }
   // The arena takes the parameters' memory over: everything that copies the model comes after it.

@@ -35,11 +35,12 @@ struct TrainConfig {
   bool strict = false;                   // a damaged image or label ends the run instead of being left out
   int nbs = 64;                          // nominal batch: an optimizer step follows each so many images
   FrozenBn frozen_bn = FrozenBn::running;
-  std::string prune_schedule;      // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
-  std::string precision = "auto";  // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
-  bool cuda_graph = true;          // capture training steps where the device can
-  bool recompute = true;           // make activations again in backward instead of keeping them
-  bool dry_run = false;            // say what a step costs and stop; nothing is trained or written
+  std::string prune_schedule;                // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
+  std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
+  bool cuda_graph = true;                    // capture training steps where the device can
+  bool deterministic = false, tf32 = false;  // see CudaChoices
+  bool recompute = true;                     // make activations again in backward instead of keeping them
+  bool dry_run = false;                      // say what a step costs and stop; nothing is trained or written
 };
 
 /// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and

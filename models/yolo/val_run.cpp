@@ -37,11 +37,10 @@ std::string options_line(const ValConfig& c) {
 
 /// The two rows side by side: what the zeros cost.
 std::string before_and_after(const ValidationResult& dense, const ValidationResult& pruned) {
-  std::string text =
-      fmt::format("{:>11}{:>11}{:>11}{:>11}{:>11}{:>16}\n", "", "P", "R", "mAP50", "mAP50-95", "inference ms");
+  std::string text = fmt::format("{:>11}{:>11}{:>11}{:>11}{:>11}\n", "", "P", "R", "mAP50", "mAP50-95");
   for (const auto& [name, r] : {std::pair{"dense", &dense}, std::pair{"pruned", &pruned}})
-    text += fmt::format("{:>11}{:>11.3g}{:>11.3g}{:>11.3g}{:>11.3g}{:>16.1f}\n", name, r->summary.precision,
-                        r->summary.recall, r->summary.map50, r->summary.map50_95, r->inference_ms);
+    text += fmt::format("{:>11}{:>11.3g}{:>11.3g}{:>11.3g}{:>11.3g}\n", name, r->summary.precision, r->summary.recall,
+                        r->summary.map50, r->summary.map50_95);
   return text;
 }
 
@@ -53,7 +52,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
   if (speed) config.conf_thres = 0.25, config.iou_thres = 0.45, config.save_json = false;
   if (std::filesystem::path(config.data).filename() == "coco.yaml") config.save_json = true;
   if (config.half) config.precision = "half";
-  const RunDevice run(config.device, config.precision);
+  const RunDevice run(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run.compute);
   Device& device = *run.device;
   fmt::print("{}{}\n{}\n\n", bold_blue("val: "), options_line(config), run.line);

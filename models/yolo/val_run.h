@@ -17,7 +17,7 @@ struct ValConfig {
   std::string name = "exp";
   bool exist_ok = false, half = false, noplots = false;
   std::string precision = "auto";
-  bool cuda_graph = true;
+  bool cuda_graph = true, deterministic = false, tf32 = false;  // CUDA
   double prune = 0;     // share of each convolution's weights to zero, after fusion, as YOLOv5's pruning tutorial does
   bool strict = false;  // a damaged image or label ends the run instead of being left out
 };
