@@ -25,7 +25,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--name", c.name, "name of the run's folder")->capture_default_str()->group(output);
   app.add_flag("--exist-ok", c.exist_ok, "use that folder even if it exists")->group(output);
   app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
-  app.add_flag("--half", c.half, "16-bit activations: on a CPU that is --precision bf16")->group(machine);
+  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(machine);
   app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str()

@@ -31,6 +31,7 @@ int run(CLI::App& app, int argc, char** argv) {
           ->group(model);
   app.add_option("--pretrained", c.pretrained, "false: the weights file gives the architecture alone")
       ->expected(0, 1)
+      ->default_str("true")
       ->group(model);
   app.add_flag("--feature-extract", c.feature_extract, "freeze everything and train a new head alone")->group(model);
   app.add_option("--freeze", c.freeze,
@@ -109,7 +110,6 @@ int run(CLI::App& app, int argc, char** argv) {
   c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
   c.optimizer = frost::parse_optimizer(optimizer);
   if (weights->count() && !app.count("--model")) c.model.clear();  // the file says what it is
-  if (app.count("--pretrained") && app["--pretrained"]->results().empty()) c.pretrained = true;
   if (app.count("--cache") && c.cache.empty()) c.cache = "ram";
   if (resuming->count())
     c.resume = resume.empty() || resume == "true" ? frost::newest_unfinished(c.project).string() : resume;

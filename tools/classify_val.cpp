@@ -34,7 +34,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->capture_default_str()
       ->group(machine);
   app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
-  app.add_flag("--half", c.half, "16-bit activations: on a CPU that is --precision bf16")->group(machine);
+  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(machine);
   app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str()

@@ -302,15 +302,18 @@ StateDict TorchFile::tensors_of(Ref dict) const {
   return state;
 }
 
+Ref TorchFile::weights() const {
+  const auto& d = document_;
+  for (const char* key : {"ema", "model", "state_dict"})
+    if (const Ref inner = d.get(root(), key);
+        d.is(root(), Kind::dict) && (d.is(inner, Kind::dict) || d.is(inner, Kind::object)))
+      return inner;
+  return root();
+}
+
 StateDict TorchFile::state_dict() const {
   const auto& d = document_;
-  Ref from = root();
-  for (const char* key : {"state_dict", "model"})
-    if (const Ref inner = d.get(root(), key);
-        d.is(root(), Kind::dict) && (d.is(inner, Kind::dict) || d.is(inner, Kind::object))) {
-      from = inner;
-      break;
-    }
+  const Ref from = weights();
   if (d.is(from, Kind::object)) return module_state(from);
   if (!d.is(from, Kind::dict)) refuse(describe(from) + " instead of a state dict", "");
   return tensors_of(from);

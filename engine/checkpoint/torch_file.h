@@ -27,8 +27,9 @@ class TorchFile {
   /// A pickled module's parameters and buffers under the names of its PyTorch state dict: own parameters, own buffers,
   /// children.
   StateDict module_state(pickle::Ref module) const;
-  /// The tensors of a plain state dict (`.pth`): the root itself, or the map or module under `state_dict` or `model`.
-  /// A `module.` prefix (DataParallel) is dropped where all names have it.
+  /// The map or module that holds the weights: under `ema` (unless it is None), `model` or `state_dict`, else the root.
+  pickle::Ref weights() const;
+  /// The tensors of weights(). A `module.` prefix (DataParallel) is dropped where all names have it.
   StateDict state_dict() const;
 
   /// What a value is, for error texts: "a dict", "models.yolo.DetectionModel", "refused global os.system".

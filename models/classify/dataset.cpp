@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <cmath>
+#include <initializer_list>
 #include <iterator>
 #include <mutex>
 
@@ -85,7 +86,7 @@ class Collator {
       const std::lock_guard lock(mutex_);
       if (cached_[i]) return cached_[i];
     }
-    auto image = std::make_shared<const Image>(decode_image(folder_->items[i].path));
+    auto image = std::make_shared<const Image>(read_picture(folder_->items[i].path));
     if (!cached_.empty()) {
       const std::lock_guard lock(mutex_);
       cached_[i] = image;
@@ -100,15 +101,26 @@ class Collator {
   std::vector<std::shared_ptr<const Image>> cached_;
 };
 
-}  // namespace
-
-bool is_picture(const fs::path& file) {
+bool has_ending(const fs::path& file, std::initializer_list<const char*> endings) {
   std::string ending = file.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(),
                  [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
-  for (const char* known : {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-    if (ending == known) return true;
-  return false;
+  return std::find(endings.begin(), endings.end(), ending) != endings.end();
+}
+
+}  // namespace
+
+bool is_picture(const fs::path& file) {
+  return has_ending(file, {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"});
+}
+
+Image read_picture(const fs::path& file) {
+  constexpr std::int64_t kLongest = 64;
+  Image image = decode_image(file);
+  const auto [shorter, longer] = std::minmax(image.height, image.width);
+  FROST_CHECK(longer <= kLongest * shorter, file.string(), ": ", image.width, "x", image.height, " pixels: more than ",
+              kLongest, " times as long as wide");
+  return image;
 }
 
 ImageFolder scan_image_folder(const fs::path& folder) {
@@ -123,6 +135,9 @@ ImageFolder scan_image_folder(const fs::path& folder) {
     for (const auto& entry : fs::recursive_directory_iterator(folder / found.classes[label]))
       if (entry.is_regular_file() && is_picture(entry.path())) files.push_back(entry.path());
     std::sort(files.begin(), files.end());
+    for (const fs::path& file : files)  // said here, before a training run stops at it
+      FROST_CHECK(has_ending(file, {".jpg", ".jpeg", ".png", ".bmp"}), file.string(),
+                  ": pictures are JPEG, PNG or BMP; this kind cannot be read");
     for (fs::path& file : files) found.items.push_back({std::move(file), static_cast<std::int64_t>(label)});
   }
   FROST_CHECK(!found.items.empty(), folder.string(), ": no pictures (.jpg, .png, .bmp) in its class folders");

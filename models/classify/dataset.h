@@ -24,7 +24,7 @@ struct ImageFolder {
   std::vector<Item> items;
   std::int64_t size() const { return static_cast<std::int64_t>(items.size()); }
 };
-/// Throws Error: not there, no class folders, no pictures.
+/// Throws Error: not there, no class folders, no pictures, one of a kind that cannot be decoded.
 ImageFolder scan_image_folder(const std::filesystem::path& folder);
 
 /// `<data>/train`, and `<data>/test` if that exists, else `<data>/val`. The classes are those of train.
@@ -37,6 +37,9 @@ DataSplits find_splits(const std::filesystem::path& data, bool need_train = true
 
 /// By its ending.
 bool is_picture(const std::filesystem::path& file);
+
+/// A decoded file. Refuses by name one that is more than 64 times as long as wide: centre_view would enlarge it without end.
+Image read_picture(const std::filesystem::path& file);
 
 /// The smallest image that covers side x side after the family's resize, and its middle square of that side.
 ///   torchvision: shorter side to 8/7 of `side` (256 for 224), antialiased; then the middle.

@@ -73,7 +73,7 @@ class ClassificationTask final : public TrainingTask {
     const ValidateOptions options{.compute = compute_,
                                   .label_smoothing = static_cast<float>(config_.label_smoothing),
                                   .progress = true,
-                                  .label = fmt::format("{:>78}", val_name_ == "test" ? "testing" : "validating"),
+                                  .label = fmt::format("{:>68}", val_name_ == "test" ? "testing" : "validating"),
                                   .batch_done = {}};
     const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(averaged), *val_, options);
     fmt::print("{}{:>12.3g}{:>12.3g}{:>12.3g}\n", row_, a.loss, a.top1(), a.top5());
@@ -116,6 +116,7 @@ bool is_file_name(const std::string& text) {
 
 struct Built {
   std::unique_ptr<Classifier> model, twin;
+  std::string fresh;  // the module that weights never fill when a new head is asked for: `fc`, a detector's `model.9`
 };
 /// The model of --model and --weights, for the data's classes.
 Built build(const TrainConfig& config, Device& device, const std::vector<std::string>& classes) {
@@ -125,21 +126,25 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
     file = architecture, architecture.clear();
   }
   const int count = static_cast<int>(classes.size());
+  bool detector = false;
   Built built;
   if (file.empty()) {
     built.model = make_classifier(device, architecture, count, config.seed, config.cutoff);
     built.twin = make_classifier(device, architecture, count, {}, config.cutoff);
   } else {
     ClassifierWeights weights = read_classifier_weights(find_weights(file));
-    const int cutoff = weights.detector ? config.cutoff : weights.cutoff;
+    detector = weights.detector;
+    const int cutoff = detector ? config.cutoff : weights.cutoff;
     if (weights.architecture.empty()) weights.architecture = architecture;
-    FROST_CHECK(architecture.empty() || architecture == weights.architecture || weights.detector, weights.file, ": holds a ",
-                weights.architecture, ", --model says ", architecture);
+    FROST_CHECK(architecture.empty() || architecture == weights.architecture, weights.file, ": ",
+                weights.detector ? "becomes a " : "holds a ", weights.architecture, ", --model says ", architecture);
     built.model = build_classifier(device, weights, count, config.seed, cutoff);
     built.twin = build_classifier(device, weights, count, {}, cutoff);
     if (config.pretrained)
       for (const std::string& line : take_weights(*built.model, weights, config.feature_extract)) fmt::print("{}\n", line);
   }
+  built.fresh = built.model->head().name();
+  if (detector) built.fresh = built.fresh.substr(0, built.fresh.rfind(".linear"));
   for (Classifier* model : {built.model.get(), built.twin.get()}) {
     model->names = classes;
     if (config.dropout >= 0) model->set_dropout(static_cast<float>(config.dropout));
@@ -149,9 +154,7 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
 
 /// Freezes what the flags say and prints what is left to train.
 void freeze(const TrainConfig& config, Classifier& model) {
-  std::vector<std::string> terms = config.freeze;
-  if (config.feature_extract) terms = {"!" + model.head().name()};
-  slim::freeze(model, model.layers(), terms);
+  slim::freeze(model, model.layers(), config.freeze);
   std::int64_t all = 0, trained = 0;
   std::size_t tensors = 0;
   std::string list;
@@ -216,8 +219,12 @@ std::filesystem::path train(const TrainConfig& given) {
     config.resume = last.string();
     config.model = last.string(), config.weights.clear();  // the graph and the head are the checkpoint's
   }
-  const bool feature_extract = config.feature_extract;
   if (!config.resume.empty()) config.feature_extract = false;  // the head is not new any more
+  if (config.feature_extract) {
+    const bool weights = config.pretrained && (!config.weights.empty() || is_file_name(config.model));
+    FROST_CHECK(weights, "--feature-extract needs --weights: a frozen network of random weights has no features");
+    FROST_CHECK(config.freeze == TrainConfig().freeze, "--feature-extract says what is frozen; leave --freeze out");
+  }
   FROST_CHECK(!config.data.empty(),
               "--data is missing: a folder with train/ and val/ (or test/), one folder for each class");
   const RunDevice run_device(config.device, config.precision);
@@ -230,8 +237,8 @@ std::filesystem::path train(const TrainConfig& given) {
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", config.imgsz, Classifier::kStride, imgsz);
 
-  const auto [model, twin] = build(config, device, data.train.classes);
-  config.feature_extract = feature_extract;
+  const auto [model, twin, fresh] = build(config, device, data.train.classes);
+  if (config.feature_extract) config.freeze = {"!" + fresh};  // a resumed run finds it in opt.yaml
   freeze(config, *model);
   if (config.verbose)
     for (const Parameter* p : model->parameters())

@@ -35,14 +35,15 @@ int whole_strides(int imgsz) {
   return rounded;
 }
 
-/// The model's classes must be the data's: as many, and of the same names where the file says names at all.
+/// The model must have as many classes as the data. Other names, where the file says names at all, are a warning.
 void check_classes(const Classifier& model, const ImageFolder& data, const std::string& weights) {
   FROST_CHECK(model.classes() == static_cast<int>(data.classes.size()), weights, ": ", model.classes(), " classes, ",
               data.folder.string(), " has ", data.classes.size());
   const bool unnamed = model.names[0] == "0";
-  for (std::size_t c = 0; !unnamed && c < data.classes.size(); ++c)
-    FROST_CHECK(model.names[c] == data.classes[c], weights, ": class ", c, " is '", model.names[c], "', in ",
-                data.folder.string(), " it is '", data.classes[c], "'");
+  const auto [ours, theirs] = std::mismatch(data.classes.begin(), data.classes.end(), model.names.begin());
+  if (!unnamed && ours != data.classes.end())
+    fmt::print("WARNING: {}: class {} is '{}', in {} it is '{}'\n", weights, ours - data.classes.begin(), *theirs,
+               data.folder.string(), *ours);
 }
 
 std::vector<fs::path> pictures_of(const std::string& source) {
@@ -60,7 +61,7 @@ std::vector<fs::path> pictures_of(const std::string& source) {
 
 fs::path run_validation(const ValConfig& config) {
   FROST_CHECK(!config.data.empty() && !config.weights.empty(), "--weights and --data are needed");
-  const RunDevice run(config.device, config.half ? "bf16" : config.precision);
+  const RunDevice run(config.device, config.half ? "half" : config.precision);
   Device& device = *run.device;
   fmt::print(
       "{}data={}, weights={}, batch_size={}, imgsz={}, device={}, workers={}, verbose={}, project={}, name={}\n{}\n\n",
@@ -101,7 +102,7 @@ fs::path run_validation(const ValConfig& config) {
 
 fs::path run_prediction(const PredictConfig& config) {
   FROST_CHECK(!config.weights.empty(), "--weights is needed: a file that classify-train wrote, or a .pth");
-  const RunDevice run(config.device, config.half ? "bf16" : config.precision);
+  const RunDevice run(config.device, config.half ? "half" : config.precision);
   Device& device = *run.device;
   fmt::print("{}weights={}, source={}, imgsz={}, save_txt={}, nosave={}, project={}, name={}\n{}\n\n",
              bold_blue("classify/predict: "), config.weights, config.source, config.imgsz, config.save_txt, config.nosave,
@@ -117,7 +118,7 @@ fs::path run_prediction(const PredictConfig& config) {
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during prediction");
     auto start = Clock::now();
-    Image image = decode_image(files[i]);
+    Image image = read_picture(files[i]);
     const Image view = centre_view(image, imgsz, model->preprocessing().square);
     std::vector<std::uint8_t> rgb(view.pixels.size());
     pack_rgb(view, rgb.data());

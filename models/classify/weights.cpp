@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <charconv>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/mapped_file.h"
@@ -25,11 +27,25 @@ bool is_safetensors(const std::filesystem::path& file) {
   return bytes.size() > 8 && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
 }
 
+std::string classify_head(int layer) { return fmt::format("model.{}.linear.weight", layer); }
+
 /// "model.9.linear.weight" -> 9; -1 where there is none.
 int classify_layer(const StateDict& state) {
-  for (const auto& [name, tensor] : state)
-    if (name.starts_with("model.") && name.ends_with(".linear.weight")) return std::stoi(name.substr(6));
+  constexpr std::string_view kFront = "model.";
+  for (const auto& [name, tensor] : state) {
+    int layer = -1;
+    if (name.starts_with(kFront)) std::from_chars(name.data() + kFront.size(), name.data() + name.size(), layer);
+    if (layer >= 0 && layer < 1000 && name == classify_head(layer)) return layer;
+  }
   return -1;
+}
+
+/// How many classes a head's weight, (classes, inputs), is made for.
+std::int64_t classes_of(const HostTensor& head, const std::string& name, const std::string& file) {
+  constexpr std::int64_t kMost = 1'000'000;
+  FROST_CHECK(head.shape.size() == 2 && head.count() > 0 && head.shape[0] <= kMost, file, ": ", name, " of shape ",
+              shape_text(head.shape), " is no classifier's last layer");
+  return head.shape[0];
 }
 
 /// The family and size that a state dict's names and shapes speak of; "" where they do not.
@@ -87,13 +103,16 @@ void read_torch(ClassifierWeights& out) {
   if (const int layer = classify_layer(out.state); layer >= 0) {  // a YOLOv5 classifier: the module knows its classes
     out.cutoff = layer + 1;
     const pickle::Document& d = file.document();
-    const pickle::Ref names = d.get(d.get(file.root(), "model"), "names");
+    const pickle::Ref names = d.get(file.weights(), "names");
     if (d.is(names, pickle::Kind::list))
       for (const pickle::Ref name : d[names].items)
         if (d.is(name, pickle::Kind::text)) out.names.push_back(d[name].text);
-    if (d.is(names, pickle::Kind::dict))
+    if (d.is(names, pickle::Kind::dict)) {  // {0: "daisy", 1: "rose"}, in whichever order
+      std::map<std::int64_t, std::string> numbered;
       for (const auto& [key, name] : d.entries(names))
-        if (d.is(name, pickle::Kind::text)) out.names.push_back(d[name].text);
+        if (d.is(key, pickle::Kind::integer) && d.is(name, pickle::Kind::text)) numbered[d[key].integer] = d[name].text;
+      for (const auto& [number, name] : numbered) out.names.push_back(name);
+    }
   }
 }
 
@@ -134,10 +153,10 @@ std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights
                                 fresh.substr(0, fresh.size() - 1), fresh + "*"));
   } else {
     const HostTensor* theirs = weights.state.find(head.weight.name);
-    const std::int64_t classes = theirs && !theirs->shape.empty() ? theirs->shape[0] : 0;
-    if (theirs && classes == head.out && !new_head)
-      fresh.clear();
-    else if (theirs)
+    const std::int64_t classes = theirs ? classes_of(*theirs, head.weight.name, weights.file) : 0;
+    if (!theirs || (classes == head.out && !new_head))
+      fresh.clear();  // a head that is not there is missing
+    else
       lines.push_back(fmt::format("{}: {} classes in {}, {} here: a new {}.weight and {}.bias", head_name, classes,
                                   weights.file, head.out, head_name, head_name));
   }
@@ -164,10 +183,9 @@ std::unique_ptr<Classifier> load_classifier(Device& device, const std::filesyste
   std::unique_ptr<Classifier> model;
   {  // the number of classes, from the head's rows
     std::int64_t rows = static_cast<std::int64_t>(weights.names.size());
-    for (const char* head : {"fc.weight", "classifier.6.weight", "predictions.weight"})
-      if (const HostTensor* t = weights.state.find(head); t && !t->shape.empty()) rows = t->shape[0];
-    if (const int layer = classify_layer(weights.state); layer >= 0)
-      rows = weights.state.at(fmt::format("model.{}.linear.weight", layer)).shape.at(0);
+    for (const std::string& head : {std::string("fc.weight"), std::string("classifier.6.weight"),
+                                    std::string("predictions.weight"), classify_head(classify_layer(weights.state))})
+      if (const HostTensor* t = weights.state.find(head)) rows = classes_of(*t, head, weights.file);
     FROST_CHECK(rows > 0, weights.file, ": holds no classifier that is known here");
     model = build_classifier(device, weights, static_cast<int>(rows), {}, weights.cutoff);
   }

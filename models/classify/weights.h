@@ -30,7 +30,8 @@ std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWei
                                              int cutoff);
 
 /// Copies the weights into a model. Its head stays fresh where the file has another number of classes, where `new_head` asks
-/// for it, and where the file is a detector's. Everything else must fit: Error lists missing and unexpected names.
+/// for it, and where the file is a detector's. Everything else must fit: Error lists missing (a head among them) and
+/// unexpected names.
 /// Returns what there is to say, a line each.
 std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights& weights, bool new_head = false);
 

@@ -113,6 +113,8 @@ TEST_CASE("where a state dict may lie") {
       "torch.nn.modules.linear", "Linear",
       {{"_parameters", ordered({{"weight", w}, {"bias", none()}})}, {"_buffers", ordered({})}, {"_modules", ordered({})}});
   CHECK(names(dict({{"model", module}})) == "weight ");
+  CHECK(names(dict({{"state_dict", ordered({{"a", w}})}, {"model", ordered({{"b", w}})}, {"ema", none()}})) == "b ");
+  CHECK(names(dict({{"model", module}, {"ema", ordered({{"c", w}})}})) == "c ");
   CHECK(has(refusal(torch_zip(pickled(dict({{"epoch", integer(1)}})), {})), "file.pth: a int instead of a tensor at epoch"));
   CHECK(has(refusal(torch_zip(pickled(dict({{"w", os_system()}})), {})),
             "refused global posix.system instead of a tensor at w"));

@@ -234,10 +234,68 @@ TEST_CASE("weights: zip and legacy .pth, bare and own .safetensors; a head of ot
   StateDict more = state;
   more.add("extra.weight", HostTensor::from_f32({1}, std::vector<float>{1}));
   CHECK(has(refused("resnet18", more), "unexpected: extra.weight"));
+  CHECK(has(refused("resnet18", without(without(state, "fc.weight"), "fc.bias")), "missing: fc.weight, fc.bias"));
   const std::string deep = refused("resnet34", state);
   CHECK(has(deep, "missing: layer1.2.conv1.weight, layer1.2.bn1.weight"));
   CHECK(has(deep, " and 72 more"));
   CHECK(has(error_of([&] { classify::load_classifier(device, folder().write("junk.pth", "junk")); }), "junk.pth"));
+}
+
+TEST_CASE("weights: hostile names and shapes are errors that name the file") {
+  Device device(make_cpu_backend());
+  const fs::path file = folder() / "hostile.safetensors";
+  const auto said = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
+    StateDict state;
+    std::int64_t count = 1;
+    for (const std::int64_t side : shape) count *= side;
+    const std::vector<float> values(static_cast<std::size_t>(count));
+    state.add("model.0.conv.weight", HostTensor::from_f32({16, 3, 6, 6}, std::vector<float>(1728)));
+    state.add("layer1.0.conv1.weight", HostTensor::from_f32({1}, std::vector<float>{0}));
+    state.add(name, HostTensor::from_f32(shape, values));
+    write_safetensors(file, state);
+    return error_of([&] { classify::load_classifier(device, file); });
+  };
+  for (const char* name :
+       {"model.x.linear.weight", "model..linear.weight", "model.99999999999.linear.weight", "model.-1.linear.weight",
+        "model.09.linear.weight", "model.9.more.linear.weight", "model.1000.linear.weight"}) {
+    CAPTURE(name);
+    CHECK(said(name, {2, 3}).starts_with(file.string() + ": "));
+  }
+  for (const char* name : {"model.9.linear.weight", "fc.weight"})
+    for (const std::vector<std::int64_t>& shape :
+         {std::vector<std::int64_t>{}, {3}, {0, 3}, {3, 0}, {2, 3, 1}, {1000001, 1}}) {
+      CAPTURE(name);
+      CAPTURE(shape.size());
+      CHECK(said(name, shape) ==
+            file.string() + ": " + name + " of shape " + shape_text(shape) + " is no classifier's last layer");
+    }
+}
+
+TEST_CASE("weights: a YOLOv5 classifier's .pt: the average before the model, names in the order of their numbers") {
+  const std::string six = raw(std::vector<float>{1, 2, 3, 4, 5, 6}), twelve = raw(std::vector<float>{7, 8, 9, 10, 11, 12});
+  const auto module = [](const char* key, const std::string& names) {
+    const auto weight = build::tensor(storage("FloatStorage", key, 6), 0, {2, 3}, {3, 1});
+    const auto own = [](const Pairs& parameters, const Pairs& modules) {
+      return Pairs{{"_parameters", ordered(parameters)}, {"_buffers", ordered({})}, {"_modules", ordered(modules)}};
+    };
+    const auto linear = object("torch.nn.modules.linear", "Linear", own({{"weight", weight}}, {}));
+    const auto nine = object("models.common", "Classify", own({}, {{"linear", linear}}));
+    const auto layers = object("torch.nn.modules.container", "Sequential", own({}, {{"9", nine}}));
+    Pairs attributes = own({}, {{"model", layers}});
+    attributes.emplace_back("names", names);
+    return object("models.yolo", "ClassificationModel", attributes);
+  };
+  const std::string backwards = "}(" + integer(1) + text("rose") + integer(0) + text("daisy") + "u";
+  const auto read = [&](const std::string& ema) {
+    const std::string pickle = pickled(dict({{"model", module("0", list({text("a"), text("b")}))}, {"ema", ema}}));
+    return classify::read_classifier_weights(folder().write("cls.pt", torch_zip(pickle, {{"0", six}, {"1", twelve}})));
+  };
+  const classify::ClassifierWeights averaged = read(module("1", backwards)), plain = read(none());
+  CHECK(averaged.state.at("model.9.linear.weight").to_f32()[0] == 7);
+  CHECK(averaged.names == std::vector<std::string>{"daisy", "rose"});
+  CHECK(averaged.cutoff == 10);
+  CHECK(plain.state.at("model.9.linear.weight").to_f32()[0] == 1);
+  CHECK(plain.names == std::vector<std::string>{"a", "b"});
 }
 
 TEST_CASE("weights: a detector's backbone becomes a classifier's") {
@@ -367,6 +425,14 @@ TEST_CASE("folders: sorted classes, only pictures, and what is wrong with them")
     if (first.empty()) first = bytes;
     CHECK(bytes == first);
   }
+  const fs::path odd = data / "train" / "stripes1" / "x.webp", thin = data / "thin.png";
+  std::ofstream(odd) << "RIFF";
+  CHECK(has(error_of([&] { classify::find_splits(data); }), odd.string() + ": pictures are JPEG, PNG or BMP"));
+  fs::remove(odd);
+  write_png(thin, Image(2, 129));
+  CHECK(has(error_of([&] { classify::read_picture(thin); }), thin.string() + ": 129x2 pixels: more than 64 times"));
+  write_png(thin, Image(128, 2));
+  CHECK(classify::read_picture(thin).height == 128);
   fs::create_directories(data / "train" / "zebra");
   CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'zebra'"));
   CHECK(has(error_of([&] { classify::find_splits(folder() / "nowhere"); }), "nowhere: not found"));

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <string>
 
+#include "engine/checkpoint/module_state.h"
+#include "models/graph/detection_model.h"
+#include "models/zoo/yolo_checkpoint.h"
 #include "tests/models/stripes.h"
 #include "tests/tools/world.h"
 
@@ -23,9 +26,27 @@ Outcome train(const std::string& flags, int family = 0) {
 }
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+/// A YOLOv5n detector with fresh weights.
+std::string detector() {
+  static const fs::path file = world().dir / "detector.safetensors";
+  if (!fs::exists(file)) {
+    frost::Device device(frost::make_cpu_backend());
+    frost::DetectionModel model(device, frost::load_model_spec("yolov5n", 4), 3);
+    frost::YoloCheckpoint checkpoint;
+    checkpoint.yaml_text = model.spec().text;
+    checkpoint.yaml_file = "yolov5n.yaml";
+    checkpoint.names = model.names;
+    checkpoint.strides = model.detect().strides;
+    checkpoint.nc = 4;
+    checkpoint.state = frost::state_of(model);
+    save_yolo_checkpoint(file, checkpoint);
+  }
+  return file.string();
+}
+
 }  // namespace
 
-TEST_CASE("classify: train, validate, predict, resume; a run's folder; the same bits for any number of threads") {
+TEST_CASE("classify: train, validate, predict; a run's folder; the same bits for any number of threads") {
   const Outcome trained = train("--model yolov5n-cls --epochs 2 --name first --workers 2");
   CAPTURE(trained.out);
   CAPTURE(trained.err);
@@ -57,6 +78,20 @@ TEST_CASE("classify: train, validate, predict, resume; a run's folder; the same 
   CHECK(has(val.out, "                stripes2           3"));
   CHECK(has(val.out, "true \\ predicted"));
   CHECK(has(val.out, "Speed: "));
+  CHECK_FALSE(has(val.out, "WARNING"));
+  fs::create_directories(world().dir / "renamed");
+  fs::copy(data(0) / "val", world().dir / "renamed" / "val", fs::copy_options::recursive);
+  fs::rename(world().dir / "renamed" / "val" / "stripes1", world().dir / "renamed" / "val" / "stripes11");
+  const Outcome renamed = world().run(
+      kBin + "classify-val --imgsz 32 --project cls --weights cls/first/weights/best.safetensors --data renamed");
+  CHECK(renamed.code == 0);
+  CHECK(has(renamed.out,
+            "WARNING: cls/first/weights/best.safetensors: class 1 is 'stripes1', in renamed/val it is "
+            "'stripes11'\n"));
+  fs::remove_all(world().dir / "renamed" / "val" / "stripes0");
+  CHECK(world()
+            .run(kBin + "classify-val --imgsz 32 --project cls --weights cls/first/weights/best.safetensors --data renamed")
+            .code == 1);
   const Outcome predicted = world().run(kBin +
                                         "classify-predict --imgsz 32 --project cls --name seen --save-txt --weights "
                                         "cls/first/weights/best.safetensors --source " +
@@ -84,6 +119,45 @@ TEST_CASE("classify: transfer from the command line: a new head alone, then ever
   CHECK(has(part.out, "Transferred 122/122 items"));
 }
 
+TEST_CASE("classify: on a detector's backbone a new head is all of model.9") {
+  const std::string flags = "--weights " + detector() + " --feature-extract --epochs 1 --noplots --name ";
+  const Outcome head = train(flags + "detector");
+  CAPTURE(head.out);
+  CAPTURE(head.err);
+  REQUIRE(head.code == 0);
+  CHECK(has(head.out, "model.9.* is new\n"));
+  CHECK(has(head.out,
+            " parameters in 5 tensors\n  model.9.conv.conv.weight 1280x256x1x1\n  model.9.conv.bn.weight 1280\n"
+            "  model.9.conv.bn.bias 1280\n  model.9.linear.weight 3x1280\n  model.9.linear.bias 3\n"));
+  CHECK(has(slurp(world().dir / "cls" / "detector" / "opt.yaml"), "!model.9"));
+  // A bare --pretrained is true.
+  const Outcome bare = train(flags + "bare --pretrained");
+  CHECK(bare.code == 0);
+  CHECK(has(bare.out, "Transferred "));
+  CHECK_FALSE(has(train("--weights " + detector() + " --epochs 1 --noplots --pretrained false").out, "Transferred "));
+}
+
+TEST_CASE("classify: an interrupted run, resumed, equals a whole one, bit for bit; with dropout") {
+  const std::string flags = "--weights " + detector() + " --feature-extract --dropout 0.2 --epochs 25 --noplots --name ";
+  const fs::path whole = world().dir / "cls" / "whole", cut = world().dir / "cls" / "cut",
+                 last = cut / "weights" / "last.safetensors";
+  REQUIRE(train(flags + "whole").code == 0);
+  const Outcome stopped = train(flags + "cut & pid=$!; for i in $(seq 600); do test -f " + last.string() +
+                                " && break; sleep 0.05; done; kill -INT $pid; wait $pid");
+  CAPTURE(stopped.err);
+  REQUIRE(stopped.code == 1);
+  CHECK(has(stopped.err, "interrupted"));
+  const Outcome resumed = world().run(kBin + "classify-train --resume " + last.string());
+  CAPTURE(resumed.out);
+  CAPTURE(resumed.err);
+  REQUIRE(resumed.code == 0);
+  CHECK(has(resumed.out, "Resuming training from "));
+  CHECK(has(resumed.out, " parameters in 5 tensors\n"));
+  CHECK((slurp(whole / "weights" / "last.safetensors") == slurp(last)));
+  CHECK(slurp(whole / "results.csv") == slurp(cut / "results.csv"));
+  CHECK_FALSE(slurp(last).empty());
+}
+
 TEST_CASE("classify: mistakes are one line") {
   const auto refused = [](const Outcome& outcome, const std::string& part, int code = 1) {
     CAPTURE(outcome.err);
@@ -96,6 +170,10 @@ TEST_CASE("classify: mistakes are one line") {
   refused(world().run(kBin + "classify-train --data nowhere"), "nowhere: not found");
   refused(world().run(kBin + "classify-train"), "--data is missing");
   refused(train("--lr0 fast"), "--lr0", 2);
+  refused(train("--feature-extract"), "--feature-extract needs --weights: ");
+  refused(train("--feature-extract --pretrained false --weights " + detector()), "--feature-extract needs --weights: ");
+  refused(train("--feature-extract --freeze 3 --weights " + detector()), "leave --freeze out");
+  refused(train("--model resnet18 --weights " + detector()), "becomes a yolov5n-cls, --model says resnet18");
   refused(world().run(kBin + "classify-val --data x"), "--weights", 2);
   refused(world().run(kBin + "classify-predict --weights x.pth --source y"), "x.pth");
 }
