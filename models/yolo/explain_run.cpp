@@ -29,6 +29,7 @@ MakeModel model_maker(const slim::ExplainConfig& config) {
 
 slim::Subject explain_subject(const slim::ExplainConfig& config) {
   const MakeModel make = model_maker(config);
+  FROST_CHECK(config.classes == 0, "--classes: ", config.weights, " is a detector; --classes is for classifiers");
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device dry(make_dry_backend(*cpu, {}));
   const auto model = make(dry);

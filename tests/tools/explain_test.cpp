@@ -64,6 +64,7 @@ TEST_CASE("yolo-explain: usage and mistakes") {
   CHECK(message(world().run(kExplain + "--weights a.pt"), 2).find("--weights") != std::string::npos);
   CHECK(message(world().run(kBin + "yolo-explain --cfg nothing.yaml"), 1).find("nothing.yaml") != std::string::npos);
   CHECK(message(world().run(kExplain + "--model resnet18"), 2).find("--model") != std::string::npos);
+  CHECK(message(world().run(kExplain + "--classes 2"), 2).find("--classes") != std::string::npos);
   CHECK(message(world().run(kBin + "yolo-explain --model resnet19"), 1).find("Available models are: resnet18") !=
         std::string::npos);
   CHECK(message(world().run(kBin + "yolo-explain --model resnet18 --freeze 7"), 1).find("the model has 6 layers") !=
@@ -132,7 +133,7 @@ TEST_CASE("yolo-explain: a classifier, by name and as a file says; its slider co
 }
 
 TEST_CASE("yolo-explain --weights: the file says that it is a classifier") {
-  frost::testing::write_stripes(world().dir / "stripes", 0, 1, 1);  // three classes
+  frost::testing::write_stripes(world().dir / "stripes", 0, 3, 1);
   REQUIRE(world()
               .run(kBin + "classify-train --model yolov5n-cls --data stripes --epochs 1 --imgsz 32 --noplots --project c")
               .code == 0);
