@@ -1,28 +1,41 @@
 #include "engine/tensor/run_device.h"
+#include "models/classify/explain_run.h"
 #include "models/yolo/explain_run.h"
 #include "tools/main_guard.h"
 
 namespace {
 
 int run(CLI::App& app, int argc, char** argv) {
-  frost::yolo::ExplainConfig c;
+  frost::slim::ExplainConfig c;
   app.description(
-      "Say what a training step of a YOLOv5 costs, before it runs: bytes by module and by role, arithmetic, time; and what\n"
-      "freezing saves. Bytes are exact: the real code runs on a device that only keeps books.\n\n"
+      "Say what a training step of a YOLOv5 or of a classifier costs, before it runs: bytes by module and by role,\n"
+      "arithmetic, time; and what freezing saves. Bytes are exact: the real code runs on a device that only keeps books.\n\n"
       "  yolo-explain --cfg yolov5s.yaml --freeze 10 --batch-size 16 --imgsz 640\n"
       "  yolo-explain --weights yolov5n.pt --freeze 10 --imgsz 320 --measure                beside a real step\n"
-      "  yolo-explain --weights yolov5n.pt --html explain.html                              a page with a slider");
+      "  yolo-explain --weights yolov5n.pt --html explain.html                              a page with a slider\n"
+      "  yolo-explain --model resnet18 --classes 10 --freeze '!fc' --optimizer Adam         a classifier's new head alone");
   app.get_formatter()->column_width(34);
   const std::string model = "Model", step = "Step", output = "Output", machine = "Machine";
   CLI::Option* weights =
-      app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")
+      app.add_option("--weights", c.weights,
+                     "a YOLOv5 .pt, torchvision's .pth, a .safetensors, or a release name such as yolov5n.pt; the file says "
+                     "whether it is a detector or a classifier")
           ->group(model);
-  app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")
+  CLI::Option* cfg = app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")
+                         ->excludes(weights)
+                         ->group(model);
+  app.add_option("--model", c.model,
+                 "a classifier: resnet18, resnet34, resnet50, resnet50v2, vgg16, vgg16_bn, yolov5{n,s,m,l,x}-cls")
       ->excludes(weights)
+      ->excludes(cfg)
+      ->group(model);
+  app.add_option("--classes", c.classes, "of a classifier; default: as its weights have them, 1000 for --model")
+      ->check(CLI::PositiveNumber)
+      ->excludes(cfg)
       ->group(model);
   app.add_option("--freeze", c.freeze,
                  "what to freeze: N = the first N layers; several terms = exactly these: 7 7, 0 1 2, 10-23, backbone, "
-                 "model.24, 'model.*.bn.*'; '!24' = all but these")
+                 "model.24, 'model.*.bn.*', layer1; '!24', '!fc' = all but these")
       ->capture_default_str()
       ->group(model);
   std::string frozen_bn = "running";
@@ -34,9 +47,8 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(step);
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
+  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels; default: 640, for a classifier 224")
       ->check(CLI::Range(32, 8192))
-      ->capture_default_str()
       ->group(step);
   std::string optimizer = "SGD";
   app.add_option("--optimizer", optimizer, "SGD, Adam or AdamW")
@@ -52,15 +64,17 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--parts", c.parts, "a line for each leaf below each module")->group(output);
   app.add_option("--json", c.json, "write everything to this file (docs/explain.md)")->group(output);
   app.add_option("--html", c.html, "write a self-contained page with a slider for --freeze N")->group(output);
-  app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app.add_option("--precision", c.precision,
+                 "of activations and convolutions: f32, bf16, f16 (GPU only); auto: bf16 on a GPU, f32 on a CPU")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str()
       ->group(machine);
   app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
   app.parse(argc, argv);
   c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
   c.optimizer = frost::parse_optimizer(optimizer);
-  frost::yolo::explain(c);
+  const auto classifier = frost::classify::explain_subject(c);
+  frost::slim::explain(c, classifier ? *classifier : frost::yolo::explain_subject(c));
   return 0;
 }
 

@@ -126,8 +126,12 @@ ResNet::ResNet(Device& device, ResNetKind kind, int classes, Seed seed)
 }
 
 Var ResNet::forward(Context& context, const Var& x, const Place&) {
-  Var y = stem_.forward(context, x, kRelu);
-  y = max_pool(context, y, {.kernel = 3, .stride = 2, .pad = 1});
+  Var y = x;
+  {
+    const Device::ScopeGuard scope(context.device, conv1_.name());
+    y = stem_.forward(context, y, kRelu);
+    y = max_pool(context, y, {.kernel = 3, .stride = 2, .pad = 1});
+  }
   for (Sequential* stage : stages_) y = stage->forward(context, y);
   return fc_->forward(context, average_pool(context, y, 1, 1));
 }

@@ -87,9 +87,13 @@ ResNetV2::ResNetV2(Device& device, int classes, Seed seed)
 }
 
 Var ResNetV2::forward(Context& context, const Var& x, const Place&) {
-  Var y = stem_.forward(context, x);
-  y = zero_pad(context, y, 1, 1, 1, 1);  // zeros, not minus infinity: the values may be negative
-  y = max_pool(context, y, {.kernel = 3, .stride = 2});
+  Var y = x;
+  {
+    const Device::ScopeGuard scope(context.device, stem_.name());
+    y = stem_.forward(context, y);
+    y = zero_pad(context, y, 1, 1, 1, 1);  // zeros, not minus infinity: the values may be negative
+    y = max_pool(context, y, {.kernel = 3, .stride = 2});
+  }
   for (PreActivationBlock* block : blocks_) y = block->forward(context, y);
   y = post_bn_->apply(context, y, kRelu);
   return predictions_->forward(context, average_pool(context, y, 1, 1));

@@ -1,6 +1,9 @@
 #include "models/classify/trainee.h"
 
-#include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
 
 #include "models/classify/step.h"
 #include "models/classify/validator.h"
@@ -19,15 +22,15 @@ class ClassificationTrainee final : public slim::Trainee {
   }
 
   Module& model() override { return *model_; }
-  /// What --freeze counts, module by module: a ResNet's conv1, bn1, layer1, ..., fc.
   std::vector<Row> rows() override {
+    std::map<std::string, Module*> modules;
+    model_->walk([&](const std::string& name, Module& module) { modules[name + "."] = &module; });
     std::vector<Row> rows;
-    model_->walk([&](const std::string& name, Module& module) {
-      for (const auto& layer : model_->layers().prefixes)
-        for (const std::string& prefix : layer)
-          if (name + "." == prefix || (name.starts_with(prefix) && name.find('.') == std::string::npos))
-            rows.push_back({name, type_of(module)});
-    });
+    for (const auto& prefixes : model_->layers().prefixes) {
+      const auto module = modules.find(prefixes[0]);
+      const bool one = prefixes.size() == 1 && module != modules.end();
+      rows.push_back({row_name(prefixes), one ? type_of(*module->second) : "stage", prefixes});
+    }
     return rows;
   }
   void step() override {
@@ -45,15 +48,21 @@ class ClassificationTrainee final : public slim::Trainee {
 
  private:
   Shape images(std::int64_t batches) const { return {batches * options_.batch_size, options_.imgsz, options_.imgsz, 3}; }
+  /// As --freeze takes it where it can: "layer1", "features.0-4"; "conv1, bn1".
+  static std::string row_name(const std::vector<std::string>& prefixes) {
+    std::vector<std::string> names;
+    for (const std::string& prefix : prefixes) names.push_back(prefix.substr(0, prefix.size() - 1));
+    const std::string &first = names.front(), &last = names.back();
+    const std::size_t dot = first.rfind('.');
+    if (names.size() > 1 && dot != std::string::npos && last.starts_with(first.substr(0, dot + 1)))
+      return first + "-" + last.substr(dot + 1);
+    return fmt::format("{}", fmt::join(names, ", "));
+  }
   static std::string type_of(Module& module) {
-    if (dynamic_cast<Sequential*>(&module)) return "Sequential";
     if (dynamic_cast<Conv2d*>(&module)) return "Conv2d";
-    if (dynamic_cast<BatchNorm2d*>(&module)) return "BatchNorm2d";
     if (dynamic_cast<Linear*>(&module)) return "Linear";
     if (dynamic_cast<ConvNormAct*>(&module)) return "Conv";
-    if (dynamic_cast<MaxPool2d*>(&module)) return "MaxPool2d";
-    if (dynamic_cast<Activate*>(&module)) return "ReLU";
-    return "block";
+    return dynamic_cast<Sequential*>(&module) ? "stage" : "block";
   }
 
   Device& device_;

@@ -66,6 +66,7 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
 }
 
 Var Vgg16::conv_relu(Context& context, const Var& x, Step& step) {
+  const Device::ScopeGuard scope(context.device, step.conv->name());
   if (step.fused) return step.fused->forward(context, x, kRelu);
   Conv2d& conv = *step.conv;
   if (!context.records(x, conv.weight) && !(context.tape && conv.bias->trainable))
@@ -77,6 +78,7 @@ Var Vgg16::conv_relu(Context& context, const Var& x, Step& step) {
 Var Vgg16::forward(Context& context, const Var& x, const Place&) {
   Var y = x;
   for (auto& stage : stages_) {
+    const Device::ScopeGuard scope(context.device, stage.front().conv->name());
     for (Step& step : stage) y = conv_relu(context, y, step);
     y = max_pool(context, y, {.kernel = 2, .stride = 2});
   }

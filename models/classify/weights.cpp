@@ -134,6 +134,15 @@ ClassifierWeights read_classifier_weights(const std::filesystem::path& file) {
   return out;
 }
 
+int class_count(const ClassifierWeights& weights) {
+  std::int64_t rows = static_cast<std::int64_t>(weights.names.size());
+  for (const std::string& head : {std::string("fc.weight"), std::string("classifier.6.weight"),
+                                  std::string("predictions.weight"), classify_head(classify_layer(weights.state))})
+    if (const HostTensor* t = weights.state.find(head)) rows = classes_of(*t, head, weights.file);
+  FROST_CHECK(rows > 0, weights.file, ": holds no classifier that is known here");
+  return static_cast<int>(rows);
+}
+
 std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
                                              int cutoff) {
   FROST_CHECK(!weights.architecture.empty(), weights.file, ": its tensors fit no known classifier; name it with --model");
@@ -180,15 +189,7 @@ std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights
 std::unique_ptr<Classifier> load_classifier(Device& device, const std::filesystem::path& file) {
   const ClassifierWeights weights = read_classifier_weights(file);
   FROST_CHECK(!weights.detector, weights.file, ": a detector, not a classifier; classify-train --weights turns it into one");
-  std::unique_ptr<Classifier> model;
-  {  // the number of classes, from the head's rows
-    std::int64_t rows = static_cast<std::int64_t>(weights.names.size());
-    for (const std::string& head : {std::string("fc.weight"), std::string("classifier.6.weight"),
-                                    std::string("predictions.weight"), classify_head(classify_layer(weights.state))})
-      if (const HostTensor* t = weights.state.find(head)) rows = classes_of(*t, head, weights.file);
-    FROST_CHECK(rows > 0, weights.file, ": holds no classifier that is known here");
-    model = build_classifier(device, weights, static_cast<int>(rows), {}, weights.cutoff);
-  }
+  std::unique_ptr<Classifier> model = build_classifier(device, weights, class_count(weights), {}, weights.cutoff);
   take_weights(*model, weights);
   if (!weights.names.empty()) {
     FROST_CHECK(static_cast<int>(weights.names.size()) == model->classes(), weights.file, ": ", weights.names.size(),

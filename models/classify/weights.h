@@ -25,6 +25,9 @@ struct ClassifierWeights {
 /// .safetensors; the content decides. Throws Error, one line with the file and the cause.
 ClassifierWeights read_classifier_weights(const std::filesystem::path& file);
 
+/// How many classes the file's head has. Throws Error where it holds no classifier.
+int class_count(const ClassifierWeights& weights);
+
 /// A model of the file's architecture, with fresh weights; `cutoff` is for detectors.
 std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
                                              int cutoff);

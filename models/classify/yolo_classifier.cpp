@@ -16,6 +16,7 @@ ClassifyHead::ClassifyHead(Device& device, std::int64_t in, int classes)
 }
 
 Var ClassifyHead::forward(Context& context, const Var& x, const Place&) {
+  const Device::ScopeGuard scope(context.device, name());
   const Var y = average_pool(context, conv_.forward(context, x), 1, 1);
   return linear_.forward(context, drop_.forward(context, y));
 }

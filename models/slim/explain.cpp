@@ -94,18 +94,22 @@ void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& mod
   model.walk([&](const std::string& name, Module& module) {
     leaves[name] = {leaves.size(), dynamic_cast<Conv2d*>(&module)        ? "convolution"
                                    : dynamic_cast<BatchNorm2d*>(&module) ? "batch norm"
+                                   : dynamic_cast<Linear*>(&module)      ? "linear"
                                    : dynamic_cast<ConvNormAct*>(&module) ? "folded convolution"  // else it costs nothing
                                                                          : ""};
   });
   for (const Trainee::Row& row : rows) report.modules.push_back({row.name, row.type, {}, {}});
   for (const auto& [path, cost] : books.all()) {
-    const auto row = std::find_if(report.modules.begin(), report.modules.end(),
-                                  [&](const ModuleCost& m) { return path == m.name || path.starts_with(m.name + "."); });
-    if (row == report.modules.end()) {
+    const auto holds = [place = path + "."](const Trainee::Row& row) {
+      return std::any_of(row.prefixes.begin(), row.prefixes.end(), [&](const auto& p) { return place.starts_with(p); });
+    };
+    const auto row = std::find_if(rows.begin(), rows.end(), holds);
+    if (row == rows.end()) {
       report.rest.add(cost);
     } else {
-      row->cost.add(cost);
-      row->parts.push_back({path, leaves.contains(path) ? leaves.at(path).type : "", cost, {}});
+      ModuleCost& module = report.modules[static_cast<std::size_t>(row - rows.begin())];
+      module.cost.add(cost);
+      module.parts.push_back({path, leaves.contains(path) ? leaves.at(path).type : "", cost, {}});
     }
     report.total.add(cost);
   }

@@ -54,9 +54,10 @@ class Trainee {
   virtual ~Trainee() = default;
   virtual Module& model() = 0;
   struct Row {
-    std::string name, type;
+    std::string name, type;             // "model.2", "C3"
+    std::vector<std::string> prefixes;  // beginnings of its parts' paths, as in LayerNames: "model.2."
   };
-  /// The modules that get a row, in order, by path: "model.0". What lies below them is their parts.
+  /// A row for each layer that --freeze counts, in order.
   virtual std::vector<Row> rows() = 0;
   /// Input, forward, loss and backward of one batch: what the trainer does with a batch.
   virtual void step() = 0;

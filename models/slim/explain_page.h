@@ -13,7 +13,8 @@ struct PageText {
   int start = 0;     // where the slider stands at first
 };
 
-/// The self-contained HTML page (models/slim/explain.html): `freezes[n]` is the step with the first n rows frozen.
+/// The self-contained HTML page (models/slim/explain.html): `freezes[n]` is the step with the first n rows, the layers that
+/// --freeze counts, frozen.
 std::string explain_page(const PageText& text, const std::vector<StepReport>& freezes);
 
 }  // namespace frost::slim

@@ -30,8 +30,10 @@ class DetectionTrainee final : public slim::Trainee {
   Module& model() override { return *model_; }
   std::vector<Row> rows() override {
     std::vector<Row> rows;
-    for (const DetectionModel::Row& row : model_->rows())
-      rows.push_back({"model." + std::to_string(row.index), row.type.substr(row.type.rfind('.') + 1)});
+    for (const DetectionModel::Row& row : model_->rows()) {
+      const std::string name = "model." + std::to_string(row.index);
+      rows.push_back({name, row.type.substr(row.type.rfind('.') + 1), {name + "."}});
+    }
     return rows;
   }
   void step() override {

@@ -345,8 +345,24 @@ std::filesystem::path train(const TrainConfig& given) {
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
+  std::optional<slim::GradualPruning> gradual;
+  slim::PruneSchedule prune_schedule{.epochs = 0};
+  if (!config.prune_schedule.empty()) {
+    FROST_CHECK(stages.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
+    prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
+    FROST_CHECK(prune_schedule.epochs <= config.epochs, "--prune-schedule ", config.prune_schedule, ": longer than the ",
+                config.epochs, " epochs of --epochs");
+    gradual.emplace(*model, prune_schedule);
+  }
+
   if (config.dry_run) {
-    explain_training(config, *model, imgsz, run);
+    TrainConfig costliest = config;
+    if (!stages.empty()) {
+      costliest.freeze = stages.back().freeze;
+      slim::freeze(*model, layers, costliest.freeze);
+      fmt::print("--unfreeze-at {}: the last stage counts, the most trains then\n", stages.back().text);
+    }
+    explain_training(costliest, *model, imgsz, run);
     return {};
   }
 
@@ -388,15 +404,6 @@ std::filesystem::path train(const TrainConfig& given) {
       if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
   }
 
-  std::optional<slim::GradualPruning> gradual;
-  slim::PruneSchedule prune_schedule{.epochs = 0};
-  if (!config.prune_schedule.empty()) {
-    FROST_CHECK(stages.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
-    prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
-    FROST_CHECK(prune_schedule.epochs <= config.epochs, "--prune-schedule ", config.prune_schedule, ": longer than the ",
-                config.epochs, " epochs of --epochs");
-    gradual.emplace(*model, prune_schedule);
-  }
   // The arena takes the parameters' memory over: everything that copies the model comes after it.
   const double accumulate = std::max(std::nearbyint(static_cast<double>(config.nbs) / batch_size), 1.0);
   const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;

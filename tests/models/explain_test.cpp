@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include "models/classify/step.h"
+#include <map>
+
+#include "models/classify/trainee.h"
 #include "models/slim/explain.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/trainee.h"
@@ -120,35 +122,54 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
 }
 
 namespace {
-class ClassifierTrainee final : public Trainee {
- public:
-  explicit ClassifierTrainee(Device& device) : device_(device), model_(classify::make_classifier(device, "resnet18", 10)) {
-    freeze(*model_, model_->layers(), {"!fc"});
-  }
-  Module& model() override { return *model_; }
-  std::vector<Row> rows() override {
-    return {{"conv1", "stem"}, {"layer1", "stage"}, {"layer4", "stage"}, {"fc", "Linear"}};
-  }
-  void step() override {
-    const Tensor images = Tensor::zeros(device_, {2, 64, 64, 3}, DType::f32, Role::input);
-    classify::train_step({.device = device_}, *model_, images, {1, 7}, 0.1f);
-  }
-
- private:
-  Device& device_;
-  std::unique_ptr<classify::Classifier> model_;
-};
+BuildTrainee classifier(const std::string& name, const std::vector<std::string>& terms,
+                        const classify::TraineeOptions& options) {
+  return classify::classification_trainee(
+      [name](Device& device) { return classify::make_classifier(device, name, 10, {}); },
+      [terms](classify::Classifier& model) { slim::freeze(model, model.layers(), terms); }, options);
+}
 }  // namespace
 
-TEST_CASE("explain: knows nothing of detectors") {
-  const BuildTrainee build = [](Device& device) { return std::make_unique<ClassifierTrainee>(device); };
-  check_prediction(build, {});
+TEST_CASE("explain: a classifier's bytes, all of it and a new head alone") {
+  for (const std::vector<std::string>& terms : std::vector<std::vector<std::string>>{{"0"}, {"3"}, {"!fc"}}) {
+    CAPTURE(terms.back());
+    check_prediction(classifier("resnet18", terms, {.batch_size = 2, .imgsz = 64}), {});
+  }
+  check_prediction(classifier("resnet18", {"!fc"}, {.batch_size = 3, .imgsz = 32}), {.optimizer = OptimizerKind::adam});
+  check_prediction(classifier("yolov5n-cls", {"9"}, {.batch_size = 2, .imgsz = 64}), {});
+
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  const StepReport report = predict_step(build, {}, *cpu);
+  const StepReport report = predict_step(classifier("resnet18", {"!fc"}, {.batch_size = 2, .imgsz = 64}), {}, *cpu);
   CHECK(report.total.trainable == 512 * 10 + 10);
-  CHECK(report.modules[3].cost.wgrad_flops == 2 * 2 * 512 * 10);  // two images
-  CHECK(report.modules[3].cost.dgrad_flops == 0);
-  CHECK(report.rest.parameters > 0);  // what has no row is not lost: bn1, layer2, layer3
+  CHECK(report.modules[5].name == "fc");
+  CHECK(report.modules[5].cost.wgrad_flops == 2 * 2 * 512 * 10);  // two images
+  CHECK(report.modules[5].cost.dgrad_flops == 0);
+}
+
+TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const std::map<std::string, std::vector<std::string>> rows{
+      {"resnet18", {"conv1, bn1", "layer1", "layer2", "layer3", "layer4", "fc"}},
+      {"resnet50v2", {"conv1_conv", "conv2", "conv3", "conv4", "conv5, post_bn", "predictions"}},
+      {"vgg16",
+       {"features.0-4", "features.5-9", "features.10-16", "features.17-23", "features.24-30", "classifier.0", "classifier.3",
+        "classifier.6"}},
+      {"yolov5n-cls",
+       {"model.0", "model.1", "model.2", "model.3", "model.4", "model.5", "model.6", "model.7", "model.8", "model.9"}}};
+  for (const auto& [name, names] : rows)
+    for (std::size_t n = 0; n <= names.size(); ++n) {
+      CAPTURE(name);
+      CAPTURE(n);
+      const StepReport report =
+          predict_step(classifier(name, {std::to_string(n)}, {.batch_size = 2, .imgsz = 32}), {}, *cpu);
+      REQUIRE(report.modules.size() == names.size());
+      CHECK(report.rest.parameters + report.rest.forward_flops == 0);  // each parameter is in a row, and all work
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        CHECK(report.modules[i].name == names[i]);
+        CHECK(report.modules[i].cost.forward_flops > 0);
+        CHECK(report.modules[i].cost.trainable == (i < n ? 0 : report.modules[i].cost.parameters));
+      }
+    }
 }
 
 TEST_CASE("explain: asking about a step that no machine here could run costs nothing") {

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
+#include "tests/models/stripes.h"
 #include "tests/tools/world.h"
 
 // yolo-explain and yolo-train --dry-run from outside: the files, the page in a browser, and that a dry run says what the run
@@ -58,14 +59,20 @@ TEST_CASE("yolo-explain: usage and mistakes") {
     CHECK(outcome.code == code);
     return outcome.err;
   };
-  CHECK(message(world().run(kBin + "yolo-explain"), 1).find("--cfg or --weights") != std::string::npos);
+  CHECK(message(world().run(kBin + "yolo-explain"), 1).find("one of --weights, --cfg and --model") != std::string::npos);
   CHECK(message(world().run(kExplain + "--freeze 99"), 1).find("yolo-explain: --freeze") == 0);
   CHECK(message(world().run(kExplain + "--weights a.pt"), 2).find("--weights") != std::string::npos);
   CHECK(message(world().run(kBin + "yolo-explain --cfg nothing.yaml"), 1).find("nothing.yaml") != std::string::npos);
+  CHECK(message(world().run(kExplain + "--model resnet18"), 2).find("--model") != std::string::npos);
+  CHECK(message(world().run(kExplain + "--classes 2"), 2).find("--classes") != std::string::npos);
+  CHECK(message(world().run(kBin + "yolo-explain --model resnet19"), 1).find("Available models are: resnet18") !=
+        std::string::npos);
+  CHECK(message(world().run(kBin + "yolo-explain --model resnet18 --freeze 7"), 1).find("the model has 6 layers") !=
+        std::string::npos);
   CHECK(message(world().run(kExplain + "--json /dev/null/e.json"), 1).find("/dev/null") != std::string::npos);
   const Outcome help = world().run(kBin + "yolo-explain --help");
   CHECK(help.code == 0);
-  for (const char* flag : {"--freeze", "--frozen-bn", "--measure", "--json", "--html"})
+  for (const char* flag : {"--freeze", "--frozen-bn", "--measure", "--json", "--html", "--model", "--classes"})
     CHECK(help.out.find(flag) != std::string::npos);
 }
 
@@ -97,6 +104,51 @@ TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up"
   CHECK(json["predicted"]["total"]["forward_seconds"] > 0);
 }
 
+TEST_CASE("yolo-explain: a classifier, by name and as a file says; its slider counts what --freeze counts") {
+  const std::string flags = "yolo-explain --batch-size 2 --imgsz 64 --freeze '!fc' ";
+  const Outcome outcome = world().run(kBin + flags + "--model resnet18 --classes 2 --measure --json r.json --html r.html");
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK(outcome.out.find("One training step of resnet18, --freeze !fc, batch 2 at 64x64, f32, SGD.") != std::string::npos);
+  const Json json = Json::parse(slurp(world().dir / "r.json"));
+  CHECK(json["model"] == "resnet18");
+  CHECK(json["precision"] == "f32");  // what auto means here
+  CHECK(json["predicted"]["modules"].size() == 6);
+  for (const char* field : {"parameters", "trainable", "saved_bytes", "buffer_bytes", "wgrad_flops"})
+    CHECK(sum_of_modules(json["predicted"], field) == json["predicted"]["total"][field]);
+  CHECK(json["predicted"]["total"]["parameters"] == 11177538);
+  CHECK(json["predicted"]["total"]["trainable"] == 512 * 2 + 2);
+  for (const char* field : {"peak_bytes", "peak_bytes_by_role", "resident_bytes_by_role", "primitives"})
+    CHECK(json["predicted"][field] == json["measured"][field]);
+
+  const std::string one = browse("r.html", "#freeze=1&select=layer1");
+  if (one.empty()) {
+    MESSAGE("SKIPPED: no chromium here; third_party/install.sh tests installs it");
+  } else {
+    CHECK(text_of(one, "meaning").find("11,168,002 of 11,177,538 parameters train.") != std::string::npos);
+    CHECK(text_of(one, "chosen-state").find("trains, 147,968 parameters") == 0);
+    CHECK(text_of(browse("r.html", "#freeze=5"), "meaning").find("the backbone. 1,026 of") != std::string::npos);
+    CHECK(text_of(browse("r.html", "#freeze=6"), "meaning") == "Every layer is frozen: nothing trains.");
+  }
+}
+
+TEST_CASE("yolo-explain --weights: the file says that it is a classifier") {
+  frost::testing::write_stripes(world().dir / "stripes", 0, 3, 1);
+  REQUIRE(world()
+              .run(kBin + "classify-train --model yolov5n-cls --data stripes --epochs 1 --imgsz 32 --noplots --project c")
+              .code == 0);
+  const std::string flags =
+      "yolo-explain --weights c/exp/weights/last.safetensors --batch-size 1 --freeze '!model.9.linear' --json w.json";
+  REQUIRE(world().run(kBin + flags).code == 0);
+  Json json = Json::parse(slurp(world().dir / "w.json"));
+  CHECK(json["model"] == "yolov5n-cls");
+  CHECK(json["imgsz"] == 224);
+  CHECK(json["predicted"]["total"]["trainable"] == 1280 * 3 + 3);
+  REQUIRE(world().run(kBin + flags + " --classes 7").code == 0);  // a new head
+  json = Json::parse(slurp(world().dir / "w.json"));
+  CHECK(json["predicted"]["total"]["trainable"] == 1280 * 7 + 7);
+}
+
 TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what was said") {
   const std::string flags = "--weights '' --cfg yolov5n.yaml --freeze 10 --noautoanchor --project dry ";
   const Outcome said = world().train(flags + "--dry-run");
@@ -117,6 +169,33 @@ TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what
     CAPTURE(role);  // three digits are printed
     CHECK(said_mb(role) == doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));
   }
+}
+
+TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up") {
+  const std::string flags = "--weights '' --cfg yolov5n.yaml --noautoanchor --dry-run ";
+  const auto megabytes = [](const Outcome& said, const std::string& role) {  // of the run itself: the last column
+    CAPTURE(said.err);
+    REQUIRE(said.code == 0);
+    std::smatch match;
+    REQUIRE(std::regex_search(said.out, match, std::regex("\n  " + role + "(?: +[<0-9.]+)? +([<0-9.]+)")));
+    return std::string(match[1]);
+  };
+  const Outcome plain = world().train(flags), frozen = world().train(flags + "--freeze 10"),
+                pruned = world().train(flags + "--prune-schedule 0:0.5:1"),
+                woken = world().train(flags + "--freeze 10 --unfreeze-at 1:5 2:0"),
+                half_woken = world().train(flags + "--freeze 10 --unfreeze-at 1:5"),
+                five = world().train(flags + "--freeze 5");
+  CHECK(std::stod(megabytes(pruned, "parameter")) > 1.8 * std::stod(megabytes(plain, "parameter")));
+  CHECK(megabytes(frozen, "saved activation") != megabytes(plain, "saved activation"));
+  for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation", "all at a time"}) {
+    CAPTURE(role);
+    CHECK(megabytes(woken, role) == megabytes(plain, role));
+    CHECK(megabytes(half_woken, role) == megabytes(five, role));
+  }
+  CHECK(woken.out.find("--unfreeze-at 2:0: the last stage counts") != std::string::npos);
+  const Outcome malformed = world().train(flags + "--prune-schedule 1:2");
+  CHECK(malformed.code == 1);
+  CHECK(malformed.err.find("expected FROM:TO:EPOCHS") != std::string::npos);
 }
 
 TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it says in a browser") {

@@ -1,0 +1,53 @@
+#include "models/classify/explain_run.h"
+
+#include "models/classify/trainee.h"
+#include "models/classify/weights.h"
+#include "models/zoo/weights.h"
+
+namespace frost::classify {
+namespace {
+
+/// Null for a detector.
+MakeClassifier model_maker(const slim::ExplainConfig& config) {
+  if (!config.model.empty())
+    return [name = config.model, classes = config.classes > 0 ? config.classes : 1000](Device& device) {
+      return make_classifier(device, name, classes, {});  // costs do not depend on values
+    };
+  if (config.weights.empty()) return {};
+  const auto weights = std::make_shared<ClassifierWeights>(read_classifier_weights(find_weights(config.weights)));
+  if (weights->detector || weights->architecture.empty()) return {};
+  const int classes = config.classes > 0 ? config.classes : class_count(*weights);
+  return [weights, classes](Device& device) {
+    std::unique_ptr<Classifier> model = build_classifier(device, *weights, classes, {}, weights->cutoff);
+    take_weights(*model, *weights);  // for their masks: they take memory too
+    return model;
+  };
+}
+
+}  // namespace
+
+std::optional<slim::Subject> explain_subject(const slim::ExplainConfig& config) {
+  const MakeClassifier make = model_maker(config);
+  if (!make) return {};
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device dry(make_dry_backend(*cpu, {}));
+  const auto model = make(dry);
+  const int stride = Classifier::kStride, wanted = config.imgsz > 0 ? config.imgsz : 224;
+  const TraineeOptions options{.batch_size = config.batch_size,
+                               .imgsz = (wanted + stride - 1) / stride * stride,
+                               .frozen_bn = config.frozen_bn,
+                               .recompute = config.recompute};
+  const auto freezing = [make, options](const std::vector<std::string>& terms, DType compute) {
+    TraineeOptions of = options;
+    of.compute = compute;
+    return classification_trainee(
+        make, [terms](Classifier& m) { slim::freeze(m, m.layers(), terms); }, of);
+  };
+  return slim::Subject{.name = model->architecture(),
+                       .imgsz = options.imgsz,
+                       .layers = model->layers().count(),
+                       .backbone = model->layers().backbone,
+                       .freezing = freezing};
+}
+
+}  // namespace frost::classify
