@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -81,8 +82,8 @@ Row in_child(const std::function<Row()>& work) {
   const bool whole = read(ends[0], &row, sizeof row) == sizeof row;
   close(ends[0]);
   int status = 0;
-  FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0 && whole,
-              "a measurement failed");
+  FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status), "a measurement was killed");
+  if (WEXITSTATUS(status) != 0 || !whole) std::exit(1);  // the child has said why
   return row;
 }
 

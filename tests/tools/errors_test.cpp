@@ -237,6 +237,7 @@ TEST_CASE("--device cuda on a machine without it: one line, exit code 1, in ever
   const std::map<std::string, std::string> needed{{"classify-predict", "--weights none.pt --source none.jpg"},
                                                   {"classify-train", "--data none"},
                                                   {"classify-val", "--weights none.pt --data none"},
+                                                  {"yolo-explain", "--cfg yolov5n.yaml"},
                                                   {"yolo-prune", "--weights none.pt --save none.safetensors"}};
   const frost::CudaResult cuda = frost::load_cuda({});
   const bool usable = cuda.backend != nullptr;

@@ -172,7 +172,11 @@ TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what
 }
 
 TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up") {
-  const std::string flags = "--weights '' --cfg yolov5n.yaml --noautoanchor --dry-run ";
+  const auto dry = [](const std::string& flags) {
+    return world().run(kBin + "yolo-train --data " + world().data() +
+                       " --imgsz 64 --batch-size 4 --epochs 3 --weights '' --cfg yolov5n.yaml --noautoanchor --dry-run " +
+                       flags);
+  };
   const auto megabytes = [](const Outcome& said, const std::string& role) {  // of the run itself: the last column
     CAPTURE(said.err);
     REQUIRE(said.code == 0);
@@ -180,11 +184,9 @@ TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up"
     REQUIRE(std::regex_search(said.out, match, std::regex("\n  " + role + "(?: +[<0-9.]+)? +([<0-9.]+)")));
     return std::string(match[1]);
   };
-  const Outcome plain = world().train(flags), frozen = world().train(flags + "--freeze 10"),
-                pruned = world().train(flags + "--prune-schedule 0:0.5:1"),
-                woken = world().train(flags + "--freeze 10 --unfreeze-at 1:5 2:0"),
-                half_woken = world().train(flags + "--freeze 10 --unfreeze-at 1:5"),
-                five = world().train(flags + "--freeze 5");
+  const Outcome plain = dry(""), frozen = dry("--freeze 10"), pruned = dry("--prune-schedule 0:0.5:1"),
+                woken = dry("--freeze 10 --unfreeze-at 1:5 2:0"), half_woken = dry("--freeze 10 --unfreeze-at 1:5"),
+                five = dry("--freeze 5");
   CHECK(std::stod(megabytes(pruned, "parameter")) > 1.8 * std::stod(megabytes(plain, "parameter")));
   CHECK(megabytes(frozen, "saved activation") != megabytes(plain, "saved activation"));
   for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation", "all at a time"}) {
@@ -193,7 +195,7 @@ TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up"
     CHECK(megabytes(half_woken, role) == megabytes(five, role));
   }
   CHECK(woken.out.find("--unfreeze-at 2:0: the last stage counts") != std::string::npos);
-  const Outcome malformed = world().train(flags + "--prune-schedule 1:2");
+  const Outcome malformed = dry("--prune-schedule 1:2");
   CHECK(malformed.code == 1);
   CHECK(malformed.err.find("expected FROM:TO:EPOCHS") != std::string::npos);
 }
