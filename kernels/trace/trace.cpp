@@ -431,7 +431,8 @@ class TraceBackend final : public Backend {
           (backend.*method)(*moved);
         };
       };
-    timed(call, [&] { (inner_->*method)(args); });
+    Backend* const inner = inner_;
+    timed(call, [inner, method, &args] { (inner->*method)(args); });
   }
   template <class Work>
   void moved(Primitive primitive, std::size_t bytes, const Work& work,
