@@ -6,7 +6,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "engine/base/utf8.h"
 #include "engine/checkpoint/little.h"
+#include "engine/checkpoint/pickle_opcodes.h"
 #include "kernels/error.h"
 
 namespace frost::pickle {
@@ -15,58 +17,6 @@ namespace {
 constexpr std::size_t kMaxPickle = std::size_t{256} << 20, kMaxText = std::size_t{64} << 20, kMaxLine = 1024;
 constexpr std::size_t kMaxItems = std::size_t{1} << 24, kMaxMemo = std::size_t{1} << 24, kMaxValues = std::size_t{1} << 22;
 constexpr std::size_t kMaxNesting = 1000, kMaxDimensions = 8;
-
-enum Op : std::uint8_t {
-  kMark = '(',
-  kStop = '.',
-  kPop = '0',
-  kPopMark = '1',
-  kDup = '2',
-  kBinFloat = 'G',
-  kBinInt = 'J',
-  kBinInt1 = 'K',
-  kBinInt2 = 'M',
-  kNone = 'N',
-  kBinPersId = 'Q',
-  kReduce = 'R',
-  kBinString = 'T',
-  kShortBinString = 'U',
-  kBinUnicode = 'X',
-  kAppend = 'a',
-  kBuild = 'b',
-  kGlobal = 'c',
-  kAppends = 'e',
-  kBinGet = 'h',
-  kLongBinGet = 'j',
-  kBinPut = 'q',
-  kLongBinPut = 'r',
-  kSetItem = 's',
-  kTuple = 't',
-  kSetItems = 'u',
-  kBinBytes = 'B',
-  kShortBinBytes = 'C',
-  kEmptyTuple = ')',
-  kEmptyList = ']',
-  kEmptyDict = '}',
-  kProto = 0x80,
-  kNewObj = 0x81,
-  kTuple1 = 0x85,
-  kTuple2 = 0x86,
-  kTuple3 = 0x87,
-  kNewTrue = 0x88,
-  kNewFalse = 0x89,
-  kLong1 = 0x8A,
-  kLong4 = 0x8B,
-  kShortBinUnicode = 0x8C,
-  kBinUnicode8 = 0x8D,
-  kBinBytes8 = 0x8E,
-  kEmptySet = 0x8F,
-  kAddItems = 0x90,
-  kFrozenSet = 0x91,
-  kStackGlobal = 0x93,
-  kMemoize = 0x94,
-  kFrame = 0x95,
-};
 
 struct StorageType {
   std::string_view symbol;
@@ -93,37 +43,6 @@ constexpr std::array kDtypes = {
     StorageType{"torch.int16", ElementType::i16},   StorageType{"torch.int8", ElementType::i8},
     StorageType{"torch.uint8", ElementType::u8},    StorageType{"torch.bool", ElementType::boolean},
 };
-
-/// Length of the valid UTF-8 sequence at the front, 0 if there is none. `code` gets the character.
-std::size_t utf8_character(std::string_view text, std::uint32_t& code) {
-  const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
-  const std::uint8_t lead = at(0);
-  std::size_t length = 0;  // the leads 0x80 to 0xC1 and from 0xF5 on begin nothing
-  if (lead < 0x80)
-    length = 1;
-  else if (lead >= 0xC2 && lead < 0xE0)
-    length = 2;
-  else if (lead >= 0xE0 && lead < 0xF0)
-    length = 3;
-  else if (lead >= 0xF0 && lead < 0xF5)
-    length = 4;
-  if (length == 0 || length > text.size()) return 0;
-  code = length == 1 ? lead : lead & (0x7Fu >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((at(i) & 0xC0) != 0x80) return 0;
-    code = code << 6 | (at(i) & 0x3Fu);
-  }
-  const bool surrogate = code >= 0xD800 && code < 0xE000;
-  return (length == 3 && (code < 0x800 || surrogate)) || (length == 4 && (code < 0x10000 || code > 0x10FFFF)) ? 0 : length;
-}
-bool valid_utf8(std::string_view text) {
-  for (std::uint32_t code; !text.empty();) {
-    const std::size_t length = utf8_character(text, code);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
 
 }  // namespace
 
