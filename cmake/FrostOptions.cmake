@@ -12,9 +12,11 @@ target_compile_options(frost_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -
 option(FROST_SANITIZE "Build with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 # Release keeps assert: an engine that trains for hours should notice its own bugs.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+set(FROST_COLD_OPTIMISATION -O1)  # of what is compiled often and runs briefly: tests, and tools around the engine
 if(FROST_SANITIZE)
   # -g1 (lines, no variables) and frames: reports are readable, the build stays light.
   set(CMAKE_CXX_FLAGS_RELEASE "-O1 -g1 -fno-omit-frame-pointer")
+  set(FROST_COLD_OPTIMISATION -O0)
   target_compile_options(frost_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all)
   target_link_options(frost_options INTERFACE -fsanitize=address,undefined)
 endif()

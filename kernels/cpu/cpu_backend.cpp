@@ -14,9 +14,16 @@ void* CpuBackend::allocate(std::size_t bytes) {
   return memory;
 }
 void CpuBackend::release(void* memory) noexcept { std::free(memory); }
-void CpuBackend::upload(void* device, const void* host, std::size_t bytes) { std::memcpy(device, host, bytes); }
-void CpuBackend::download(void* host, const void* device, std::size_t bytes) { std::memcpy(host, device, bytes); }
-void CpuBackend::zero(void* device, std::size_t bytes) { std::memset(device, 0, bytes); }
+// An empty vector's data() may be null, which memcpy does not allow even for no bytes.
+void CpuBackend::upload(void* device, const void* host, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(device, host, bytes);
+}
+void CpuBackend::download(void* host, const void* device, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(host, device, bytes);
+}
+void CpuBackend::zero(void* device, std::size_t bytes) {
+  if (bytes > 0) std::memset(device, 0, bytes);
+}
 
 }  // namespace frost::cpu
 
