@@ -1,6 +1,6 @@
-#include "engine/tensor/run_device.h"
 #include "models/classify/val_run.h"
 #include "tools/main_guard.h"
+#include "tools/options.h"
 
 namespace {
 
@@ -15,21 +15,14 @@ int run(CLI::App& app, int argc, char** argv) {
       ->required()
       ->group(what);
   app.add_option("--source", c.source, "a picture or a folder of pictures")->capture_default_str()->group(what);
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
-      ->check(CLI::Range(32, 8192))
-      ->capture_default_str()
-      ->group(what);
+  frost::add_image_size(app, c, what);
   app.add_flag("--save-txt", c.save_txt, "labels/NAME.txt: probability and class, a line each")->group(output);
   app.add_flag("--nosave", c.nosave, "do not write the pictures with their classes")->group(output);
-  app.add_option("--project", c.project, "folder of runs")->capture_default_str()->group(output);
-  app.add_option("--name", c.name, "name of the run's folder")->capture_default_str()->group(output);
-  app.add_flag("--exist-ok", c.exist_ok, "use that folder even if it exists")->group(output);
-  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
-  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(machine);
-  app.add_option("--precision", c.precision, "of activations and convolutions: f32, or bf16 where the CPU has it")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str()
-      ->group(machine);
+  frost::add_run_folder(app, c, output);
+  frost::add_device(app, c, machine);
+  frost::add_half(app, c, machine);
+  frost::add_cuda_choices(app, c, machine);
+  frost::add_precision(app, c, machine);
   app.parse(argc, argv);
   frost::classify::run_prediction(c);
   return 0;

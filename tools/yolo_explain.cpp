@@ -1,7 +1,7 @@
-#include "engine/tensor/run_device.h"
 #include "models/classify/explain_run.h"
 #include "models/yolo/explain_run.h"
 #include "tools/main_guard.h"
+#include "tools/options.h"
 
 namespace {
 
@@ -33,46 +33,22 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->excludes(cfg)
       ->group(model);
-  app.add_option("--freeze", c.freeze,
-                 "what to freeze: N = the first N layers; several terms = exactly these: 7 7, 0 1 2, 10-23, backbone, "
-                 "model.24, 'model.*.bn.*', layer1; '!24', '!fc' = all but these")
-      ->capture_default_str()
-      ->group(model);
-  std::string frozen_bn = "running";
-  app.add_option("--frozen-bn", frozen_bn, "a frozen BatchNorm uses its running statistics, or batch ones as YOLOv5 does")
-      ->check(CLI::IsMember({"running", "batch"}))
-      ->capture_default_str()
-      ->group(model);
-  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str()
-      ->group(step);
+  frost::add_freeze(app, c, model, "7 7, 0 1 2, 10-23, backbone, model.24, 'model.*.bn.*', layer1; '!24', '!fc'", "YOLOv5");
+  frost::add_batch_size(app, c, step);
   app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels; default: 640, for a classifier 224")
       ->check(CLI::Range(32, 8192))
       ->group(step);
-  std::string optimizer = "SGD";
-  app.add_option("--optimizer", optimizer, "SGD, Adam or AdamW")
-      ->check(CLI::IsMember({"SGD", "Adam", "AdamW"}))
-      ->capture_default_str()
-      ->group(step);
-  app.add_flag("--recompute,!--no-recompute", c.recompute,
-               "make activations again in backward instead of keeping them (less memory)")
-      ->group(step);
+  frost::add_optimizer(app, c, step);
+  frost::add_recompute(app, c, step);
   app.add_flag("--measure", c.measure,
                "predict the time too, and run real steps: their books and times beside the prediction")
       ->group(output);
   app.add_flag("--parts", c.parts, "a line for each leaf below each module")->group(output);
   app.add_option("--json", c.json, "write everything to this file (docs/explain.md)")->group(output);
   app.add_option("--html", c.html, "write a self-contained page with a slider for --freeze N")->group(output);
-  app.add_option("--precision", c.precision,
-                 "of activations and convolutions: f32, bf16, f16 (GPU only); auto: bf16 on a GPU, f32 on a CPU")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
-      ->capture_default_str()
-      ->group(machine);
-  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
+  frost::add_precision(app, c, machine);
+  frost::add_device(app, c, machine);
   app.parse(argc, argv);
-  c.frozen_bn = frozen_bn == "batch" ? frost::FrozenBn::batch : frost::FrozenBn::running;
-  c.optimizer = frost::parse_optimizer(optimizer);
   const auto classifier = frost::classify::explain_subject(c);
   frost::slim::explain(c, classifier ? *classifier : frost::yolo::explain_subject(c));
   return 0;

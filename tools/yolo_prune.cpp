@@ -1,23 +1,29 @@
-#include "engine/tensor/run_device.h"
+#include "models/classify/prune_run.h"
 #include "models/yolo/prune_run.h"
 #include "tools/main_guard.h"
+#include "tools/options.h"
 
 namespace {
 
 int run(CLI::App& app, int argc, char** argv) {
-  frost::yolo::PruneConfig c;
+  frost::slim::PruneConfig c;
   app.description(
-      "Prune a YOLOv5 detector: mask weights, or remove whole filters. Train the result on with yolo-train to recover.\n\n"
+      "Prune a YOLOv5 detector or a classifier: mask weights, or remove whole filters. Train the result on with yolo-train\n"
+      "or classify-train to recover.\n\n"
       "  yolo-prune --weights yolov5n.pt --amount 0.3 --save pruned.safetensors\n"
       "  yolo-prune --weights yolov5n.pt --method filters --amount 0.4 --save smaller.safetensors\n"
-      "  yolo-train --weights pruned.safetensors --data my.yaml --epochs 10\n\n"
+      "  yolo-train --weights pruned.safetensors --data my.yaml --epochs 10\n"
+      "  yolo-prune --weights resnet18.pth --amount 0.5 --save half.safetensors\n"
+      "  classify-train --weights half.safetensors --data flowers --lr0 0.0001\n\n"
       "l1, global and nm set weights to zero and remember which: the file becomes smaller and training keeps the zeros,\n"
       "but nothing becomes faster, since zeros are multiplied like other numbers (nm would be on NVIDIA's sparse tensor\n"
       "cores, which frost does not use). filters removes whole filters: a smaller dense model, which is faster. It needs\n"
       "training to recover.");
   app.get_formatter()->column_width(34);
   const std::string what = "What", output = "Output", check = "Check";
-  app.add_option("--weights", c.weights, "a YOLOv5 .pt, a .safetensors, or a release name such as yolov5n.pt")
+  app.add_option("--weights", c.weights,
+                 "a YOLOv5 .pt, torchvision's .pth, a .safetensors, or a release name such as yolov5n.pt; the file says "
+                 "whether it is a detector or a classifier")
       ->required()
       ->group(what);
   app.add_option("--method", c.method,
@@ -39,18 +45,19 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--save", c.save, "the .safetensors to write")->required()->group(output);
   app.add_flag("--dense", c.dense, "write a plain file that any reader understands: larger, and without the masks")
       ->group(output);
-  app.add_option("--data", c.data, "dataset YAML: validate before and after")->group(check);
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size of that, pixels")
+  app.add_option("--data", c.data, "dataset YAML, or a classifier's folder: validate before and after")->group(check);
+  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size of that, pixels; default: 640, for a classifier 224")
       ->check(CLI::Range(32, 8192))
-      ->capture_default_str()
       ->group(check);
   app.add_option("--batch-size,--batch", c.batch_size, "images in a batch of that")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(check);
-  app.add_option("--device", c.device, frost::kDeviceHelp)->group(check);
+  frost::add_device(app, c, check);
   app.parse(argc, argv);
-  frost::yolo::run_prune(c);
+  const frost::RunDevice device(c.device, "f32");
+  const auto classifier = frost::classify::prune_subject(c, *device.device);
+  frost::slim::prune(c, device, classifier ? *classifier : frost::yolo::prune_subject(c, *device.device));
   return 0;
 }
 

@@ -1,6 +1,6 @@
-#include "engine/tensor/run_device.h"
 #include "models/yolo/val_run.h"
 #include "tools/main_guard.h"
+#include "tools/options.h"
 
 namespace {
 
@@ -20,14 +20,8 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::IsMember({"train", "val", "test", "speed"}))
       ->capture_default_str()
       ->group(what);
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
-      ->check(CLI::Range(32, 8192))
-      ->capture_default_str()
-      ->group(how);
-  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str()
-      ->group(how);
+  frost::add_image_size(app, c, how);
+  frost::add_batch_size(app, c, how);
   app.add_option("--conf-thres", c.conf_thres, "confidence threshold")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
@@ -53,26 +47,14 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--save-txt", c.save_txt, "detections as label files")->group(output);
   app.add_flag("--save-conf", c.save_conf, "... with confidences")->group(output);
   app.add_flag("--save-json", c.save_json, "detections in COCO's JSON form")->group(output);
-  app.add_option("--project", c.project, "folder of runs")->capture_default_str()->group(output);
-  app.add_option("--name", c.name, "name of the run's folder")->capture_default_str()->group(output);
-  app.add_flag("--exist-ok", c.exist_ok, "use that folder even if it exists")->group(output);
-  app.add_flag("--noplots", c.noplots, "write no pictures")->group(output);
-  app.add_option("--workers", c.workers, "threads that read images")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->group(machine);
-  app.add_option("--device", c.device, frost::kDeviceHelp)->group(machine);
-  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(machine);
-  app.add_flag("--deterministic", c.deterministic, "the same bits in every run on a GPU; slower (a CPU always gives them)")
-      ->group(machine);
-  app.add_flag("--tf32", c.tf32, "TF32 tensor cores for f32 convolutions (CUDA)")->group(machine);
-  app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture the network once for each shape (CUDA)")
-      ->group(machine);
-  app.add_option("--precision", c.precision,
-                 "of activations and convolutions: f32, bf16, f16 (GPU only); auto: bf16 on a GPU, f32 on a CPU")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
-      ->capture_default_str()
-      ->group(machine);
+  frost::add_run_folder(app, c, output);
+  frost::add_noplots(app, c, output);
+  frost::add_workers(app, c, machine);
+  frost::add_device(app, c, machine);
+  frost::add_half(app, c, machine);
+  frost::add_cuda_choices(app, c, machine);
+  frost::add_cuda_graph(app, c, machine, "the network once for each shape");
+  frost::add_precision(app, c, machine);
   app.parse(argc, argv);
   frost::yolo::run_validation(c);
   return 0;

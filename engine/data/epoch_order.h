@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <numeric>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,10 @@ namespace frost {
 /// spec data.md section 10. 0: the calling thread reads.
 inline int worker_count(int workers, int batch_size, int cuda_devices, int cores) {
   return std::max(0, std::min({cores / std::max(cuda_devices, 1), batch_size > 1 ? batch_size : 0, workers}));
+}
+/// ... of a machine whose GPUs do not matter, here.
+inline int worker_count(int workers, int batch_size) {
+  return worker_count(workers, batch_size, 0, static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
 }
 
 /// The order in which an epoch takes a data set's positions: a permutation of 0 .. n - 1 that depends on (seed, epoch)

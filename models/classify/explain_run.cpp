@@ -1,6 +1,5 @@
 #include "models/classify/explain_run.h"
 
-#include "models/classify/trainee.h"
 #include "models/classify/weights.h"
 #include "models/zoo/weights.h"
 
@@ -48,6 +47,24 @@ std::optional<slim::Subject> explain_subject(const slim::ExplainConfig& config) 
                        .layers = model->layers().count(),
                        .backbone = model->layers().backbone,
                        .freezing = freezing};
+}
+
+void explain_training(const TrainConfig& config, Classifier& model, const MakeClassifier& make, int imgsz,
+                      const RunDevice& run) {
+  const slim::TrainingSetting setting{.batch_size = config.batch_size,
+                                      .imgsz = imgsz,
+                                      .compute = run.compute,
+                                      .optimizer = config.optimizer,
+                                      .frozen_bn = config.frozen_bn,
+                                      .freeze = config.freeze};
+  slim::explain_training(model, setting, run.device->backend(), [&](std::function<void(Module&)> mark) {
+    return classification_trainee(make, std::move(mark),
+                                  {.batch_size = config.batch_size,
+                                   .imgsz = imgsz,
+                                   .compute = run.compute,
+                                   .frozen_bn = config.frozen_bn,
+                                   .recompute = config.recompute});
+  });
 }
 
 }  // namespace frost::classify

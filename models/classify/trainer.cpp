@@ -5,18 +5,22 @@
 #include <algorithm>
 #include <cstdio>
 #include <optional>
-#include <thread>
 
 #include "engine/data/epoch_order.h"
 #include "engine/image/codec.h"
+#include "engine/nn/widths.h"
 #include "engine/report/run_folder.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
+#include "models/classify/explain_run.h"
 #include "models/classify/step.h"
 #include "models/classify/validator.h"
 #include "models/classify/weights.h"
 #include "models/run/option_file.h"
+#include "models/run/training.h"
+#include "models/slim/plan.h"
+#include "models/slim/prune.h"
 #include "models/zoo/weights.h"
 
 namespace frost::classify {
@@ -115,8 +119,9 @@ bool is_file_name(const std::string& text) {
 }
 
 struct Built {
-  std::unique_ptr<Classifier> model, twin;
-  std::string fresh;  // the module that weights never fill when a new head is asked for: `fc`, a detector's `model.9`
+  std::unique_ptr<Classifier> model;
+  MakeClassifier make;  // the same again, without values
+  std::string fresh;    // the module that weights never fill when a new head is asked for: `fc`, a detector's `model.9`
 };
 /// The model of --model and --weights, for the data's classes.
 Built build(const TrainConfig& config, Device& device, const std::vector<std::string>& classes) {
@@ -125,36 +130,42 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
     FROST_CHECK(file.empty(), "--model ", architecture, " is a file of weights, and --weights names another one");
     file = architecture, architecture.clear();
   }
-  const int count = static_cast<int>(classes.size());
-  bool detector = false;
-  Built built;
-  if (file.empty()) {
-    built.model = make_classifier(device, architecture, count, config.seed, config.cutoff);
-    built.twin = make_classifier(device, architecture, count, {}, config.cutoff);
-  } else {
-    ClassifierWeights weights = read_classifier_weights(find_weights(file));
-    detector = weights.detector;
-    const int cutoff = detector ? config.cutoff : weights.cutoff;
-    if (weights.architecture.empty()) weights.architecture = architecture;
-    FROST_CHECK(architecture.empty() || architecture == weights.architecture, weights.file, ": ",
-                weights.detector ? "becomes a " : "holds a ", weights.architecture, ", --model says ", architecture);
-    built.model = build_classifier(device, weights, count, config.seed, cutoff);
-    built.twin = build_classifier(device, weights, count, {}, cutoff);
-    if (config.pretrained)
-      for (const std::string& line : take_weights(*built.model, weights, config.feature_extract)) fmt::print("{}\n", line);
+  const auto weights = std::make_shared<ClassifierWeights>();
+  if (!file.empty()) {
+    *weights = read_classifier_weights(find_weights(file));
+    if (weights->architecture.empty()) weights->architecture = architecture;
+    FROST_CHECK(architecture.empty() || architecture == weights->architecture, weights->file, ": ",
+                weights->detector ? "becomes a " : "holds a ", weights->architecture, ", --model says ", architecture);
+    if (!config.pretrained) weights->state = StateDict();
   }
-  built.fresh = built.model->head().name();
-  if (detector) built.fresh = built.fresh.substr(0, built.fresh.rfind(".linear"));
-  for (Classifier* model : {built.model.get(), built.twin.get()}) {
+  const auto make = [config, architecture, weights, classes](Device& on, Seed seed) {
+    const int count = static_cast<int>(classes.size());
+    auto model = weights->file.empty()
+                     ? make_classifier(on, architecture, count, seed, config.cutoff)
+                     : build_classifier(on, *weights, count, seed, weights->detector ? config.cutoff : weights->cutoff);
     model->names = classes;
     if (config.dropout >= 0) model->set_dropout(static_cast<float>(config.dropout));
+    return model;
+  };
+  Built built{.model = make(device, config.seed), .make = {}, .fresh = {}};
+  if (!weights->state.empty()) {
+    for (const std::string& line : take_weights(*built.model, *weights, config.feature_extract)) fmt::print("{}\n", line);
+    if (const std::string line = slim::sparsity_line(slim::sparsity(*built.model)); !line.empty())
+      fmt::print("{}: zeros stay zero\n", line);
   }
+  weights->state = StateDict();
+  built.make = [make, widths = widths_of(*built.model)](Device& on) {
+    auto copy = make(on, {});
+    fit_widths(*copy, widths);  // filters may have been pruned
+    return copy;
+  };
+  built.fresh = built.model->head().name();
+  if (weights->detector) built.fresh = built.fresh.substr(0, built.fresh.rfind(".linear"));
   return built;
 }
 
-/// Freezes what the flags say and prints what is left to train.
-void freeze(const TrainConfig& config, Classifier& model) {
-  slim::freeze(model, model.layers(), config.freeze);
+/// What is left to train.
+void print_trainable(Classifier& model) {
   std::int64_t all = 0, trained = 0;
   std::size_t tensors = 0;
   std::string list;
@@ -165,10 +176,9 @@ void freeze(const TrainConfig& config, Classifier& model) {
     ++tensors;
     if (tensors <= 12) list += fmt::format("  {} {}\n", p->name, shape_text(p->torch_shape));
   }
-  if (trained == all) return;
-  FROST_CHECK(trained > 0, "--freeze leaves nothing to train");
-  fmt::print("{}{} of {} parameters in {} tensors\n{}{}", bold_blue("trainable: "), trained, all, tensors, list,
-             tensors > 12 ? "  ...\n" : "");
+  if (trained < all)
+    fmt::print("{}{} of {} parameters in {} tensors\n{}{}", bold_blue("trainable: "), trained, all, tensors, list,
+               tensors > 12 ? "  ...\n" : "");
 }
 
 LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const std::filesystem::path& folder) {
@@ -184,7 +194,9 @@ LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const 
                        .nominal_batch = config.batch_size,
                        .minimum_warmup = 0},
           .optimizer = config.optimizer,
+          .cuda_graph = config.cuda_graph,
           .patience = 0,
+          .save_period = config.save_period,
           .nosave = config.nosave,
           .folder = folder,
           .lr_columns = {"lr/0"},
@@ -210,16 +222,12 @@ void validate_result(const TrainConfig& config, const RunDevice& run, Classifica
 
 std::filesystem::path train(const TrainConfig& given) {
   TrainConfig config = given;
-  std::filesystem::path folder;
-  if (!given.resume.empty()) {  // everything comes from the run's own folder, wherever this is called
-    const std::filesystem::path last = std::filesystem::absolute(given.resume);
-    FROST_CHECK(std::filesystem::is_regular_file(last), given.resume, ": not found");
-    folder = last.parent_path().parent_path();
-    config = run::read_options<TrainConfig>(folder / "opt.yaml");
-    config.resume = last.string();
-    config.model = last.string(), config.weights.clear();  // the graph and the head are the checkpoint's
+  std::filesystem::path folder = run::take_up(config);
+  if (!folder.empty()) {
+    config.model = config.resume, config.weights.clear();  // the graph and the head are the checkpoint's,
+    config.feature_extract = false;                        // which is not new any more
+    config.dry_run = given.dry_run;
   }
-  if (!config.resume.empty()) config.feature_extract = false;  // the head is not new any more
   if (config.feature_extract) {
     const bool weights = config.pretrained && (!config.weights.empty() || is_file_name(config.model));
     FROST_CHECK(weights, "--feature-extract needs --weights: a frozen network of random weights has no features");
@@ -227,7 +235,8 @@ std::filesystem::path train(const TrainConfig& given) {
   }
   FROST_CHECK(!config.data.empty(),
               "--data is missing: a folder with train/ and val/ (or test/), one folder for each class");
-  const RunDevice run_device(config.device, config.precision);
+  const RunDevice run_device(config.device, config.precision, {config.deterministic, config.tf32});
+  config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
   Device& device = *run_device.device;
   fmt::print("{}{}\n{}\n\n", bold_blue("classify/train: "), run::options_line(config), run_device.line);
 
@@ -237,40 +246,44 @@ std::filesystem::path train(const TrainConfig& given) {
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", config.imgsz, Classifier::kStride, imgsz);
 
-  const auto [model, twin, fresh] = build(config, device, data.train.classes);
+  const auto [model, make, fresh] = build(config, device, data.train.classes);
   if (config.feature_extract) config.freeze = {"!" + fresh};  // a resumed run finds it in opt.yaml
-  freeze(config, *model);
+  slim::Plan plan(*model, model->layers(),
+                  {.freeze = config.freeze,
+                   .unfreeze_at = config.unfreeze_at,
+                   .lr_scale = config.lr_scale,
+                   .prune_schedule = config.prune_schedule,
+                   .epochs = config.epochs,
+                   .dry_run = config.dry_run});
+  print_trainable(*model);
+  for (const std::string& line : plan.rates()) fmt::print("{}\n", line);
   if (config.verbose)
     for (const Parameter* p : model->parameters())
       fmt::print("{:<40}{:<20}{}\n", p->name, shape_text(p->torch_shape), p->trainable ? "" : "frozen");
   fmt::print("{}\n", model->summary(device, imgsz));
+  if (config.dry_run) {
+    config.freeze = plan.begin_last_stage();
+    explain_training(config, *model, make, imgsz, run_device);
+    return {};
+  }
 
   // The arena takes the parameters' memory over: everything that copies the model comes after it.
   ParameterArena arena(device, *model, static_cast<float>(config.decay), true);
-  const auto& sizes = arena.group_sizes();
-  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n",
-             bold_blue("optimizer: "), name_of(config.optimizer), config.lr0, sizes[ParameterArena::kNorm],
-             sizes[ParameterArena::kWeight], config.decay, sizes[ParameterArena::kBias]);
+  fmt::print("{}\n", run::optimizer_line(arena, config.optimizer, config.lr0, config.decay));
   ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
+  const std::unique_ptr<Classifier> twin = make(device);
 
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const int workers = worker_count(config.workers, config.batch_size, 0, cores);
+  const int workers = worker_count(config.workers, config.batch_size);
   ClassificationTask task(config, device, *model, run_device.compute, data, imgsz, workers);
   if (folder.empty()) folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (!config.noplots) task.pictures(folder);
-  if (config.resume.empty()) {
-    TrainConfig kept = config;
-    for (std::string* path : {&kept.data, &kept.weights, &kept.model})
-      if (!path->empty() && std::filesystem::exists(*path)) *path = std::filesystem::absolute(*path).string();
-    run::write_options(folder / "opt.yaml", kept, folder);
-  }
+  if (config.resume.empty())
+    run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::weights, &TrainConfig::model});
 
-  TrainingLoop loop(device, *model, *twin, arena, average, task, loop_options(config, task.batches_per_epoch(), folder));
-  if (!config.resume.empty()) {
-    loop.resume(config.resume);
-    fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
-               config.epochs);
-  }
+  LoopOptions options = loop_options(config, task.batches_per_epoch(), folder);
+  plan.steer(options, arena, [] {});
+  TrainingLoop loop(device, *model, *twin, arena, average, task, std::move(options));
+  if (!config.resume.empty()) run::go_on(loop, config.resume, config.epochs);
   fmt::print(
       "Image sizes {} train, {} {}\nUsing {} dataloader workers\nLogging results to {}\nStarting {} training on {} dataset "
       "with {} classes for {} epochs...\n\n",
@@ -279,10 +292,7 @@ std::filesystem::path train(const TrainConfig& given) {
   std::fflush(stdout);
   loop.run();
 
-  if (const RunSummary& summary = loop.summary(); summary.steps > 0)
-    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
-               1000 * summary.seconds_per_epoch() / static_cast<double>(data.train.size()), summary.steps, config.batch_size,
-               summary.memory_table());
+  run::print_costs(loop, *model, data.train.size());
   validate_result(config, run_device, task, loop.result(), folder);
   const std::string weights = loop.result().string();
   fmt::print(

@@ -30,13 +30,20 @@ struct TrainConfig {
   std::uint64_t seed = 0;
   // frost's own
   std::vector<std::string> freeze{"0"};  // see slim::freeze
+  std::vector<std::string> unfreeze_at;  // "5:3": from epoch 5 on only the first 3 layers are frozen; see UnfreezeStage
+  std::vector<std::string> lr_scale;     // "layer1:0.1"; see slim::scale_learning_rates
+  std::string prune_schedule;            // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
   bool feature_extract = false;          // everything frozen but a new head
   FrozenBn frozen_bn = FrozenBn::running;
   bool noaugment = false;  // training images as in validation
   bool noplots = false;
-  std::string precision = "f32";  // f32, bf16
-  bool recompute = true;          // make activations again in backward instead of keeping them
-  std::string resume;             // a last.safetensors; empty: a new run
+  std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
+  bool cuda_graph = true;                    // capture training steps where the device can
+  bool deterministic = false, tf32 = false;  // see CudaChoices
+  bool recompute = true;                     // make activations again in backward instead of keeping them
+  std::string resume;                        // a last.safetensors; empty: a new run
+  int save_period = -1;                      // an extra checkpoint every so many epochs
+  bool dry_run = false;                      // say what a step costs and stop; nothing is trained or written
 };
 
 /// Every option once, in YOLOv5's order: see models/run/option_file.h.
@@ -49,9 +56,12 @@ void each_option(Config& c, F&& f) {
   f("cutoff", c.cutoff), f("dropout", c.dropout), f("verbose", c.verbose), f("seed", c.seed), f("freeze", c.freeze);
   f("feature_extract", c.feature_extract), f("frozen_bn", c.frozen_bn), f("noaugment", c.noaugment);
   f("noplots", c.noplots), f("precision", c.precision), f("recompute", c.recompute), f("resume", c.resume);
+  f("unfreeze_at", c.unfreeze_at), f("lr_scale", c.lr_scale), f("prune_schedule", c.prune_schedule);
+  f("save_period", c.save_period), f("cuda_graph", c.cuda_graph), f("deterministic", c.deterministic), f("tf32", c.tf32);
 }
 
-/// Trains as classify/train.py does and returns the run's folder. Throws Error: one line with the file and the cause.
+/// Trains as classify/train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the
+/// file and the cause.
 std::filesystem::path train(const TrainConfig& config);
 
 }  // namespace frost::classify

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstdio>
 #include <fstream>
-#include <thread>
 
 #include "engine/base/interrupt.h"
 #include "engine/data/epoch_order.h"
@@ -19,6 +18,7 @@
 #include "engine/tensor/run_device.h"
 #include "models/classify/validator.h"
 #include "models/classify/weights.h"
+#include "models/slim/prune.h"
 #include "models/zoo/weights.h"
 
 namespace frost::classify {
@@ -61,7 +61,7 @@ std::vector<fs::path> pictures_of(const std::string& source) {
 
 fs::path run_validation(const ValConfig& config) {
   FROST_CHECK(!config.data.empty() && !config.weights.empty(), "--weights and --data are needed");
-  const RunDevice run(config.device, config.half ? "half" : config.precision);
+  const RunDevice run(config.device, config.half ? "half" : config.precision, {config.deterministic, config.tf32});
   Device& device = *run.device;
   fmt::print(
       "{}data={}, weights={}, batch_size={}, imgsz={}, device={}, workers={}, verbose={}, project={}, name={}\n{}\n\n",
@@ -70,16 +70,16 @@ fs::path run_validation(const ValConfig& config) {
   const std::unique_ptr<Classifier> model = load_classifier(device, find_weights(config.weights));
   const int imgsz = whole_strides(config.imgsz);
   fmt::print("{}\n", model->summary(device, imgsz));
+  if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
   const DataSplits data = find_splits(config.data, false);
   check_classes(*model, data.val, config.weights);
   model->names = data.val.classes;
 
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const auto loader = make_image_loader(std::make_shared<ImageFolder>(data.val),
                                         {.side = imgsz,
                                          .batch_size = config.batch_size,
                                          .square = model->preprocessing().square,
-                                         .threads = worker_count(config.workers, config.batch_size, 0, cores)});
+                                         .threads = worker_count(config.workers, config.batch_size)});
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   ValidateOptions options{
       .compute = run.compute, .label = data.val_name == "test" ? "testing" : "validating", .batch_done = {}};
@@ -102,7 +102,7 @@ fs::path run_validation(const ValConfig& config) {
 
 fs::path run_prediction(const PredictConfig& config) {
   FROST_CHECK(!config.weights.empty(), "--weights is needed: a file that classify-train wrote, or a .pth");
-  const RunDevice run(config.device, config.half ? "half" : config.precision);
+  const RunDevice run(config.device, config.half ? "half" : config.precision, {config.deterministic, config.tf32});
   Device& device = *run.device;
   fmt::print("{}weights={}, source={}, imgsz={}, save_txt={}, nosave={}, project={}, name={}\n{}\n\n",
              bold_blue("classify/predict: "), config.weights, config.source, config.imgsz, config.save_txt, config.nosave,

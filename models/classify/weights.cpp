@@ -11,6 +11,7 @@
 #include "engine/checkpoint/module_state.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
+#include "engine/nn/widths.h"
 #include "models/classify/yolo_classifier.h"
 #include "models/zoo/yolo_checkpoint.h"
 
@@ -81,6 +82,7 @@ void read_own(ClassifierWeights& out) {
   };
   out.architecture = text(kArchitecture);
   if (out.architecture.empty() && !text(kYaml).empty()) return take_detector(out, load_yolo_checkpoint(out.file));
+  out.own = !out.architecture.empty();
   out.yaml_text = text(kYaml);
   out.yaml_file = text(kYamlFile);
   try {
@@ -116,6 +118,21 @@ void read_torch(ClassifierWeights& out) {
   }
 }
 
+/// Takes the widths of the file's tensors where they differ, and lets an image pass.
+void fit(Device& device, Classifier& model, const ClassifierWeights& weights) {
+  Widths widths;
+  for (const auto& [name, tensor] : weights.state) widths[name] = tensor.shape;
+  const Widths built = widths_of(model);
+  try {
+    fit_widths(model, widths);
+    if (widths_of(model) == built) return;
+    Context context{.device = device};
+    model.forward(context, {Tensor::zeros(device, {1, Classifier::kStride, Classifier::kStride, 3}), -1, nullptr});
+  } catch (const Error& error) {
+    fail(weights.file, ": ", error.what());
+  }
+}
+
 std::string listed(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 8;
   const std::vector<std::string> first(names.begin(),
@@ -146,9 +163,13 @@ int class_count(const ClassifierWeights& weights) {
 std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
                                              int cutoff) {
   FROST_CHECK(!weights.architecture.empty(), weights.file, ": its tensors fit no known classifier; name it with --model");
-  if (weights.yaml_text.empty()) return make_classifier(device, weights.architecture, classes, seed, cutoff);
-  return std::make_unique<YoloClassifier>(device, weights.architecture,
-                                          parse_model_yaml(weights.yaml_text, weights.yaml_file), classes, seed, cutoff);
+  std::unique_ptr<Classifier> model =
+      weights.yaml_text.empty()
+          ? make_classifier(device, weights.architecture, classes, seed, cutoff)
+          : std::make_unique<YoloClassifier>(device, weights.architecture,
+                                             parse_model_yaml(weights.yaml_text, weights.yaml_file), classes, seed, cutoff);
+  if (weights.own) fit(device, *model, weights);
+  return model;
 }
 
 std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights& weights, bool new_head) {
@@ -187,7 +208,10 @@ std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights
 }
 
 std::unique_ptr<Classifier> load_classifier(Device& device, const std::filesystem::path& file) {
-  const ClassifierWeights weights = read_classifier_weights(file);
+  return classifier_of(device, read_classifier_weights(file));
+}
+
+std::unique_ptr<Classifier> classifier_of(Device& device, const ClassifierWeights& weights) {
   FROST_CHECK(!weights.detector, weights.file, ": a detector, not a classifier; classify-train --weights turns it into one");
   std::unique_ptr<Classifier> model = build_classifier(device, weights, class_count(weights), {}, weights.cutoff);
   take_weights(*model, weights);

@@ -17,6 +17,7 @@ struct ClassifierWeights {
   StateDict state;                 // without averages and optimizer state
   std::vector<std::string> names;  // of the classes; empty: not said
   bool detector = false;           // a YOLOv5 detector: its backbone can be used
+  bool own = false;                // frost's own classifier: its filters may have been pruned
   std::string yaml_text, yaml_file;
   int cutoff = 10;
 };
@@ -28,7 +29,9 @@ ClassifierWeights read_classifier_weights(const std::filesystem::path& file);
 /// How many classes the file's head has. Throws Error where it holds no classifier.
 int class_count(const ClassifierWeights& weights);
 
-/// A model of the file's architecture, with fresh weights; `cutoff` is for detectors.
+/// A model of the file's architecture, with fresh weights; `cutoff` is for detectors. Where filters were pruned it is as
+/// narrow as the file's tensors, and what is narrower than usual has no values yet. Throws Error where they do not fit each
+/// other.
 std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
                                              int cutoff);
 
@@ -39,6 +42,7 @@ std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWei
 std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights& weights, bool new_head = false);
 
 /// The model of a file with its weights and names, for validation and prediction.
+std::unique_ptr<Classifier> classifier_of(Device& device, const ClassifierWeights& weights);
 std::unique_ptr<Classifier> load_classifier(Device& device, const std::filesystem::path& file);
 
 /// The metadata under which frost's own checkpoints describe a classifier.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
@@ -103,6 +104,29 @@ Config read_options(const std::filesystem::path& file) {
     }
   });
   return config;
+}
+
+/// --resume: exchanges `config`, which names a run's weights/last.safetensors, for the options of that run, wherever this is
+/// called; the file's name becomes absolute. Returns the run's folder; "" for a new run.
+template <class Config>
+std::filesystem::path take_up(Config& config) {
+  if (config.resume.empty()) return {};
+  const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = last.parent_path().parent_path();
+  FROST_CHECK(std::filesystem::is_regular_file(last), config.resume, ": not found");
+  config = read_options<Config>(folder / "opt.yaml");
+  config.resume = last.string();
+  return folder;
+}
+
+/// opt.yaml of a new run in its folder; those of `paths` that exist become absolute, so that the run can be resumed from
+/// anywhere.
+template <class Config>
+void keep_options(Config config, const std::filesystem::path& run_folder,
+                  std::initializer_list<std::string Config::*> paths) {
+  for (std::string Config::*path : paths)
+    if (!(config.*path).empty() && std::filesystem::exists(config.*path))
+      config.*path = std::filesystem::absolute(config.*path).string();
+  write_options(run_folder / "opt.yaml", config, run_folder);
 }
 
 }  // namespace frost::run

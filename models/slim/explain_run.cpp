@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -87,6 +89,31 @@ void explain(const ExplainConfig& config, const Subject& subject) {
                         .start = one ? std::stoi(config.freeze[0]) : 0},
                        freezes));
   }
+}
+
+void explain_training(Module& model, const TrainingSetting& setting, const Backend& like,
+                      const std::function<BuildTrainee(std::function<void(Module&)> mark)>& trainee) {
+  std::map<std::string, const Parameter*> real;
+  for (const Parameter* p : model.parameters()) real[p->name] = p;
+  const StepOptions step{.optimizer = setting.optimizer, .frozen_bn = setting.frozen_bn, .validation = true};
+  const auto predicted = [&](bool all_trainable) {
+    const auto mark = [&](Module& copy) {
+      for (Parameter* p : copy.parameters()) {
+        p->trainable = all_trainable || real.at(p->name)->trainable;
+        if (real.at(p->name)->mask) p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
+      }
+    };
+    return predict_step(trainee(mark), step, like);
+  };
+  const bool frozen = std::ranges::any_of(real, [](const auto& entry) { return !entry.second->trainable; });
+  fmt::print(
+      "\nDry run: batches of {} at {}x{}, {}, {}.\n\n{}\nNothing was trained. yolo-explain says it module by module.\n",
+      setting.batch_size, setting.imgsz, setting.imgsz, name_of(setting.compute), name_of(setting.optimizer),
+      totals_table({.title = "",
+                    .frozen = frozen ? fmt::format("--freeze {}", fmt::join(setting.freeze, " ")) : "",
+                    .now = predicted(false),
+                    .without = predicted(true),
+                    .measured = {}}));
 }
 
 }  // namespace frost::slim

@@ -36,4 +36,17 @@ struct Subject {
 /// Prints what a training step costs with and without freezing, by module and in total; writes the JSON and HTML files.
 void explain(const ExplainConfig& config, const Subject& subject);
 
+/// A training that is about to begin, for --dry-run.
+struct TrainingSetting {
+  int batch_size = 0, imgsz = 0;
+  DType compute = DType::f32;
+  OptimizerKind optimizer = OptimizerKind::sgd;
+  FrozenBn frozen_bn = FrozenBn::running;
+  std::vector<std::string> freeze{"0"};
+};
+/// Prints what training `model`, frozen and masked as it is, will cost in all on a device like `like`: with the averaged
+/// copy and its validation. `trainee(mark)` presents a copy of the model after mark(copy). Nothing is run.
+void explain_training(Module& model, const TrainingSetting& setting, const Backend& like,
+                      const std::function<BuildTrainee(std::function<void(Module&)> mark)>& trainee);
+
 }  // namespace frost::slim

@@ -1,12 +1,9 @@
 #include "models/yolo/explain_run.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 
-#include "models/slim/explain_report.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/trainee.h"
@@ -56,37 +53,24 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
     imgsz = (imgsz * 3 / 2 + model.stride() - 1) / model.stride() * model.stride();
     fmt::print("--multi-scale: the largest size counts, {}\n", imgsz);
   }
-  std::map<std::string, const Parameter*> real;
-  for (const Parameter* p : model.parameters()) real[p->name] = p;
-  const auto question = [&](bool all_trainable) {
+  const slim::TrainingSetting setting{.batch_size = config.batch_size,
+                                      .imgsz = imgsz,
+                                      .compute = run.compute,
+                                      .optimizer = config.optimizer,
+                                      .frozen_bn = config.frozen_bn,
+                                      .freeze = config.freeze};
+  slim::explain_training(model, setting, run.device->backend(), [&](std::function<void(Module&)> mark) {
     return detection_trainee(
         [&](Device& device) {
           return std::make_unique<DetectionModel>(device, model.spec(), config.seed, widths_of(model));
         },
-        [&, all_trainable](DetectionModel& copy) {
-          for (Parameter* p : copy.parameters()) {
-            p->trainable = all_trainable || real.at(p->name)->trainable;
-            if (real.at(p->name)->mask) p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
-          }
-        },
+        std::move(mark),
         {.batch_size = config.batch_size,
          .imgsz = imgsz,
          .compute = run.compute,
          .frozen_bn = config.frozen_bn,
          .recompute = config.recompute});
-  };
-  const slim::StepOptions step{
-      .optimizer = config.optimizer, .frozen_bn = config.frozen_bn, .average = true, .validation = true};
-  const auto predicted = [&](bool all) { return slim::predict_step(question(all), step, run.device->backend()); };
-  const bool frozen = std::any_of(real.begin(), real.end(), [](const auto& entry) { return !entry.second->trainable; });
-  fmt::print(
-      "\nDry run: batches of {} at {}x{}, {}, {}.\n\n{}\nNothing was trained. yolo-explain says it module by module.\n",
-      config.batch_size, imgsz, imgsz, config.precision, name_of(config.optimizer),
-      slim::totals_table({.title = "",
-                          .frozen = frozen ? fmt::format("--freeze {}", fmt::join(config.freeze, " ")) : "",
-                          .now = predicted(false),
-                          .without = predicted(true),
-                          .measured = {}}));
+  });
 }
 
 }  // namespace frost::yolo

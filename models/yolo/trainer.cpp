@@ -8,14 +8,14 @@
 #include <cstdio>
 #include <map>
 #include <optional>
-#include <thread>
 
 #include "engine/report/run_folder.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
-#include "models/slim/freeze.h"
-#include "models/slim/gradual.h"
+#include "models/run/option_file.h"
+#include "models/run/training.h"
+#include "models/slim/plan.h"
 #include "models/slim/prune.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/cached_prefix.h"
@@ -27,7 +27,6 @@
 #include "models/yolo/pictures.h"
 #include "models/yolo/results.h"
 #include "models/yolo/scan.h"
-#include "models/yolo/train_options.h"
 #include "models/yolo/validator.h"
 #include "models/zoo/weights.h"
 
@@ -298,22 +297,16 @@ void validate_result(const TrainConfig& config, const RunDevice& run, DetectionT
 
 std::filesystem::path train(const TrainConfig& given) {
   TrainConfig config = given;
-  std::filesystem::path folder;
-  if (!given.resume.empty()) {  // everything comes from the run's own folder, wherever this is called
-    const std::filesystem::path last = std::filesystem::absolute(given.resume);
-    FROST_CHECK(std::filesystem::is_regular_file(last), given.resume, ": not found");
-    folder = last.parent_path().parent_path();
-    config = read_train_options(folder / "opt.yaml");
-    config.resume = config.weights = last.string();
-    config.cfg.clear();
-    config.dry_run = given.dry_run;
+  std::filesystem::path folder = run::take_up(config);
+  if (!folder.empty()) {
+    config.weights = config.resume, config.cfg.clear();
     config.hyp = (folder / "hyp.yaml").string();
+    config.dry_run = given.dry_run;
   }
-  const RunDevice run(config.device, config.precision, {config.deterministic, config.tf32});
-  config.precision = name_of(run.compute);  // a resumed run goes on as it began
-  Device& device = *run.device;
-  fmt::print("{}{}\n", bold_blue("train: "), train_options_line(config));
-  fmt::print("{}\n\n", run.line);
+  const RunDevice run_device(config.device, config.precision, {config.deterministic, config.tf32});
+  config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
+  Device& device = *run_device.device;
+  fmt::print("{}{}\n{}\n\n", bold_blue("train: "), run::options_line(config), run_device.line);
 
   std::vector<std::string> warnings;
   const Hyp hyp = load_hyp(config.hyp, &warnings);
@@ -327,17 +320,16 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
   std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
 
-  const slim::LayerNames layers = slim::layer_names(*model);
-  const std::vector<slim::UnfreezeStage> stages = slim::unfreeze_stages(*model, layers, config.unfreeze_at, config.freeze);
-  for (const std::string& name : slim::freeze(*model, layers, config.freeze)) fmt::print("freezing {}\n", name);
+  slim::Plan plan(*model, slim::layer_names(*model),
+                  {.freeze = config.freeze,
+                   .unfreeze_at = config.unfreeze_at,
+                   .lr_scale = config.lr_scale,
+                   .prune_schedule = config.prune_schedule,
+                   .epochs = config.epochs,
+                   .dry_run = config.dry_run});
+  for (const std::string& name : plan.frozen()) fmt::print("freezing {}\n", name);
   fmt::print("{}\n", slim::freeze_summary(*model));
-  FROST_CHECK(stages.empty() || stages.back().epoch < config.epochs, "--unfreeze-at ",
-              stages.empty() ? "" : stages.back().text, ": training ends after ", config.epochs, " epochs");
-  const std::vector<Parameter*> parameters = model->parameters();
-  FROST_CHECK(config.dry_run || !stages.empty() ||
-                  std::any_of(parameters.begin(), parameters.end(), [](const Parameter* p) { return p->trainable; }),
-              "--freeze ", fmt::format("{}", fmt::join(config.freeze, " ")), " leaves nothing to train");
-  for (const std::string& line : slim::scale_learning_rates(*model, layers, config.lr_scale)) fmt::print("{}\n", line);
+  for (const std::string& line : plan.rates()) fmt::print("{}\n", line);
   if (!config.cache_features.empty()) check_cacheable(config, hyp, *model);
 
   const int stride = model->stride();
@@ -345,24 +337,9 @@ std::filesystem::path train(const TrainConfig& given) {
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
-  std::optional<slim::GradualPruning> gradual;
-  slim::PruneSchedule prune_schedule{.epochs = 0};
-  if (!config.prune_schedule.empty()) {
-    FROST_CHECK(stages.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
-    prune_schedule = slim::parse_prune_schedule(config.prune_schedule);
-    FROST_CHECK(prune_schedule.epochs <= config.epochs, "--prune-schedule ", config.prune_schedule, ": longer than the ",
-                config.epochs, " epochs of --epochs");
-    gradual.emplace(*model, prune_schedule);
-  }
-
   if (config.dry_run) {
-    TrainConfig costliest = config;
-    if (!stages.empty()) {
-      costliest.freeze = stages.back().freeze;
-      slim::freeze(*model, layers, costliest.freeze);
-      fmt::print("--unfreeze-at {}: the last stage counts, the most trains then\n", stages.back().text);
-    }
-    explain_training(costliest, *model, imgsz, run);
+    config.freeze = plan.begin_last_stage();
+    explain_training(config, *model, imgsz, run_device);
     return {};
   }
 
@@ -380,8 +357,7 @@ std::filesystem::path train(const TrainConfig& given) {
       fmt::print("{}\n", line);
       std::fflush(stdout);
     });
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const int workers = worker_count(config.workers, batch_size, 0, cores);
+  const int workers = worker_count(config.workers, batch_size);
   const DatasetOptions train_options{.imgsz = imgsz,
                                      .batch_size = batch_size,
                                      .stride = stride,
@@ -408,16 +384,12 @@ std::filesystem::path train(const TrainConfig& given) {
   const double accumulate = std::max(std::nearbyint(static_cast<double>(config.nbs) / batch_size), 1.0);
   const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;
   ParameterArena arena(device, *model, static_cast<float>(decay), true);
-  const auto& sizes = arena.group_sizes();
-  fmt::print("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias\n",
-             bold_blue("optimizer: "), name_of(config.optimizer), hyp.lr0, sizes[ParameterArena::kNorm],
-             sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
-
+  fmt::print("{}\n", run::optimizer_line(arena, config.optimizer, hyp.lr0, decay));
   ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
   DetectionModel twin(device, model->spec(), config.seed, widths_of(*model));
   twin.names = names;
 
-  DetectionTask task(config, device, *model, run.compute, hyp, imgsz);
+  DetectionTask task(config, device, *model, run_device.compute, hyp, imgsz);
   task.give_data(
       make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}),
       train_data, make_loader(val_data, {.threads = workers}));
@@ -425,40 +397,20 @@ std::filesystem::path train(const TrainConfig& given) {
   if (!config.noplots) task.pictures(folder);
   if (config.resume.empty()) {
     write_hyp(folder / "hyp.yaml", hyp);
-    TrainConfig kept = config;
-    for (std::string* path : {&kept.data, &kept.cfg, &kept.weights})
-      if (std::filesystem::exists(*path)) *path = std::filesystem::absolute(*path).string();
-    write_train_options(folder / "opt.yaml", kept, folder);
+    run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::cfg, &TrainConfig::weights});
   }
 
   const auto keep_features = [&] {
     if (!config.cache_features.empty()) task.cache_features(config.cache_features == "disk" ? folder : "");
   };
   keep_features();
-  LoopOptions options = loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder, run.compute);
-  options.unfreeze = [&](std::int64_t epoch) {
-    for (const slim::UnfreezeStage& stage : stages) {
-      if (stage.epoch != epoch) continue;
-      slim::freeze(*model, layers, stage.freeze);
-      fmt::print("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage.text, slim::freeze_summary(*model));
-      task.forget_steps();
-      keep_features();
-      return true;
-    }
-    return false;
-  };
-  if (gradual) {
-    options.best_from = prune_schedule.epochs - 1;
-    options.before_batch = [&](std::int64_t epoch, std::int64_t batch) {
-      gradual->before_batch(arena, epoch, batch, task.batches_per_epoch());
-    };
-  }
+  LoopOptions options = loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder, run_device.compute);
+  plan.steer(options, arena, [&] {
+    task.forget_steps();
+    keep_features();
+  });
   TrainingLoop loop(device, *model, twin, arena, average, task, std::move(options));
-  if (!config.resume.empty()) {
-    loop.resume(config.resume);
-    fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", config.resume, loop.start_epoch(),
-               config.epochs);
-  }
+  if (!config.resume.empty()) run::go_on(loop, config.resume, config.epochs);
   fmt::print(
       "Image sizes {} train, {} val\nUsing {} dataloader workers\nLogging results to {}\nStarting training for {} "
       "epochs...\n",
@@ -466,16 +418,11 @@ std::filesystem::path train(const TrainConfig& given) {
   std::fflush(stdout);
   loop.run();
 
-  if (const RunSummary& summary = loop.summary(); summary.steps > 0) {
-    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
-               1000 * summary.seconds_per_epoch() / static_cast<double>(train_data->size()), summary.steps, batch_size,
-               summary.memory_table());
-    if (const CachedPrefix* features = task.features())
-      fmt::print("features of layers 0 to {}: {:.1f} MB kept ({}), {} of {} batches came from there\n", features->cut() - 1,
-                 static_cast<double>(features->bytes()) / 1e6, config.cache_features, features->hits(), summary.steps);
-  }
-  if (!loop.summary().sparsity.empty()) fmt::print("{}", slim::sparsity_table(slim::sparsity(*model)));
-  validate_result(config, run, task, loop.result(), names, folder);
+  run::print_costs(loop, *model, train_data->size());
+  if (const CachedPrefix* features = task.features())
+    fmt::print("features of layers 0 to {}: {:.1f} MB kept ({}), {} of {} batches came from there\n", features->cut() - 1,
+               static_cast<double>(features->bytes()) / 1e6, config.cache_features, features->hits(), loop.summary().steps);
+  validate_result(config, run_device, task, loop.result(), names, folder);
   return folder;
 }
 

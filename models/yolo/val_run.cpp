@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <optional>
-#include <thread>
 
 #include "engine/report/progress.h"
 #include "engine/report/run_folder.h"
@@ -87,8 +86,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
                                                                                       .augment = false,
                                                                                       .rect = true,
                                                                                       .single_cls = config.single_cls});
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const auto loader = make_loader(dataset, {.threads = worker_count(config.workers, batch_size, 0, cores)});
+  const auto loader = make_loader(dataset, {.threads = worker_count(config.workers, batch_size)});
 
   const std::filesystem::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (config.save_txt) make_folders(folder / "labels");

@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/checkpoint/safetensors.h"
+#include "engine/nn/widths.h"
+#include "models/classify/weights.h"
 #include "models/slim/prune.h"
 #include "tests/models/model_fixture.h"
+#include "tests/models/temp_dataset.h"
 
 // Whole filters removed: the smaller model is the larger one without those channels, and its state is all it needs.
 using namespace frost;
@@ -120,6 +124,35 @@ TEST_CASE("the smaller model computes what the larger one does without the remov
       for (std::size_t level = 0; level < expected.size(); ++level)
         CHECK(golden::relative_error(again[level], batch[level]) < 1e-3);
     }
+}
+
+TEST_CASE(
+    "a smaller classifier computes what the larger one does without the removed channels, and comes back from its file") {
+  for (const char* name : {"resnet18", "resnet50v2", "yolov5n-cls"}) {
+    CAPTURE(name);
+    Device device(make_cpu_backend());
+    const auto model = classify::make_classifier(device, name, 5, 7);
+    golden::fill_model(*model);
+    const Tensor image = golden::fill_image(device, "filters", {2, 3, 64, 96});
+    const auto logits = [&](classify::Classifier& m) {
+      Context context{.device = device};
+      return m.forward(context, {image, -1, nullptr}).value.to_vector();
+    };
+    const ChannelGraph graph = trace_channels(device, *model, {1, 32, 32, 3}, [&](Context& context, const Var& x) {
+      return std::vector<Var>{model->forward(context, x)};
+    });
+    const std::vector<bool> keep = choose_channels(graph, channel_importance(graph, Importance::l1), 0.4);
+    unread(graph, keep);
+    const std::vector<float> expected = logits(*model);
+    remove_channels(graph, keep);
+    CHECK(golden::relative_error(logits(*model), expected) < 1e-5);
+
+    const test::TempDir dir;
+    write_safetensors(dir / "small.safetensors", state_of(*model), classify::classifier_metadata(*model));
+    const auto again = classify::load_classifier(device, dir / "small.safetensors");
+    CHECK(widths_of(*again) == widths_of(*model));
+    CHECK((logits(*again) == logits(*model)));
+  }
 }
 
 TEST_CASE("a fitted model's table shows its own widths") {

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <set>
 
-#include "models/yolo/train_options.h"
+#include "models/run/option_file.h"
+#include "models/yolo/trainer.h"
 #include "tests/models/temp_dataset.h"
 
 // What --freeze means: YOLOv5's two forms, and the terms that go beyond it.
@@ -107,9 +108,9 @@ TEST_CASE("--freeze survives opt.yaml: a resumed run freezes the same") {
   const test::TempDir dir;
   yolo::TrainConfig config;
   config.freeze = {"0-9", "!model.*.bn.*", "24", "it's"};
-  yolo::write_train_options(dir / "opt.yaml", config, "run");
-  CHECK(yolo::read_train_options(dir / "opt.yaml").freeze == config.freeze);
+  run::write_options(dir / "opt.yaml", config, "run");
+  CHECK(run::read_options<yolo::TrainConfig>(dir / "opt.yaml").freeze == config.freeze);
   dir.write("old.yaml", "freeze: [10]\n");  // as YOLOv5 writes it
-  CHECK(yolo::read_train_options(dir / "old.yaml").freeze == std::vector<std::string>{"10"});
-  CHECK(yolo::train_options_line(config).find("freeze=[0-9, !model.*.bn.*, 24, it's]") != std::string::npos);
+  CHECK(run::read_options<yolo::TrainConfig>(dir / "old.yaml").freeze == std::vector<std::string>{"10"});
+  CHECK(run::options_line(config).find("freeze=[0-9, !model.*.bn.*, 24, it's]") != std::string::npos);
 }

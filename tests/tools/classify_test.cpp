@@ -1,9 +1,12 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+#include <regex>
 #include <string>
 
 #include "engine/checkpoint/module_state.h"
+#include "engine/checkpoint/packed.h"
 #include "models/graph/detection_model.h"
 #include "models/zoo/yolo_checkpoint.h"
 #include "tests/models/stripes.h"
@@ -158,6 +161,164 @@ TEST_CASE("classify: an interrupted run, resumed, equals a whole one, bit for bi
   CHECK_FALSE(slurp(last).empty());
 }
 
+TEST_CASE("classify: --unfreeze-at and --lr-scale; a resumed run ends with the same bits") {
+  const std::string flags = "--weights " + detector() +
+                            " --feature-extract --unfreeze-at 1:5 2:0 --lr-scale model.0-4:0.1 " +
+                            "--epochs 3 --save-period 1 --noplots --exist-ok --name thaw";
+  const Outcome whole = train(flags);
+  CAPTURE(whole.out);
+  CAPTURE(whole.err);
+  REQUIRE(whole.code == 0);
+  CHECK(has(whole.out, " parameters in 5 tensors\n"));
+  CHECK(has(whole.out, "learning rate x 0.1 for "));
+  CHECK(has(whole.out, "epoch 1: --unfreeze-at 1:5: frozen: "));
+  CHECK(has(whole.out, "epoch 2: --unfreeze-at 2:0: frozen: 0 of "));
+  const fs::path weights = world().dir / "cls" / "thaw" / "weights";
+  const frost::StateDict start = frost::read_checkpoint(detector()).tensors;
+  const auto moved = [&](const char* file, const std::string& name) {
+    return frost::read_checkpoint(weights / file).tensors.at(name) != start.at(name);
+  };
+  for (const char* statistic : {"conv.weight", "bn.running_mean"}) {
+    CAPTURE(statistic);
+    CHECK_FALSE(moved("epoch0.safetensors", std::string("model.7.") + statistic));
+    CHECK(moved("epoch1.safetensors", std::string("model.7.") + statistic));
+    CHECK_FALSE(moved("epoch1.safetensors", std::string("model.1.") + statistic));
+    CHECK(moved("epoch2.safetensors", std::string("model.1.") + statistic));
+  }
+  const std::string bits = slurp(weights / "last.safetensors");
+  for (const char* from : {"epoch0", "epoch1"}) {
+    CAPTURE(from);
+    const Outcome resumed = world().run(kBin + "classify-train --resume cls/thaw/weights/" + from + ".safetensors");
+    CAPTURE(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK((slurp(weights / "last.safetensors") == bits));
+  }
+}
+
+TEST_CASE("classify: --dry-run writes nothing, and the run then takes what was said; what wakes up counts") {
+  const std::string any = "--weights " + detector() + " --epochs 2 --noplots --name dry ", flags = any + "--freeze 8 ";
+  const Outcome said = train(flags + "--dry-run");
+  CAPTURE(said.out);
+  CAPTURE(said.err);
+  REQUIRE(said.code == 0);
+  CHECK(has(said.out, "Dry run: batches of 6 at 32x32, f32, Adam."));
+  CHECK_FALSE(fs::exists(world().dir / "cls" / "dry"));
+  REQUIRE(train(flags).code == 0);
+  const auto summary = nlohmann::json::parse(slurp(world().dir / "cls" / "dry" / "summary.json"));
+  const auto said_mb = [&](const Outcome& outcome, const std::string& role) {  // the last column: this run's
+    std::smatch match;
+    REQUIRE(std::regex_search(outcome.out, match, std::regex("\n  " + role + "(?: +[<0-9.]+)? +([<0-9.]+)")));
+    return std::string(match[1]);
+  };
+  for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation"}) {
+    CAPTURE(role);  // three digits are printed
+    CHECK(std::stod(said_mb(said, role)) == doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));
+  }
+  const Outcome woken = train(flags + "--unfreeze-at 1:0 --dry-run"), all = train(any + "--dry-run");
+  CHECK(has(woken.out, "--unfreeze-at 1:0: the last stage counts"));
+  CHECK(said_mb(woken, "gradient") == said_mb(all, "gradient"));
+  CHECK(said_mb(woken, "gradient") != said_mb(said, "gradient"));
+}
+
+TEST_CASE("classify: a classifier is pruned, validated, trained on with its zeros, resumed to the same bits") {
+  const auto prune = [&](const std::string& flags) {
+    return world().run(kBin + "yolo-prune --weights cls/whole_net/weights/last.safetensors --save pruned.safetensors " +
+                       flags);
+  };
+  REQUIRE(train("--model resnet18 --epochs 1 --name whole_net --noplots").code == 0);
+  const Outcome pruned = prune("--amount 0.5 --imgsz 32 --data " + data(0).string());
+  CAPTURE(pruned.out);
+  CAPTURE(pruned.err);
+  REQUIRE(pruned.code == 0);
+  CHECK(has(pruned.out, "        64x3x7x7        9408        4704     0.5000\n"));
+  CHECK(has(pruned.out, "(20 of 20 convolutions masked)"));  // classify-val says it
+  const auto size = [&](const char* file) { return static_cast<double>(fs::file_size(world().dir / file)); };
+  const char* dense = "cls/whole_net/weights/last.safetensors";
+  CHECK(size("pruned.safetensors") / size(dense) == doctest::Approx(0.5 + 1.0 / 32).epsilon(0.01));
+
+  const frost::StateDict masks = frost::read_checkpoint(world().dir / "pruned.safetensors").tensors;
+  const auto check_zeros = [&](const frost::StateDict& state) {
+    int compared = 0;
+    for (const auto& [name, mask] : masks) {
+      if (!name.ends_with(frost::kMaskSuffix)) continue;
+      CAPTURE(name);
+      REQUIRE((state.contains(name) && state.at(name) == mask));
+      const std::vector<float> values = state.at(name.substr(0, name.size() - 5)).to_f32();
+      std::size_t alive = 0;
+      for (std::size_t i = 0; i < values.size(); ++i) alive += mask.bytes[i] == std::byte{0} && values[i] != 0.0f;
+      CHECK(alive == 0);
+      ++compared;
+    }
+    CHECK(compared == 20);
+  };
+  const Outcome tuned =
+      train("--weights pruned.safetensors --epochs 2 --save-period 1 --noplots --exist-ok --name tuned", 1);
+  CAPTURE(tuned.err);
+  REQUIRE(tuned.code == 0);
+  CHECK(has(tuned.out, "(20 of 20 convolutions masked): zeros stay zero\n"));
+  CHECK(has(tuned.out, "all convolutions"));
+  const fs::path run = world().dir / "cls" / "tuned";
+  const frost::StateDict last = frost::read_checkpoint(run / "weights" / "last.safetensors").tensors;
+  check_zeros(last);
+  CHECK(last.at("layer1.0.conv1.weight") != masks.at("layer1.0.conv1.weight"));  // the others learn
+  check_zeros(frost::read_checkpoint(run / "weights" / "epoch0.safetensors").tensors);
+  check_zeros(frost::read_checkpoint(run / "weights" / "epoch0.safetensors").tensors.below("ema."));
+  CHECK(has(slurp(run / "summary.json"), "\"conv1.weight\": 0.5"));
+  const std::string bits = slurp(run / "weights" / "last.safetensors");
+  REQUIRE(world().run(kBin + "classify-train --resume cls/tuned/weights/epoch0.safetensors").code == 0);
+  CHECK((slurp(run / "weights" / "last.safetensors") == bits));
+
+  for (const char* method : {"--method global --amount 0.4", "--method nm", "--amount 0.3 --dense"}) {
+    CAPTURE(method);
+    CHECK(prune(method).code == 0);
+    const frost::StateDict state = frost::read_checkpoint(world().dir / "pruned.safetensors").tensors;
+    CHECK(state.contains("layer1.0.conv1.weight.mask") == !has(method, "--dense"));
+  }
+}
+
+TEST_CASE("classify: --method filters makes a smaller classifier that trains on and resumes from its file alone") {
+  REQUIRE(train("--model resnet18 --epochs 1 --name broad --noplots").code == 0);
+  const Outcome pruned = world().run(kBin + "yolo-prune --weights cls/broad/weights/last.safetensors --method filters " +
+                                     "--amount 0.4 --save narrow.safetensors");
+  CAPTURE(pruned.err);
+  REQUIRE(pruned.code == 0);
+  CHECK(has(pruned.out, "FLOPs of the convolutions 4"));
+  const Outcome tuned = train("--weights narrow.safetensors --epochs 2 --save-period 1 --noplots --exist-ok --name narrow");
+  CAPTURE(tuned.err);
+  REQUIRE(tuned.code == 0);
+  CHECK(has(tuned.out, "Transferred 122/122 items"));
+  const std::string last = "cls/narrow/weights/last.safetensors", bits = slurp(world().dir / last);
+  CHECK(bits.size() < 0.8 * static_cast<double>(fs::file_size(world().dir / "cls/broad/weights/last.safetensors")));
+  REQUIRE(world().run(kBin + "classify-train --resume cls/narrow/weights/epoch0.safetensors").code == 0);
+  CHECK((slurp(world().dir / last) == bits));
+  CHECK(world().run(kBin + "classify-val --imgsz 32 --project cls --weights " + last + " --data " + data(0).string()).code ==
+        0);
+
+  // Widths that do not fit each other.
+  const frost::SafetensorsFile file = frost::read_checkpoint(world().dir / "narrow.safetensors");
+  frost::StateDict broken;
+  for (const auto& [name, tensor] : file.tensors)
+    broken.add(name, name == "layer1.0.conv1.weight" ? frost::HostTensor::from_f32({16, 3, 3, 3}, std::vector<float>(432))
+                                                     : tensor);
+  frost::write_checkpoint(world().dir / "broken.safetensors", broken, file.metadata);
+  const Outcome refused = world().run(kBin + "classify-val --weights broken.safetensors --data " + data(0).string());
+  CHECK(refused.code == 1);
+  CHECK(refused.err.starts_with("classify-val: broken.safetensors: "));
+  CHECK(std::count(refused.err.begin(), refused.err.end(), '\n') == 1);
+}
+
+TEST_CASE("classify: --prune-schedule prunes while it trains") {
+  const Outcome trained = train("--weights " + detector() + " --prune-schedule 0:0.6:2 --epochs 3 --noplots --name gradual");
+  CAPTURE(trained.err);
+  REQUIRE(trained.code == 0);
+  for (const char* file : {"last.safetensors", "best.safetensors"}) {  // no dense epoch can be the best
+    const std::vector<float> values = frost::read_checkpoint(world().dir / "cls" / "gradual" / "weights" / file)
+                                          .tensors.at("model.3.conv.weight")
+                                          .to_f32();
+    CHECK(std::count(values.begin(), values.end(), 0.0f) == 11059);  // 0.6 * 18432 = 11059.2
+  }
+}
+
 TEST_CASE("classify: mistakes are one line") {
   const auto refused = [](const Outcome& outcome, const std::string& part, int code = 1) {
     CAPTURE(outcome.err);
@@ -173,6 +334,9 @@ TEST_CASE("classify: mistakes are one line") {
   refused(train("--feature-extract"), "--feature-extract needs --weights: ");
   refused(train("--feature-extract --pretrained false --weights " + detector()), "--feature-extract needs --weights: ");
   refused(train("--feature-extract --freeze 3 --weights " + detector()), "leave --freeze out");
+  refused(train("--freeze 6"), "--freeze 6 leaves nothing to train");
+  refused(train("--freeze 3 --unfreeze-at 2:0 --epochs 2"), "--unfreeze-at 2:0: training ends after 2 epochs");
+  refused(train("--prune-schedule 1:2"), "expected FROM:TO:EPOCHS");
   refused(train("--model resnet18 --weights " + detector()), "becomes a yolov5n-cls, --model says resnet18");
   refused(world().run(kBin + "classify-val --data x"), "--weights", 2);
   refused(world().run(kBin + "classify-predict --weights x.pth --source y"), "x.pth");

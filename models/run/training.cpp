@@ -1,0 +1,31 @@
+#include "models/run/training.h"
+
+#include <fmt/format.h>
+
+#include "engine/report/text.h"
+#include "models/slim/prune.h"
+
+namespace frost::run {
+
+std::string optimizer_line(const ParameterArena& arena, OptimizerKind optimizer, double lr0, double decay) {
+  const std::vector<std::size_t>& sizes = arena.group_sizes();
+  return fmt::format("{}{}(lr={}) with parameter groups {} weight(decay=0.0), {} weight(decay={}), {} bias",
+                     bold_blue("optimizer: "), name_of(optimizer), lr0, sizes[ParameterArena::kNorm],
+                     sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
+}
+
+void go_on(TrainingLoop& loop, const std::string& checkpoint, int epochs) {
+  loop.resume(checkpoint);
+  fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", checkpoint, loop.start_epoch(), epochs);
+}
+
+void print_costs(const TrainingLoop& loop, Module& model, std::int64_t images) {
+  const RunSummary& summary = loop.summary();
+  if (summary.steps > 0)
+    fmt::print("\n{:.1f} ms per image in training ({} batches of {}). Peak memory in training, by role:\n{}",
+               1000 * summary.seconds_per_epoch() / static_cast<double>(images), summary.steps, summary.batch_size,
+               summary.memory_table());
+  if (!summary.sparsity.empty()) fmt::print("{}", slim::sparsity_table(slim::sparsity(model)));
+}
+
+}  // namespace frost::run

@@ -1,0 +1,53 @@
+#include "models/slim/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace frost::slim {
+
+Plan::Plan(Module& model, const LayerNames& layers, const PlanFlags& flags)
+    : model_(model),
+      layers_(layers),
+      flags_(flags),
+      stages_(unfreeze_stages(model, layers, flags.unfreeze_at, flags.freeze)),
+      frozen_(freeze(model, layers, flags.freeze)),
+      rates_(scale_learning_rates(model, layers, flags.lr_scale)) {
+  FROST_CHECK(stages_.empty() || stages_.back().epoch < flags.epochs, "--unfreeze-at ",
+              stages_.empty() ? "" : stages_.back().text, ": training ends after ", flags.epochs, " epochs");
+  FROST_CHECK(flags.dry_run || !stages_.empty() || frozen_.size() < model.parameters().size(), "--freeze ",
+              fmt::format("{}", fmt::join(flags.freeze, " ")), " leaves nothing to train");
+  if (flags.prune_schedule.empty()) return;
+  FROST_CHECK(stages_.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
+  schedule_ = parse_prune_schedule(flags.prune_schedule);
+  FROST_CHECK(schedule_.epochs <= flags.epochs, "--prune-schedule ", flags.prune_schedule, ": longer than the ",
+              flags.epochs, " epochs of --epochs");
+  gradual_.emplace(model, schedule_);
+}
+
+std::vector<std::string> Plan::begin_last_stage() {
+  if (stages_.empty()) return flags_.freeze;
+  freeze(model_, layers_, stages_.back().freeze);
+  fmt::print("--unfreeze-at {}: the last stage counts, the most trains then\n", stages_.back().text);
+  return stages_.back().freeze;
+}
+
+void Plan::steer(LoopOptions& options, ParameterArena& arena, std::function<void()> woken) {
+  options.unfreeze = [this, woken = std::move(woken)](std::int64_t epoch) {
+    const auto stage = std::ranges::find(stages_, epoch, &UnfreezeStage::epoch);
+    if (stage == stages_.end()) return false;
+    freeze(model_, layers_, stage->freeze);
+    fmt::print("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage->text, freeze_summary(model_));
+    woken();
+    return true;
+  };
+  if (!gradual_) return;
+  options.best_from = schedule_.epochs - 1;
+  options.before_batch = [this, &arena, batches = options.schedule.batches_per_epoch](std::int64_t epoch,
+                                                                                      std::int64_t batch) {
+    gradual_->before_batch(arena, epoch, batch, batches);
+  };
+}
+
+}  // namespace frost::slim

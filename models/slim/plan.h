@@ -1,0 +1,47 @@
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/training/loop.h"
+#include "models/slim/freeze.h"
+#include "models/slim/gradual.h"
+
+namespace frost::slim {
+
+/// The flags that say what of a model trains, how fast, and what becomes zero meanwhile: the same for every family.
+struct PlanFlags {
+  std::vector<std::string> freeze{"0"};  // see freeze
+  std::vector<std::string> unfreeze_at;  // see UnfreezeStage
+  std::vector<std::string> lr_scale;     // see scale_learning_rates
+  std::string prune_schedule;            // see PruneSchedule; empty: none
+  int epochs = 0;                        // of the training
+  bool dry_run = false;                  // where nothing trains that can be said, too
+};
+
+/// These flags at work in one training.
+class Plan {
+ public:
+  /// Freezes, sets the rates, makes room for masks to come: call it before the arena is built. Throws Error for flags that
+  /// do not fit the model, each other, or the epochs.
+  Plan(Module& model, const LayerNames& layers, const PlanFlags& flags);
+
+  const std::vector<std::string>& frozen() const { return frozen_; }  // names, in model order
+  const std::vector<std::string>& rates() const { return rates_; }    // a line for each --lr-scale
+  /// For a dry run: freezes only what the last stage does, when the most trains. Returns that stage's terms, or --freeze's.
+  std::vector<std::string> begin_last_stage();
+  /// Hooks the plan into a loop's options; it must live as long as the loop. `woken`: called where parameters have woken up.
+  void steer(LoopOptions& options, ParameterArena& arena, std::function<void()> woken);
+
+ private:
+  Module& model_;
+  LayerNames layers_;
+  PlanFlags flags_;
+  std::vector<UnfreezeStage> stages_;
+  std::vector<std::string> frozen_, rates_;
+  PruneSchedule schedule_{.epochs = 0};
+  std::optional<GradualPruning> gradual_;
+};
+
+}  // namespace frost::slim

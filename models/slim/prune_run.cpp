@@ -1,0 +1,102 @@
+#include "models/slim/prune_run.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <cstdio>
+
+#include "engine/checkpoint/module_state.h"
+#include "engine/checkpoint/packed.h"
+#include "engine/report/text.h"
+#include "models/slim/filters.h"
+#include "models/slim/prune.h"
+
+namespace frost::slim {
+namespace {
+
+/// "2:4": of each 4 values 2 stay.
+std::pair<int, int> parse_pattern(const std::string& text) {
+  int n = 0, m = 0;
+  const char *first = text.data(), *last = first + text.size();
+  auto [end, trouble] = std::from_chars(first, last, n);
+  FROST_CHECK(trouble == std::errc() && end != last && *end == ':', "--pattern '", text, "': expected N:M, such as 2:4");
+  const auto rest = std::from_chars(end + 1, last, m);
+  FROST_CHECK(rest.ec == std::errc() && rest.ptr == last && n > 0 && n < m && m <= 64, "--pattern '", text,
+              "': expected N:M with 0 < N < M <= 64, such as 2:4");
+  return {n, m};
+}
+
+/// The model's state in the types of the file it came from: pruning changes no value that stays, so f16 stays exact.
+StateDict state_as_stored(Module& model, const StateDict& source) {
+  StateDict state;
+  for (auto& [name, tensor] : state_of(model)) {
+    const HostTensor* old = source.find(name);
+    const bool half = old && (old->dtype == DType::f16 || old->dtype == DType::bf16);
+    state.add(name, half ? tensor.as(old->dtype) : tensor);
+  }
+  return state;
+}
+
+double megabytes(const std::filesystem::path& file) { return static_cast<double>(std::filesystem::file_size(file)) / 1e6; }
+
+std::string mask_weights(Module& model, const PruneConfig& config) {
+  if (config.method == "nm") {
+    const auto [n, m] = parse_pattern(config.pattern);
+    const std::vector<std::string> dense = prune_n_of_m(model, n, m);
+    if (!dense.empty())
+      fmt::print("left dense, since their input channels are no multiple of {}: {}\n", m, fmt::join(dense, ", "));
+    return fmt::format("nm {}:{}", n, m);
+  }
+  config.method == "global" ? prune_global(model, config.amount) : prune_l1(model, config.amount);
+  return fmt::format("{} {}", config.method, config.amount);
+}
+
+/// Removes whole filters; prints what is left of each convolution.
+std::string remove_filters(Device& device, const PruneSubject& subject, const PruneConfig& config) {
+  Module& model = *subject.model;
+  const ChannelGraph graph = trace_channels(device, model, subject.image, subject.forward);
+  const auto importance = config.importance == "bn" ? Importance::bn : Importance::l1;
+  const std::vector<bool> keep = choose_channels(graph, channel_importance(graph, importance), config.amount);
+  std::vector<std::vector<std::int64_t>> before;
+  std::int64_t parameters_before = 0, parameters = 0;
+  for (const Parameter* p : model.parameters()) parameters_before += p->value.elements();
+  for (const ChannelGraph::Conv& c : graph.convs) before.push_back(c.conv->weight.torch_shape);
+  const double all = graph.work(std::vector<bool>(keep.size(), true)), left = graph.work(keep);
+  remove_channels(graph, keep);
+  for (const Parameter* p : model.parameters()) parameters += p->value.elements();
+  fmt::print("{:<32}{:>18}{:>18}\n", "convolution", "before", "after");
+  for (std::size_t i = 0; i < before.size(); ++i)
+    fmt::print("{:<32}{:>18}{:>18}\n", graph.convs[i].conv->name(), shape_text(before[i]),
+               shape_text(graph.convs[i].conv->weight.torch_shape));
+  fmt::print("FLOPs of the convolutions {:.1f} % fewer, parameters {} -> {} ({:.1f} % fewer)\n", 100 * (1 - left / all),
+             parameters_before, parameters,
+             100 * (1 - static_cast<double>(parameters) / static_cast<double>(parameters_before)));
+  return fmt::format("filters {} ({})", config.amount, config.importance);
+}
+
+}  // namespace
+
+void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& subject) {
+  Module& model = *subject.model;
+  fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), subject.file.string(), run.line, subject.summary);
+  std::string what;
+  if (config.method == "filters") {
+    what = remove_filters(*run.device, subject, config);
+  } else {
+    what = mask_weights(model, config);
+    const Sparsity result = sparsity(model);
+    fmt::print("{}{}\n", sparsity_table(result), pruned_line(result));
+  }
+
+  const StateDict state = state_as_stored(model, subject.stored);
+  subject.save(config.save, config.dense ? without_masks(state) : state,
+               {{"frost.pruned", fmt::format("{} of {}", what, subject.file.filename().string())}});
+  fmt::print("{:.2f} MB -> {:.2f} MB, saved to {}{}\n", megabytes(subject.file), megabytes(config.save),
+             bold(config.save.string()), config.dense ? " (plain, without masks)" : "");
+  std::fflush(stdout);
+  if (config.data.empty()) return;
+  for (const std::filesystem::path& weights : {subject.file, config.save}) subject.validate(weights.string());
+}
+
+}  // namespace frost::slim

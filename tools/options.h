@@ -1,0 +1,199 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/autograd/ops.h"
+#include "engine/optim/optimizer.h"
+#include "engine/tensor/run_device.h"
+#include "engine/training/loop.h"
+
+/// Flags that several tools have. Each function declares some on `app`, under the heading `group` of --help, bound to the
+/// fields of the tool's config that have the flags' names; defaults are the config's.
+namespace frost {
+
+template <class Config>
+void add_image_size(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
+      ->check(CLI::Range(32, 8192))
+      ->capture_default_str()
+      ->group(group);
+}
+
+template <class Config>
+void add_batch_size(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
+}
+
+template <class Config>
+void add_workers(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--workers", c.workers, "threads that read images")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(group);
+}
+
+/// --project, --name, --exist-ok
+template <class Config>
+void add_run_folder(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--project", c.project, "folder of runs")->capture_default_str()->group(group);
+  app.add_option("--name", c.name, "name of the run's folder")->capture_default_str()->group(group);
+  app.add_flag("--exist-ok", c.exist_ok, "use that folder even if it exists")->group(group);
+}
+
+template <class Config>
+void add_device(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--device", c.device, kDeviceHelp)->group(group);
+}
+
+template <class Config>
+void add_half(CLI::App& app, Config& c, const std::string& group) {
+  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(group);
+}
+
+template <class Config>
+void add_precision(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--precision", c.precision,
+                 "of activations and convolutions: f32, bf16, f16 (GPU only); auto: bf16 on a GPU, f32 on a CPU")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+/// --deterministic, --tf32
+template <class Config>
+void add_cuda_choices(CLI::App& app, Config& c, const std::string& group) {
+  app.add_flag("--deterministic", c.deterministic, "the same bits in every run on a GPU; slower (a CPU always gives them)")
+      ->group(group);
+  app.add_flag("--tf32", c.tf32, "TF32 tensor cores for f32 convolutions (CUDA)")->group(group);
+}
+
+/// `what` is captured: "training steps once and replay them".
+template <class Config>
+void add_cuda_graph(CLI::App& app, Config& c, const std::string& group, const std::string& what) {
+  app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture " + what + " (CUDA)")->group(group);
+}
+
+template <class Config>
+void add_recompute(CLI::App& app, Config& c, const std::string& group) {
+  app.add_flag("--recompute,!--no-recompute", c.recompute,
+               "make activations again in backward instead of keeping them (less memory)")
+      ->group(group);
+}
+
+/// --freeze with a family's terms as `examples`, and --frozen-bn, whose other way is that of `reference`. `layers`: what
+/// layers are.
+template <class Config>
+void add_freeze(CLI::App& app, Config& c, const std::string& group, const std::string& examples,
+                const std::string& reference, const std::string& layers = "") {
+  app.add_option("--freeze", c.freeze,
+                 "what to freeze: N = the first N layers" + layers + "; several terms = exactly these: " + examples +
+                     " = all but these")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option_function<std::string>(
+         "--frozen-bn", [&c](const std::string& how) { c.frozen_bn = how == "batch" ? FrozenBn::batch : FrozenBn::running; },
+         "a frozen BatchNorm uses its running statistics, or batch ones as " + reference + " does")
+      ->check(CLI::IsMember({"running", "batch"}))
+      ->default_str("running")
+      ->group(group);
+}
+
+/// --unfreeze-at and --lr-scale, with a number of layers and a term of the family's as examples.
+template <class Config>
+void add_unfreeze(CLI::App& app, Config& c, const std::string& group, int layers, const std::string& term) {
+  const std::string n = std::to_string(layers);
+  app.add_option("--unfreeze-at", c.unfreeze_at,
+                 "EPOCH:LAYERS, several: 5:" + n + " 8:0 freezes only the first " + n +
+                     " layers from epoch 5 on, and none from epoch 8 on")
+      ->group(group);
+  app.add_option("--lr-scale", c.lr_scale,
+                 "WHAT:SCALE, several: " + term + ":0.1 trains these layers at a tenth of the rate")
+      ->group(group);
+}
+
+template <class Config>
+void add_prune_schedule(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--prune-schedule", c.prune_schedule,
+                 "prune while training, FROM:TO:EPOCHS such as 0.0:0.6:10: sparsity rises along a cubic curve. Masked "
+                 "weights (also those of a pruned --weights file) stay zero; that saves no time")
+      ->group(group);
+}
+
+template <class Config>
+void add_optimizer(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option_function<std::string>(
+         "--optimizer", [&c](const std::string& name) { c.optimizer = parse_optimizer(name); }, "SGD, Adam or AdamW")
+      ->check(CLI::IsMember({"SGD", "Adam", "AdamW"}))
+      ->default_str(name_of(c.optimizer))
+      ->group(group);
+}
+
+template <class Config>
+void add_epochs(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--epochs", c.epochs, "epochs in all")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+}
+
+template <class Config>
+void add_label_smoothing(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--label-smoothing", c.label_smoothing, "label smoothing epsilon")
+      ->check(CLI::Range(0.0, 0.99))
+      ->capture_default_str()
+      ->group(group);
+}
+
+template <class Config>
+void add_seed(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--seed", c.seed, "seed of weights, order and augmentation")->capture_default_str()->group(group);
+}
+
+/// A flag that says where something is kept: one of `places`, the first where none is named.
+inline CLI::Option* add_place(CLI::App& app, const std::string& flag, std::string& value,
+                              const std::vector<std::string>& places, const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          flag, [&value, usual = places[0]](const std::string& said) { value = said.empty() ? usual : said; }, help)
+      ->expected(0, 1)
+      ->default_str("")
+      ->check(CLI::IsMember(places));
+}
+
+/// --resume [FILE]. What it returns finds the newest run where no file is named; call it after parsing.
+template <class Config>
+[[nodiscard]] std::function<void()> add_resume(CLI::App& app, Config& c, const std::string& group) {
+  CLI::Option* option =
+      app.add_option("--resume", c.resume, "go on with an interrupted run: its last.safetensors, or the newest one")
+          ->expected(0, 1)
+          ->group(group);
+  return [&c, option] {
+    if (option->count() && (c.resume.empty() || c.resume == "true")) c.resume = newest_unfinished(c.project).string();
+  };
+}
+
+template <class Config>
+void add_dry_run(CLI::App& app, Config& c, const std::string& group) {
+  app.add_flag("--dry-run", c.dry_run, "say what memory and arithmetic training will take, then stop")->group(group);
+}
+
+template <class Config>
+void add_nosave(CLI::App& app, Config& c, const std::string& group) {
+  app.add_flag("--nosave", c.nosave, "write a checkpoint only after the last epoch")->group(group);
+}
+
+template <class Config>
+void add_noplots(CLI::App& app, Config& c, const std::string& group) {
+  app.add_flag("--noplots", c.noplots, "write no pictures")->group(group);
+}
+
+template <class Config>
+void add_save_period(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--save-period", c.save_period, "an extra checkpoint every so many epochs")
+      ->capture_default_str()
+      ->group(group);
+}
+
+}  // namespace frost
