@@ -308,7 +308,7 @@ void compare_with_torch(const std::vector<std::string>& models, int batch, int i
 }
 
 int run(CLI::App& app, int argc, char** argv) {
-  std::string model = "yolov5n";
+  std::vector<std::string> models{"yolov5n"};
   std::vector<std::string> precisions{"auto"};
   std::vector<int> freezes{0, 10, 24}, sizes{320, 640};
   Settings settings;
@@ -319,7 +319,8 @@ int run(CLI::App& app, int argc, char** argv) {
       "Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the floor: the same\n"
       "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle "
       "machine.");
-  app.add_option("--model", model, "model YAML or built-in name, or a classifier: resnet18 (224, batches of 1 and 32)")
+  app.add_option("--model", models,
+                 "model YAMLs or built-in names, or classifiers: resnet18 resnet50 (at 224, batches of 1 and 32)")
       ->capture_default_str();
   app.add_option("--device", settings.device, kDeviceHelp);
   app.add_option("--compare", compare, "torch: PyTorch's times beside frost's, for yolov5n to yolov5x or --model")
@@ -344,8 +345,7 @@ int run(CLI::App& app, int argc, char** argv) {
     if (settings.device.empty() || settings.device == "auto") settings.device = found.floor_ms > 0 ? "cuda" : "cpu";
   }
   if (!compare.empty()) {
-    std::vector<std::string> models{"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"};
-    if (app.count("--model")) models = {model};
+    if (!app.count("--model")) models = {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"};
     for (const std::string& precision : precisions) {
       settings.precision = precision;
       print_rates(settings);
@@ -354,34 +354,36 @@ int run(CLI::App& app, int argc, char** argv) {
     return 0;
   }
   const std::vector<std::string> classifiers = classify::classifier_names();
-  const bool classifier = std::find(classifiers.begin(), classifiers.end(), model) != classifiers.end();
-  if (classifier && !app.count("--imgsz")) sizes = {224};
-  if (classifier && !app.count("--batch-size")) batch = 32;
+  const std::string keep = no_recompute ? " keep all" : "";
   for (const std::string& precision : precisions) {
     settings.precision = precision;
     print_rates(settings);
     fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv floor", "share", "ledger MB", "RSS MB");
-    if (!training_only)
-      for (const int b : {1, classifier ? batch : 16}) {
-        Settings more = settings;
-        if (b == 1) more.repeats *= 4;
-        const int size = classifier ? sizes[0] : 640;
-        print(fmt::format("{} inference {} b{} {}", model, size, b, precision), in_child([&] {
-                return classifier ? classifier_inference(model, b, size, more) : detector_inference(model, b, size, more);
-              }));
-      }
-    if (inference_only) continue;
-    const std::string keep = no_recompute ? " keep all" : "";
-    for (const int size : sizes) {
-      const std::string step = fmt::format("{} step {} b{} {}", model, size, batch, precision);
+    for (const std::string& model : models) {
+      const bool classifier = std::ranges::find(classifiers, model) != classifiers.end();
+      const int many = app.count("--batch-size") || !classifier ? batch : 32;
+      if (!training_only)
+        for (const int b : {1, classifier ? many : 16}) {
+          Settings more = settings;
+          if (b == 1) more.repeats *= 4;
+          const int size = !classifier ? 640 : app.count("--imgsz") ? sizes[0] : 224;
+          print(fmt::format("{} inference {} b{} {}", model, size, b, precision), in_child([&] {
+                  return classifier ? classifier_inference(model, b, size, more) : detector_inference(model, b, size, more);
+                }));
+        }
+      if (inference_only) continue;
+      const auto step = [&](int size, int b) { return fmt::format("{} step {} b{} {}", model, size, b, precision); };
       if (classifier)
-        for (const bool head_alone : {false, true})
-          print(step + (head_alone ? " head alone" : "") + keep,
-                in_child([&] { return classifier_training(model, batch, size, settings, head_alone, !no_recompute); }));
+        for (const int size : app.count("--imgsz") ? sizes : std::vector<int>{224})
+          for (const int b : {1, many})
+            for (const bool head_alone : {false, true})
+              print(step(size, b) + (head_alone ? " head alone" : "") + keep,
+                    in_child([&] { return classifier_training(model, b, size, settings, head_alone, !no_recompute); }));
       else
-        for (const int freeze : freezes)
-          print(fmt::format("{} freeze {}{}", step, freeze, keep),
-                in_child([&] { return detector_training(model, batch, size, settings, freeze, !no_recompute); }));
+        for (const int size : sizes)
+          for (const int freeze : freezes)
+            print(fmt::format("{} freeze {}{}", step(size, batch), freeze, keep),
+                  in_child([&] { return detector_training(model, batch, size, settings, freeze, !no_recompute); }));
     }
   }
   return 0;
