@@ -248,13 +248,7 @@ std::filesystem::path train(const TrainConfig& given) {
 
   const auto [model, make, fresh] = build(config, device, data.train.classes);
   if (config.feature_extract) config.freeze = {"!" + fresh};  // a resumed run finds it in opt.yaml
-  slim::Plan plan(*model, model->layers(),
-                  {.freeze = config.freeze,
-                   .unfreeze_at = config.unfreeze_at,
-                   .lr_scale = config.lr_scale,
-                   .prune_schedule = config.prune_schedule,
-                   .epochs = config.epochs,
-                   .dry_run = config.dry_run});
+  slim::Plan plan(*model, model->layers(), slim::plan_flags(config));
   print_trainable(*model);
   for (const std::string& line : plan.rates()) fmt::print("{}\n", line);
   if (config.verbose)

@@ -20,6 +20,12 @@ struct PlanFlags {
   bool dry_run = false;                  // where nothing trains that can be said, too
 };
 
+/// Those among a trainer's options.
+template <class TrainConfig>
+PlanFlags plan_flags(const TrainConfig& c) {
+  return {c.freeze, c.unfreeze_at, c.lr_scale, c.prune_schedule, c.epochs, c.dry_run};
+}
+
 /// These flags at work in one training.
 class Plan {
  public:

@@ -6,27 +6,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <map>
 #include <optional>
 
 #include "engine/report/run_folder.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
-#include "engine/training/loop.h"
 #include "models/run/option_file.h"
 #include "models/run/training.h"
 #include "models/slim/plan.h"
 #include "models/slim/prune.h"
 #include "models/yolo/anchors.h"
-#include "models/yolo/cached_prefix.h"
 #include "models/yolo/data_config.h"
 #include "models/yolo/explain_run.h"
-#include "models/yolo/hyp.h"
-#include "models/yolo/loss.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/pictures.h"
 #include "models/yolo/results.h"
 #include "models/yolo/scan.h"
+#include "models/yolo/task.h"
 #include "models/yolo/validator.h"
 #include "models/zoo/weights.h"
 
@@ -48,171 +44,6 @@ AugmentParams augmentation(const Hyp& h) {
           .mixup = h.mixup,
           .copy_paste = h.copy_paste};
 }
-
-/// Detection plugged into the training loop.
-class DetectionTask final : public TrainingTask {
- public:
-  DetectionTask(const TrainConfig& config, Device& device, DetectionModel& model, DType compute, const Hyp& hyp, int imgsz)
-      : config_(config),
-        device_(device),
-        model_(model),
-        compute_(compute),
-        hyp_(hyp),
-        imgsz_(imgsz),
-        loss_{.gains = scaled_gains(hyp, model.detect().levels_count, model.detect().classes, imgsz,
-                                    static_cast<float>(config.label_smoothing)),
-              .balance = default_balance(model.detect().levels_count)},
-        work_(device, &model, config.cuda_graph) {}
-
-  void give_data(std::unique_ptr<DetectionLoader> train, std::shared_ptr<DetectionDataset> train_data,
-                 std::unique_ptr<DetectionLoader> val) {
-    train_ = std::move(train);
-    train_data_ = std::move(train_data);
-    val_ = std::move(val);
-  }
-  void pictures(const std::filesystem::path& folder) { folder_ = folder; }
-  /// Parameters have woken up: captured steps know neither their gradients nor where they are now.
-  void forget_steps() { work_.forget(); }
-  /// Keeps the frozen prefix's output for each image, in memory or in a file in `folder`. Again after something woke up:
-  /// what was kept before is forgotten.
-  void cache_features(const std::filesystem::path& folder) {
-    features_.reset();
-    first_epoch_ = -1;
-    if (model_.frozen_prefix() > 0) features_ = std::make_unique<CachedPrefix>(device_, model_, compute_, folder);
-  }
-
-  std::vector<std::string> loss_names() const override { return {"box_loss", "obj_loss", "cls_loss"}; }
-  std::vector<std::string> metric_columns() const override {
-    return {"metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95",
-            "val/box_loss",      "val/obj_loss",   "val/cls_loss"};
-  }
-  std::int64_t batches_per_epoch() const override { return train_->batches(); }
-  void begin_epoch(std::int64_t epoch) override {
-    epoch_ = epoch;
-    if (first_epoch_ < 0) first_epoch_ = epoch;
-    batch_ = 0;
-    train_->start(epoch);
-  }
-
-  BatchReport train_batch() override {
-    DetectionBatch* batch = train_->next();
-    FROST_CHECK(batch, "the data ended before the epoch");
-    for (const std::string& warning : train_data_->take_warnings()) {
-      if (config_.strict) fail(warning);
-      fmt::print(stderr, "\n{}\n", warning);
-    }
-    if (!folder_.empty() && epoch_ == 0 && batch_ < 3)
-      write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
-    const Shape given{batch->n, batch->h, batch->w, 3}, used = config_.multi_scale ? rescaled(given) : given;
-    std::int64_t capacity = 64;  // of targets: few sizes, so that few steps are captured
-    while (capacity < batch->target_count()) capacity *= 2;
-    const CapturedStep::Key key{given.n, given.h, given.w, used.h, used.w, capacity};
-    LossState& loss = losses_.try_emplace(key, device_, loss_, capacity).first->second;
-    loss.grad_scale = loss_scale_;
-    loss.set_targets(batch->targets, batch->n, model_.detect().classes);
-    // What was computed before lies in other memory for each batch: nothing to capture.
-    PrefixOutput features;
-    Tensor pixels, input;
-    if (features_) {
-      features = features_->of(*batch);
-      check_room(*batch);
-    } else if (work_.captures()) {
-      pixels = uploaded(*batch, given);
-    } else {
-      input = network_input(device_, *batch, compute_);
-    }
-    const auto step = [&] {
-      PrefixOutput from = features;
-      if (!features_) {
-        Tensor x = pixels ? normalised(device_, pixels, compute_) : input;
-        if (used != given) {
-          Tensor resized(device_, used, x.dtype(), Role::input);
-          device_.backend().resize_forward({.mode = ResizeMode::bilinear, .x = x, .y = resized});
-          x = resized;
-        }
-        from.values.push_back(std::move(x));
-      }
-      train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_}, model_, from, loss,
-                 config_.recompute);
-    };
-    if (features_)
-      step();
-    else
-      work_.run(key, step);
-    ++batch_;
-    return {.instances = batch->target_count(), .size = used.w, .device_losses = loss.items()};
-  }
-  void use_loss_scale(const Tensor& scale) override { loss_scale_ = scale; }
-
-  ValidationReport validate(Module& averaged, std::int64_t, bool) override {
-    ValidateOptions options{
-        .single_cls = config_.single_cls, .compute = compute_, .cuda_graph = config_.cuda_graph, .loss = loss_};
-    const ValidationResult result = yolo::validate(device_, dynamic_cast<DetectionModel&>(averaged), *val_, options);
-    const DetectionSummary& s = result.summary;
-    fmt::print("{}", metrics_table(s, model_.names, false));
-    std::fflush(stdout);
-    return {{s.precision, s.recall, s.map50, s.map50_95, result.losses[0], result.losses[1], result.losses[2]}, s.fitness()};
-  }
-
-  std::map<std::string, std::string> metadata() const override {
-    const auto items = hyp_.items();
-    return model_metadata(model_, {items.begin(), items.end()});
-  }
-
-  DetectionLoader& val_loader() { return *val_; }
-  const CachedPrefix* features() const { return features_.get(); }
-  const LossSettings& loss() const { return loss_; }
-
- private:
-  /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (spec/train.md section 7, step 3).
-  Shape rescaled(const Shape& s) const {
-    constexpr std::uint64_t kSizeStream = 0x6d756c7469736361;  // apart from the samples' streams
-    Rng rng(config_.seed ^ kSizeStream, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_));
-    const int stride = model_.stride();
-    const std::int64_t side = static_cast<std::int64_t>(rng.uniform(0.5 * imgsz_, 1.5 * imgsz_ + stride)) / stride * stride;
-    const double factor = static_cast<double>(side) / static_cast<double>(std::max(s.h, s.w));
-    const auto fit = [&](std::int64_t size) {
-      return static_cast<std::int64_t>(std::ceil(static_cast<double>(size) * factor / stride)) * stride;
-    };
-    if (factor == 1.0) return s;
-    return {s.n, std::max<std::int64_t>(fit(s.h), stride), std::max<std::int64_t>(fit(s.w), stride), s.c};
-  }
-
-  /// The batch in memory that is the same for each batch of its shape: captured steps read it there.
-  Tensor uploaded(const DetectionBatch& batch, const Shape& shape) {
-    Tensor& pixels = pixels_[shape];
-    if (!pixels) pixels = Tensor(device_, shape, DType::u8, Role::input);
-    device_.backend().upload(pixels.data(), batch.pixels.data(), batch.bytes());
-    return pixels;
-  }
-
-  /// After the first batch it is known what all features will need.
-  void check_room(const DetectionBatch& batch) const {
-    if (features_->bytes() == 0 || epoch_ != first_epoch_ || batch_ != 0 || config_.cache_features != "ram") return;
-    const double needed = static_cast<double>(features_->bytes()) / static_cast<double>(batch.n) *
-                          static_cast<double>(train_data_->size()),
-                 room = host_memory().available;
-    FROST_CHECK(needed < room, "--cache-features ram: ", fmt::format("{:.1f}", needed / 1e9), " GB needed, ",
-                fmt::format("{:.1f}", room / 1e9), " GB available; --cache-features disk keeps them in the run's folder");
-  }
-
-  const TrainConfig& config_;
-  Device& device_;
-  DetectionModel& model_;
-  DType compute_;
-  const Hyp& hyp_;
-  int imgsz_;
-  LossSettings loss_;
-  Tensor loss_scale_;  // f16 training
-  std::map<CapturedStep::Key, LossState> losses_;
-  std::map<Shape, Tensor> pixels_;
-  CapturedStep work_;
-  std::unique_ptr<DetectionLoader> train_, val_;
-  std::shared_ptr<DetectionDataset> train_data_;
-  std::unique_ptr<CachedPrefix> features_;
-  std::filesystem::path folder_;
-  std::int64_t first_epoch_ = -1, epoch_ = 0, batch_ = 0;
-};
 
 std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp& hyp, Device& device,
                                             const DataConfig& data, const std::vector<std::string>& names) {
@@ -320,13 +151,7 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
   std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
 
-  slim::Plan plan(*model, slim::layer_names(*model),
-                  {.freeze = config.freeze,
-                   .unfreeze_at = config.unfreeze_at,
-                   .lr_scale = config.lr_scale,
-                   .prune_schedule = config.prune_schedule,
-                   .epochs = config.epochs,
-                   .dry_run = config.dry_run});
+  slim::Plan plan(*model, slim::layer_names(*model), slim::plan_flags(config));
   for (const std::string& name : plan.frozen()) fmt::print("freezing {}\n", name);
   fmt::print("{}\n", slim::freeze_summary(*model));
   for (const std::string& line : plan.rates()) fmt::print("{}\n", line);
