@@ -1,5 +1,3 @@
-#include <omp.h>
-
 #include <dnnl.hpp>
 #include <map>
 #include <optional>
@@ -469,15 +467,6 @@ std::string ConvEngine::instruction_set() {
   }
 }
 
-CpuBackend::CpuBackend() : conv_(std::make_unique<ConvEngine>()) {}
-CpuBackend::~CpuBackend() = default;
-
-std::string CpuBackend::description() const {
-  return detail::join("CPU (", omp_get_max_threads(), " threads, ", ConvEngine::instruction_set(), ")");
-}
-bool CpuBackend::supports(DType compute) const {
-  return compute == DType::f32 || (compute == DType::bf16 && ConvEngine::has_bf16());
-}
 void CpuBackend::conv_forward(const ConvForward& a) { conv_->forward(a); }
 void CpuBackend::conv_backward_data(const ConvBackwardData& a) { conv_->backward_data(a); }
 void CpuBackend::conv_backward_weight(const ConvBackwardWeight& a) { conv_->backward_weight(a); }

@@ -1,11 +1,24 @@
 #include "kernels/cpu/cpu_backend.h"
 
+#include <omp.h>
+
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/cpu/conv_engine.h"
 #include "kernels/out_of_memory.h"
 
 namespace frost::cpu {
+
+CpuBackend::CpuBackend() : conv_(std::make_unique<ConvEngine>()) {}
+CpuBackend::~CpuBackend() = default;
+
+std::string CpuBackend::description() const {
+  return detail::join("CPU (", omp_get_max_threads(), " threads, ", ConvEngine::instruction_set(), ")");
+}
+bool CpuBackend::supports(DType compute) const {
+  return compute == DType::f32 || (compute == DType::bf16 && ConvEngine::has_bf16());
+}
 
 void* CpuBackend::allocate(std::size_t bytes) {
   const std::size_t rounded = (bytes + 63) / 64 * 64;
