@@ -8,6 +8,7 @@
 #include "kernels/conv.h"
 #include "kernels/detect.h"
 #include "kernels/elementwise.h"
+#include "kernels/kept_memory.h"
 #include "kernels/norm_act.h"
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
@@ -32,9 +33,13 @@ class Backend {
   virtual void zero(void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
+  // What the backend keeps for itself comes from `source` from now on, so that whoever brings it can book it; what it kept
+  // before goes. Empty: from its own allocate(). Backends that keep nothing, or that do not say so, ignore it.
+  virtual void keep_memory_from(KeptMemorySource source) { (void)source; }
+
   // capture: the calls between begin and end are recorded instead of run. Inside, nothing may come from the host and nobody
-  // may wait; memory may still be made, outside of the recording. Run the same work once before, so that plans and caches are
-  // there. A device that can capture runs its queue beside the host.
+  // may wait; memory may still be made, outside of the recording. Run the same work once before, so that plans and caches
+  // are there. A device that can capture runs its queue beside the host.
   virtual bool can_capture() const { return false; }
   virtual void begin_capture() { fail("this device cannot capture"); }
   virtual std::unique_ptr<Captured> end_capture() { fail("this device cannot capture"); }
@@ -79,8 +84,8 @@ class Backend {
   // detection
   virtual std::size_t detect_loss_workspace(const DetectLoss&) const = 0;  // bytes; the pointers in it are not read
   virtual void detect_loss(const DetectLoss&) = 0;
-  virtual void detect_decode(const DetectDecode&) = 0;
-  virtual std::vector<Detection> nms(const Nms&) = 0;
+  virtual DecodedRows detect_decode(const DetectDecode&) = 0;
+  virtual std::vector<std::vector<Detection>> nms(const Nms&) = 0;
 
   // optimizer
   virtual void sum_of_squares(const SumOfSquares&) = 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/kept_memory.h"
 #include "kernels/view.h"
 
 namespace frost {
@@ -67,18 +68,23 @@ struct DetectDecode {
   std::vector<DetectLevel> levels{};
   std::int64_t classes = 80;
   float conf_threshold = -1;
-  std::vector<std::vector<float>>* rows = nullptr;  // one flat (count, 5 + classes) vector for each image, overwritten
+};
+struct DecodedRows {
+  KeptMemory memory{};                 // of the device: (sum of counts, 5 + classes), image after image
+  std::vector<std::int64_t> counts{};  // one an image
+  const float* data() const { return static_cast<const float*>(memory.get()); }
 };
 
 struct Detection {
   float x1, y1, x2, y2, confidence;
   int label;
 };
-/// Greedy non-maximum suppression of one image's decoded rows (spec/val.md section 3); no time limit. Detections come best
-/// first. Stateless on the CPU: images may be handled by several threads at once.
+/// Greedy non-maximum suppression of decoded rows, each image for itself (spec/val.md section 3); no time limit. One list
+/// an image, best first, on the host.
 struct Nms {
-  const float* rows = nullptr;  // (row_count, 5 + classes)
-  std::int64_t row_count = 0, classes = 80;
+  const float* rows = nullptr;             // of the device: (sum of row_counts, 5 + classes), image after image
+  std::vector<std::int64_t> row_counts{};  // one an image
+  std::int64_t classes = 80;
   float conf_threshold = 0.25f;  // strict: a score must exceed it
   double iou_threshold = 0.45;   // strict; double, since upstream compares f32 overlaps with the double 0.6
   bool multi_label = false, agnostic = false;

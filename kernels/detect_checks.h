@@ -31,7 +31,6 @@ inline void check_detect_loss(const DetectLoss& a) {
 
 /// The heads of a decode; each backend says which types it takes.
 inline void check_detect_decode(const DetectDecode& d) {
-  FROST_CHECK(d.rows != nullptr, "detect_decode: nowhere to write rows");
   FROST_CHECK(!d.levels.empty(), "detect_decode: no levels");
   const std::int64_t attributes = 5 + d.classes, batch = d.levels.front().head.shape.n;
   for (const auto& level : d.levels) {
@@ -43,6 +42,9 @@ inline void check_detect_decode(const DetectDecode& d) {
 }
 
 inline void check_nms(const Nms& a) {
+  for (const std::int64_t count : a.row_counts)
+    FROST_CHECK(count >= 0 && count * a.classes < std::int64_t{1} << 31, "nms: ", count, " rows of ", a.classes,
+                " classes in an image");
   FROST_CHECK(a.conf_threshold >= 0 && a.conf_threshold <= 1, "nms: confidence threshold ", a.conf_threshold,
               " is not between 0 and 1");
   FROST_CHECK(a.iou_threshold >= 0 && a.iou_threshold <= 1, "nms: IoU threshold ", a.iou_threshold,

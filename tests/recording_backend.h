@@ -89,11 +89,14 @@ class RecordingBackend : public Backend {
   void cross_entropy(const CrossEntropy& a) override { call(&Backend::cross_entropy, a); }
   std::size_t detect_loss_workspace(const DetectLoss& a) const override { return device_->detect_loss_workspace(a); }
   void detect_loss(const DetectLoss& a) override { call(&Backend::detect_loss, a); }
-  void detect_decode(const DetectDecode& a) override {
-    FROST_CHECK(!tape_, "capture: rows come to the host");
-    device_->detect_decode(a);
+  DecodedRows detect_decode(const DetectDecode& a) override {
+    FROST_CHECK(!tape_, "capture: the host waits for numbers of rows");
+    return device_->detect_decode(a);
   }
-  std::vector<Detection> nms(const Nms& a) override { return device_->nms(a); }
+  std::vector<std::vector<Detection>> nms(const Nms& a) override {
+    FROST_CHECK(!tape_, "capture: detections come to the host");
+    return device_->nms(a);
+  }
   void sum_of_squares(const SumOfSquares& a) override { call(&Backend::sum_of_squares, a); }
   void prepare_step(const PrepareStep& a) override { call(&Backend::prepare_step, a); }
   void sgd_step(const SgdStep& a) override { call(&Backend::sgd_step, a); }

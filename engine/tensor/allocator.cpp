@@ -29,16 +29,17 @@ void Allocator::insert_free(Blocks::iterator block) {
 }
 void Allocator::erase_free(Blocks::iterator block) { block->second.pool->free_.erase({block->second.bytes, block->first}); }
 
-Allocator::Blocks::iterator Allocator::new_segment(std::size_t need) {
-  std::size_t bytes = std::max(need, kSegment);
-  char* segment = nullptr;
+std::pair<char*, std::size_t> Allocator::from_backend(std::size_t wanted, std::size_t least) {
   try {
-    segment = static_cast<char*>(backend_.allocate(bytes));
+    return {static_cast<char*>(backend_.allocate(wanted)), wanted};
   } catch (const OutOfMemory&) {
     trim();
-    bytes = need;
-    segment = static_cast<char*>(backend_.allocate(bytes));
+    return {static_cast<char*>(backend_.allocate(least)), least};
   }
+}
+
+Allocator::Blocks::iterator Allocator::new_segment(std::size_t need) {
+  const auto [segment, bytes] = from_backend(std::max(need, kSegment), need);
   segments_[segment] = bytes;
   reserved_ += bytes;
   return blocks_.emplace(segment, Block{bytes, segment, pool_, true}).first;

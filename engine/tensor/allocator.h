@@ -53,6 +53,9 @@ class Allocator {
   /// Throws OutOfMemory where the backend has nothing left, even after the unused segments went back to it.
   void* acquire(std::size_t bytes);
   void recycle(void* memory) noexcept;
+  /// A block of the backend's own, for what lives long: cut from a segment, it would hold on to all of it. It ends with
+  /// Backend::release. Throws as acquire().
+  void* acquire_apart(std::size_t bytes) { return from_backend(bytes, bytes).first; }
   /// Gives segments that nobody uses back to the backend, but not those of pools.
   void trim() noexcept;
 
@@ -69,6 +72,7 @@ class Allocator {
   using Blocks = std::map<char*, Block>;  // by address: neighbours are neighbours
   static void insert_free(Blocks::iterator block);
   static void erase_free(Blocks::iterator block);
+  std::pair<char*, std::size_t> from_backend(std::size_t wanted, std::size_t least);  // and how much it is
   Blocks::iterator new_segment(std::size_t need);
 
   Backend& backend_;

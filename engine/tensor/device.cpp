@@ -1,18 +1,37 @@
 #include "engine/tensor/device.h"
 
+#include "kernels/out_of_memory.h"
+
 namespace frost {
 
-void* Device::acquire(std::size_t bytes) {
+Device::Device(std::unique_ptr<Backend> backend) : backend_(std::move(backend)), allocator_(*backend_) {
+  backend_->keep_memory_from([this](std::size_t bytes) { return keep(bytes); });
+}
+Device::~Device() { backend_->keep_memory_from({}); }
+
+template <class Make>
+void* Device::made(const Make& make) const {
   try {
-    return allocator_.acquire(bytes);
+    return make();
   } catch (const OutOfMemory& error) {
-    fail(out_of_memory(error));
+    fail(error.what(), "; ", ledger_.in_use(),
+         ". A smaller --batch-size or --imgsz, --freeze 10 or --precision bf16 need less");
   }
 }
 
-std::string Device::out_of_memory(const OutOfMemory& error) const {
-  return std::string(error.what()) + "; " + ledger_.in_use() +
-         ". A smaller --batch-size or --imgsz, --freeze 10 or --precision bf16 need less";
+void* Device::acquire(std::size_t bytes) {
+  return made([&] { return allocator_.acquire(bytes); });
+}
+
+KeptMemory Device::keep(std::size_t bytes) {
+  void* block = made([&] { return allocator_.acquire_apart(bytes); });
+  const auto booked = static_cast<std::int64_t>(bytes);
+  const Ledger::Scope scope = scope_;
+  ledger_.add(Role::workspace, scope, booked);
+  return {block, [this, scope, booked](void* memory) {
+            ledger_.remove(Role::workspace, scope, booked);
+            backend_->release(memory);
+          }};
 }
 
 }  // namespace frost

@@ -5,14 +5,14 @@
 #include "engine/tensor/allocator.h"
 #include "engine/tensor/ledger.h"
 #include "kernels/backend.h"
-#include "kernels/out_of_memory.h"
 
 namespace frost {
 
 /// One device as the engine sees it: its kernels, its memory and the books about it. Outlives every tensor on it.
 class Device {
  public:
-  explicit Device(std::unique_ptr<Backend> backend) : backend_(std::move(backend)), allocator_(*backend_) {}
+  explicit Device(std::unique_ptr<Backend> backend);
+  ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
@@ -24,8 +24,6 @@ class Device {
   /// Memory for a tensor. Where there is none left: one Error that says what the memory is used for and what would need
   /// less.
   void* acquire(std::size_t bytes);
-  /// That Error's text, for an OutOfMemory of a kernel's own workspace.
-  std::string out_of_memory(const OutOfMemory& error) const;
 
   /// While it lives, allocations are booked under the module path `name`.
   class ScopeGuard {
@@ -42,6 +40,10 @@ class Device {
   };
 
  private:
+  KeptMemory keep(std::size_t bytes);  // for the backend itself: booked as workspace, under the scope that needed it
+  template <class Make>
+  void* made(const Make& make) const;
+
   std::unique_ptr<Backend> backend_;
   Allocator allocator_;
   Ledger ledger_;

@@ -100,14 +100,8 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     lr_ = updater_.begin_batch(epoch, i).lr;
 
     if (options_.before_batch) options_.before_batch(epoch, i);
-    BatchReport report;
-    bool stepped = false;
-    try {
-      report = task_.train_batch();
-      stepped = updater_.end_batch();
-    } catch (const OutOfMemory& error) {  // a kernel's own workspace
-      fail(device_.out_of_memory(error));
-    }
+    const BatchReport report = task_.train_batch();
+    const bool stepped = updater_.end_batch();
     note_losses(epoch, i, report);
     ++summary_.steps;
     if (stepped && waiting_ == 0 && !warned_) check_gradients(epoch, i);

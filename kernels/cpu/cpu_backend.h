@@ -59,8 +59,8 @@ class CpuBackend final : public Backend {
 
   std::size_t detect_loss_workspace(const DetectLoss&) const override { return 0; }
   void detect_loss(const DetectLoss&) override;
-  void detect_decode(const DetectDecode&) override;
-  std::vector<Detection> nms(const Nms&) override;
+  DecodedRows detect_decode(const DetectDecode&) override;
+  std::vector<std::vector<Detection>> nms(const Nms&) override;
 
   void sum_of_squares(const SumOfSquares&) override;
   void prepare_step(const PrepareStep&) override;

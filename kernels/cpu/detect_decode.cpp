@@ -1,5 +1,6 @@
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/simd.h"
@@ -56,7 +57,7 @@ void decode_level(const DetectLevel& level, std::int64_t image, std::int64_t att
 
 }  // namespace
 
-void CpuBackend::detect_decode(const DetectDecode& d) {
+DecodedRows CpuBackend::detect_decode(const DetectDecode& d) {
   check_detect_decode(d);
   const std::int64_t attributes = 5 + d.classes, batch = d.levels.front().head.shape.n;
   for (const auto& level : d.levels) {
@@ -64,11 +65,10 @@ void CpuBackend::detect_decode(const DetectDecode& d) {
     FROST_CHECK(head.dtype == DType::f32 || head.dtype == DType::bf16, "detect_decode: head is ", name_of(head.dtype),
                 ", expected f32 or bf16");
   }
-  d.rows->resize(static_cast<std::size_t>(batch));
+  std::vector<std::vector<float>> images(static_cast<std::size_t>(batch));
   parallel_ranges(batch, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t image = first; image < last; ++image) {
-      auto& rows = (*d.rows)[static_cast<std::size_t>(image)];
-      rows.clear();
+      auto& rows = images[static_cast<std::size_t>(image)];
       for (const auto& level : d.levels) {
         if (level.head.dtype == DType::f32)
           decode_level<float>(level, image, attributes, d.conf_threshold, rows);
@@ -77,6 +77,14 @@ void CpuBackend::detect_decode(const DetectDecode& d) {
       }
     }
   });
+  const auto all = std::make_shared<std::vector<float>>();
+  DecodedRows rows;
+  for (const auto& image : images) {
+    all->insert(all->end(), image.begin(), image.end());
+    rows.counts.push_back(static_cast<std::int64_t>(image.size()) / attributes);
+  }
+  rows.memory = {all, all->data()};
+  return rows;
 }
 
 }  // namespace frost::cpu

@@ -40,7 +40,13 @@ float scale_scores(const float* scores, float objectness, float* out, std::int64
   return largest;
 }
 
-std::vector<Candidate> find_candidates(const Nms& a) {
+/// The rows of one image.
+struct ImageRows {
+  const float* rows;
+  std::int64_t count;
+};
+
+std::vector<Candidate> find_candidates(const Nms& a, const ImageRows& image) {
   std::vector<Candidate> found;
   std::vector<float> scores(static_cast<std::size_t>(a.classes));
   std::vector<char> wanted(scores.size(), a.keep_classes.empty());
@@ -52,8 +58,8 @@ std::vector<Candidate> find_candidates(const Nms& a) {
   const auto add = [&](std::int64_t row, std::size_t label) {
     if (wanted[label]) found.push_back({static_cast<std::int32_t>(row), static_cast<std::int32_t>(label), scores[label]});
   };
-  for (std::int64_t r = 0; r < a.row_count; ++r) {
-    const float* row = a.rows + r * (5 + a.classes);
+  for (std::int64_t r = 0; r < image.count; ++r) {
+    const float* row = image.rows + r * (5 + a.classes);
     if (!(row[4] > threshold)) continue;
     const float most = scale_scores(row + 5, row[4], scores.data(), a.classes);
     if (!(most > threshold)) continue;
@@ -144,33 +150,30 @@ float strict_threshold(double threshold) {
 
 // Do offset boxes of different classes stay apart? Then each class is a problem of its own. (Half a class offset is kept in
 // hand, far more than the rounding of the offset coordinates.)
-bool classes_stay_apart(const Nms& a, const std::vector<Candidate>& candidates) {
+bool classes_stay_apart(const Nms& a, const ImageRows& image, const std::vector<Candidate>& candidates) {
   float low = 0, high = 0;
   for (const auto& c : candidates) {
-    const Box b = corners(a.rows + c.row * (5 + a.classes));
+    const Box b = corners(image.rows + c.row * (5 + a.classes));
     if (!(std::abs(b.x1) + std::abs(b.x2) < kClassOffset)) return false;  // NaN too
     low = std::min({low, b.x1, b.x2}), high = std::max({high, b.x1, b.x2});
   }
   return high - low < kClassOffset / 2;
 }
 
-}  // namespace
-
-std::vector<Detection> CpuBackend::nms(const Nms& a) {
-  check_nms(a);
-  auto candidates = find_candidates(a);
+std::vector<Detection> nms_of(const Nms& a, const ImageRows& image) {
+  auto candidates = find_candidates(a, image);
   sort_by_confidence(candidates);
   if (static_cast<std::int64_t>(candidates.size()) > a.max_candidates)
     candidates.resize(static_cast<std::size_t>(a.max_candidates));
 
-  const bool by_class = !a.agnostic && classes_stay_apart(a, candidates);
+  const bool by_class = !a.agnostic && classes_stay_apart(a, image, candidates);
   std::vector<Bucket> buckets(by_class ? static_cast<std::size_t>(a.classes) : 1);
   const float threshold = strict_threshold(a.iou_threshold);
   std::vector<Detection> kept;
   // Comparing with kept boxes only is the greedy rule itself, and lets us stop at the last box that is wanted.
   for (const auto& c : candidates) {
     if (static_cast<std::int64_t>(kept.size()) >= a.max_detections) break;
-    const Box box = corners(a.rows + c.row * (5 + a.classes));
+    const Box box = corners(image.rows + c.row * (5 + a.classes));
     // Reference behaviour: overlaps are measured at coordinates shifted by class, with the rounding that brings.
     const float offset = a.agnostic ? 0.0f : static_cast<float>(c.label) * kClassOffset;
     const Box shifted{box.x1 + offset, box.y1 + offset, box.x2 + offset, box.y2 + offset};
@@ -180,6 +183,23 @@ std::vector<Detection> CpuBackend::nms(const Nms& a) {
     bucket.keep(shifted, area);
     kept.push_back({box.x1, box.y1, box.x2, box.y2, c.confidence, c.label});
   }
+  return kept;
+}
+
+}  // namespace
+
+std::vector<std::vector<Detection>> CpuBackend::nms(const Nms& a) {
+  check_nms(a);
+  std::vector<ImageRows> images;
+  const float* rows = a.rows;
+  for (const std::int64_t count : a.row_counts) {
+    images.push_back({rows, count});
+    rows += count * (5 + a.classes);
+  }
+  std::vector<std::vector<Detection>> kept(images.size());
+  parallel_ranges(static_cast<std::int64_t>(images.size()), 1, [&](std::int64_t first, std::int64_t last) {
+    for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) kept[i] = nms_of(a, images[i]);
+  });
   return kept;
 }
 

@@ -1,17 +1,17 @@
 #include <utility>
 
 #include "kernels/captured.h"
-
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda_backend.h"
 
 namespace frost::cuda {
 namespace {
 
-/// What the compute stream recorded, as an executable graph.
+/// What the compute stream recorded, as an executable graph, with what it needs.
 class Graph final : public Captured {
  public:
-  Graph(Context& context, cudaGraph_t graph) : context_(context) {
+  explicit Graph(Context& context) : context_(context) {
+    const cudaGraph_t graph = context.end_capture(belongings_);
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     cudaGraphDestroy(graph);
     FROST_CUDA(status);
@@ -21,26 +21,14 @@ class Graph final : public Captured {
 
  private:
   Context& context_;
+  Context::Belongings belongings_;
   cudaGraphExec_t executable_ = nullptr;
 };
 
 }  // namespace
 
 bool CudaBackend::can_capture() const { return true; }
-
-// Relaxed: memory may be made meanwhile on the copy stream, which is not recorded (Context::allocate).
-void CudaBackend::begin_capture() {
-  context_.make_current();
-  FROST_CUDA(cudaStreamBeginCapture(context_.compute, cudaStreamCaptureModeRelaxed));
-  context_.capturing = true;
-}
-
-std::unique_ptr<Captured> CudaBackend::end_capture() {
-  context_.capturing = false;
-  for (void* memory : std::exchange(released_, {})) release(memory);
-  cudaGraph_t graph = nullptr;
-  FROST_CUDA(cudaStreamEndCapture(context_.compute, &graph));
-  return std::make_unique<Graph>(context_, graph);
-}
+void CudaBackend::begin_capture() { context_.begin_capture(); }
+std::unique_ptr<Captured> CudaBackend::end_capture() { return std::make_unique<Graph>(context_); }
 
 }  // namespace frost::cuda

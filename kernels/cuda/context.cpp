@@ -1,5 +1,7 @@
 #include "kernels/cuda/context.h"
 
+#include <utility>
+
 #include "kernels/cuda/check.h"
 #include "kernels/out_of_memory.h"
 
@@ -38,8 +40,7 @@ Context::Context(int device_number) : device(device_number) {
 }
 
 Context::~Context() {
-  for (void* block : retired_) cudaFreeAsync(block, compute);
-  if (scratch_) cudaFreeAsync(scratch_, compute);
+  scratch_ = {};
   if (copy) cudaStreamDestroy(copy);
   if (compute) cudaStreamDestroy(compute);
 }
@@ -74,23 +75,53 @@ void* Context::allocate(std::size_t bytes) {
   return block;
 }
 
+void Context::release(void* memory) noexcept {
+  if (!memory) return;
+  if (capturing)
+    released_.push_back(memory);
+  else if (cudaFreeAsync(memory, compute) != cudaSuccess)
+    (void)cudaGetLastError();
+}
+
+KeptMemory Context::keep(std::size_t bytes) {
+  if (source_) return source_(bytes);
+  return {allocate(bytes), [this](void* memory) { release(memory); }};
+}
+void Context::keep_from(KeptMemorySource source) {
+  scratch_ = {};
+  scratch_bytes_ = 0;
+  source_ = std::move(source);
+}
+
 void* Context::scratch(std::size_t bytes) {
   if (bytes > scratch_bytes_) {
     FROST_CHECK(!capturing, "CUDA: a step under capture wants ", bytes, " bytes of workspace, the run before it ",
                 scratch_bytes_);
-    if (scratch_captured_)
-      retired_.push_back(scratch_);
-    else if (scratch_)
-      FROST_CUDA(cudaFreeAsync(scratch_, compute));
-    scratch_ = nullptr;
+    scratch_ = {};  // the old one first: both together could be too much
     scratch_bytes_ = 0;
-    scratch_captured_ = false;
     const std::size_t rounded = (bytes + (1u << 20) - 1) >> 20 << 20;
-    scratch_ = allocate(rounded);
+    scratch_ = keep(rounded);
     scratch_bytes_ = rounded;
   }
-  scratch_captured_ |= capturing;
-  return scratch_;
+  captured_uses(scratch_);
+  return scratch_.get();
+}
+
+// Relaxed: memory may be made meanwhile on the copy stream, which is not recorded (allocate()).
+void Context::begin_capture() {
+  make_current();
+  FROST_CUDA(cudaStreamBeginCapture(compute, cudaStreamCaptureModeRelaxed));
+  capturing = true;
+}
+
+cudaGraph_t Context::end_capture(Belongings& belongings) {
+  cudaGraph_t graph = nullptr;
+  const cudaError_t status = cudaStreamEndCapture(compute, &graph);
+  capturing = false;
+  belongings = std::exchange(belongings_, {});
+  for (void* memory : std::exchange(released_, {})) release(memory);
+  FROST_CUDA(status);
+  return graph;
 }
 
 }  // namespace frost::cuda

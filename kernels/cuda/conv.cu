@@ -1,6 +1,7 @@
 #include <chrono>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "kernels/cuda/check.h"
@@ -11,7 +12,6 @@
 #include "kernels/cuda/plan_store.h"
 #include "kernels/cuda/roofline.h"
 #include "kernels/cuda/run.h"
-#include "kernels/out_of_memory.h"
 
 namespace frost::cuda {
 namespace {
@@ -40,7 +40,7 @@ DeviceRates rates_of(int device, const Context& context) {
 
 struct Contestant {
   EngineChoice choice;
-  ConvPlan plan;
+  std::shared_ptr<const ConvPlan> plan;
 };
 
 /// What is known of a key: one plan, or several that the next run compares. None: cuDNN cannot do it, or not soon enough.
@@ -50,7 +50,7 @@ struct Plans {
 
   std::size_t workspace() const {
     std::int64_t most = 0;
-    for (const Contestant& c : contest) most = std::max(most, c.plan.workspace());
+    for (const Contestant& c : contest) most = std::max(most, c.plan->workspace());
     return static_cast<std::size_t>(most);
   }
 };
@@ -63,11 +63,10 @@ struct FilterKey {
   auto operator<=>(const FilterKey&) const = default;
 };
 struct KeptFilters {
-  void* memory = nullptr;
+  KeptMemory memory{};
   std::uint64_t stamp = 0;
   std::int64_t last_use = 0;
   unsigned long long capture = 0;  // the one that recorded the last conversion; 0: it was made at once
-  bool captured = false;           // graphs read them: kept for good
 };
 
 }  // namespace
@@ -85,7 +84,6 @@ struct ConvEngine::State {
     FROST_CUDA(cudaEventCreate(&after));
   }
   ~State() {
-    for (const auto& [key, entry] : kept) cudaFreeAsync(entry.memory, context.compute);
     if (after) cudaEventDestroy(after);
     if (before) cudaEventDestroy(before);
     if (handle) cudnnDestroy(handle);
@@ -100,10 +98,9 @@ struct ConvEngine::State {
   cudaEvent_t before = nullptr, after = nullptr;
   std::map<ConvKey, Plans> plans;
   std::map<FilterKey, KeptFilters> kept;
-  std::int64_t calls = 0, timed = 0, compiled = 0;
+  std::int64_t calls = 0, compiled = 0;
   double compile_seconds = 0;
   unsigned long long capture = 0;  // of the call that is running; 0: none
-  bool captured = false;           // ever: plans and filters may be in use by graphs
 
   ConvCalls<Launch, State> call();
 
@@ -126,7 +123,6 @@ ConvCalls<Launch, ConvEngine::State> ConvEngine::State::call() {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   FROST_CUDA(cudaStreamGetCaptureInfo(context.compute, &status, &capture));
   if (status != cudaStreamCaptureStatusActive) capture = 0;
-  captured |= capture != 0;
   ++calls;
   return {launch, *this, options.tf32, options.deterministic};
 }
@@ -151,7 +147,7 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
   if (const auto it = plans.find(key); it != plans.end()) return it->second;
   // Multi-scale training and validation by aspect ratio meet ever new sizes.
   constexpr std::size_t kMostPlans = 16384;
-  if (plans.size() == kMostPlans && !captured) {
+  if (plans.size() >= kMostPlans && !capture) {
     FROST_CUDA(cudaStreamSynchronize(context.compute));
     plans.clear();
   }
@@ -166,15 +162,17 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
     if (const auto known = store.find(key))
       if (auto candidate = graph.candidate(known->choice); candidate && affordable(*candidate))
         if (auto plan = make(key, graph, *candidate)) {
-          found.contest.push_back({known->choice, std::move(*plan)});
+          found.contest.push_back({known->choice, std::make_shared<ConvPlan>(std::move(*plan))});
           found.timed = true;
+          watch(key, known->choice, known->microseconds * 1e-6);
         }
   if (found.contest.empty()) {
     const std::size_t wanted = options.deterministic ? 1 : kContestants;
     constexpr std::int64_t kLooked = 64;
     const auto candidates = graph.candidates(kLooked);
     const auto enter = [&](const Candidate& candidate) {
-      if (auto plan = make(key, graph, candidate)) found.contest.push_back({candidate.choice, std::move(*plan)});
+      if (auto plan = make(key, graph, candidate))
+        found.contest.push_back({candidate.choice, std::make_shared<ConvPlan>(std::move(*plan))});
     };
     for (const Candidate& candidate : candidates) {
       if (found.contest.size() == wanted) break;
@@ -216,14 +214,13 @@ void ConvEngine::State::settle(const ConvKey& key, Plans& p, const ConvPointers&
   std::size_t best = 0;
   double fastest = 0;
   for (std::size_t i = 0; i < p.contest.size(); ++i) {
-    const double seconds = time(p.contest[i].plan, pointers, workspace);
+    const double seconds = time(*p.contest[i].plan, pointers, workspace);
     if (i == 0 || seconds < fastest) best = i, fastest = seconds;
   }
   Contestant winner = std::move(p.contest[best]);
   p.contest.clear();
   p.contest.push_back(std::move(winner));
   p.timed = true;
-  ++timed;
   if (!options.deterministic) store.put(key, {p.contest[0].choice, fastest * 1e6});
   watch(key, p.contest[0].choice, fastest);
 }
@@ -231,12 +228,13 @@ void ConvEngine::State::settle(const ConvKey& key, Plans& p, const ConvPointers&
 void ConvEngine::State::run(const ConvKey& key, const ConvPointers& pointers, void* workspace) {
   Plans& p = find(key);
   if (capture) {
-    p.contest.resize(1);  // for good: the captured work holds on to its plan
+    p.contest.resize(1);  // nothing can be timed now
     p.timed = true;
+    context.captured_uses(p.contest[0].plan);
   } else if (!p.timed) {
     settle(key, p, pointers, workspace);
   }
-  p.contest[0].plan.run(handle, pointers, workspace);
+  p.contest[0].plan->run(handle, pointers, workspace);
 }
 
 void* ConvEngine::State::filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room) {
@@ -249,39 +247,27 @@ void* ConvEngine::State::filters(const Filters& filters, const Shape& shape, con
   auto it = kept.find({filters.data, shape, padded, key.dtype});
   if (it == kept.end()) {
     if (capture) return convert(room);
-    // Filters of models that are gone (or at rest for thousands of convolutions) must not pile up. Freed in the stream's
-    // order: what is queued still reads them.
+    // Filters of models that are gone (or at rest for thousands of convolutions) must not pile up.
     constexpr std::int64_t kRest = 8192;
-    std::erase_if(kept, [&](const auto& item) {
-      const bool old = !item.second.captured && calls - item.second.last_use > kRest;
-      if (old) cudaFreeAsync(item.second.memory, context.compute);
-      return old;
-    });
+    std::erase_if(kept, [&](const auto& item) { return calls - item.second.last_use > kRest; });
     const std::size_t bytes = static_cast<std::size_t>(padded.elements()) * size_of(key.dtype);
-    it = kept.emplace(FilterKey{filters.data, shape, padded, key.dtype}, KeptFilters{.memory = context.allocate(bytes)})
-             .first;
+    it = kept.emplace(FilterKey{filters.data, shape, padded, key.dtype}, KeptFilters{.memory = context.keep(bytes)}).first;
   }
   KeptFilters& entry = it->second;
   entry.last_use = calls;
-  entry.captured |= capture != 0;
+  context.captured_uses(entry.memory);
   // A recorded conversion may never have run, if its capture was given up: only the same capture relies on it.
   if (entry.stamp != filters.stamp || (entry.capture != 0 && entry.capture != capture)) {
-    convert(entry.memory);
+    convert(entry.memory.get());
     entry.stamp = filters.stamp;
     entry.capture = capture;
   }
-  return entry.memory;
+  return entry.memory.get();
 }
 
 ConvEngine::ConvEngine(Context& context, const CudaOptions& options) : state_(std::make_unique<State>(context, options)) {}
 ConvEngine::~ConvEngine() = default;
-
-ConvEngine::Counters ConvEngine::counters() const {
-  Counters counters{.plans = static_cast<std::int64_t>(state_->plans.size()), .timed = state_->timed};
-  for (const auto& [key, entry] : state_->kept)
-    counters.filter_bytes += key.padded.elements() * static_cast<std::int64_t>(size_of(key.dtype));
-  return counters;
-}
+void ConvEngine::forget() { state_->kept.clear(); }
 
 void ConvEngine::forward(const ConvForward& a) { state_->call().forward(a); }
 void ConvEngine::backward_data(const ConvBackwardData& a) { state_->call().backward_data(a); }

@@ -1,5 +1,4 @@
 #pragma once
-#include <cstdint>
 #include <memory>
 
 #include "kernels/conv.h"
@@ -15,7 +14,7 @@ namespace frost::cuda {
 ///
 /// CUDA graphs: run a step once before it is captured, so that its plans are found and its memory is there. In a capture
 /// nothing is timed and nothing allocated, each filter is converted once (a replay meets new values under the old stamp),
-/// and memory that captured work reads is kept as long as the engine lives.
+/// and what captured work runs and reads (plans, filters) belongs to its recording as well.
 ///
 /// For use by one thread at a time.
 class ConvEngine {
@@ -27,13 +26,8 @@ class ConvEngine {
   void backward_data(const ConvBackwardData&);
   void backward_weight(const ConvBackwardWeight&);
 
-  struct Counters {
-    std::int64_t plans = 0;         // keys seen
-    std::int64_t timed = 0;         // of them found by timing
-    std::int64_t filter_bytes = 0;  // held for filters
-    auto operator<=>(const Counters&) const = default;
-  };
-  Counters counters() const;
+  /// Converted filters go; plans stay.
+  void forget();
 
  private:
   struct State;

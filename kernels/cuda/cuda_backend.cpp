@@ -1,11 +1,12 @@
 #include "kernels/cuda/cuda_backend.h"
 
+#include <utility>
+
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/conv_engine.h"
 #include "kernels/cuda/linear_engine.h"
 #include "kernels/cuda/staging.h"
 #include "kernels/cuda/usable.h"
-#include "kernels/out_of_memory.h"
 
 namespace frost::cuda {
 namespace {
@@ -61,13 +62,7 @@ bool CudaBackend::supports(DType compute) const {
 }
 
 void* CudaBackend::allocate(std::size_t bytes) { return context_.allocate(bytes ? bytes : 1); }
-void CudaBackend::release(void* memory) noexcept {
-  if (!memory) return;
-  if (context_.capturing)
-    released_.push_back(memory);  // a free must not become a part of the graph: end_capture does it
-  else if (cudaFreeAsync(memory, context_.compute) != cudaSuccess)  // once what was queued before is done with it
-    (void)cudaGetLastError();
-}
+void CudaBackend::release(void* memory) noexcept { context_.release(memory); }
 void CudaBackend::upload(void* device, const void* host, std::size_t bytes) { staging_->upload(device, host, bytes); }
 void CudaBackend::download(void* host, const void* device, std::size_t bytes) { staging_->download(host, device, bytes); }
 void CudaBackend::zero(void* device, std::size_t bytes) {
@@ -75,6 +70,11 @@ void CudaBackend::zero(void* device, std::size_t bytes) {
   FROST_CUDA(cudaMemsetAsync(device, 0, bytes, context_.compute));
 }
 void CudaBackend::synchronize() { FROST_CUDA(cudaStreamSynchronize(context_.compute)); }
+void CudaBackend::keep_memory_from(KeptMemorySource source) {
+  staging_->forget();
+  conv_->forget();
+  context_.keep_from(std::move(source));
+}
 
 }  // namespace frost::cuda
 

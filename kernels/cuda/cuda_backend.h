@@ -29,6 +29,7 @@ class CudaBackend final : public Backend {
   void download(void* host, const void* device, std::size_t bytes) override;
   void zero(void* device, std::size_t bytes) override;
   void synchronize() override;
+  void keep_memory_from(KeptMemorySource source) override;
 
   bool can_capture() const override;
   void begin_capture() override;
@@ -69,8 +70,8 @@ class CudaBackend final : public Backend {
 
   std::size_t detect_loss_workspace(const DetectLoss&) const override;
   void detect_loss(const DetectLoss&) override;
-  void detect_decode(const DetectDecode&) override;
-  std::vector<Detection> nms(const Nms&) override;
+  DecodedRows detect_decode(const DetectDecode&) override;
+  std::vector<std::vector<Detection>> nms(const Nms&) override;
 
   void sum_of_squares(const SumOfSquares&) override;
   void prepare_step(const PrepareStep&) override;
@@ -84,7 +85,6 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<ConvEngine> conv_;
   std::unique_ptr<LinearEngine> linear_;
-  std::vector<void*> released_;  // while a capture was running
 };
 
 static_assert(!std::is_abstract_v<CudaBackend>, "every primitive of Backend has its CUDA version");

@@ -5,6 +5,6 @@
 
 namespace frost::cuda {
 
-void CudaBackend::detect_decode(const DetectDecode& a) { cuda::detect_decode(Launch(context_), a); }
+DecodedRows CudaBackend::detect_decode(const DetectDecode& a) { return cuda::detect_decode(Launch(context_), a); }
 
 }  // namespace frost::cuda

@@ -1,8 +1,10 @@
 #pragma once
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cuda/cut.h"
+#include "kernels/cuda/detect_level.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/value.h"
 #include "kernels/detect_checks.h"
@@ -11,19 +13,12 @@
 #include "kernels/math/decode.h"
 
 /// Logits to rows over a launcher (run.h). Which predictions are kept is counted by blocks, then every block knows where its
-/// own go: rows come in the order level, anchor, row, column, whatever order blocks run in. Only kept rows are decoded, and
-/// only they leave the device.
+/// own go: rows come in the order level, anchor, row, column, whatever order blocks run in. Only kept rows are decoded; they
+/// stay on the device.
 namespace frost::cuda {
 
-inline constexpr int kMostDecodeLevels = 6, kMostDecodeAnchors = 12;
-
-struct DecodeLevel {
-  const void* head;
-  DType type;
-  std::int64_t pitch;
-  int rows, columns, anchors, first;  // first: number of the level's first prediction in its image
-  float stride;
-  float anchor_w[kMostDecodeAnchors], anchor_h[kMostDecodeAnchors];
+struct DecodeLevel : HeadLevel {
+  int first;  // number of the level's first prediction in its image
 };
 
 /// A prediction's place: numbers run over level, anchor, row, column.
@@ -33,7 +28,7 @@ struct DecodePlace {
 };
 
 struct DecodePlan {
-  DecodeLevel level[kMostDecodeLevels];
+  DecodeLevel level[kMostLevels];
   int levels, images, predictions, blocks;  // predictions, and blocks of 256 of them, to an image
   int attributes;
   float threshold;
@@ -42,8 +37,7 @@ struct DecodePlan {
   std::int32_t* totals;            // (images)
 
   FROST_HD DecodePlace place(int image, int number) const {
-    int index = 0;
-    while (index + 1 < levels && number >= level[index + 1].first) ++index;
+    const int index = level_of(level, levels, number, &DecodeLevel::first);
     const DecodeLevel& l = level[index];
     const int cells = l.rows * l.columns, inside = number - l.first, anchor = inside / cells, cell = inside - anchor * cells;
     const int row = cell / l.columns;
@@ -108,16 +102,26 @@ struct PlaceBlocks {
   }
 };
 
-/// Item: one attribute of kept row first + i / attributes, counted over the images. Floor: reads and writes kept rows once.
+/// Item: an image. Where its rows end: a few sums of the images before.
+struct EndImages {
+  DecodePlan plan;
+  std::int64_t* ends;  // (images)
+  FROST_HD void operator()(std::int64_t image) const {
+    std::int64_t end = 0;
+    for (std::int64_t i = 0; i <= image; ++i) end += plan.totals[i];
+    ends[image] = end;
+  }
+};
+
+/// Item: one attribute of kept row i / attributes, counted over the images. Floor: reads and writes kept rows once.
 struct DecodeRows {
   DecodePlan plan;
   const std::int64_t* ends;  // (images): kept rows up to the end of the image
-  std::int64_t first;
   float* rows;
 
   FROST_HD void operator()(std::int64_t i) const {
-    const std::int64_t in_chunk = i / plan.attributes, row = first + in_chunk;
-    const auto k = static_cast<int>(i - in_chunk * plan.attributes);
+    const std::int64_t row = i / plan.attributes;
+    const auto k = static_cast<int>(i - row * plan.attributes);
     int image = 0;
     while (row >= ends[image]) ++image;
     const std::int64_t in_image = row - (image > 0 ? ends[image - 1] : 0);
@@ -133,12 +137,11 @@ struct DecodeRows {
   }
 };
 
-/// Waits for the device twice: for the number of rows, and for the rows.
+/// Waits for the device once, for the number of rows.
 template <class Launcher>
-void detect_decode(const Launcher& launch, const DetectDecode& d) {
+DecodedRows detect_decode(const Launcher& launch, const DetectDecode& d) {
   check_detect_decode(d);
-  FROST_CHECK(d.levels.size() <= kMostDecodeLevels, "detect_decode: ", d.levels.size(), " levels; CUDA has room for ",
-              kMostDecodeLevels);
+  check_levels("detect_decode", d.levels);
   DecodePlan p{};
   p.levels = static_cast<int>(d.levels.size());
   p.images = static_cast<int>(d.levels.front().head.shape.n);
@@ -146,38 +149,25 @@ void detect_decode(const Launcher& launch, const DetectDecode& d) {
   p.threshold = d.conf_threshold;
   std::int64_t predictions = 0;
   for (int i = 0; i < p.levels; ++i) {
-    const DetectLevel& from = d.levels[static_cast<std::size_t>(i)];
-    const ConstView& head = from.head;
-    const std::size_t anchors = from.anchors.size() / 2;
-    with_float(head.dtype, "detect_decode", [](auto) {});
-    FROST_CHECK(anchors <= kMostDecodeAnchors, "detect_decode: ", anchors, " anchors; CUDA has room for ",
-                kMostDecodeAnchors);
     DecodeLevel& l = p.level[i];
-    l.head = head.data, l.type = head.dtype, l.pitch = head.pitch, l.stride = from.stride;
-    l.rows = static_cast<int>(head.shape.h), l.columns = static_cast<int>(head.shape.w);
-    l.anchors = static_cast<int>(anchors), l.first = static_cast<int>(predictions);
-    for (std::size_t a = 0; a < anchors; ++a) l.anchor_w[a] = from.anchors[2 * a], l.anchor_h[a] = from.anchors[2 * a + 1];
-    predictions += head.shape.h * head.shape.w * static_cast<std::int64_t>(anchors);
+    static_cast<HeadLevel&>(l) = head_level("detect_decode", d.levels[static_cast<std::size_t>(i)]);
+    l.first = static_cast<int>(predictions);
+    predictions += std::int64_t{l.rows} * l.columns * l.anchors;
     FROST_CHECK(fits_int32(predictions), "detect_decode: more than 2^31 predictions in an image");
   }
   p.predictions = static_cast<int>(predictions);
   p.blocks = static_cast<int>((predictions + 255) / 256);
-  d.rows->assign(static_cast<std::size_t>(p.images), {});
-  if (predictions == 0 || p.images == 0) return;
+  DecodedRows rows{.counts = std::vector<std::int64_t>(static_cast<std::size_t>(p.images))};
+  if (predictions == 0 || p.images == 0) return rows;
 
-  constexpr std::int64_t kChunkBytes = std::int64_t{64} << 20;  // rows under way at a time
-  const std::int64_t row_bytes = std::int64_t{4} * p.attributes, all = predictions * p.images;
-  const std::int64_t chunk = std::clamp<std::int64_t>(kChunkBytes / row_bytes, 1, all);
   std::int64_t* ends = nullptr;
-  float* rows = nullptr;
   const auto cut_all = [&](void* memory) {
     Cut cut(memory);
     p.counts = cut.take<std::int32_t>(std::int64_t{p.images} * p.blocks);
     p.offsets = cut.take<std::int32_t>(std::int64_t{p.images} * p.blocks);
     p.totals = cut.take<std::int32_t>(p.images);
-    p.kept = cut.take<std::int32_t>(all);
+    p.kept = cut.take<std::int32_t>(predictions * p.images);
     ends = cut.take<std::int64_t>(p.images);
-    rows = cut.take<float>(chunk * p.attributes);
     return cut.bytes();
   };
   cut_all(launch.scratch(cut_all(nullptr)));
@@ -185,28 +175,16 @@ void detect_decode(const Launcher& launch, const DetectDecode& d) {
   launch.blocks(blocks, KeepPredictions<false>{p});
   launch.items(blocks, PlaceBlocks{p});
   launch.blocks(blocks, KeepPredictions<true>{p});
+  launch.items(p.images, EndImages{p, ends});
   std::vector<std::int32_t> totals(static_cast<std::size_t>(p.images));
   launch.to_host(totals.data(), p.totals, totals.size() * sizeof(std::int32_t));
 
-  std::vector<std::int64_t> end_of_image;
-  std::int64_t total = 0;
-  for (std::size_t i = 0; i < totals.size(); ++i) {
-    end_of_image.push_back(total += totals[i]);
-    (*d.rows)[i].resize(static_cast<std::size_t>(std::int64_t{totals[i]} * p.attributes));
-  }
-  if (total == 0) return;
-  launch.to_device(ends, end_of_image.data(), end_of_image.size() * sizeof(std::int64_t));
-  for (std::int64_t first = 0; first < total; first += chunk) {
-    const std::int64_t last = std::min(total, first + chunk);
-    launch.items((last - first) * p.attributes, DecodeRows{p, ends, first, rows});
-    for (std::size_t i = 0; i < totals.size(); ++i) {
-      const std::int64_t begins = end_of_image[i] - totals[i];
-      const std::int64_t from = std::max(first, begins), to = std::min(last, end_of_image[i]);
-      if (from < to)
-        launch.to_host((*d.rows)[i].data() + (from - begins) * p.attributes, rows + (from - first) * p.attributes,
-                       static_cast<std::size_t>((to - from) * row_bytes));
-    }
-  }
+  std::copy(totals.begin(), totals.end(), rows.counts.begin());
+  const std::int64_t values = std::accumulate(rows.counts.begin(), rows.counts.end(), std::int64_t{0}) * p.attributes;
+  if (values == 0) return rows;
+  rows.memory = launch.keep(static_cast<std::size_t>(values) * sizeof(float));
+  launch.items(values, DecodeRows{p, ends, static_cast<float*>(rows.memory.get())});
+  return rows;
 }
 
 }  // namespace frost::cuda

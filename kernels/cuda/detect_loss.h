@@ -4,6 +4,7 @@
 #include "kernels/cuda/atomics.h"
 #include "kernels/cuda/block_sum.h"
 #include "kernels/cuda/cut.h"
+#include "kernels/cuda/detect_level.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/value.h"
 #include "kernels/cuda/vector.h"
@@ -26,19 +27,15 @@
 /// Chains are made with atomics, so their order is chance; what is read from them does not depend on it.
 namespace frost::cuda {
 
-inline constexpr int kMostLossLevels = 6, kMostLossAnchors = 12;
 inline constexpr std::int32_t kChainEnd = -1, kNoEntry = -2;
 
-struct LossLevel {
-  const void* head;
+struct LossLevel : HeadLevel {
   void* dhead;  // null: no gradient wanted
-  DType head_type, dhead_type;
-  std::int64_t head_pitch, dhead_pitch;
-  int images, rows, columns, anchors;
+  DType dhead_type;
+  std::int64_t dhead_pitch;
   std::int64_t predictions, first_prediction;  // (image, row, column, anchor), anchors fastest; counted over the levels
   std::int64_t keys, first_key;
   int entry_blocks, first_entry_block, objectness_blocks, first_objectness_block;
-  float anchor_w[kMostLossAnchors], anchor_h[kMostLossAnchors];
 
   FROST_HD math::Grid grid() const { return {columns, rows}; }
   FROST_HD std::int64_t prediction_of(const math::Assigned& e) const {
@@ -46,7 +43,7 @@ struct LossLevel {
   }
   /// Where a prediction's logits and their gradients begin.
   FROST_HD std::int64_t head_at(std::int64_t prediction, std::int64_t attributes) const {
-    return prediction / anchors * head_pitch + prediction % anchors * attributes;
+    return prediction / anchors * pitch + prediction % anchors * attributes;
   }
   FROST_HD std::int64_t dhead_at(std::int64_t prediction, std::int64_t attributes) const {
     return prediction / anchors * dhead_pitch + prediction % anchors * attributes;
@@ -55,7 +52,7 @@ struct LossLevel {
 
 /// What all the kernels read.
 struct LossPlan {
-  LossLevel level[kMostLossLevels];
+  LossLevel level[kMostLevels];
   int levels, middle;  // middle: the level of stride 16, or -1
   std::int64_t classes, capacity, predictions, keys;
   int entry_blocks, objectness_blocks;
@@ -101,8 +98,7 @@ struct ClearPredictions {
 struct AssignTargets {
   LossPlan plan;
   FROST_HD void operator()(std::int64_t i) const {
-    int index = 0;
-    while (index + 1 < plan.levels && i >= plan.level[index + 1].first_key) ++index;
+    const int index = level_of(plan.level, plan.levels, i, &LossLevel::first_key);
     const LossLevel& l = plan.level[index];
     const std::int64_t key = i - l.first_key;
     const math::TargetState state =
@@ -130,8 +126,7 @@ struct EntryLosses {
   template <int phase>
   FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own& own) const {
     if constexpr (phase == 0) {
-      int index = 0;
-      while (index + 1 < plan.levels && block >= plan.level[index + 1].first_entry_block) ++index;
+      const int index = level_of(plan.level, plan.levels, block, &LossLevel::first_entry_block);
       const LossLevel& l = plan.level[index];
       const std::int64_t first = (block - l.first_entry_block) * kGroups + thread / kLanes;
       for (std::int64_t key = first; key < l.keys; key += std::int64_t{l.entry_blocks} * kGroups)
@@ -170,7 +165,7 @@ struct EntryLosses {
       int named = 0;  // entries of the chain whose class this is
       for (std::int32_t k = *newest; k >= 0; k = earlier[k])
         named += static_cast<std::int64_t>(plan.targets[6 * (k % plan.capacity) + 1]) == c;
-      const float x = load_value(l.head, l.head_type, at + 5 + c);
+      const float x = load_value(l.head, l.type, at + 5 + c);
       const auto yes = math::bce_with_logits(x, 1 - smooth, plan.gains.cls_pw, plan.gains.fl_gamma);
       const auto no = math::bce_with_logits(x, smooth, plan.gains.cls_pw, plan.gains.fl_gamma);
       const auto yeses = static_cast<float>(named), noes = static_cast<float>(length - named);
@@ -186,8 +181,8 @@ struct EntryLosses {
   FROST_HD void box_losses(const LossLevel& l, const math::Assigned& mine, std::int32_t newest, int length, float d_box,
                            std::int64_t at, std::int64_t d_at, std::int64_t prediction, Own& own) const {
     const std::int32_t* earlier = plan.earlier + l.first_key;
-    const math::Box<float> logit{load_value(l.head, l.head_type, at), load_value(l.head, l.head_type, at + 1),
-                                 load_value(l.head, l.head_type, at + 2), load_value(l.head, l.head_type, at + 3)};
+    const math::Box<float> logit{load_value(l.head, l.type, at), load_value(l.head, l.type, at + 1),
+                                 load_value(l.head, l.type, at + 2), load_value(l.head, l.type, at + 3)};
     math::Box<float> d{0, 0, 0, 0};
     std::int32_t below = std::int32_t{0x7fffffff};
     for (int n = 0; n < length; ++n) {
@@ -201,7 +196,7 @@ struct EntryLosses {
       own.sums[0] += 1 - term.ciou;
       d.x += term.d.x, d.y += term.d.y, d.w += term.d.w, d.h += term.d.h;
       if (n == 0)  // the list's last entry decides; as std::max, a NaN becomes 0
-        plan.objectness[l.first_prediction + prediction] = rounded_to(l.head_type, 0.0f < term.ciou ? term.ciou : 0.0f);
+        plan.objectness[l.first_prediction + prediction] = rounded_to(l.type, 0.0f < term.ciou ? term.ciou : 0.0f);
     }
     if (!l.dhead) return;
     store_value(l.dhead, l.dhead_type, d_at, d.x);
@@ -223,8 +218,7 @@ struct Objectness {
   template <int phase>
   FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own& own) const {
     if constexpr (phase == 0) {
-      int index = 0;
-      while (index + 1 < plan.levels && block >= plan.level[index + 1].first_objectness_block) ++index;
+      const int index = level_of(plan.level, plan.levels, block, &LossLevel::first_objectness_block);
       const LossLevel& l = plan.level[index];
       const auto d_obj = static_cast<float>(plan.scale() * static_cast<double>(plan.gains.obj) *
                                             static_cast<double>(plan.balance[index]) / static_cast<double>(l.predictions));
@@ -232,7 +226,7 @@ struct Objectness {
       for (std::int64_t i = (block - l.first_objectness_block) * kThreads + thread; i < l.predictions; i += step) {
         float* objectness = plan.objectness + l.first_prediction + i;
         const float target = plan.newest[l.first_prediction + i] >= 0 ? *objectness : 0.0f;
-        const float x = load_value(l.head, l.head_type, l.head_at(i, plan.attributes()) + 4);
+        const float x = load_value(l.head, l.type, l.head_at(i, plan.attributes()) + 4);
         const auto term = math::bce_with_logits(x, target, plan.gains.obj_pw, plan.gains.fl_gamma);
         own.sums[0] += term.value;
         *objectness = d_obj * term.slope;
@@ -289,9 +283,9 @@ struct StreamGradient {
 
 /// The sums of every level, each by 32 threads, in double; then one thread writes results and balances.
 struct FinishLoss {
-  static constexpr int kLanes = 32, kThreads = kLanes * 3 * kMostLossLevels, kPhases = 3;
+  static constexpr int kLanes = 32, kThreads = kLanes * 3 * kMostLevels, kPhases = 3;
   struct Shared {
-    double part[kThreads], total[3 * kMostLossLevels];
+    double part[kThreads], total[3 * kMostLevels];
   };
   struct Own {};
   LossPlan plan;
@@ -351,7 +345,7 @@ struct FinishLoss {
 inline LossPlan plan_loss(const DetectLoss& a, std::size_t& bytes) {
   const auto levels = static_cast<int>(a.levels.size());
   check_detect_loss(a);
-  FROST_CHECK(levels <= kMostLossLevels, "detect_loss: ", levels, " levels; CUDA has room for ", kMostLossLevels);
+  check_levels("detect_loss", a.levels);
   LossPlan p{};
   p.levels = levels, p.middle = -1;
   p.classes = a.classes, p.capacity = a.target_capacity;
@@ -360,19 +354,11 @@ inline LossPlan plan_loss(const DetectLoss& a, std::size_t& bytes) {
   for (int i = 0; i < levels; ++i) {
     const DetectLevel& from = a.levels[static_cast<std::size_t>(i)];
     const View d = a.dheads.empty() ? View{} : a.dheads[static_cast<std::size_t>(i)];
-    const Shape& s = from.head.shape;
     LossLevel& l = p.level[i];
-    l.head = from.head.data, l.head_type = from.head.dtype, l.head_pitch = from.head.pitch;
+    static_cast<HeadLevel&>(l) = head_level("detect_loss", from);
     l.dhead = d.data, l.dhead_type = d.dtype, l.dhead_pitch = d.pitch;
-    l.images = static_cast<int>(s.n), l.rows = static_cast<int>(s.h), l.columns = static_cast<int>(s.w);
-    l.anchors = static_cast<int>(from.anchors.size() / 2);
-    FROST_CHECK(l.anchors <= kMostLossAnchors, "detect_loss: ", l.anchors, " anchors; CUDA has room for ", kMostLossAnchors);
-    for (int k = 0; k < l.anchors; ++k) {
-      l.anchor_w[k] = from.anchors[static_cast<std::size_t>(2 * k)];
-      l.anchor_h[k] = from.anchors[static_cast<std::size_t>(2 * k + 1)];
-    }
     if (from.stride == 16 && p.middle < 0) p.middle = i;
-    l.predictions = s.pixels() * l.anchors, l.first_prediction = p.predictions;
+    l.predictions = from.head.shape.pixels() * l.anchors, l.first_prediction = p.predictions;
     l.keys = math::kAssignGroups * std::int64_t{l.anchors} * a.target_capacity, l.first_key = p.keys;
     FROST_CHECK(fits_int32(l.keys), "detect_loss: room for ", a.target_capacity, " targets is too much");
     // As many partial sums as the last kernel adds up in passing; the loops make do with fewer blocks than there is work.
@@ -387,7 +373,7 @@ inline LossPlan plan_loss(const DetectLoss& a, std::size_t& bytes) {
   p.newest = cut.take<std::int32_t>(p.predictions);
   p.earlier = cut.take<std::int32_t>(p.keys);
   p.objectness = cut.take<float>(p.predictions);
-  p.counters = cut.take<std::int32_t>(kMostLossLevels + 1);
+  p.counters = cut.take<std::int32_t>(kMostLevels + 1);
   p.entry_sums = cut.take<float>(2 * p.entry_blocks);
   p.objectness_sums = cut.take<float>(p.objectness_blocks);
   bytes = cut.bytes();

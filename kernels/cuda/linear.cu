@@ -5,23 +5,13 @@
 #include <utility>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/conv_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/linear_engine.h"
 #include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 namespace {
-
-/// cuBLASLt counts columns first; a row-major matrix is its transpose there. Everything below is said in its terms:
-/// d (m, n) = op(a) (m, k) op(b) (k, n) + beta d [+ bias (m) in every column].
-struct Product {
-  bool transpose_a, transpose_b;
-  std::int64_t m, n, k;
-  bool add, bias;
-  std::uint32_t alignment;  // bytes, of all matrices
-  auto operator<=>(const Product&) const = default;
-};
 
 template <class T, cublasStatus_t (*destroy)(T)>
 struct Handle {
@@ -83,13 +73,18 @@ struct LinearEngine::State {
   cublasComputeType_t compute;
   std::size_t most_workspace;
   Library library;
-  std::map<Product, Plan> plans;
+  std::map<MatrixProduct, Plan> plans;
 
-  Plan& plan(const Product& product, const float* bias);
-  void multiply(Product product, const float* a, const float* b, const float* bias, float* d);
+  Plan& plan(const MatrixProduct& product, const float* bias);
+  void multiply(MatrixProduct product, const float* a, const float* b, const float* bias, float* d);
+  auto multiplier() {
+    return [this](const MatrixProduct& p, const float* a, const float* b, const float* bias, float* d) {
+      multiply(p, a, b, bias, d);
+    };
+  }
 };
 
-Plan& LinearEngine::State::plan(const Product& p, const float* bias) {
+Plan& LinearEngine::State::plan(const MatrixProduct& p, const float* bias) {
   if (const auto it = plans.find(p); it != plans.end()) return it->second;
   Plan made;
   FROST_CUDA(cublasLtMatmulDescCreate(&made.operation.raw, compute, CUDA_R_32F));
@@ -118,7 +113,7 @@ Plan& LinearEngine::State::plan(const Product& p, const float* bias) {
   return plans.emplace(p, std::move(made)).first->second;
 }
 
-void LinearEngine::State::multiply(Product product, const float* a, const float* b, const float* bias, float* d) {
+void LinearEngine::State::multiply(MatrixProduct product, const float* a, const float* b, const float* bias, float* d) {
   context.make_current();
   // 16 bytes are all that its kernels ask for; a larger value would let the choice follow where a tensor happens to lie.
   product.alignment = std::min({alignment_of(a), alignment_of(b), alignment_of(d)});
@@ -134,49 +129,8 @@ LinearEngine::LinearEngine(Context& context, const CudaOptions& options)
     : state_(std::make_unique<State>(context, options)) {}
 LinearEngine::~LinearEngine() = default;
 
-/// y (rows, out) = x (rows, in) weight^T: in columns, y (out, rows) = weight^T (out, in) x (in, rows).
-void LinearEngine::forward(const LinearForward& a) {
-  if (a.rows == 0 || a.out == 0) return;
-  state_->multiply({.transpose_a = true,
-                    .transpose_b = false,
-                    .m = a.out,
-                    .n = a.rows,
-                    .k = a.in,
-                    .add = false,
-                    .bias = a.bias != nullptr,
-                    .alignment = 0},
-                   a.weight, a.x, a.bias, a.y);
-}
-
-void LinearEngine::backward(const LinearBackward& a) {
-  if (a.rows == 0) return;
-  if (a.dx)  // in columns: dx (in, rows) = weight (in, out) dy (out, rows)
-    state_->multiply({.transpose_a = false,
-                      .transpose_b = false,
-                      .m = a.in,
-                      .n = a.rows,
-                      .k = a.out,
-                      .add = false,
-                      .bias = false,
-                      .alignment = 0},
-                     a.weight, a.dy, nullptr, a.dx);
-  if (a.dweight)  // dweight (in, out) += x (in, rows) dy^T (rows, out)
-    state_->multiply({.transpose_a = false,
-                      .transpose_b = true,
-                      .m = a.in,
-                      .n = a.out,
-                      .k = a.rows,
-                      .add = true,
-                      .bias = false,
-                      .alignment = 0},
-                     a.x, a.dy, nullptr, a.dweight);
-  if (a.dbias) {
-    Context& context = state_->context;
-    const auto bytes = static_cast<std::size_t>(stripe_count(a.rows) * a.out) * sizeof(float);
-    sum_channels(Launch(context), packed_view(a.dy, {a.rows, 1, 1, a.out}), static_cast<float*>(context.scratch(bytes)),
-                 a.dbias, true);
-  }
-}
+void LinearEngine::forward(const LinearForward& a) { linear_forward(state_->multiplier(), a); }
+void LinearEngine::backward(const LinearBackward& a) { linear_backward(Launch(state_->context), state_->multiplier(), a); }
 
 void CudaBackend::linear_forward(const LinearForward& a) { linear_->forward(a); }
 void CudaBackend::linear_backward(const LinearBackward& a) { linear_->backward(a); }

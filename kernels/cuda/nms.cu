@@ -1,7 +1,6 @@
 #include "kernels/cuda/nms.h"
 
 #include <cub/device/device_radix_sort.cuh>
-#include <mutex>
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/run.h"
@@ -31,11 +30,6 @@ class SortingLaunch : public Launch {
 
 }  // namespace
 
-std::vector<Detection> CudaBackend::nms(const Nms& a) {
-  static std::mutex one_at_a_time;  // images come from several threads, and share the context's memory
-  const std::lock_guard lock(one_at_a_time);
-  context_.make_current();
-  return cuda::nms(SortingLaunch(context_), a);
-}
+std::vector<std::vector<Detection>> CudaBackend::nms(const Nms& a) { return cuda::nms(SortingLaunch(context_), a); }
 
 }  // namespace frost::cuda

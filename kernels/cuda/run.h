@@ -108,6 +108,7 @@ class Launch {
 
   /// Context::scratch: one call a primitive, since the next one may give the same memory.
   void* scratch(std::size_t bytes) const { return context_.scratch(bytes); }
+  KeptMemory keep(std::size_t bytes) const { return context_.keep(bytes); }
   int multiprocessors() const { return context_.multiprocessors; }
 
   template <class Kernel>

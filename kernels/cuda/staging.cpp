@@ -19,7 +19,6 @@ Staging::~Staging() {
   };
   std::ranges::for_each(chunks_, drop);
   std::ranges::for_each(smalls_, drop);
-  if (landing_) cudaFreeAsync(landing_, context_.compute);
   cudaEventDestroy(arrived_);
   cudaEventDestroy(moved_);
 }
@@ -47,12 +46,9 @@ void Staging::upload(void* device, const void* host, std::size_t bytes) {
   }
   if (landing_bytes_ < std::min(bytes, kMostLanding)) {
     // Stream-ordered: the old block is given back once what was queued before has left it.
-    if (landing_) FROST_CUDA(cudaFreeAsync(landing_, context_.compute));
-    landing_ = nullptr;
-    landing_bytes_ = 0;
+    forget();
     const std::size_t wanted = std::min((bytes + kChunk - 1) / kChunk * kChunk, kMostLanding);
-    landing_ = context_.allocate(wanted);
-    landing_bytes_ = wanted;
+    set_landing(context_.keep(wanted), wanted);
     FROST_CUDA(cudaEventRecord(moved_, context_.compute));  // not before the allocation
   }
   for (std::size_t at = 0; at < bytes; at += landing_bytes_)
@@ -65,13 +61,13 @@ void Staging::upload_piece(char* device, const char* host, std::size_t bytes) {
     const std::size_t count = std::min(kChunk, bytes - at);
     Buffer& buffer = chunks_[next_chunk_++ % chunks_.size()];
     std::memcpy(claim(buffer, kChunk), host + at, count);
-    FROST_CUDA(
-        cudaMemcpyAsync(static_cast<char*>(landing_) + at, buffer.memory, count, cudaMemcpyHostToDevice, context_.copy));
+    FROST_CUDA(cudaMemcpyAsync(static_cast<char*>(landing_.get()) + at, buffer.memory, count, cudaMemcpyHostToDevice,
+                               context_.copy));
     FROST_CUDA(cudaEventRecord(buffer.done, context_.copy));
   }
   FROST_CUDA(cudaEventRecord(arrived_, context_.copy));
   FROST_CUDA(cudaStreamWaitEvent(context_.compute, arrived_));
-  FROST_CUDA(cudaMemcpyAsync(device, landing_, bytes, cudaMemcpyDeviceToDevice, context_.compute));
+  FROST_CUDA(cudaMemcpyAsync(device, landing_.get(), bytes, cudaMemcpyDeviceToDevice, context_.compute));
   FROST_CUDA(cudaEventRecord(moved_, context_.compute));
 }
 

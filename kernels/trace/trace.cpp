@@ -369,14 +369,17 @@ class TraceBackend final : public Backend {
 
   std::size_t detect_loss_workspace(const DetectLoss& a) const override { return like_.detect_loss_workspace(a); }
   void detect_loss(const DetectLoss& a) override { run(Primitive::detect_loss, &Backend::detect_loss, a); }
-  void detect_decode(const DetectDecode& a) override {
-    if (!inner_ && a.rows) a.rows->assign(a.levels.empty() ? 0 : static_cast<std::size_t>(a.levels[0].head.shape.n), {});
+  DecodedRows detect_decode(const DetectDecode& a) override {
+    DecodedRows rows;
+    if (!a.levels.empty()) rows.counts.assign(static_cast<std::size_t>(a.levels[0].head.shape.n), 0);
     PrimitiveCall call = described(Primitive::detect_decode, a);
-    timed(call, [&] { inner_->detect_decode(a); });
+    timed(call, [&] { rows = inner_->detect_decode(a); });
+    return rows;
   }
-  std::vector<Detection> nms(const Nms& a) override {
-    std::vector<Detection> kept;
-    PrimitiveCall call{.primitive = Primitive::nms, .key = {a.row_count, a.classes}};
+  std::vector<std::vector<Detection>> nms(const Nms& a) override {
+    std::vector<std::vector<Detection>> kept(a.row_counts.size());
+    PrimitiveCall call{.primitive = Primitive::nms, .key = a.row_counts};
+    call.key.push_back(a.classes);
     timed(call, [&] { kept = inner_->nms(a); });
     return kept;
   }

@@ -5,7 +5,6 @@
 #include <map>
 
 #include "engine/base/interrupt.h"
-#include "engine/data/parallel_for.h"
 #include "engine/report/progress.h"
 #include "engine/training/captured_step.h"
 #include "models/yolo/boxes.h"
@@ -46,8 +45,6 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
   DetectionMetrics metrics(classes);
   ValidationResult result{.summary = {}, .confusion = ConfusionMatrix(classes)};
   std::optional<LossSettings> loss = options.loss;
-  std::vector<std::vector<float>> rows;
-  std::vector<std::vector<Detection>> detections;
   std::int64_t seen = 0, batches = 0;
 
   CapturedStep forward(device, nullptr, options.cuda_graph);
@@ -76,10 +73,8 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
       pass.maps = model.heads(context, {x, -1, nullptr});
     });
     const std::vector<Var>& maps = pass.maps;
-    backend.detect_decode({.levels = model.detect().levels(maps),
-                           .classes = model.detect().classes,
-                           .conf_threshold = options.conf_thres,
-                           .rows = &rows});
+    const DecodedRows rows = backend.detect_decode(
+        {.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = options.conf_thres});
     backend.synchronize();
     const auto t2 = Clock::now();
     if (loss) {
@@ -87,19 +82,14 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
       for (std::size_t k = 0; k < 3; ++k) result.losses[k] += step.items[k];
     }
     const auto t3 = Clock::now();
-    detections.assign(static_cast<std::size_t>(batch->n), {});
-    const std::int64_t width = 5 + model.detect().classes;
-    parallel_for(batch->n, static_cast<int>(std::thread::hardware_concurrency()), [&](std::int64_t i) {
-      const std::vector<float>& r = rows[static_cast<std::size_t>(i)];
-      detections[static_cast<std::size_t>(i)] = backend.nms({.rows = r.data(),
-                                                             .row_count = static_cast<std::int64_t>(r.size()) / width,
-                                                             .classes = model.detect().classes,
-                                                             .conf_threshold = options.conf_thres,
-                                                             .iou_threshold = options.iou_thres,
-                                                             .multi_label = true,
-                                                             .agnostic = options.single_cls,
-                                                             .max_detections = options.max_det});
-    });
+    std::vector<std::vector<Detection>> detections = backend.nms({.rows = rows.data(),
+                                                                  .row_counts = rows.counts,
+                                                                  .classes = model.detect().classes,
+                                                                  .conf_threshold = options.conf_thres,
+                                                                  .iou_threshold = options.iou_thres,
+                                                                  .multi_label = true,
+                                                                  .agnostic = options.single_cls,
+                                                                  .max_detections = options.max_det});
     const auto t4 = Clock::now();
     result.pre_ms += ms_between(t0, t1);
     result.inference_ms += ms_between(t1, t2);

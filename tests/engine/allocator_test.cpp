@@ -32,6 +32,17 @@ class SmallDevice final : public frost::testing::RecordingBackend {
     ++memory_.allocations;
     return block;
   }
+  void keep_memory_from(KeptMemorySource source) override {
+    scratch = {};
+    source_ = std::move(source);
+  }
+  /// As a primitive that needs a workspace.
+  void need(std::size_t bytes) {
+    scratch = {};
+    scratch = source_(bytes);
+  }
+  KeptMemory scratch;
+
   void release(void* block) noexcept override {
     memory_.used -= memory_.sizes[block];
     memory_.sizes.erase(block);
@@ -40,6 +51,7 @@ class SmallDevice final : public frost::testing::RecordingBackend {
 
  private:
   Memory& memory_;
+  KeptMemorySource source_;
 };
 
 Tensor megabytes(Device& device, std::int64_t count, Role role = Role::activation) {
@@ -81,6 +93,44 @@ TEST_CASE("out of memory: one line that says what holds it and what would need l
   CHECK(device.ledger().total().current == 70 * static_cast<std::int64_t>(kMB));  // nothing is booked for what failed
   saved = Tensor();
   CHECK_NOTHROW(megabytes(device, 50));  // and the run could go on
+}
+
+TEST_CASE("what a backend keeps for itself is in the books, and not cut from the cache") {
+  Memory small{.budget = 100 * kMB};
+  auto owned = std::make_unique<SmallDevice>(small);
+  SmallDevice& backend = *owned;
+  {
+    Device device(std::move(owned));
+    const Ledger& ledger = device.ledger();
+    constexpr auto kMegabyte = static_cast<std::int64_t>(kMB);
+    { const Tensor cached = megabytes(device, 60); }
+    {
+      const Device::ScopeGuard scope(device, "model.1.conv");
+      backend.need(20 * kMB);
+    }
+    CHECK(small.used == 80 * kMB);
+    CHECK(ledger.of(Role::workspace, "model.1.conv").current == 20 * kMegabyte);
+    CHECK(ledger.total().current == 20 * kMegabyte);
+    backend.need(70 * kMB);  // the cache makes room for it
+    CHECK(small.used == 70 * kMB);
+    CHECK(ledger.of(Role::workspace, "model.1.conv").current == 0);
+    CHECK(ledger.of(Role::workspace, "").current == 70 * kMegabyte);
+    KeptMemory recording = backend.scratch;  // captured work holds on to what it uses
+    backend.need(30 * kMB);
+    CHECK(ledger.total().current == 100 * kMegabyte);
+    recording = {};
+    CHECK(ledger.total().current == 30 * kMegabyte);
+    std::string said;
+    try {
+      backend.need(200 * kMB);
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    CHECK(said.find("209715200 bytes asked for; 0.0 MB in use") != std::string::npos);
+    CHECK(said.find("--batch-size") != std::string::npos);
+    backend.need(10 * kMB);
+  }
+  CHECK(small.used == 0);  // the device takes everything with it
 }
 
 TEST_CASE("a small request still fits where a whole segment does not") {

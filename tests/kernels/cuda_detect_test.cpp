@@ -15,6 +15,7 @@
 
 using namespace frost;
 using frost::cuda::HostLaunch;
+using frost::testing::by_image;
 using frost::testing::Guarded;
 using frost::testing::randoms;
 
@@ -58,25 +59,26 @@ TEST_CASE("cuda nms: the CPU's detections bit for bit") {
           const std::int64_t count = classes == 80 ? 150 : 1500;  // several rounds of 1024 candidates
           const auto rows = boxes(count, classes, 3, scale);
           Nms a{.rows = rows.data(),
-                .row_count = count,
+                .row_counts = {count},
                 .classes = classes,
                 .conf_threshold = 0.01f,
                 .iou_threshold = 0.6,
                 .multi_label = multi_label,
                 .agnostic = agnostic};
-          const auto want = cpu_backend->nms(a);
+          const auto want = cpu_backend->nms(a)[0];
           CHECK(want.size() > 20);
-          CHECK(same(cuda::nms(HostLaunch(false), a), want));
-          CHECK(same(cuda::nms(HostLaunch(true), a), want));
+          CHECK(same(cuda::nms(HostLaunch(false), a)[0], want));
+          CHECK(same(cuda::nms(HostLaunch(true), a)[0], want));
           a.max_detections = 7, a.max_candidates = 1100;
-          CHECK(same(cuda::nms(HostLaunch(), a), cpu_backend->nms(a)));
+          CHECK(same(cuda::nms(HostLaunch(), a)[0], cpu_backend->nms(a)[0]));
           a.max_detections = 300, a.max_candidates = 60, a.keep_classes = {0, 2, 99};
-          CHECK(same(cuda::nms(HostLaunch(), a), cpu_backend->nms(a)));
+          CHECK(same(cuda::nms(HostLaunch(), a)[0], cpu_backend->nms(a)[0]));
         }
   CHECK(cuda::nms(HostLaunch(), {}).empty());
   const auto rows = boxes(10, 2, 1, 640);
-  CHECK(cuda::nms(HostLaunch(), {.rows = rows.data(), .row_count = 10, .classes = 2, .conf_threshold = 1}).empty());
-  CHECK_THROWS_AS(cuda::nms(HostLaunch(), {.rows = rows.data(), .row_count = 10, .classes = 2, .iou_threshold = 2}), Error);
+  CHECK(cuda::nms(HostLaunch(), {.rows = rows.data(), .row_counts = {10}, .classes = 2, .conf_threshold = 1})[0].empty());
+  CHECK_THROWS_AS(cuda::nms(HostLaunch(), {.rows = rows.data(), .row_counts = {10}, .classes = 2, .iou_threshold = 2}),
+                  Error);
 }
 
 TEST_CASE("cuda decode: the CPU's rows in the CPU's order") {
@@ -94,11 +96,10 @@ TEST_CASE("cuda decode: the CPU's rows in the CPU's order") {
           heads.emplace_back(shapes[i], randoms(shapes[i].elements(), static_cast<unsigned>(i), 0, 3), dtype, 0,
                              static_cast<std::int64_t>(3 * i));
         for (std::size_t i = 0; i < 3; ++i) levels.push_back({heads[i].view(), anchors[i], static_cast<float>(8 << i)});
-        std::vector<std::vector<float>> want, got{{1, 2, 3}}, again;
-        cpu_backend->detect_decode({levels, classes, threshold, &want});
-        cuda::detect_decode(HostLaunch(false), {levels, classes, threshold, &got});
-        cuda::detect_decode(HostLaunch(true), {levels, classes, threshold, &again});
-        CHECK(again == got);
+        const DetectDecode decode{levels, classes, threshold};
+        const auto want = by_image(cpu_backend->detect_decode(decode), classes);
+        const auto got = by_image(cuda::detect_decode(HostLaunch(false), decode), classes);
+        CHECK(by_image(cuda::detect_decode(HostLaunch(true), decode), classes) == got);
         REQUIRE(got.size() == want.size());
         for (std::size_t image = 0; image < want.size(); ++image) {
           REQUIRE(got[image].size() == want[image].size());

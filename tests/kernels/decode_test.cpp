@@ -9,10 +9,14 @@
 #include "kernels/backend.h"
 #include "kernels/math/half.h"
 #include "tests/kernels/device.h"
+#include "tests/kernels/guarded.h"
 
 using namespace frost;
 
 namespace {
+
+using frost::testing::by_image;
+const auto backend = frost::testing::make_test_backend();
 
 struct DecodeCase {
   std::int64_t images = 2, classes = 3;
@@ -89,8 +93,7 @@ TEST_CASE("decode: rows agree with the closed form, kept or not") {
         t.add_level(7, 5, 8, {1.25f, 1.625f, 2, 3.75f, 4.125f, 2.875f});
         t.add_level(3, 4, 16, {1.875f, 3.8125f});
         t.add_level(1, 1, 32, {3.625f, 2.8125f, 11.65f, 10.1875f});
-        std::vector<std::vector<float>> rows{{1, 2, 3}};  // what was there before is gone
-        frost::testing::make_test_backend()->detect_decode({t.levels, t.classes, threshold, &rows});
+        const auto rows = by_image(backend->detect_decode({t.levels, t.classes, threshold}), t.classes);
         REQUIRE(rows.size() == 2);
         const auto reference = t.reference(1, threshold);
         if (threshold == 0.5f) CHECK(reference.size() > 0);
@@ -102,8 +105,7 @@ TEST_CASE("decode: rows agree with the closed form, kept or not") {
 TEST_CASE("decode: a head of the wrong width is refused") {
   DecodeCase t;
   t.add_level(2, 2, 8, {1, 2});
-  std::vector<std::vector<float>> rows;
-  CHECK_THROWS_AS(frost::testing::make_test_backend()->detect_decode({t.levels, 4, 0.1f, &rows}), Error);
+  CHECK_THROWS_AS(backend->detect_decode({t.levels, 4, 0.1f}), Error);
 }
 
 TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::test_suite("speed")) {
@@ -115,8 +117,7 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
   for (auto& level : t.f32)
     for (std::size_t i = 0; i < level.size(); ++i)
       if (i % 85 > 4) level[i] -= 5;
-  const auto backend = frost::testing::make_test_backend();
-  std::vector<std::vector<float>> rows;
+  DecodedRows rows;
   const auto best_of_five = [&](auto&& work) {
     double best = 1e9;
     for (int i = 0; i < 5; ++i) {
@@ -126,25 +127,23 @@ TEST_CASE("decode + nms: speed at 640x640, 80 classes, conf 0.001" * doctest::te
     }
     return best / static_cast<double>(t.images);
   };
-  const double decode_ms = best_of_five([&] { backend->detect_decode({t.levels, t.classes, 0.001f, &rows}); });
+  const double decode_ms = best_of_five([&] { rows = backend->detect_decode({t.levels, t.classes, 0.001f}); });
   std::size_t kept = 0, candidates = 0, survivors = 0;
   const double nms_ms = best_of_five([&] {
     kept = 0;
-    for (const auto& r : rows)
-      kept += backend
-                  ->nms({.rows = r.data(),
-                         .row_count = static_cast<std::int64_t>(r.size()) / 85,
-                         .conf_threshold = 0.001f,
-                         .iou_threshold = 0.6,
-                         .multi_label = true})
-                  .size();
+    for (const auto& image : backend->nms({.rows = rows.data(),
+                             .row_counts = rows.counts,
+                             .conf_threshold = 0.001f,
+                             .iou_threshold = 0.6,
+                             .multi_label = true}))
+      kept += image.size();
   });
-  for (const auto& r : rows)
+  for (const auto& r : by_image(rows, t.classes))
     for (std::size_t i = 0; i < r.size(); ++i) {
       survivors += i % 85 == 0;
       candidates += i % 85 > 4 && r[i] * r[i - i % 85 + 4] > 0.001f;
     }
-  std::cout << "per image: decode " << decode_ms << " ms (all threads), nms " << nms_ms << " ms (one thread); "
-            << survivors / 8 << " rows, " << candidates / 8 << " candidates, " << kept / 8 << " kept\n";
+  std::cout << "per image, all threads: decode " << decode_ms << " ms, nms " << nms_ms << " ms; " << survivors / 8
+            << " rows, " << candidates / 8 << " candidates, " << kept / 8 << " kept\n";
   CHECK(kept > 0);
 }

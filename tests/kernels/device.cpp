@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -135,12 +137,23 @@ class MirroredBackend final : public Backend {
       m.out(d.workspace, workspace.size());
     });
   }
-  void detect_decode(const DetectDecode& a) override {  // rows are host vectors
-    call(&Backend::detect_decode, a, [](Mirror& m, DetectDecode& d) {
+  DecodedRows detect_decode(const DetectDecode& a) override {
+    DecodedRows rows = call(&Backend::detect_decode, a, [](Mirror& m, DetectDecode& d) {
       for (auto& level : d.levels) m.in(level.head);
     });
+    const std::int64_t count = std::accumulate(rows.counts.begin(), rows.counts.end(), std::int64_t{0});
+    const auto host = std::make_shared<std::vector<float>>(static_cast<std::size_t>(count * (5 + a.classes)));
+    device_->synchronize();
+    device_->download(host->data(), rows.data(), host->size() * sizeof(float));
+    rows.memory = {host, host->data()};
+    return rows;
   }
-  std::vector<Detection> nms(const Nms& a) override { return device_->nms(a); }  // rows are host memory
+  std::vector<std::vector<Detection>> nms(const Nms& a) override {
+    return call(&Backend::nms, a, [](Mirror& m, Nms& d) {
+      const std::int64_t count = std::accumulate(d.row_counts.begin(), d.row_counts.end(), std::int64_t{0});
+      m.in(d.rows, count * (5 + d.classes));
+    });
+  }
 
   void sum_of_squares(const SumOfSquares& a) override {
     call(&Backend::sum_of_squares, a, [](Mirror& m, SumOfSquares& d) { m.in(d.values, d.count), m.out(d.state, 1); });
@@ -176,12 +189,12 @@ class MirroredBackend final : public Backend {
     return out * g.kernel_h * g.kernel_w * (in / g.groups);
   }
   /// primitive(arguments) on the device; `list` names what the arguments point to.
-  template <class Primitive, class Arguments, class List>
-  void call(Primitive primitive, const Arguments& arguments, const List& list) {
+  template <class Result, class Arguments, class List>
+  Result call(Result (Backend::*primitive)(const Arguments&), const Arguments& arguments, const List& list) {
     Arguments mirrored = arguments;
     Mirror m(*device_);
     list(m, mirrored);
-    m.run([&] { ((*device_).*primitive)(mirrored); });
+    return m.run([&] { return ((*device_).*primitive)(mirrored); });
   }
   template <class Primitive, class Arguments>
   void x_to_y(Primitive primitive, const Arguments& a) {

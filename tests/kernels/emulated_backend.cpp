@@ -3,22 +3,36 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/cuda/conv_call.h"
 #include "kernels/cuda/detect_decode.h"
 #include "kernels/cuda/detect_loss.h"
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/nms.h"
 #include "kernels/cuda/norm_act.h"
 #include "kernels/cuda/optimizer.h"
 #include "kernels/cuda/pool.h"
 #include "kernels/cuda/resize.h"
 #include "kernels/cuda/softmax.h"
+#include "tests/kernels/host_conv_runner.h"
 #include "tests/kernels/host_launch.h"
 
 namespace frost::testing {
 namespace {
 
-[[noreturn]] void missing(const char* primitive) { fail("emulated CUDA: ", primitive, " has no host form"); }
+/// In cuBLASLt's place.
+void multiply(const cuda::MatrixProduct& p, const float* a, const float* b, const float* bias, float* d) {
+  for (std::int64_t column = 0; column < p.n; ++column)
+    for (std::int64_t row = 0; row < p.m; ++row) {
+      double sum = p.bias ? bias[row] : 0;
+      for (std::int64_t k = 0; k < p.k; ++k)
+        sum += static_cast<double>(a[p.transpose_a ? row * p.k + k : k * p.m + row]) *
+               static_cast<double>(b[p.transpose_b ? k * p.n + column : column * p.k + k]);
+      float& to = d[column * p.m + row];
+      to = static_cast<float>(p.add ? static_cast<double>(to) + sum : sum);
+    }
+}
 
 class EmulatedBackend final : public Backend {
  public:
@@ -36,11 +50,11 @@ class EmulatedBackend final : public Backend {
   void zero(void* device, std::size_t bytes) override { std::memset(device, 0, bytes); }
   void synchronize() override {}
 
-  void conv_forward(const ConvForward&) override { missing("conv_forward"); }
-  void conv_backward_data(const ConvBackwardData&) override { missing("conv_backward_data"); }
-  void conv_backward_weight(const ConvBackwardWeight&) override { missing("conv_backward_weight"); }
-  void linear_forward(const LinearForward&) override { missing("linear_forward"); }
-  void linear_backward(const LinearBackward&) override { missing("linear_backward"); }
+  void conv_forward(const ConvForward& a) override { convolutions().forward(a); }
+  void conv_backward_data(const ConvBackwardData& a) override { convolutions().backward_data(a); }
+  void conv_backward_weight(const ConvBackwardWeight& a) override { convolutions().backward_weight(a); }
+  void linear_forward(const LinearForward& a) override { cuda::linear_forward(multiply, a); }
+  void linear_backward(const LinearBackward& a) override { cuda::linear_backward(launch_, multiply, a); }
 
   void batch_statistics(const BatchStatistics& a) override { cuda::batch_statistics(launch_, a); }
   void norm_act_forward(const NormActForward& a) override { cuda::norm_act_forward(launch_, a); }
@@ -77,8 +91,8 @@ class EmulatedBackend final : public Backend {
     return bytes;
   }
   void detect_loss(const DetectLoss& a) override { cuda::detect_loss(launch_, a); }
-  void detect_decode(const DetectDecode& a) override { cuda::detect_decode(launch_, a); }
-  std::vector<Detection> nms(const Nms& a) override { return cuda::nms(launch_, a); }
+  DecodedRows detect_decode(const DetectDecode& a) override { return cuda::detect_decode(launch_, a); }
+  std::vector<std::vector<Detection>> nms(const Nms& a) override { return cuda::nms(launch_, a); }
 
   void sum_of_squares(const SumOfSquares& a) override { cuda::sum_of_squares(launch_, a); }
   void prepare_step(const PrepareStep& a) override { launch_.items(1, cuda::Prepare{a}); }
@@ -87,7 +101,11 @@ class EmulatedBackend final : public Backend {
   void ema_update(const EmaUpdate& a) override { launch_.items(a.item_count * a.largest, cuda::EmaList{a}); }
 
  private:
+  cuda::ConvCalls<cuda::HostLaunch, cuda::HostConvRunner> convolutions() { return {launch_, cudnn_, false, false}; }
+
   cuda::HostLaunch launch_;
+  std::unique_ptr<Backend> cpu_ = make_cpu_backend();
+  cuda::HostConvRunner cudnn_{launch_, *cpu_};
 };
 
 }  // namespace

@@ -4,10 +4,11 @@
 #include <random>
 #include <vector>
 
+#include "kernels/detect.h"
 #include "kernels/math/half.h"
 #include "kernels/view.h"
 
-/// What the tests of the kernels share: views with guard zones, and seeded random values.
+/// What the tests of the kernels share: views with guard zones, seeded random values, decoded rows by image.
 namespace frost::testing {
 
 /// A tensor inside a wider one: `before` and `after` channels stand beside each pixel's own, and a margin around the whole.
@@ -90,6 +91,17 @@ inline std::vector<float> randoms(std::int64_t count, unsigned seed, float mean 
   std::vector<float> values(static_cast<std::size_t>(count));
   for (auto& v : values) v = normal(engine);
   return values;
+}
+/// Of rows in the host's memory: a flat vector an image.
+inline std::vector<std::vector<float>> by_image(const DecodedRows& rows, std::int64_t classes) {
+  std::vector<std::vector<float>> images;
+  const float* first = rows.data();
+  for (const std::int64_t count : rows.counts) {
+    const float* last = first + count * (5 + classes);
+    images.emplace_back(first, last);
+    first = last;
+  }
+  return images;
 }
 inline std::vector<float> rounded(std::vector<float> values, DType dtype) {
   if (dtype == DType::bf16)

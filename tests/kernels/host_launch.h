@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
 
 #include "kernels/cuda/run.h"
+#include "kernels/kept_memory.h"
 
 namespace frost::cuda {
 
@@ -64,6 +66,11 @@ class HostLaunch {
     void* memory = scratch_.data();
     std::size_t space = scratch_.size();
     return std::align(kAlign, bytes, memory, space);
+  }
+  KeptMemory keep(std::size_t bytes) const {
+    std::shared_ptr<void> block(std::aligned_alloc(kAlign, (bytes + kAlign - 1) / kAlign * kAlign), std::free);
+    std::memset(block.get(), 0xff, bytes);
+    return block;
   }
   int multiprocessors() const { return multiprocessors_; }
 

@@ -21,7 +21,7 @@ std::vector<Detection> plain_nms(const Nms& a) {
     float x1, y1, x2, y2;  // offset by class
   };
   std::vector<Item> items;
-  for (std::int64_t r = 0; r < a.row_count; ++r) {
+  for (std::int64_t r = 0; r < a.row_counts[0]; ++r) {
     const float* row = a.rows + r * (5 + a.classes);
     if (!(row[4] > a.conf_threshold)) continue;
     std::vector<float> scores;
@@ -96,14 +96,14 @@ TEST_CASE("nms: golden detections of all settings") {
     const auto fact = file.fact_json(key.substr(0, dot));
     const std::size_t image = key.back() == '1' ? 1 : 0;
     const auto kept = backend->nms({.rows = rows.data() + image * 800 * 10,
-                                    .row_count = 800,
+                                    .row_counts = {800},
                                     .classes = 5,
                                     .conf_threshold = fact["conf_thres"].get<float>(),
                                     .iou_threshold = fact["iou_thres"].get<double>(),
                                     .multi_label = fact.value("multi_label", false),
                                     .agnostic = fact.value("agnostic", false),
                                     .max_detections = fact.value("max_det", 300),
-                                    .keep_classes = fact.value("classes", std::vector<int>{})});
+                                    .keep_classes = fact.value("classes", std::vector<int>{})})[0];
     const auto expected = tensor.f32();
     REQUIRE(kept.size() * 6 == expected.size());
     for (std::size_t i = 0; i < kept.size(); ++i) {
@@ -132,7 +132,7 @@ TEST_CASE("nms: agrees bit for bit with the plain rule") {
           CAPTURE(scale);
           const auto rows = random_rows(700, classes, 11, scale);
           Nms a{.rows = rows.data(),
-                .row_count = 700,
+                .row_counts = {700},
                 .classes = classes,
                 .conf_threshold = 0.01f,
                 .iou_threshold = 0.6,
@@ -142,19 +142,36 @@ TEST_CASE("nms: agrees bit for bit with the plain rule") {
           const auto expected = plain_nms(a);
           CHECK(expected.size() > 30);
           CHECK(expected.size() < 700 * static_cast<std::size_t>(classes));
-          CHECK(same(backend->nms(a), expected));
+          CHECK(same(backend->nms(a)[0], expected));
           a.max_detections = 7, a.max_candidates = 200, a.keep_classes = {0, 2, 99};
-          CHECK(same(backend->nms(a), plain_nms(a)));
+          CHECK(same(backend->nms(a)[0], plain_nms(a)));
         }
 }
 
 TEST_CASE("nms: nothing in, nothing out; wrong thresholds are refused") {
   const auto backend = frost::testing::make_test_backend();
-  CHECK(backend->nms({.rows = nullptr, .row_count = 0}).empty());
+  CHECK(backend->nms({}).empty());
+  CHECK(backend->nms({.rows = nullptr, .row_counts = {0}}).at(0).empty());
   const auto rows = random_rows(5, 80, 3);
-  CHECK(backend->nms({.rows = rows.data(), .row_count = 5, .conf_threshold = 1}).empty());
-  CHECK_THROWS_AS(backend->nms({.rows = rows.data(), .row_count = 5, .conf_threshold = 1.5f}), Error);
-  CHECK_THROWS_AS(backend->nms({.rows = rows.data(), .row_count = 5, .iou_threshold = -0.1}), Error);
+  CHECK(backend->nms({.rows = rows.data(), .row_counts = {5}, .conf_threshold = 1}).at(0).empty());
+  CHECK_THROWS_AS(backend->nms({.rows = rows.data(), .row_counts = {5}, .conf_threshold = 1.5f}), Error);
+  CHECK_THROWS_AS(backend->nms({.rows = rows.data(), .row_counts = {5}, .iou_threshold = -0.1}), Error);
+}
+
+TEST_CASE("nms: images of a batch do not meet") {
+  const auto backend = frost::testing::make_test_backend();
+  const std::int64_t classes = 3, width = 5 + classes;
+  const std::vector<std::int64_t> counts{40, 0, 1, 300, 0};
+  const auto rows = random_rows(341, classes, 7);
+  const auto of_batch = backend->nms({.rows = rows.data(), .row_counts = counts, .classes = classes, .multi_label = true});
+  REQUIRE(of_batch.size() == counts.size());
+  const float* first = rows.data();
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    CAPTURE(i);
+    CHECK(same(of_batch[i], plain_nms({.rows = first, .row_counts = {counts[i]}, .classes = classes, .multi_label = true})));
+    first += counts[i] * width;
+  }
+  CHECK(of_batch[3].size() > of_batch[0].size());
 }
 
 TEST_CASE("nms: an overlap equal to the threshold survives") {
@@ -162,7 +179,7 @@ TEST_CASE("nms: an overlap equal to the threshold survives") {
   const std::vector<float> rows{5, 5, 10, 10, 0.9f, 1, 7.5f, 5, 10, 10, 0.8f, 1};
   const auto count = [&](double iou) {
     return frost::testing::make_test_backend()
-        ->nms({.rows = rows.data(), .row_count = 2, .classes = 1, .iou_threshold = iou})
+        ->nms({.rows = rows.data(), .row_counts = {2}, .classes = 1, .iou_threshold = iou})[0]
         .size();
   };
   CHECK(count(0.6) == 1);
@@ -173,12 +190,13 @@ TEST_CASE("nms: an overlap equal to the threshold survives") {
 TEST_CASE("nms: speed at conf 0.001, multi-label" * doctest::test_suite("speed")) {
   const auto rows = random_rows(3000, 80, 5);
   const auto backend = frost::testing::make_test_backend();
-  const Nms a{.rows = rows.data(), .row_count = 3000, .conf_threshold = 0.001f, .iou_threshold = 0.6, .multi_label = true};
+  const Nms a{
+      .rows = rows.data(), .row_counts = {3000}, .conf_threshold = 0.001f, .iou_threshold = 0.6, .multi_label = true};
   double best = 1e9;
   std::size_t kept = 0;
   for (int i = 0; i < 5; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    kept = backend->nms(a).size();
+    kept = backend->nms(a)[0].size();
     best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   std::cout << "nms: " << best << " ms for 3000 rows of 80 classes (more than 100000 candidates), " << kept << " kept\n";

@@ -86,15 +86,13 @@ void check_network(const std::string& name) {
       for (const float v : values) sum += std::abs(static_cast<double>(v));
       CHECK(sum == doctest::Approx(sums[level]).epsilon(1e-5));
     }
-    std::vector<std::vector<float>> rows;
-    device.backend().detect_decode(
-        {.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = -1, .rows = &rows});
+    const DecodedRows rows = device.backend().detect_decode(
+        {.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = -1});
     const std::vector<float> expected = g.at("decoded_rows").f32();
     const auto step = static_cast<std::size_t>(std::stoll(g.fact("row_step")));
     std::vector<float> mine;
-    for (std::size_t row = 0; row * 85 < rows[0].size(); row += step)
-      mine.insert(mine.end(), rows[0].begin() + static_cast<long>(row) * 85,
-                  rows[0].begin() + static_cast<long>(row) * 85 + 85);
+    for (std::size_t row = 0; row < static_cast<std::size_t>(rows.counts[0]); row += step)
+      mine.insert(mine.end(), rows.data() + row * 85, rows.data() + row * 85 + 85);
     // Pixels and probabilities stand side by side: relative to the row's largest value (boxes) and absolutely (scores).
     CHECK(relative_error(mine, expected) < 1e-5);
     double worst_score = 0;
