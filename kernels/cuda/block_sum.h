@@ -42,4 +42,46 @@ struct BlockSum {
   }
 };
 
+/// What a block kernel of one sum is made of: each thread adds its share to a double, then `use` gets the total, in thread
+/// 0.
+struct BlockTotal {
+  static constexpr int kThreads = 256, kPhases = 3;
+  using Shared = BlockSum<double, 1>;
+  struct Own {};
+  template <int phase, class Add, class Use>
+  FROST_HD static void total(int thread, Shared& shared, const Add& add, const Use& use) {
+    if constexpr (phase == 0) {
+      double sum[1] = {0};
+      add(sum[0]);
+      shared.put(thread, sum);
+    } else if constexpr (phase == 1) {
+      shared.fold(thread);
+    } else if (thread == 0) {
+      use(shared.total(0));
+    }
+  }
+};
+
+/// One block: use(the sum of `count` values), in an order that depends on the count alone.
+template <class Use>
+struct AddUp : BlockTotal {
+  const double* values;
+  std::int64_t count;
+  Use use;
+
+  template <int phase>
+  FROST_HD void run(std::int64_t, int thread, Shared& shared, Own&) const {
+    total<phase>(
+        thread, shared,
+        [&](double& sum) {
+          for (std::int64_t i = thread; i < count; i += kThreads) sum += values[i];
+        },
+        use);
+  }
+};
+template <class Launcher, class Use>
+void add_up(const Launcher& launch, const double* values, std::int64_t count, const Use& use) {
+  launch.blocks(1, AddUp<Use>{{}, values, count, use});
+}
+
 }  // namespace frost::cuda

@@ -11,6 +11,18 @@ namespace frost::cuda {
 
 inline constexpr int kMostColumns = 32;  // 512 neighbouring bytes of 16 for each thread: more would not be read faster
 
+/// A tree over rows, phase by phase: in phase p rows [0, stride) take in rows [stride, 2 stride), which the phase before has
+/// left in shared memory; stride is 2^(phases - 1 - p). A row is written once, when nobody else looks there. Row 0 has
+/// everything at the end of the last phase. `pitch`: threads from row to row.
+template <int phase, int phases, class T, class Join>
+FROST_HD void join_tree(int row, int rows, int pitch, int thread, T* shared, T& own, const Join& join) {
+  constexpr int stride = 1 << (phases - 1 - phase);
+  if constexpr (phase > 0)
+    if (row < stride && row + stride < rows) join(own, shared[thread + stride * pitch]);
+  if constexpr (phase + 1 < phases)
+    if (row >= stride / 2 && row < stride) shared[thread] = own;
+}
+
 /// Each block has `columns` threads side by side (of `items` to a pixel, in `tiles` tiles), `rows` pixels at a time, and
 /// walks `chunk` pixels. A few threads of a block may have nothing to do: 4 of 256 where a pixel has 6 items.
 struct Columns {
@@ -31,6 +43,10 @@ struct Columns {
     return static_cast<int>(block % tiles) * columns + thread % columns;
   }
   FROST_HD bool works(std::int64_t block, int thread) const { return row(thread) < rows && item(block, thread) < items; }
+  template <int phase, int phases, class T, class Join>
+  FROST_HD void join_rows(int thread, T* shared, T& own, const Join& join) const {
+    join_tree<phase, phases>(row(thread), rows, columns, thread, shared, own, join);
+  }
 };
 
 /// About `wanted` blocks of `threads`, whose threads walk at least `least` pixels each.

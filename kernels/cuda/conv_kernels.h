@@ -3,10 +3,10 @@
 #include <cstdint>
 
 #include "kernels/conv.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/dispatch.h"
-#include "kernels/math/activation.h"
 
 /// What stands around cuDNN's convolutions: operands brought into the form that a plan wants (packed, channels padded, the
 /// compute type) and results brought out of it. Templates over the launcher (run.h): conv.cu and linear.cu queue them, the
@@ -59,24 +59,6 @@ void pack_channels(const Launcher& launch, const ConstView& from, const View& to
       index.template operator()<Bits, kWide, false>();
   };
   size_of(from.dtype) == 4 ? width.template operator()<std::uint32_t>() : width.template operator()<std::uint16_t>();
-}
-
-/// Chosen at run time: the kernel below waits for memory, and one for each kind would be six times the code.
-FROST_HD float activate(const Activation& a, float z) {
-  switch (a.kind) {
-    case ActivationKind::silu:
-      return math::activate<ActivationKind::silu>(z, a.slope);
-    case ActivationKind::relu:
-      return math::activate<ActivationKind::relu>(z, a.slope);
-    case ActivationKind::leaky_relu:
-      return math::activate<ActivationKind::leaky_relu>(z, a.slope);
-    case ActivationKind::hardswish:
-      return math::activate<ActivationKind::hardswish>(z, a.slope);
-    case ActivationKind::sigmoid:
-      return math::activate<ActivationKind::sigmoid>(z, a.slope);
-    default:
-      return z;
-  }
 }
 
 /// Item i: `width` channels of one pixel of y = activation(from + bias). Floor: reads from once, writes y once.

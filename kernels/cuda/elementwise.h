@@ -1,9 +1,9 @@
 #pragma once
 #include "kernels/checks.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/dispatch.h"
-#include "kernels/math/activation.h"
 #include "kernels/math/image.h"
 
 /// The elementwise primitives over a launcher (run.h): elementwise.cu queues them, the tests walk them on the host.
@@ -50,48 +50,13 @@ struct Same {
 struct ImageValue {
   FROST_HD float operator()(float x) const { return math::image_value(x); }
 };
-// The kind is the same for all threads: a branch costs nothing here, and one kernel serves all six.
 struct Activate {
   Activation activation;
-  FROST_HD float operator()(float x) const {
-    using enum ActivationKind;
-    const float slope = activation.slope;
-    switch (activation.kind) {
-      case silu:
-        return math::activate<silu>(x, slope);
-      case relu:
-        return math::activate<relu>(x, slope);
-      case leaky_relu:
-        return math::activate<leaky_relu>(x, slope);
-      case hardswish:
-        return math::activate<hardswish>(x, slope);
-      case sigmoid:
-        return math::activate<sigmoid>(x, slope);
-      default:
-        return x;
-    }
-  }
+  FROST_HD float operator()(float x) const { return activate(activation, x); }
 };
 struct ActivateBackward {
   Activation activation;
-  FROST_HD float operator()(float x, float dy) const {
-    using enum ActivationKind;
-    const float slope = activation.slope;
-    switch (activation.kind) {
-      case silu:
-        return dy * math::activation_slope<silu>(x, slope);
-      case relu:
-        return dy * math::activation_slope<relu>(x, slope);
-      case leaky_relu:
-        return dy * math::activation_slope<leaky_relu>(x, slope);
-      case hardswish:
-        return dy * math::activation_slope<hardswish>(x, slope);
-      case sigmoid:
-        return dy * math::activation_slope<sigmoid>(x, slope);
-      default:
-        return dy;
-    }
-  }
+  FROST_HD float operator()(float x, float dy) const { return dy * activation_slope(activation, x); }
 };
 struct Sum {
   FROST_HD float operator()(float a, float b) const { return a + b; }

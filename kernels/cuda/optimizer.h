@@ -1,6 +1,7 @@
 #pragma once
 #include <algorithm>
 
+#include "kernels/cuda/block_sum.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/math/sgd.h"
@@ -19,57 +20,29 @@ inline int flat_width(std::int64_t count, std::initializer_list<const float*> ar
 /// Sums of squares of `values`, one for each block, in double: a block's share and the order inside it depend on the count
 /// alone. Floor: reads values once.
 template <int width>
-struct PartialSquares {
-  static constexpr int kThreads = 256, kPhases = 9;  // each thread's own, then eight halvings
-  struct Shared {
-    double part[kThreads];
-  };
-  struct Own {};
+struct PartialSquares : BlockTotal {
   const float* values;
   std::int64_t items, blocks;  // of `width` values each
   double* sums;                // (blocks)
 
   template <int phase>
   FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own&) const {
-    if constexpr (phase == 0) {
-      double sum = 0;
-      for (std::int64_t i = block * kThreads + thread; i < items; i += blocks * kThreads) {
-        const Lanes<width> v = load<width>(values + i * width);
-        FROST_UNROLL
-        for (int j = 0; j < width; ++j) sum += static_cast<double>(v[j]) * v[j];
-      }
-      shared.part[thread] = sum;
-    } else {
-      constexpr int half = kThreads >> phase;
-      if (thread < half) shared.part[thread] += shared.part[thread + half];
-      if (phase == kPhases - 1 && thread == 0) sums[block] = shared.part[0];
-    }
+    total<phase>(
+        thread, shared,
+        [&](double& sum) {
+          for (std::int64_t i = block * kThreads + thread; i < items; i += blocks * kThreads) {
+            const Lanes<width> v = load<width>(values + i * width);
+            FROST_UNROLL
+            for (int j = 0; j < width; ++j) sum += static_cast<double>(v[j]) * v[j];
+          }
+        },
+        [&](double sum) { sums[block] = sum; });
   }
 };
 
-/// Adds up to kThreads * n partial sums to the state, in one block.
-struct TotalSquares {
-  static constexpr int kThreads = 256, kPhases = 9;
-  struct Shared {
-    double part[kThreads];
-  };
-  struct Own {};
-  const double* sums;
-  std::int64_t count;
+struct AddSquares {
   UpdateState* state;
-
-  template <int phase>
-  FROST_HD void run(std::int64_t, int thread, Shared& shared, Own&) const {
-    if constexpr (phase == 0) {
-      double sum = 0;
-      for (std::int64_t i = thread; i < count; i += kThreads) sum += sums[i];
-      shared.part[thread] = sum;
-    } else {
-      constexpr int half = kThreads >> phase;
-      if (thread < half) shared.part[thread] += shared.part[thread + half];
-      if (phase == kPhases - 1 && thread == 0) state->sum_of_squares += shared.part[0];
-    }
-  }
+  FROST_HD void operator()(double sum) const { state->sum_of_squares += sum; }
 };
 
 inline constexpr std::int64_t kMostSums = 1024;  // blocks of PartialSquares, whatever the device: the bits are the same
@@ -81,10 +54,10 @@ void sum_of_squares(const Launcher& launch, const SumOfSquares& a) {
   const int width = flat_width(a.count, {a.values});
   const std::int64_t items = a.count / width, blocks = grid_size(items, kMostSums);
   if (width == 4)
-    launch.blocks(blocks, PartialSquares<4>{a.values, items, blocks, sums});
+    launch.blocks(blocks, PartialSquares<4>{{}, a.values, items, blocks, sums});
   else
-    launch.blocks(blocks, PartialSquares<1>{a.values, items, blocks, sums});
-  launch.blocks(1, TotalSquares{sums, blocks, a.state});
+    launch.blocks(blocks, PartialSquares<1>{{}, a.values, items, blocks, sums});
+  add_up(launch, sums, blocks, AddSquares{a.state});
 }
 
 struct Prepare {

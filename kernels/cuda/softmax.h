@@ -134,27 +134,10 @@ struct CrossEntropyRows {
   }
 };
 
-/// One block: the mean of the rows' losses.
 struct MeanLoss {
-  static constexpr int kThreads = 256, kPhases = 3;
-  using Shared = BlockSum<double, 1>;
-  struct Own {};
-  const double* losses;
-  std::int64_t rows;
   float* loss;
-
-  template <int phase>
-  FROST_HD void run(std::int64_t, int thread, Shared& shared, Own&) const {
-    if constexpr (phase == 0) {
-      double sum[1] = {0};
-      for (std::int64_t i = thread; i < rows; i += kThreads) sum[0] += losses[i];
-      shared.put(thread, sum);
-    } else if constexpr (phase == 1) {
-      shared.fold(thread);
-    } else if (thread == 0) {
-      *loss = static_cast<float>(shared.total(0) / static_cast<double>(rows));
-    }
-  }
+  std::int64_t rows;
+  FROST_HD void operator()(double sum) const { *loss = static_cast<float>(sum / static_cast<double>(rows)); }
 };
 
 template <class Launcher>
@@ -183,7 +166,7 @@ void cross_entropy(const Launcher& launch, const CrossEntropy& a) {
   FROST_CHECK(a.rows > 0 && a.classes > 0, "cross entropy: ", a.rows, " rows of ", a.classes, " classes");
   auto* losses = static_cast<double*>(launch.scratch(static_cast<std::size_t>(a.rows) * sizeof(double)));
   launch.blocks(a.rows, CrossEntropyRows{a, losses});
-  launch.blocks(1, MeanLoss{losses, a.rows, a.loss});
+  add_up(launch, losses, a.rows, MeanLoss{a.loss, a.rows});
 }
 
 }  // namespace frost::cuda
