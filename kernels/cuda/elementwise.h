@@ -1,8 +1,8 @@
 #pragma once
 #include "kernels/checks.h"
 #include "kernels/cuda/activation.h"
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/image.h"
 
@@ -71,9 +71,8 @@ void unary(const Launch& launch, const ConstView& x, const View& y, const Op& op
   const ConstView fx = flat(x);
   const View fy = flat(y);
   using Wider = std::conditional_t<(sizeof(From) > sizeof(To)), From, To>;
-  with_width<Wider>(access_width({fx, fy}), [&](auto width) {
-    const Items items(fy.shape, width);
-    launch.items(items.count(), Unary<width, From, To, Op>{items, plane<From>(fx), plane<To>(fy), op});
+  over_vectors<Wider>(launch, {fx, fy}, fy.shape, [&](auto width, const Items& items) {
+    return Unary<width, From, To, Op>{items, plane<From>(fx), plane<To>(fy), op};
   });
 }
 template <class T, class Launch, class Op>
@@ -81,9 +80,8 @@ void binary(const Launch& launch, const ConstView& a, const ConstView& b, const 
   const Flat flat{a, b, y};
   const ConstView fa = flat(a), fb = flat(b);
   const View fy = flat(y);
-  with_width<T>(access_width({fa, fb, fy}), [&](auto width) {
-    const Items items(fy.shape, width);
-    launch.items(items.count(), Binary<width, T, Op>{items, plane<T>(fa), plane<T>(fb), plane<T>(fy), op});
+  over_vectors<T>(launch, {fa, fb, fy}, fy.shape, [&](auto width, const Items& items) {
+    return Binary<width, T, Op>{items, plane<T>(fa), plane<T>(fb), plane<T>(fy), op};
   });
 }
 
@@ -106,9 +104,8 @@ void copy(const Launch& launch, const CopyView& a) {
     const ConstView x = flat(a.x);
     const View y = flat(a.y);
     return with_bits(a.x.dtype, [&]<class T>(T) {
-      with_width<T>(access_width({x, y}), [&](auto width) {
-        const Items items(y.shape, width);
-        launch.items(items.count(), Move<width, T>{items, plane<T>(x), plane<T>(y)});
+      over_vectors<T>(launch, {x, y}, y.shape, [&](auto width, const Items& items) {
+        return Move<width, T>{items, plane<T>(x), plane<T>(y)};
       });
     });
   }
@@ -148,10 +145,8 @@ template <class T, class Launch>
 void multiply(const Launch& launch, const ConstView& a, const ConstView& b, const View& y) {
   if (!per_channel(a, b)) return binary<T>(launch, a, b, y, Product{});
   if (a.shape.elements() == 0) return;
-  with_width<T>(access_width({a, b, y}), [&](auto width) {
-    const Items items(a.shape, width);
-    launch.items(items.count(),
-                 ScaleChannels<width, T>{items, Divider(a.shape.h * a.shape.w), plane<T>(a), plane<T>(b), plane<T>(y)});
+  over_vectors<T>(launch, {a, b, y}, a.shape, [&](auto width, const Items& items) {
+    return ScaleChannels<width, T>{items, Divider(a.shape.h * a.shape.w), plane<T>(a), plane<T>(b), plane<T>(y)};
   });
 }
 
@@ -250,9 +245,8 @@ struct Shift {
 template <class Launch>
 void shift(const Launch& launch, const ConstView& x, const View& y, int top, int left) {
   with_bits(x.dtype, [&]<class T>(T) {
-    with_width<T>(access_width({x, y}), [&](auto width) {
-      const Items items(y.shape, width);
-      launch.items(items.count(), Shift<width, T>{items, Pixels(y.shape), plane<T>(x), plane<T>(y), top, left});
+    over_vectors<T>(launch, {x, y}, y.shape, [&](auto width, const Items& items) {
+      return Shift<width, T>{items, Pixels(y.shape), plane<T>(x), plane<T>(y), top, left};
     });
   });
 }

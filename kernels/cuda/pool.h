@@ -1,7 +1,7 @@
 #pragma once
 #include "kernels/checks.h"
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/pool.h"
 #include "kernels/pool.h"
@@ -99,9 +99,8 @@ struct MaxPoolGather {
 
 template <class T, class Launch>
 void max_pool(const Launch& launch, const PoolGeometry& g, const ConstView& x, const View& y, std::uint16_t* taps) {
-  with_width<T>(access_width({x, y}), [&](auto width) {
-    const Items items(y.shape, width);
-    launch.items(items.count(), MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), taps, y.shape.c});
+  over_vectors<T>(launch, {x, y}, y.shape, [&](auto width, const Items& items) {
+    return MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), taps, y.shape.c};
   });
 }
 
@@ -123,10 +122,8 @@ void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
     auto* taps =
         static_cast<std::uint16_t*>(launch.scratch(static_cast<std::size_t>(out.elements()) * sizeof(std::uint16_t)));
     max_pool<T>(launch, a.geometry, a.x, View{nullptr, out, a.x.dtype, out.c}, taps);
-    with_width<T>(access_width({a.dy, a.dx}), [&](auto width) {
-      const Items items(a.dx.shape, width);
-      launch.items(items.count(), MaxPoolGather<width, T>{items, Pixels(a.dx.shape), a.geometry, taps, plane<T>(a.dy),
-                                                          plane<T>(a.dx), out.c});
+    over_vectors<T>(launch, {a.dy, a.dx}, a.dx.shape, [&](auto width, const Items& items) {
+      return MaxPoolGather<width, T>{items, Pixels(a.dx.shape), a.geometry, taps, plane<T>(a.dy), plane<T>(a.dx), out.c};
     });
   });
 }
@@ -191,9 +188,8 @@ template <class Launch>
 void adaptive_avg_pool_forward(const Launch& launch, const AdaptiveAvgPoolForward& a) {
   check_spatial("adaptive average pool", a.x, a.y);
   with_float(a.x.dtype, "adaptive average pool", [&]<class T>(T) {
-    with_width<T>(access_width({a.x, a.y}), [&](auto width) {
-      const Items items(a.y.shape, width);
-      launch.items(items.count(), AveragePool<width, T>{items, Pixels(a.y.shape), plane<T>(a.x), plane<T>(a.y)});
+    over_vectors<T>(launch, {a.x, a.y}, a.y.shape, [&](auto width, const Items& items) {
+      return AveragePool<width, T>{items, Pixels(a.y.shape), plane<T>(a.x), plane<T>(a.y)};
     });
   });
 }
@@ -201,9 +197,8 @@ template <class Launch>
 void adaptive_avg_pool_backward(const Launch& launch, const AdaptiveAvgPoolBackward& a) {
   check_spatial("adaptive average pool", a.dx, a.dy);
   with_float(a.dx.dtype, "adaptive average pool", [&]<class T>(T) {
-    with_width<T>(access_width({a.dy, a.dx}), [&](auto width) {
-      const Items items(a.dx.shape, width);
-      launch.items(items.count(), AveragePoolBackward<width, T>{items, Pixels(a.dx.shape), plane<T>(a.dy), plane<T>(a.dx)});
+    over_vectors<T>(launch, {a.dy, a.dx}, a.dx.shape, [&](auto width, const Items& items) {
+      return AveragePoolBackward<width, T>{items, Pixels(a.dx.shape), plane<T>(a.dy), plane<T>(a.dx)};
     });
   });
 }

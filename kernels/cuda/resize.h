@@ -1,7 +1,7 @@
 #pragma once
 #include "kernels/checks.h"
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/pool.h"
 #include "kernels/pool.h"
@@ -112,10 +112,9 @@ void resize_forward(const Launch& launch, const ResizeForward& a) {
   const Shape &in = a.x.shape, &out = a.y.shape;
   with_float(a.x.dtype, "resize", [&]<class T>(T) {
     with_resize_mode(a.mode, [&](auto mode) {
-      with_width<T>(access_width({a.x, a.y}), [&](auto width) {
-        const Items items(out, width);
-        launch.items(items.count(), Resize<width, T, decltype(mode)::value>{
-                                        items, Pixels(out), {in.h, out.h}, {in.w, out.w}, plane<T>(a.x), plane<T>(a.y)});
+      over_vectors<T>(launch, {a.x, a.y}, out, [&](auto width, const Items& items) {
+        return Resize<width, T, decltype(mode)::value>{items,         Pixels(out),   {in.h, out.h},
+                                                       {in.w, out.w}, plane<T>(a.x), plane<T>(a.y)};
       });
     });
   });
@@ -126,10 +125,9 @@ void resize_backward(const Launch& launch, const ResizeBackward& a) {
   const Shape &in = a.dx.shape, &out = a.dy.shape;
   with_float(a.dx.dtype, "resize backward", [&]<class T>(T) {
     with_resize_mode(a.mode, [&](auto mode) {
-      with_width<T>(access_width({a.dy, a.dx}), [&](auto width) {
-        const Items items(in, width);
-        launch.items(items.count(), ResizeGather<width, T, decltype(mode)::value>{
-                                        items, Pixels(in), {in.h, out.h}, {in.w, out.w}, plane<T>(a.dy), plane<T>(a.dx)});
+      over_vectors<T>(launch, {a.dy, a.dx}, in, [&](auto width, const Items& items) {
+        return ResizeGather<width, T, decltype(mode)::value>{items,         Pixels(in),     {in.h, out.h},
+                                                             {in.w, out.w}, plane<T>(a.dy), plane<T>(a.dx)};
       });
     });
   });
