@@ -144,7 +144,7 @@ class MirroredBackend final : public Backend {
     const std::int64_t count = std::accumulate(rows.counts.begin(), rows.counts.end(), std::int64_t{0});
     const auto host = std::make_shared<std::vector<float>>(static_cast<std::size_t>(count * (5 + a.classes)));
     device_->synchronize();
-    device_->download(host->data(), rows.data(), host->size() * sizeof(float));
+    if (count > 0) device_->download(host->data(), rows.data(), host->size() * sizeof(float));
     rows.memory = {host, host->data()};
     return rows;
   }
