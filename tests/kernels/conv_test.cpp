@@ -326,20 +326,27 @@ TEST_CASE("conv: bf16 operands") {
     for (auto* values : {&t.x, &t.w, &t.dy})  // what bf16 cannot hold is not the kernel's fault
       for (float& v : *values) v = to_f32(to_bf16(v));
     // Products of bf16 are exact in f32, so only the sums round, and a bf16 result: half of 2^-7.
+    // Other devices have y and dw in bf16 before they come in f32, and where they add the bias, y is rounded twice.
     constexpr double kRounded = 1.0 / 256 + kF32;
-    CHECK(golden::relative_error(t.forward(DType::bf16), t.plain_forward()) < kF32);  // y in f32
+    const bool cpu = frost::testing::on_cpu();
+    CHECK(golden::relative_error(t.forward(DType::bf16), t.plain_forward()) < (cpu ? kF32 : kRounded));  // y in f32
     Buffer from(t.x_shape, t.x, DType::bf16), y(t.y_shape(), DType::bf16);
     t.forward(from.view(), y.view());
     CHECK(y.guards_hold());
-    CHECK(golden::relative_error(y.values(), t.plain_forward()) < kRounded);
+    CHECK(golden::relative_error(y.values(), t.plain_forward()) < (cpu ? 1 : 2) * kRounded);
     CHECK(golden::relative_error(t.backward_data(DType::bf16), t.plain_dx()) < kRounded);
     const auto grad = t.backward_weight(DType::bf16);
-    CHECK(golden::relative_error(grad.dw, t.plain_dw()) < kF32);
+    CHECK(golden::relative_error(grad.dw, t.plain_dw()) < (cpu ? kF32 : kRounded));
     if (!t.b.empty()) CHECK(golden::relative_error(grad.db, t.plain_db()) < kF32);
   }
 }
 
 TEST_CASE("conv: a channel slice gives the packed result and its surroundings stay") {
+  // The same bits on the CPU. Other devices may take another engine, or round to 16 bits once more on the way to a slice.
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b, DType type) {
+    if (frost::testing::on_cpu()) return a == b;
+    return golden::relative_error(a, b) < (type == DType::f32 ? kF32 : 2.0 / 256);
+  };
   for (const DType type : {DType::f32, DType::bf16}) {
     if (!backend().supports(type)) continue;
     for (const auto& [name, t] : odd_cases()) {
@@ -350,12 +357,12 @@ TEST_CASE("conv: a channel slice gives the packed result and its surroundings st
       t.forward(x.view(), y.view());
       t.forward(wide_x.view(), wide_y.view());
       CHECK(wide_y.guards_hold());
-      CHECK(wide_y.values() == y.values());
+      CHECK(same(wide_y.values(), y.values(), type));
       Buffer wide_dx(t.x_shape, type, 16, 16);
       backend().conv_backward_data(
           {.geometry = t.geometry, .dy = wide_dy.view(), .weight = {t.w.data(), 0}, .dx = wide_dx.view()});
       CHECK(wide_dx.guards_hold());
-      CHECK(wide_dx.values() == t.backward_data(type));
+      CHECK(same(wide_dx.values(), t.backward_data(type), type));
       const auto grad = t.backward_weight(type);
       std::vector<float> dw(t.w.size()), db(t.b.size());
       backend().conv_backward_weight({.geometry = t.geometry,
@@ -364,8 +371,8 @@ TEST_CASE("conv: a channel slice gives the packed result and its surroundings st
                                       .dweight = dw.data(),
                                       .dbias = db.empty() ? nullptr : db.data(),
                                       .accumulate = false});
-      CHECK(dw == grad.dw);
-      CHECK(db == grad.db);
+      CHECK(same(dw, grad.dw, type));
+      if (!db.empty()) CHECK(same(db, grad.db, type));
     }
   }
 }
@@ -450,6 +457,10 @@ TEST_CASE("conv: backward is the derivative of forward") {
 }
 
 TEST_CASE("conv: a stamp names the filters' contents") {
+  if (!frost::testing::on_cpu()) {
+    MESSAGE("SKIPPED: filters are kept by their address, which the mirror changes from call to call");
+    return;
+  }
   auto t = ConvCase::random("stamp", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, {1, 6, 7, 16}, 32, false);
   const auto run = [&](std::uint64_t stamp) {
     Buffer x(t.x_shape, t.x), y(t.y_shape());

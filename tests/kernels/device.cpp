@@ -235,9 +235,12 @@ std::unique_ptr<Backend> make_device_backend() {
 }
 
 std::unique_ptr<Backend> make_test_backend() {
+  return on_cpu() ? make_device_backend() : make_mirrored(make_device_backend());
+}
+
+bool on_cpu() {
   const char* asked = std::getenv("FROST_TEST_DEVICE");
-  const bool host = !asked || !*asked || std::string(asked) == "cpu";
-  return host ? make_device_backend() : make_mirrored(make_device_backend());
+  return !asked || !*asked || std::string(asked) == "cpu";
 }
 
 }  // namespace frost::testing

@@ -16,6 +16,10 @@ namespace frost::testing {
 /// wrote comes back; inputs must not change.
 std::unique_ptr<Backend> make_test_backend();
 
+/// Is that the CPU backend? It promises more: it names labels and targets that cannot be, where other devices make the loss
+/// NaN; it gives 16-bit convolutions' results in f32 without a rounding to 16 bits, and adds partial sums in double.
+bool on_cpu();
+
 /// The same without the mirror: arguments point to memory of the device's. For tests that go through Device and Tensor.
 std::unique_ptr<Backend> make_device_backend();
 

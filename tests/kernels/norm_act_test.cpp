@@ -368,7 +368,8 @@ TEST_CASE("batch_statistics: a mean far from zero, tiny variance, many values") 
       const double m = double(s.pixels());
       for (std::size_t i = c; i < values.size(); i += 5) sum += values[i];
       for (std::size_t i = c; i < values.size(); i += 5) spread += std::pow(values[i] - sum / m, 2);
-      CHECK(std::abs(got_mean[c] - sum / m) <= 1e-7 * std::abs(sum / m) + 1e-9);
+      // Where partial sums are f32, they round values of the deviation's size, which is 1.
+      CHECK(std::abs(got_mean[c] - sum / m) <= 1e-7 * std::abs(sum / m) + (frost::testing::on_cpu() ? 1e-9 : 1e-7));
       CHECK(rstd[c] ==
             doctest::Approx(1 / std::sqrt(spread / m + 1e-5)).epsilon(1e-6));  // sums in double: 1e-16 (mean / deviation)^2
     }
