@@ -274,6 +274,10 @@ TEST_CASE("classify: a classifier is pruned, validated, trained on with its zero
     const frost::StateDict state = frost::read_checkpoint(world().dir / "pruned.safetensors").tensors;
     CHECK(state.contains("layer1.0.conv1.weight.mask") == !has(method, "--dense"));
   }
+  // A file that holds nothing but torchvision's names.
+  frost::write_safetensors(world().dir / "bare.safetensors", frost::read_checkpoint(world().dir / dense).tensors);
+  REQUIRE(world().run(kBin + "yolo-prune --weights bare.safetensors --save bare_half.safetensors --amount 0.5").code == 0);
+  check_zeros(frost::read_checkpoint(world().dir / "bare_half.safetensors").tensors);
 }
 
 TEST_CASE("classify: --method filters makes a smaller classifier that trains on and resumes from its file alone") {
