@@ -62,7 +62,7 @@ struct BlockTotal {
   }
 };
 
-/// One block: use(the sum of `count` values), in an order that depends on the count alone.
+/// One block: use(the sum of `count` values), in an order that depends on the count alone. Floor: reads them once.
 template <class Use>
 struct AddUp : BlockTotal {
   const double* values;

@@ -179,6 +179,7 @@ struct ChannelSums {
     sums[i] = sum;
   }
 };
+/// Item: a channel. Floor: reads the stripes' sums once.
 struct JoinSums {
   const float* sums;
   float* to;

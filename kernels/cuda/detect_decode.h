@@ -89,7 +89,7 @@ struct KeepPredictions {
   }
 };
 
-/// Item: a block of KeepPredictions. Adds up what is in front of it: a few hundred numbers from the cache.
+/// Item: a block of KeepPredictions. Adds up what is in front of it. Floor: a few hundred numbers from the cache.
 struct PlaceBlocks {
   DecodePlan plan;
   FROST_HD void operator()(std::int64_t i) const {
@@ -102,7 +102,7 @@ struct PlaceBlocks {
   }
 };
 
-/// Item: an image. Where its rows end: a few sums of the images before.
+/// Item: an image. Where its rows end. Floor: one number an image, from the cache.
 struct EndImages {
   DecodePlan plan;
   std::int64_t* ends;  // (images)

@@ -281,7 +281,8 @@ struct StreamGradient {
   }
 };
 
-/// The sums of every level, each by 32 threads, in double; then one thread writes results and balances.
+/// The sums of every level, each by 32 threads, in double; then one thread writes results and balances. Floor: reads
+/// the blocks' sums once.
 struct FinishLoss {
   static constexpr int kLanes = 32, kThreads = kLanes * 3 * kMostLevels, kPhases = 3;
   struct Shared {

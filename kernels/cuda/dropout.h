@@ -8,6 +8,7 @@
 namespace frost::cuda {
 
 /// Item i: one element. Dropout stands between small vectors of a classifier's head, where wide accesses gain nothing.
+/// Floor: reads x once, writes y once.
 template <class T>
 struct DropoutItem {
   const T* x;

@@ -50,6 +50,7 @@ struct NmsPlan {
   }
 };
 
+/// Floor: writes 4 bytes an image.
 struct ClearFound {
   NmsPlan plan;
   FROST_HD void operator()(std::int64_t image) const { plan.found[image] = 0; }

@@ -110,7 +110,8 @@ struct BlockGradientSums {
   }
 };
 
-/// The channels' sums: added to dbias and dweight, and divided by the number of pixels for dx.
+/// The channels' sums: added to dbias and dweight, and divided by the number of pixels for dx. Floor: reads the
+/// chunks' sums once.
 struct FinishGradient : ChunkSums {
   const float* partial;  // (chunks, 2, channels)
   std::int64_t chunks, channels, pixels;

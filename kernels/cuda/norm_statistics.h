@@ -62,7 +62,8 @@ struct BlockMoments {
   }
 };
 
-/// mean and rstd of the whole map from its chunks' moments, and the running averages.
+/// mean and rstd of the whole map from its chunks' moments, and the running averages. Floor: reads the chunks' moments
+/// once.
 struct FinishStatistics : ChunkSums {
   const math::Moments<float>* partial;  // (chunks, channels)
   const void* x;                        // its first pixel is what the partial means count from

@@ -60,6 +60,7 @@ void sum_of_squares(const Launcher& launch, const SumOfSquares& a) {
   add_up(launch, sums, blocks, AddSquares{a.state});
 }
 
+/// One item. Floor: reads and writes the state once.
 struct Prepare {
   PrepareStep a;
   FROST_HD void operator()(std::int64_t) const { a.run(); }

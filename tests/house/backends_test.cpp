@@ -6,6 +6,7 @@
 #include <map>
 #include <regex>
 #include <string>
+#include <vector>
 
 namespace fs = std::filesystem;
 
@@ -26,7 +27,40 @@ std::map<std::string, std::string> places(const fs::path& folder, const std::str
   return found;
 }
 
+/// Kernels of a header (their structs' names) in front of which no comment names the floor, nor at the header's beginning.
+std::vector<std::string> without_floor(const fs::path& header) {
+  std::vector<std::string> nameless;
+  std::ifstream in(header);
+  std::string line, comment, kernel;
+  bool head = true, floor_for_all = false, floor = false;
+  while (std::getline(in, line)) {
+    if (line.starts_with("namespace ")) head = false;
+    if (line.starts_with("//")) comment += line;
+    if (head && comment.find("loor") != std::string::npos) floor_for_all = true;
+    if (line.starts_with("struct ")) {
+      kernel = line.substr(7, line.find_first_of(" :{", 7) - 7);
+      floor = floor_for_all || comment.find("loor") != std::string::npos;
+    }
+    if (line.starts_with("//") || line.starts_with("template ")) continue;
+    comment.clear();
+    const bool runs = line.find("FROST_HD void operator()(std::int64_t") != std::string::npos ||
+                      line.find("FROST_HD void run(std::int64_t") != std::string::npos;
+    if (runs && !floor) nameless.push_back(header.filename().string() + ": " + kernel);
+  }
+  return nameless;
+}
+
 }  // namespace
+
+TEST_CASE("house: every CUDA kernel names its floor") {
+  int headers = 0;
+  for (const auto& file : fs::directory_iterator(fs::path(FROST_SOURCE_DIR) / "kernels" / "cuda")) {
+    if (file.path().extension() != ".h") continue;
+    ++headers;
+    for (const auto& kernel : without_floor(file.path())) FAIL_CHECK(kernel);
+  }
+  CHECK(headers > 30);
+}
 
 TEST_CASE("house: every primitive stands in files of the same name for the CPU and for CUDA") {
   const fs::path kernels = fs::path(FROST_SOURCE_DIR) / "kernels";
