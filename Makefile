@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_BASEDIR := $(CURDIR)
 
-.PHONY: help deps test-deps build demo test test-asan bench freezing-table format clean
+.PHONY: help deps test-deps build demo test test-asan bench freezing-table pruning-table format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | while IFS=$$'\t' read -r name text; do \
@@ -44,19 +44,25 @@ bench: deps  ## time inference and training steps beside their convolutions alon
 	@cmake --build build -j $(JOBS) --target frost-bench
 	@build/bin/frost-bench
 
-# What docs/freezing.md's table was made with. Runs that are finished are not repeated; nothing else should run meanwhile.
-FREEZING := build/freezing
+# The table of docs/freezing.md. Runs that are finished are not repeated; nothing else should run meanwhile.
+FREEZING ?= build/freezing
 FREEZING_EPOCHS ?= 30
+FREEZING_RUNS := freeze0 freeze10-running freeze10-batch freeze24-running freeze24-batch
 SHARED ?= ../shared
-freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and print the table of docs/freezing.md (hours)
-	@for run in freeze0 freeze10-running freeze10-batch freeze24-running freeze24-batch; do \
+freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and print the table of docs/freezing.md (35 minutes)
+	@for run in $(FREEZING_RUNS); do \
 	  test -f $(FREEZING)/$$run/summary.json && continue; \
 	  layers=$${run#freeze}; bn=running; case $$layers in *-*) bn=$${layers#*-}; layers=$${layers%-*};; esac; \
 	  build/bin/yolo-train --weights $(SHARED)/weights/yolov5n.pt --data $(SHARED)/data/bccd/bccd.yaml --imgsz 320 \
 	    --batch-size 16 --epochs $(FREEZING_EPOCHS) --freeze $$layers --frozen-bn $$bn --cache ram --noplots \
 	    --project $(FREEZING) --name $$run --exist-ok; \
 	done
-	@build/bin/freezing-table $(FREEZING) --reference $(SHARED)/golden/bccd_reference.json
+	@build/bin/frost-compare $(addprefix $(FREEZING)/,$(FREEZING_RUNS)) --markdown --roles --labels \
+	  "freeze 0" "freeze 10, running" "freeze 10, batch" "freeze 24, running" "freeze 24, batch" \
+	  --reference $(SHARED)/golden/bccd_reference.json
+
+pruning-table: freezing-table  ## prune that YOLOv5n, train it on and print the tables of docs/pruning.md (10 minutes more)
+	@tools/measure_pruning.sh build/bin $(SHARED)/data/bccd/bccd.yaml $(SHARED)/weights/yolov5n.pt build/pruning $(FREEZING)/freeze0
 
 format:  ## clang-format over our own code
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

@@ -11,14 +11,16 @@ int main(int argc, char** argv) {
   return frost::run_tool("frost-compare", argc, argv, [](CLI::App& app, int count, char** arguments) {
     std::vector<std::string> folders, labels;
     std::string title = "Runs compared";
-    std::filesystem::path html;
-    bool markdown = false;
+    std::filesystem::path html, reference;
+    frost::TableOptions table;
     app.description("Puts finished training runs side by side: time, memory by role, accuracy, file size.");
     app.add_option("runs", folders, "folders of finished runs (runs/train/exp runs/train/exp2 ...)")->required();
     app.add_option("--labels", labels, "a name for each run; default: the folders' names");
     app.add_option("--title", title, "heading of the page")->capture_default_str();
     app.add_option("--html", html, "also write the table and the curves to this page");
-    app.add_flag("--markdown", markdown, "print the table as Markdown");
+    app.add_flag("--markdown", table.markdown, "print the table as Markdown");
+    app.add_flag("--roles", table.roles, "a column for the peak of each role's memory");
+    app.add_option("--reference", reference, "JSON with the accuracies of others' runs: rows below the table's");
     app.parse(count, arguments);
 
     if (!labels.empty() && labels.size() != folders.size())
@@ -29,7 +31,8 @@ int main(int argc, char** argv) {
       if (!folder.has_filename()) folder = folder.parent_path();  // "runs/exp/"
       runs.push_back(frost::read_compared_run(labels.empty() ? folder.filename().string() : labels[i], folder));
     }
-    std::fputs(frost::comparison_table(runs, markdown).c_str(), stdout);
+    if (!reference.empty()) table.references = frost::read_reference_runs(reference);
+    std::fputs(frost::comparison_table(runs, table).c_str(), stdout);
     if (!html.empty()) {
       const std::string page = frost::comparison_page(title, runs);
       frost::write_file_atomically(html, [&](frost::FileSink& sink) { sink.write(page); });

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "kernels/error.h"
@@ -57,7 +58,7 @@ std::vector<std::string> common_metrics(const std::vector<ComparedRun>& runs) {
   return metrics;
 }
 
-std::vector<Column> table_columns(const std::vector<ComparedRun>& runs) {
+std::vector<Column> table_columns(const std::vector<ComparedRun>& runs, bool roles = false) {
   const auto peak = [](Role role) {
     return [role](const ComparedRun& run) { return megabytes(run.summary.peaks[static_cast<std::size_t>(role)]); };
   };
@@ -76,6 +77,12 @@ std::vector<Column> table_columns(const std::vector<ComparedRun>& runs) {
       {"gradients MB", peak(Role::gradient)},
       {"optimizer MB", peak(Role::optimizer_state)},
   };
+  if (roles)
+    columns.insert(columns.end(), {{"parameters MB", peak(Role::parameter)},
+                                   {"buffers MB", peak(Role::buffer)},
+                                   {"transient act. MB", peak(Role::activation)},
+                                   {"workspace MB", peak(Role::workspace)},
+                                   {"input MB", peak(Role::input)}});
   for (const std::string& metric : common_metrics(runs))
     columns.push_back({heading_of(metric),
                        [metric](const ComparedRun& run) { return fmt::format("{:.3f}", run.summary.metric(metric)); }});
@@ -202,32 +209,56 @@ ComparedRun read_compared_run(const std::string& label, const std::filesystem::p
   return run;
 }
 
-std::string comparison_table(const std::vector<ComparedRun>& runs, bool markdown) {
-  FROST_CHECK(!runs.empty(), "no run to compare");
-  std::string text;
-  const std::vector<Column> columns = table_columns(runs);
-  std::vector<std::size_t> widths;
-  for (const Column& column : columns) {
-    std::size_t width = column.heading.size();
-    for (const ComparedRun& run : runs) width = std::max(width, column.cell(run).size());
-    widths.push_back(width);
+std::vector<ReferenceRun> read_reference_runs(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  FROST_CHECK(in, file.string(), ": cannot be read");
+  std::vector<ReferenceRun> references;
+  try {
+    const auto json = nlohmann::ordered_json::parse(in);
+    const std::string what = json.at("what"), prefix = "best ";
+    for (const auto& [name, run] : json.at("runs").items()) {
+      references.push_back({what.substr(0, what.find(',')) + ": " + name, {}});
+      for (const auto& [key, value] : run.items())
+        if (key.starts_with(prefix)) references.back().best[key.substr(prefix.size())] = value;
+    }
+  } catch (const nlohmann::json::exception& e) {
+    fail(file.string(), ": does not hold runs to compare with: ", e.what());
   }
-  const auto line = [&](const std::function<std::string(const Column&)>& cell) {
-    for (std::size_t c = 0; c < columns.size(); ++c) {
-      const std::string value = cell(columns[c]);
-      text += markdown ? "| " : (c ? "  " : "");
-      text += c == 0 ? fmt::format("{:<{}}", value, widths[c]) : fmt::format("{:>{}}", value, widths[c]);
-      if (markdown) text += c + 1 == columns.size() ? " |" : " ";
+  return references;
+}
+
+std::string comparison_table(const std::vector<ComparedRun>& runs, const TableOptions& options) {
+  FROST_CHECK(!runs.empty(), "no run to compare");
+  const std::vector<Column> columns = table_columns(runs, options.roles);
+  std::vector<std::vector<std::string>> rows(1);
+  for (const Column& column : columns) rows[0].push_back(column.heading);
+  for (const ComparedRun& run : runs) {
+    rows.emplace_back();
+    for (const Column& column : columns) rows.back().push_back(column.cell(run));
+  }
+  for (const ReferenceRun& reference : options.references) {
+    rows.emplace_back(columns.size(), "-");
+    rows.back()[0] = reference.label;
+    for (std::size_t c = 1; c < columns.size(); ++c)
+      if (const auto it = reference.best.find(columns[c].heading); it != reference.best.end())
+        rows.back()[c] = fmt::format("{:.3f}", it->second);
+  }
+  std::vector<std::size_t> widths(columns.size());
+  for (const auto& row : rows)
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+
+  std::string text;
+  for (const auto& row : rows) {
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      text += options.markdown ? "| " : (c ? "  " : "");
+      text += c == 0 ? fmt::format("{:<{}}", row[c], widths[c]) : fmt::format("{:>{}}", row[c], widths[c]);
+      if (options.markdown) text += c + 1 == row.size() ? " |" : " ";
     }
     text += "\n";
-  };
-  line([](const Column& column) { return column.heading; });
-  if (markdown) {
-    for (std::size_t c = 0; c < columns.size(); ++c)
-      text += "|" + std::string(widths[c] + (c ? 1 : 2), '-') + (c ? ":" : "");
+    if (&row != rows.data() || !options.markdown) continue;
+    for (std::size_t c = 0; c < row.size(); ++c) text += "|" + std::string(widths[c] + (c ? 1 : 2), '-') + (c ? ":" : "");
     text += "|\n";
   }
-  for (const ComparedRun& run : runs) line([&](const Column& column) { return column.cell(run); });
   return text;
 }
 

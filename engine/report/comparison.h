@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,23 @@ struct ComparedRun {
 /// Reads a finished run. Throws Error naming the file.
 ComparedRun read_compared_run(const std::string& label, const std::filesystem::path& folder);
 
+/// What others reached on the same data. Of their runs only the accuracy is known.
+struct ReferenceRun {
+  std::string label;
+  std::map<std::string, double> best;  // by the table's headings: "mAP50"
+};
+
+/// Reads {"what": "NAME, ...", "runs": {RUN: {"best mAP50": 0.87, ...}}}; labels are "NAME: RUN". Throws Error naming the
+/// file.
+std::vector<ReferenceRun> read_reference_runs(const std::filesystem::path& file);
+
+struct TableOptions {
+  bool markdown = false;
+  bool roles = false;                      // a column for each role's peak bytes, not just for what freezing saves
+  std::vector<ReferenceRun> references{};  // rows below the runs
+};
 /// One row a run: trainable share, time, memory by role, the metrics that all runs have, file size. Plain text, or Markdown.
-std::string comparison_table(const std::vector<ComparedRun>& runs, bool markdown);
+std::string comparison_table(const std::vector<ComparedRun>& runs, const TableOptions& options = {});
 
 /// The same table and the metrics over the epochs, as one HTML page that needs nothing else.
 std::string comparison_page(const std::string& title, const std::vector<ComparedRun>& runs);

@@ -167,17 +167,34 @@ TEST_CASE("runs side by side: a table, as Markdown, as a page") {
                                       read_compared_run("head", folder.path / "head")};
   CHECK(runs[0].rows == std::vector<std::vector<double>>{{0, 0.25}, {1, 0.5}});
 
-  CHECK(comparison_table(runs, false) ==
+  CHECK(comparison_table(runs) ==
         "run           epochs  trainable  s/epoch  ms/step  peak MB  saved act. MB  gradients MB  optimizer MB  mAP50  file "
         "MB\n"
         "all <layers>       2    100.0 %     2.00    500.0      8.0            5.0           0.0           0.0  0.750      "
         "7.1\n"
         "head               2     25.0 %     0.50    125.0      2.5            1.0           0.0           0.0  0.500      "
         "7.1\n");
-  const std::string markdown = comparison_table(runs, true);
+  const std::string markdown = comparison_table(runs, {.markdown = true});
   CHECK(markdown.starts_with("| run          | epochs | trainable |"));
   CHECK(markdown.find("\n|--------------|-------:|") != std::string::npos);
   CHECK(markdown.find("\n| head         |      2 |    25.0 % |") != std::string::npos);
+
+  const std::string roles = comparison_table({runs[1]}, {.roles = true});
+  CHECK(roles.find("optimizer MB  parameters MB  buffers MB  transient act. MB  workspace MB  input MB  mAP50") !=
+        std::string::npos);
+
+  const fs::path reference = folder.path / "reference.json";
+  std::ofstream(reference) << R"({"what": "Theirs, 3 epochs", "runs": {"all": {"best_epoch": 2, "best mAP50": 0.8125}}})";
+  const std::string beside = comparison_table({runs[1]}, {.references = read_reference_runs(reference)});
+  CHECK(beside ==
+        "run          epochs  trainable  s/epoch  ms/step  peak MB  saved act. MB  gradients MB  optimizer MB  mAP50  file "
+        "MB\n"
+        "head              2     25.0 %     0.50    125.0      2.5            1.0           0.0           0.0  0.500      "
+        "7.1\n"
+        "Theirs: all       -          -        -        -        -              -             -             -  0.812        "
+        "-\n");
+  std::ofstream(reference) << R"({"runs": {}})";
+  CHECK_THROWS_WITH_AS(read_reference_runs(reference), doctest::Contains("reference.json: does not hold runs"), Error);
 
   const std::string page = comparison_page("A & B", runs);
   CHECK(page.find("<h1>A &amp; B</h1>") != std::string::npos);
@@ -187,7 +204,7 @@ TEST_CASE("runs side by side: a table, as Markdown, as a page") {
   // mAP50 .25 at epoch 0 and .5 at epoch 1 on an axis up to .5: the middle of the left edge, the top of the right one.
   CHECK(page.find("points=\"44.0,112.0 510.0,10.0 \"") != std::string::npos);
 
-  CHECK_THROWS_WITH_AS(comparison_table({}, false), "no run to compare", Error);
+  CHECK_THROWS_WITH_AS(comparison_table({}), "no run to compare", Error);
   CHECK_THROWS_WITH_AS(read_compared_run("x", folder.path), doctest::Contains("summary.json: not found"), Error);
   std::ofstream(folder.path / "head" / "results.csv", std::ios::app) << "2, what\n";
   CHECK_THROWS_WITH_AS(read_compared_run("head", folder.path / "head"),
