@@ -26,10 +26,15 @@ PruneSchedule parse_prune_schedule(const std::string& text) {
   return s;
 }
 
-GradualPruning::GradualPruning(Module& model, PruneSchedule schedule) : model_(model), schedule_(schedule) {
-  for (Conv2d* conv : prunable(model))
-    if (conv->weight.trainable && !conv->weight.mask)
-      set_mask(conv->weight, std::vector<bool>(static_cast<std::size_t>(conv->weight.value.elements()), true));
+GradualPruning::GradualPruning(Module& model, PruneSchedule schedule) : model_(model), schedule_(schedule) { take_in(0); }
+
+void GradualPruning::take_in(double amount) {
+  for (Conv2d* conv : prunable(model_)) {
+    Parameter& weight = conv->weight;
+    if (!weight.trainable || weight.grad) continue;
+    if (!weight.mask) set_mask(weight, std::vector<bool>(static_cast<std::size_t>(weight.value.elements()), true));
+    mask_smallest(weight, amount);
+  }
 }
 
 bool GradualPruning::before_batch(ParameterArena& arena, std::int64_t epoch, std::int64_t batch, std::int64_t batches) {

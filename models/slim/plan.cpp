@@ -19,7 +19,6 @@ Plan::Plan(Module& model, const LayerNames& layers, const PlanFlags& flags)
   FROST_CHECK(flags.dry_run || !stages_.empty() || frozen_.size() < model.parameters().size(), "--freeze ",
               fmt::format("{}", fmt::join(flags.freeze, " ")), " leaves nothing to train");
   if (flags.prune_schedule.empty()) return;
-  FROST_CHECK(stages_.empty(), "--prune-schedule does not go with --unfreeze-at: what wakes up later has no masks");
   schedule_ = parse_prune_schedule(flags.prune_schedule);
   FROST_CHECK(schedule_.epochs <= flags.epochs, "--prune-schedule ", flags.prune_schedule, ": longer than the ",
               flags.epochs, " epochs of --epochs");
@@ -29,6 +28,7 @@ Plan::Plan(Module& model, const LayerNames& layers, const PlanFlags& flags)
 std::vector<std::string> Plan::begin_last_stage() {
   if (stages_.empty()) return flags_.freeze;
   freeze(model_, layers_, stages_.back().freeze);
+  if (gradual_) gradual_->wake(stages_.back().epoch);
   fmt::print("--unfreeze-at {}: the last stage counts, the most trains then\n", stages_.back().text);
   return stages_.back().freeze;
 }
@@ -38,12 +38,13 @@ void Plan::steer(LoopOptions& options, ParameterArena& arena, std::function<void
     const auto stage = std::ranges::find(stages_, epoch, &UnfreezeStage::epoch);
     if (stage == stages_.end()) return false;
     freeze(model_, layers_, stage->freeze);
+    if (gradual_) gradual_->wake(epoch);
     fmt::print("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage->text, freeze_summary(model_));
     woken();
     return true;
   };
   if (!gradual_) return;
-  options.best_from = schedule_.epochs - 1;
+  options.best_from = std::max(schedule_.epochs - 1, stages_.empty() ? 0 : stages_.back().epoch);
   options.before_batch = [this, &arena, batches = options.schedule.batches_per_epoch](std::int64_t epoch,
                                                                                       std::int64_t batch) {
     gradual_->before_batch(arena, epoch, batch, batches);

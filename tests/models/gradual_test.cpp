@@ -41,8 +41,8 @@ void random_step(ParameterArena& arena, Optimizer& optimizer, Rng& rng) {
 }
 
 /// Every tensor beside the weights is zero where the mask is; `alive`: and not zero where it is not.
-void check_masked(ParameterArena& arena, bool alive) {
-  const ParameterGroup& group = arena.groups()[ParameterArena::kWeight];
+void check_masked(const ParameterGroup& group, bool alive) {
+  if (group.kind != ParameterArena::kWeight) return;
   for (const Tensor* tensor : {&group.value, &group.momentum, &group.second_moment, &group.ema}) {
     if (!*tensor) continue;
     for (std::size_t i = 0; i < group.members.size(); ++i) {
@@ -72,7 +72,7 @@ TEST_CASE("50 steps with momentum, decay and average keep exactly the same zeros
     Optimizer optimizer(arena, device, kind);
     Rng rng(9);
     for (int step = 0; step < 50; ++step) random_step(arena, optimizer, rng);
-    check_masked(arena, true);
+    check_masked(arena.groups()[ParameterArena::kWeight], true);
     std::size_t layer = 0;
     for (const Conv2d* conv : prunable(*net)) CHECK((conv->weight.mask.to_vector() == masks[layer++]));
   }
@@ -115,6 +115,43 @@ TEST_CASE("the schedule: a cubic curve from one sparsity to the other, and what 
   }
 }
 
+TEST_CASE("gradual pruning: what wakes up joins in; behind the schedule it is pruned at once") {
+  for (const std::int64_t epoch : {1, 2}) {
+    CAPTURE(epoch);
+    Device device(make_cpu_backend());
+    const auto net = small_net(device);
+    const std::vector<Conv2d*> convs = prunable(*net);
+    convs[0]->weight.trainable = convs[1]->weight.trainable = false;
+    GradualPruning gradual(*net, parse_prune_schedule("0:0.6:2"));
+    ParameterArena arena(device, *net, 5e-4f, true);
+    Optimizer optimizer(arena, device, OptimizerKind::adam);
+    Rng rng(4);
+    const std::int64_t batches = 5;
+    for (std::int64_t e = 0; e < 3; ++e) {
+      if (e == epoch) {
+        const std::vector<float> awake = convs[2]->weight.mask.to_vector();
+        for (const std::size_t i : {0, 1}) {
+          CHECK_FALSE(convs[i]->weight.mask);
+          convs[i]->weight.trainable = true;
+        }
+        gradual.wake(e);
+        CHECK((convs[2]->weight.mask.to_vector() == awake));  // the others are where they were
+        arena.adopt(e * batches);
+        optimizer.grow();
+      }
+      for (std::int64_t batch = 0; batch < batches; ++batch) {
+        gradual.before_batch(arena, e, batch, batches);
+        random_step(arena, optimizer, rng);
+      }
+    }
+    for (const Conv2d* conv : convs) {
+      const std::vector<float> mask = conv->weight.mask.to_vector();
+      CHECK(std::count(mask.begin(), mask.end(), 0.0f) == pruned_count(0.6, static_cast<std::int64_t>(mask.size())));
+    }
+    for (const ParameterGroup& group : arena.groups()) check_masked(group, true);
+  }
+}
+
 TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked share at the end") {
   for (const std::int64_t batches : {3, 25}) {
     CAPTURE(batches);
@@ -134,7 +171,7 @@ TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked sh
       for (std::int64_t batch = 0; batch < batches; ++batch) {
         if (gradual.before_batch(arena, epoch, batch, batches)) {
           ++updates;
-          check_masked(arena, false);
+          check_masked(arena.groups()[ParameterArena::kWeight], false);
           const std::vector<float> now = convs[1]->weight.mask.to_vector();
           bool revived = false;
           for (std::size_t i = 0; i < now.size(); ++i) revived |= now[i] > before[i];
@@ -148,7 +185,7 @@ TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked sh
       const std::vector<float> values = convs[i]->weight.value.to_vector();
       CHECK(std::count(values.begin(), values.end(), 0.0f) == pruned_count(0.6, static_cast<std::int64_t>(values.size())));
     }
-    check_masked(arena, true);
+    check_masked(arena.groups()[ParameterArena::kWeight], true);
     CHECK_FALSE(convs[0]->weight.mask);  // frozen means frozen
     CHECK((convs[0]->weight.value.to_vector() == frozen));
   }

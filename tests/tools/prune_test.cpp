@@ -124,6 +124,38 @@ TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a 
   }
 }
 
+TEST_CASE("--prune-schedule with --unfreeze-at: what wakes up is pruned too, and best is not an epoch before that") {
+  for (const char* wakes : {"1:0", "2:5 3:0"}) {  // within the schedule; behind it
+    CAPTURE(wakes);
+    const Outcome trained =
+        world().run(kBin + "yolo-train --weights " + dense_model() + " --freeze 10 --unfreeze-at " + wakes +
+                    " --prune-schedule 0:0.6:2 --epochs 4 --imgsz 64 --batch-size 4 --nbs 4 --noplots"
+                    " --save-period 1 --project thaw --name g --exist-ok --data " +
+                    world().data());
+    CAPTURE(trained.err);
+    REQUIRE(trained.code == 0);
+    const fs::path weights = world().dir / "thaw" / "g" / "weights";
+    for (const char* file : {"last.safetensors", "best.safetensors"}) {
+      CAPTURE(file);
+      const StateDict state = read_checkpoint(weights / file).tensors;
+      CHECK(zeros(state, "model.3.conv.weight") == 11059);   // 0.6 * 18432 = 11059.2, layer 3 has woken up
+      CHECK(zeros(state, "model.18.conv.weight") == 22118);  // 0.6 * 36864 = 22118.4, layer 18 was awake
+    }
+    CHECK(zeros(read_checkpoint(weights / "epoch0.safetensors").tensors, "model.3.conv.weight") ==
+          0);  // frozen is not pruned
+    const std::string bits = slurp(weights / "last.safetensors");
+    for (const char* from : {"epoch0.safetensors", "epoch2.safetensors"}) {
+      const fs::path kept = world().dir / "thaw" / "kept.safetensors";
+      fs::copy_file(weights / from, kept, fs::copy_options::overwrite_existing);
+      const Outcome resumed = world().run(kBin + "yolo-train --resume thaw/g/weights/" + from);
+      CAPTURE(resumed.err);
+      REQUIRE(resumed.code == 0);
+      CHECK((slurp(weights / "last.safetensors") == bits));
+      fs::copy_file(kept, weights / from, fs::copy_options::overwrite_existing);
+    }
+  }
+}
+
 TEST_CASE("--method filters: a smaller model that loads, trains on and resumes from its file alone") {
   for (const char* importance : {"l1", "bn"}) {
     const Outcome outcome =
