@@ -41,6 +41,11 @@ int run(CLI::App& app, int argc, char** argv) {
       ->check(CLI::IsMember({"l1", "bn"}))
       ->capture_default_str()
       ->group(what);
+  app.add_option("--multiple", c.multiple,
+                 "of filters, what the channels that stay are rounded up to: 8 for tensor cores, 16 for a CPU with AVX-512")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->group(what);
   app.add_option("--pattern", c.pattern, "of nm, N:M")->capture_default_str()->group(what);
   app.add_option("--save", c.save, "the .safetensors to write")->required()->group(output);
   app.add_flag("--dense", c.dense, "write a plain file that any reader understands: larger, and without the masks")

@@ -97,17 +97,16 @@ HostTensor selected(const HostTensor& tensor, const std::vector<std::size_t>& ou
   return HostTensor::from_f32(shape, chosen);
 }
 
-std::int64_t rounded_up(std::int64_t count, std::int64_t most) { return std::min((count + 7) / 8 * 8, most); }
-
 /// The classes that stay if the `gone` least important of all are given up, cell by cell.
 std::vector<bool> kept_without(const ChannelGraph& graph, const std::vector<double>& importance,
-                               const std::vector<int>& order, std::size_t gone) {
+                               const std::vector<int>& order, std::size_t gone, std::int64_t multiple) {
   std::vector<bool> wanted(static_cast<std::size_t>(graph.classes), true), keep(wanted.size(), false);
   for (std::size_t k = 0; k < gone; ++k) wanted[static_cast<std::size_t>(order[k])] = false;
   for (std::vector<int> cell : graph.cells) {
     const auto size = static_cast<std::int64_t>(cell.size());
     const auto stay = std::count_if(cell.begin(), cell.end(), [&](int c) { return wanted[static_cast<std::size_t>(c)]; });
-    const std::int64_t count = rounded_up(std::max<std::int64_t>({stay, (size + 7) / 8, 1}), size);
+    const std::int64_t least = std::max<std::int64_t>({stay, (size + 7) / 8, 1});
+    const std::int64_t count = std::min((least + multiple - 1) / multiple * multiple, size);
     std::stable_sort(cell.begin(), cell.end(), [&](int a, int b) {
       return importance[static_cast<std::size_t>(a)] > importance[static_cast<std::size_t>(b)];
     });
@@ -231,7 +230,8 @@ std::vector<double> channel_importance(const ChannelGraph& graph, Importance imp
   return sum;
 }
 
-std::vector<bool> choose_channels(const ChannelGraph& graph, const std::vector<double>& importance, double amount) {
+std::vector<bool> choose_channels(const ChannelGraph& graph, const std::vector<double>& importance, double amount,
+                                  std::int64_t multiple) {
   FROST_CHECK(amount >= 0 && amount < 1, "pruning filters: the amount is ", amount, ", expected 0 to 1");
   std::vector<int> order(static_cast<std::size_t>(graph.classes));
   std::iota(order.begin(), order.end(), 0);
@@ -240,7 +240,7 @@ std::vector<bool> choose_channels(const ChannelGraph& graph, const std::vector<d
   });
   const double dense = graph.work(std::vector<bool>(order.size(), true));
   const auto removed = [&](std::size_t gone) {
-    return 1 - graph.work(kept_without(graph, importance, order, gone)) / dense;
+    return 1 - graph.work(kept_without(graph, importance, order, gone, multiple)) / dense;
   };
   FROST_CHECK(removed(order.size()) >= amount, "pruning filters: ", amount, " of the FLOPs cannot be removed, at most ",
               removed(order.size()));
@@ -250,7 +250,7 @@ std::vector<bool> choose_channels(const ChannelGraph& graph, const std::vector<d
     const std::size_t middle = (enough + less) / 2;
     (removed(middle) >= amount ? enough : less) = middle;
   }
-  return kept_without(graph, importance, order, enough);
+  return kept_without(graph, importance, order, enough, multiple);
 }
 
 void remove_channels(const ChannelGraph& graph, const std::vector<bool>& keep) {

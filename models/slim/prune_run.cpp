@@ -57,7 +57,8 @@ std::string remove_filters(Device& device, const PruneSubject& subject, const Pr
   Module& model = *subject.model;
   const ChannelGraph graph = trace_channels(device, model, subject.image, subject.forward);
   const auto importance = config.importance == "bn" ? Importance::bn : Importance::l1;
-  const std::vector<bool> keep = choose_channels(graph, channel_importance(graph, importance), config.amount);
+  const std::vector<bool> keep =
+      choose_channels(graph, channel_importance(graph, importance), config.amount, config.multiple);
   std::vector<std::vector<std::int64_t>> before;
   std::int64_t parameters_before = 0, parameters = 0;
   for (const Parameter* p : model.parameters()) parameters_before += p->value.elements();

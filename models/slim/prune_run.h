@@ -20,6 +20,7 @@ struct PruneConfig {
   double amount = 0.3;
   std::string pattern = "2:4";    // of nm
   std::string importance = "l1";  // of filters: l1, bn
+  int multiple = 8;               // of filters: what the counts that stay are rounded up to
   bool dense = false;             // a plain file, without masks
   std::string data, device;       // data: validates before and after
   int imgsz = 0;                  // of that; 0: what the family is usually validated at

@@ -169,6 +169,27 @@ TEST_CASE("a fitted model's table shows its own widths") {
   CHECK(rebuilt.rows()[1].arguments.starts_with("[" + std::to_string(stem) + ", "));
 }
 
+TEST_CASE("what stays is a multiple of what was asked for") {
+  Device device(make_cpu_backend());
+  DetectionModel model(device, load_model_spec("yolov5s.yaml", 3));
+  const ChannelGraph graph = trace(device, model);
+  const std::vector<bool> all(static_cast<std::size_t>(graph.classes), true);
+  for (const int multiple : {1, 16, 32}) {
+    CAPTURE(multiple);
+    const std::vector<bool> keep = choose_channels(graph, channel_importance(graph, Importance::l1), 0.4, multiple);
+    CHECK(graph.work(keep) / graph.work(all) <= 0.6);
+    bool whole = true, odd = false;
+    for (const ChannelGraph::Conv& c : graph.convs) {
+      const auto stay = std::count_if(c.out.begin(), c.out.end(),
+                                      [&](int k) { return k != ChannelGraph::kFixed && keep[static_cast<std::size_t>(k)]; });
+      whole &= stay % multiple == 0;
+      odd |= stay % 8 != 0;
+    }
+    CHECK(whole);
+    CHECK(odd == (multiple == 1));
+  }
+}
+
 TEST_CASE("too much is refused, nothing is nothing, and masks shrink with their filters") {
   Device device(make_cpu_backend());
   DetectionModel model(device, load_model_spec("yolov5n.yaml", 3));
