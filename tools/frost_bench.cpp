@@ -18,6 +18,7 @@
 #include "engine/training/captured_step.h"
 #include "models/classify/step.h"
 #include "models/slim/freeze.h"
+#include "models/yolo/model_io.h"
 #include "models/yolo/step.h"
 #include "tools/main_guard.h"
 
@@ -178,23 +179,31 @@ Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, con
   return {ms / batch, convolution_ms(device, profile, run.compute, settings.repeats) / batch, ledger, rss};
 }
 
+/// A checkpoint's model, as wide as its tensors are, or a new one of a YAML.
+std::unique_ptr<DetectionModel> detector(Device& device, const std::string& name) {
+  const std::filesystem::path kind = std::filesystem::path(name).extension();
+  if (kind == ".pt" || kind == ".safetensors") return yolo::load_model(device, name);
+  return std::make_unique<DetectionModel>(device, load_model_spec(name));
+}
+
 Row detector_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
   RunDevice run(settings.device, settings.precision);
-  DetectionModel model(*run.device, load_model_spec(name));
+  const auto model = detector(*run.device, name);
   std::vector<Var> maps;
   return inference(run, batch, imgsz, settings,
-                   [&](Context& context, const Var& image) { maps = model.heads(context, image); });
+                   [&](Context& context, const Var& image) { maps = model->heads(context, image); });
 }
 
 Row detector_training(const std::string& name, int batch, int imgsz, const Settings& settings, int freeze, bool recompute) {
   RunDevice run(settings.device, settings.precision);
-  DetectionModel model(*run.device, load_model_spec(name));
+  const auto made = detector(*run.device, name);
+  DetectionModel& model = *made;
   slim::freeze(model, slim::layer_names(model), {std::to_string(freeze)});
   Rng rng(1);
   std::vector<float> targets;
   for (int i = 0; i < batch * 7; ++i)  // seven boxes for each image, as in COCO
-    for (const double value : {static_cast<double>(i / 7), rng.uniform(0, 80), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8),
-                               rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
+    for (const double value : {static_cast<double>(i / 7), rng.uniform(0, model.detect().classes), rng.uniform(0.2, 0.8),
+                               rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
       targets.push_back(static_cast<float>(value));
   yolo::LossState loss(*run.device, {}, batch * 7);
   return training(run, batch, imgsz, settings,
@@ -320,7 +329,8 @@ int run(CLI::App& app, int argc, char** argv) {
       "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle "
       "machine.");
   app.add_option("--model", models,
-                 "model YAMLs or built-in names, or classifiers: resnet18 resnet50 (at 224, batches of 1 and 32)")
+                 "model YAMLs or built-in names, detectors' checkpoints, or classifiers: resnet18 resnet50 (at 224, batches "
+                 "of 1 and 32)")
       ->capture_default_str();
   app.add_option("--device", settings.device, kDeviceHelp);
   app.add_option("--compare", compare, "torch: PyTorch's times beside frost's, for yolov5n to yolov5x or --model")
