@@ -34,6 +34,9 @@ int run(CLI::App& app, int argc, char** argv) {
       ->excludes(cfg)
       ->group(model);
   frost::add_freeze(app, c, model, "7 7, 0 1 2, 10-23, backbone, model.24, 'model.*.bn.*', layer1; '!24', '!fc'", "YOLOv5");
+  app.add_flag("--cache-features", c.cache_features,
+               "of yolo-train: a step of an epoch after the first, when the frozen layers' output comes from the cache")
+      ->group(model);
   frost::add_batch_size(app, c, step);
   app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels; default: 640, for a classifier 224")
       ->check(CLI::Range(32, 8192))

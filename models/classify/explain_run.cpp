@@ -28,6 +28,7 @@ MakeClassifier model_maker(const slim::ExplainConfig& config) {
 std::optional<slim::Subject> explain_subject(const slim::ExplainConfig& config) {
   const MakeClassifier make = model_maker(config);
   if (!make) return {};
+  FROST_CHECK(!config.cache_features, "--cache-features: classify-train keeps no features");
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device dry(make_dry_backend(*cpu, {}));
   const auto model = make(dry);
@@ -57,7 +58,7 @@ void explain_training(const TrainConfig& config, Classifier& model, const MakeCl
                                       .optimizer = config.optimizer,
                                       .frozen_bn = config.frozen_bn,
                                       .freeze = config.freeze};
-  slim::explain_training(model, setting, run.device->backend(), [&](std::function<void(Module&)> mark) {
+  slim::explain_training(model, setting, run.device->backend(), [&](std::function<void(Module&)> mark, slim::FeatureCache) {
     return classification_trainee(make, std::move(mark),
                                   {.batch_size = config.batch_size,
                                    .imgsz = imgsz,

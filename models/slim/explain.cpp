@@ -172,6 +172,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
   report.rest.add(loss);
   report.total.add(loss);
   report.calls = books.calls();
+  report.kept_each = trainee->kept_each();
   if (twin) {
     average->lend_to(twin->model());
     twin->validate();

@@ -42,6 +42,7 @@ struct StepReport {
   std::array<std::int64_t, kRoleCount> whole_peaks{};  // with the averaged copy and its validation, where asked for
   std::int64_t whole_peak = 0;
   std::array<std::int64_t, 64> calls{};  // of each Primitive
+  std::int64_t kept_each = 0;            // Trainee's
   double wall_seconds = 0;               // of a whole measured step; 0: a prediction
 
   std::int64_t peak_of(Role role) const { return peaks[static_cast<std::size_t>(role)]; }
@@ -63,7 +64,11 @@ class Trainee {
   virtual void step() = 0;
   /// The forward pass of a validation batch.
   virtual void validate() {}
+  /// Bytes that are kept of each image for later epochs (--cache-features), in host memory or on disk.
+  virtual std::int64_t kept_each() const { return 0; }
 };
+/// Which step of a run with --cache-features: one of its first epoch, or one of a later epoch.
+enum class FeatureCache : std::uint8_t { off, filling, filled };
 /// Builds the model with `trainable` of its parameters as the run will have them.
 using BuildTrainee = std::function<std::unique_ptr<Trainee>(Device&)>;
 

@@ -38,6 +38,11 @@ std::string row(const std::string& name, const std::string& type, const StepCost
   return line + "\n";
 }
 
+/// How far a prediction is from what was measured: "exact", "-3.1 %".
+std::string deviation(double predicted, double measured) {
+  return predicted == measured ? "exact" : fmt::format("{:+.1f} %", 100 * (predicted / measured - 1));
+}
+
 /// The one of the same name, or nothing at all.
 StepCost same(const std::vector<ModuleCost>& modules, const std::string& name) {
   for (const ModuleCost& module : modules)
@@ -78,20 +83,20 @@ std::string totals_table(const Explanation& e) {
   if (frozen) text += fmt::format("{:>18}", "all trainable");
   text += fmt::format("{:>18}", frozen ? e.frozen : "predicted");
   if (frozen) text += fmt::format("{:>8}", "");
-  if (e.measured) text += fmt::format("{:>14}", "measured");
+  if (e.later) text += fmt::format("{:>14}", "later epochs");
+  if (e.measured) text += fmt::format("{:>14}{:>12}", "measured", "prediction");
   text += "\n";
-  const auto line = [&](const std::string& what, double without, double now, std::optional<double> measured) {
+  const auto line_of = [&](const std::string& what, double unit, const auto& value) {
+    const auto scaled = [&](const StepReport& r) { return static_cast<double>(value(r)) / unit; };
+    const double without = scaled(e.without), now = scaled(e.now);
     text += fmt::format("{:<28}", what);
     if (frozen) text += fmt::format("{:>18}", number(without));
     text += fmt::format("{:>18}", number(now));
     const double change = without > 0 ? 100 * (now / without - 1) : 0;
     if (frozen) text += fmt::format("{:>8}", change != 0 && change < 1000 ? fmt::format("{:+.0f} %", change) : "");
-    if (measured) text += fmt::format("{:>14}", number(*measured));
+    if (e.later) text += fmt::format("{:>14}", number(scaled(*e.later)));
+    if (e.measured) text += fmt::format("{:>14}{:>12}", number(scaled(*e.measured)), deviation(now, scaled(*e.measured)));
     text += "\n";
-  };
-  const auto line_of = [&](const std::string& what, double unit, const auto& value) {
-    const auto scaled = [&](const StepReport& r) { return static_cast<double>(value(r)) / unit; };
-    line(what, scaled(e.without), scaled(e.now), e.measured ? std::optional(scaled(*e.measured)) : std::nullopt);
   };
   text += "memory at its peak, MB\n";
   for (int role = 0; role < kRoleCount; ++role)
@@ -101,6 +106,9 @@ std::string totals_table(const Explanation& e) {
   line_of("  all at a time", 1e6, [](const StepReport& r) { return r.peak; });
   if (e.now.whole_peak != e.now.peak)
     line_of("  ... and in validation", 1e6, [](const StepReport& r) { return r.whole_peak; });
+  const StepReport& caching = e.later ? *e.later : e.now;
+  if (caching.kept_each > 0)
+    text += fmt::format("  --cache-features keeps {} MB of each image, on the host or on disk\n", mb(caching.kept_each));
   text += "arithmetic, GFLOP\n";
   line_of("  forward", 1e9, [](const StepReport& r) { return r.total.forward_flops; });
   line_of("  input gradients", 1e9, [](const StepReport& r) { return r.total.dgrad_flops; });
@@ -159,6 +167,7 @@ Json to_json(const StepReport& r) {
   Json json{{"peak_bytes", r.peak},
             {"peak_bytes_by_role", roles_json(r.peaks)},
             {"resident_bytes_by_role", roles_json(r.resident)},
+            {"kept_bytes_of_each_image", r.kept_each},
             {"wall_seconds", r.wall_seconds}};
   json["primitives"] = Json::object();
   for (int p = 0; p <= static_cast<int>(Primitive::ema_update); ++p)

@@ -12,7 +12,8 @@ struct Explanation {
   std::string title;   // "yolov5n, --freeze 10, batch 16 at 320x320, f32, SGD"
   std::string frozen;  // "--freeze 10": the heading of what is frozen; empty: nothing is
   StepReport now, without;
-  std::optional<StepReport> measured;
+  std::optional<StepReport> later{};  // of the epochs after the first, where --cache-features makes them others
+  std::optional<StepReport> measured{};
 };
 
 /// One line for each module: what it costs and, in brackets where it differs, what it would cost if everything trained.

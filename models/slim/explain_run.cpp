@@ -23,7 +23,7 @@ Json settings(const ExplainConfig& config, const Subject& subject, const std::st
           {"freeze", config.freeze},         {"frozen_bn", config.frozen_bn == FrozenBn::batch ? "batch" : "running"},
           {"batch_size", config.batch_size}, {"imgsz", subject.imgsz},
           {"precision", precision},          {"optimizer", name_of(config.optimizer)},
-          {"recompute", config.recompute}};
+          {"recompute", config.recompute},   {"cache_features", config.cache_features}};
 }
 
 void write(const std::filesystem::path& file, const std::string& text) {
@@ -49,16 +49,16 @@ void explain(const ExplainConfig& config, const Subject& subject) {
   }
   const bool frozen = config.freeze != std::vector<std::string>{"0"};
   const std::string what = fmt::format("--freeze {}", fmt::join(config.freeze, " "));
-  const std::string setting = fmt::format("batch {} at {}x{}, {}, {}", config.batch_size, subject.imgsz, subject.imgsz,
-                                          precision, name_of(config.optimizer));
+  const std::string setting =
+      fmt::format("batch {} at {}x{}, {}, {}{}", config.batch_size, subject.imgsz, subject.imgsz, precision,
+                  name_of(config.optimizer), config.cache_features ? ", features from the cache" : "");
   Explanation e{.title = fmt::format("{}, {}{}, {}", subject.name, what,
                                      config.frozen_bn == FrozenBn::batch ? " --frozen-bn batch" : "", setting),
                 .frozen = frozen ? what : "",
                 .now = predict_step(freezing(config.freeze), step, backend, timer),
-                .without = predict_step(freezing({"0"}), step, backend, timer),
-                .measured = {}};
+                .without = predict_step(freezing({"0"}), step, backend, timer)};
   if (config.measure) {
-    constexpr int kSteps = 4;
+    constexpr int kSteps = 8;
     e.measured = measure_step(freezing(config.freeze), step, backend, kSteps);
   }
   fmt::print("One training step of {}.{}\n\n{}\n{}", e.title, frozen ? " In brackets: if everything were trainable." : "",
@@ -91,29 +91,29 @@ void explain(const ExplainConfig& config, const Subject& subject) {
   }
 }
 
-void explain_training(Module& model, const TrainingSetting& setting, const Backend& like,
-                      const std::function<BuildTrainee(std::function<void(Module&)> mark)>& trainee) {
+void explain_training(Module& model, const TrainingSetting& setting, const Backend& like, const TraineeOf& trainee) {
   std::map<std::string, const Parameter*> real;
   for (const Parameter* p : model.parameters()) real[p->name] = p;
   const StepOptions step{.optimizer = setting.optimizer, .frozen_bn = setting.frozen_bn, .validation = true};
-  const auto predicted = [&](bool all_trainable) {
+  const auto predicted = [&](bool all_trainable, FeatureCache features) {
     const auto mark = [&](Module& copy) {
       for (Parameter* p : copy.parameters()) {
         p->trainable = all_trainable || real.at(p->name)->trainable;
         if (real.at(p->name)->mask) p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
       }
     };
-    return predict_step(trainee(mark), step, like);
+    return predict_step(trainee(mark, features), step, like);
   };
   const bool frozen = std::ranges::any_of(real, [](const auto& entry) { return !entry.second->trainable; });
   fmt::print(
       "\nDry run: batches of {} at {}x{}, {}, {}.\n\n{}\nNothing was trained. yolo-explain says it module by module.\n",
       setting.batch_size, setting.imgsz, setting.imgsz, name_of(setting.compute), name_of(setting.optimizer),
-      totals_table({.title = "",
-                    .frozen = frozen ? fmt::format("--freeze {}", fmt::join(setting.freeze, " ")) : "",
-                    .now = predicted(false),
-                    .without = predicted(true),
-                    .measured = {}}));
+      totals_table(
+          {.title = "",
+           .frozen = frozen ? fmt::format("--freeze {}", fmt::join(setting.freeze, " ")) : "",
+           .now = predicted(false, setting.cache_features ? FeatureCache::filling : FeatureCache::off),
+           .without = predicted(true, FeatureCache::off),
+           .later = setting.cache_features ? std::optional(predicted(false, FeatureCache::filled)) : std::nullopt}));
 }
 
 }  // namespace frost::slim

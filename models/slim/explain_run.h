@@ -18,8 +18,9 @@ struct ExplainConfig {
   std::string precision = "auto", device;  // RunDevice's
   OptimizerKind optimizer = OptimizerKind::sgd;
   bool recompute = true;
-  bool parts = false;    // the leaves of each module too
-  bool measure = false;  // real steps beside the prediction
+  bool cache_features = false;  // a step of an epoch after the first
+  bool parts = false;           // the leaves of each module too
+  bool measure = false;         // real steps beside the prediction
   std::filesystem::path json, html;
 };
 
@@ -43,10 +44,11 @@ struct TrainingSetting {
   OptimizerKind optimizer = OptimizerKind::sgd;
   FrozenBn frozen_bn = FrozenBn::running;
   std::vector<std::string> freeze{"0"};
+  bool cache_features = false;
 };
 /// Prints what training `model`, frozen and masked as it is, will cost in all on a device like `like`: with the averaged
-/// copy and its validation. `trainee(mark)` presents a copy of the model after mark(copy). Nothing is run.
-void explain_training(Module& model, const TrainingSetting& setting, const Backend& like,
-                      const std::function<BuildTrainee(std::function<void(Module&)> mark)>& trainee);
+/// copy and its validation. `trainee(mark, features)` presents a copy of the model after mark(copy). Nothing is run.
+using TraineeOf = std::function<BuildTrainee(std::function<void(Module&)> mark, FeatureCache features)>;
+void explain_training(Module& model, const TrainingSetting& setting, const Backend& like, const TraineeOf& trainee);
 
 }  // namespace frost::slim

@@ -5,28 +5,17 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 
 #include "models/yolo/validator.h"
 
 namespace frost::yolo {
 namespace {
+constexpr const char* kOption = "--cache-features";
+
 std::size_t bytes_of(const Shape& shape, DType dtype) { return static_cast<std::size_t>(shape.elements()) * size_of(dtype); }
 Shape of_one(Shape shape) {
   shape.n = 1;
   return shape;
-}
-bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
-  for (std::size_t k = 0; k < a.size(); ++k) {
-    const std::size_t bytes = bytes_of(a[k].shape(), a[k].dtype());
-    std::vector<std::byte> left(bytes), right(bytes);
-    Backend& backend = a[k].backend();
-    backend.synchronize();
-    backend.download(left.data(), a[k].data(), bytes);
-    backend.download(right.data(), b[k].data(), bytes);
-    if (left != right) return false;
-  }
-  return true;
 }
 }  // namespace
 
@@ -34,26 +23,32 @@ CachedPrefix::CachedPrefix(Device& device, DetectionModel& model, DType compute,
     : device_(device), model_(model), compute_(compute), cut_(model.frozen_prefix()), store_(folder) {}
 
 PrefixOutput CachedPrefix::of(const DetectionBatch& batch) {
-  const auto known = [&](std::int64_t image) { return kept_.contains({image, batch.n}); };
-  if (!on_ || !std::all_of(batch.indices.begin(), batch.indices.end(), known)) {
-    PrefixOutput output = compute(batch);
-    if (on_) keep(batch, output);
-    return output;
-  }
-  PrefixOutput output = fetch(batch);
-  ++hits_;
-  if (!checked_) {
-    checked_ = true;
-    PrefixOutput again = compute(batch);
-    on_ = same_bits(output.values, again.values);
-    if (!on_) {
-      fmt::print(stderr,
-                 "\nWARNING: on this device an image's features depend on the rest of its batch: they are computed "
-                 "in every epoch, --cache-features is off\n");
-      return again;
-    }
-  }
+  const bool kept = on_ && std::all_of(batch.indices.begin(), batch.indices.end(), [&](std::int64_t image) {
+                      return kept_.contains({image, batch.n});
+                    });
+  if (kept) ++hits_;
+  if (kept && checked_) return fetch(batch);
+  PrefixOutput output = compute(batch);
+  if (kept)
+    check(batch, output);
+  else if (on_)
+    keep(batch, output);
   return output;
+}
+
+void CachedPrefix::check(const DetectionBatch& batch, const PrefixOutput& output) {
+  checked_ = true;
+  std::vector<std::byte> record;
+  for (std::size_t i = 0; i < batch.indices.size(); ++i) {
+    const Kept& kept = kept_.at({batch.indices[i], batch.n});
+    record.resize(store_.size_of(kept.record));
+    store_.get(kept.record, record);
+    on_ = on_ && record == record_of(output, i);
+  }
+  if (!on_)
+    fmt::print(stderr,
+               "\nWARNING: on this device an image's features depend on the rest of its batch: they are computed in every "
+               "epoch, --cache-features is off\n");
 }
 
 PrefixOutput CachedPrefix::compute(const DetectionBatch& batch) {
@@ -66,25 +61,24 @@ PrefixOutput CachedPrefix::compute(const DetectionBatch& batch) {
   return output;
 }
 
+std::vector<std::byte> CachedPrefix::record_of(const PrefixOutput& output, std::size_t image) const {
+  std::vector<std::byte> record;
+  device_.backend().synchronize();
+  for (const Tensor& value : output.values) {
+    const std::size_t part = bytes_of(of_one(value.shape()), value.dtype()), at = record.size();
+    record.resize(at + part);
+    device_.backend().download(record.data() + at, static_cast<const std::byte*>(value.data()) + image * part, part);
+  }
+  return record;
+}
+
 void CachedPrefix::keep(const DetectionBatch& batch, const PrefixOutput& output) {
   Kept kept{.record = 0, .shapes = {}};
-  std::size_t bytes = 0;
-  for (const Tensor& value : output.values) {
-    kept.shapes.push_back(of_one(value.shape()));
-    bytes += bytes_of(kept.shapes.back(), value.dtype());
-  }
-  std::vector<std::byte> record(bytes);
-  device_.backend().synchronize();
+  for (const Tensor& value : output.values) kept.shapes.push_back(of_one(value.shape()));
   for (std::size_t i = 0; i < batch.indices.size(); ++i) {
     const Key key{batch.indices[i], batch.n};
     if (kept_.contains(key)) continue;
-    std::byte* to = record.data();
-    for (const Tensor& value : output.values) {
-      const std::size_t part = bytes_of(of_one(value.shape()), value.dtype());
-      device_.backend().download(to, static_cast<const std::byte*>(value.data()) + i * part, part);
-      to += part;
-    }
-    kept.record = store_.put(record);
+    kept.record = store_.put(record_of(output, i));
     kept_.emplace(key, kept);
   }
 }
@@ -110,19 +104,22 @@ PrefixOutput CachedPrefix::fetch(const DetectionBatch& batch) const {
   return output;
 }
 
-void check_cacheable(const TrainConfig& config, const Hyp& hyp, DetectionModel& model) {
-  const std::string option = "--cache-features";
-  FROST_CHECK(model.frozen_prefix() > 0, option,
+void check_cacheable(DetectionModel& model, FrozenBn frozen_bn) {
+  FROST_CHECK(model.frozen_prefix() > 0, kOption,
               ": there is nothing to keep, layer 0 trains (--freeze N freezes the first N)");
-  FROST_CHECK(config.frozen_bn == FrozenBn::running, option,
+  FROST_CHECK(frozen_bn == FrozenBn::running, kOption,
               ": with --frozen-bn batch frozen layers normalise with each batch's own statistics, so an image's features "
               "change with the batch it is in; they are constant with --frozen-bn running");
-  FROST_CHECK(!config.multi_scale, option, ": --multi-scale changes the image size from batch to batch");
+}
+
+void check_cacheable(const TrainConfig& config, const Hyp& hyp, DetectionModel& model) {
+  check_cacheable(model, config.frozen_bn);
+  FROST_CHECK(!config.multi_scale, kOption, ": --multi-scale changes the image size from batch to batch");
   std::vector<std::string> keys{"hsv_h", "hsv_s", "hsv_v",       "degrees", "translate",
                                 "scale", "shear", "perspective", "flipud",  "fliplr"};
   if (!config.rect) keys.insert(keys.end(), {"mosaic", "mixup", "copy_paste"});
   std::erase_if(keys, [&](const std::string& key) { return hyp.get(key) == 0; });
-  FROST_CHECK(keys.empty(), option, ": augmentation makes another picture in every epoch; these must be 0 in ", config.hyp,
+  FROST_CHECK(keys.empty(), kOption, ": augmentation makes another picture in every epoch; these must be 0 in ", config.hyp,
               ": ", fmt::format("{}", fmt::join(keys, ", ")), " (--hyp no-augmentation has them so)");
 }
 

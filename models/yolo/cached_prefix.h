@@ -16,8 +16,8 @@ namespace frost::yolo {
 /// once for each image and kept; later epochs begin above the cut.
 ///
 /// A convolution's rounding may depend on the batch's size (another algorithm), so features are kept by image and batch
-/// size. That it does not depend on the other images of the batch is checked once, with the first batch that comes from the
-/// cache.
+/// size. That it does not depend on the other images of the batch is checked once: the first batch that is found there is
+/// computed again, and used so.
 class CachedPrefix {
  public:
   /// `folder` empty: in memory.
@@ -41,6 +41,8 @@ class CachedPrefix {
   PrefixOutput compute(const DetectionBatch& batch);
   PrefixOutput fetch(const DetectionBatch& batch) const;
   void keep(const DetectionBatch& batch, const PrefixOutput& output);
+  void check(const DetectionBatch& batch, const PrefixOutput& output);
+  std::vector<std::byte> record_of(const PrefixOutput& output, std::size_t image) const;
 
   Device& device_;
   DetectionModel& model_;
@@ -52,8 +54,10 @@ class CachedPrefix {
   bool checked_ = false, on_ = true;
 };
 
-/// Throws Error, saying what to change, where a run's features cannot be kept: nothing is frozen, frozen norms use batch
-/// statistics, or pictures change from epoch to epoch.
+/// Throws Error, saying what to change, where features of this model, frozen as it is, cannot be kept: layer 0 trains, or
+/// frozen norms use batch statistics.
+void check_cacheable(DetectionModel& model, FrozenBn frozen_bn);
+/// The same for a run, whose pictures must not change from epoch to epoch either.
 void check_cacheable(const TrainConfig& config, const Hyp& hyp, DetectionModel& model);
 
 }  // namespace frost::yolo

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "models/slim/freeze.h"
+#include "models/yolo/cached_prefix.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/trainee.h"
 #include "models/zoo/weights.h"
@@ -30,11 +31,16 @@ slim::Subject explain_subject(const slim::ExplainConfig& config) {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device dry(make_dry_backend(*cpu, {}));
   const auto model = make(dry);
+  if (config.cache_features) {
+    slim::freeze(*model, slim::layer_names(*model), config.freeze);
+    check_cacheable(*model, config.frozen_bn);
+  }
   const int stride = model->stride(), wanted = config.imgsz > 0 ? config.imgsz : 640;
   const TraineeOptions options{.batch_size = config.batch_size,
                                .imgsz = std::max((wanted + stride - 1) / stride * stride, 2 * stride),
                                .frozen_bn = config.frozen_bn,
-                               .recompute = config.recompute};
+                               .recompute = config.recompute,
+                               .features = config.cache_features ? slim::FeatureCache::filled : slim::FeatureCache::off};
   const auto freezing = [make, options](const std::vector<std::string>& terms, DType compute) {
     TraineeOptions of = options;
     of.compute = compute;
@@ -58,8 +64,9 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
                                       .compute = run.compute,
                                       .optimizer = config.optimizer,
                                       .frozen_bn = config.frozen_bn,
-                                      .freeze = config.freeze};
-  slim::explain_training(model, setting, run.device->backend(), [&](std::function<void(Module&)> mark) {
+                                      .freeze = config.freeze,
+                                      .cache_features = !config.cache_features.empty() && model.frozen_prefix() > 0};
+  const auto trainee = [&](std::function<void(Module&)> mark, slim::FeatureCache features) {
     return detection_trainee(
         [&](Device& device) {
           return std::make_unique<DetectionModel>(device, model.spec(), config.seed, widths_of(model));
@@ -69,8 +76,10 @@ void explain_training(const TrainConfig& config, DetectionModel& model, int imgs
          .imgsz = imgsz,
          .compute = run.compute,
          .frozen_bn = config.frozen_bn,
-         .recompute = config.recompute});
-  });
+         .recompute = config.recompute,
+         .features = features});
+  };
+  slim::explain_training(model, setting, run.device->backend(), trainee);
 }
 
 }  // namespace frost::yolo

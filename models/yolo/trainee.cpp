@@ -1,5 +1,9 @@
 #include "models/yolo/trainee.h"
 
+#include <numeric>
+#include <optional>
+
+#include "models/yolo/cached_prefix.h"
 #include "models/yolo/loss.h"
 #include "models/yolo/step.h"
 #include "models/yolo/validator.h"
@@ -18,6 +22,8 @@ class DetectionTrainee final : public slim::Trainee {
     batch_.h = batch_.w = options.imgsz;
     Rng rng(0);
     batch_.pixels.resize(batch_.bytes());
+    batch_.indices.resize(static_cast<std::size_t>(batch_.n));
+    std::iota(batch_.indices.begin(), batch_.indices.end(), 0);
     for (std::uint8_t& pixel : batch_.pixels) pixel = static_cast<std::uint8_t>(rng.next());
     for (int i = 0; i < options.batch_size * options.boxes_each; ++i) {
       const double cls = std::floor(rng.uniform(0, model_->detect().classes));
@@ -37,10 +43,10 @@ class DetectionTrainee final : public slim::Trainee {
     return rows;
   }
   void step() override {
-    const Tensor input = network_input(device_, batch_, options_.compute);
-    train_step({.device = device_, .frozen_bn = options_.frozen_bn, .compute = options_.compute}, *model_, input,
+    train_step({.device = device_, .frozen_bn = options_.frozen_bn, .compute = options_.compute}, *model_, input(),
                batch_.targets, loss_, options_.recompute);
   }
+  std::int64_t kept_each() const override { return kept_each_; }
   void validate() override {
     // Twice the batch, at the most that padding half a stride can make of a picture; the loss is taken too.
     const std::int64_t side = options_.imgsz + model_->stride();
@@ -55,9 +61,25 @@ class DetectionTrainee final : public slim::Trainee {
   }
 
  private:
+  PrefixOutput input() {
+    if (options_.features == slim::FeatureCache::off || model_->frozen_prefix() == 0)
+      return {0, {network_input(device_, batch_, options_.compute)}};
+    if (!features_) {
+      features_.emplace(device_, *model_, options_.compute, "");
+      features_->of(batch_);
+      kept_each_ = features_->bytes() / batch_.n;
+      features_->of(batch_);  // the first batch that is found there is computed again, as a check
+    }
+    if (options_.features == slim::FeatureCache::filling)
+      for (std::int64_t& image : batch_.indices) image += batch_.n;
+    return features_->of(batch_);
+  }
+
   Device& device_;
   std::unique_ptr<DetectionModel> model_;
   TraineeOptions options_;
+  std::optional<CachedPrefix> features_;  // of the first step on
+  std::int64_t kept_each_ = 0;
   LossSettings loss_;
   DetectionBatch batch_;
 };

@@ -11,6 +11,7 @@ struct TraineeOptions {
   DType compute = DType::f32;
   FrozenBn frozen_bn = FrozenBn::running;
   bool recompute = true;
+  slim::FeatureCache features = slim::FeatureCache::off;  // where nothing is frozen from layer 0 on: off
 };
 using MakeModel = std::function<std::unique_ptr<DetectionModel>(Device&)>;
 

@@ -121,6 +121,29 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
   CHECK(nothing.total.saved + nothing.total.gradients + nothing.total.optimizer + nothing.total.dgrad_flops == 0);
 }
 
+TEST_CASE("explain: features from the cache: nothing below the cut runs, and the books are still exact") {
+  yolo::TraineeOptions options{.batch_size = 3, .imgsz = 64};
+  const auto report = [&](FeatureCache features, int freeze) {
+    const std::unique_ptr<Backend> cpu = make_cpu_backend();
+    options.features = features;
+    check_prediction(trainee("yolov5n", freeze, options), {});
+    return predict_step(trainee("yolov5n", freeze, options), {}, *cpu);
+  };
+  const StepReport plain = report(FeatureCache::off, 10), first = report(FeatureCache::filling, 10),
+                   later = report(FeatureCache::filled, 10);
+  for (std::size_t i = 0; i < 10; ++i) CHECK(later.modules[i].cost.forward_flops == 0);
+  CHECK(first.total.forward_flops == plain.total.forward_flops);
+  for (const StepReport* r : {&first, &later}) {
+    CHECK(r->total.saved == plain.total.saved);  // what the neck keeps is the same, wherever it came from
+    CHECK(r->total.wgrad_flops == plain.total.wgrad_flops);
+    CHECK(r->kept_each == 4 * (64 * 8 * 8 + 128 * 4 * 4 + 256 * 2 * 2));  // layers 4, 6 and 9, f32
+  }
+  CHECK(later.peak_of(Role::input) < plain.peak_of(Role::input));  // no image is there
+  const StepReport nothing = report(FeatureCache::filled, 0);
+  CHECK(nothing.kept_each == 0);
+  CHECK(nothing.total.forward_flops == plain.total.forward_flops);
+}
+
 namespace {
 BuildTrainee classifier(const std::string& name, const std::vector<std::string>& terms,
                         const classify::TraineeOptions& options) {

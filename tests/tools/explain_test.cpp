@@ -69,6 +69,12 @@ TEST_CASE("yolo-explain: usage and mistakes") {
         std::string::npos);
   CHECK(message(world().run(kBin + "yolo-explain --model resnet18 --freeze 7"), 1).find("the model has 6 layers") !=
         std::string::npos);
+  CHECK(message(world().run(kExplain + "--cache-features"), 1).find("--cache-features: there is nothing to keep") !=
+        std::string::npos);
+  CHECK(message(world().run(kExplain + "--freeze 10 --frozen-bn batch --cache-features"), 1).find("--frozen-bn batch") !=
+        std::string::npos);
+  CHECK(message(world().run(kBin + "yolo-explain --model resnet18 --freeze 3 --cache-features"), 1).find("classify-train") !=
+        std::string::npos);
   CHECK(message(world().run(kExplain + "--json /dev/null/e.json"), 1).find("/dev/null") != std::string::npos);
   const Outcome help = world().run(kBin + "yolo-explain --help");
   CHECK(help.code == 0);
@@ -82,6 +88,11 @@ TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up"
   REQUIRE(outcome.code == 0);
   for (const char* word : {"model.9 ", "SPPF", "model.23.cv3.conv", "folded convolution", "all trainable", "measured"})
     CHECK(outcome.out.find(word) != std::string::npos);
+  const std::string totals = outcome.out.substr(outcome.out.find("memory at its peak")), exact = "  exact\n";
+  std::size_t count = 0;  // eight roles and their sum, three kinds of arithmetic
+  for (std::size_t at = 0; (at = totals.find(exact, at)) != std::string::npos; at += exact.size()) ++count;
+  CHECK(count == 12);
+  CHECK(std::regex_search(totals, std::regex("\n  a whole step .* [-+][0-9.]+ %\n")));
   const Json json = Json::parse(slurp(world().dir / "e.json"));
   CHECK(json["format"] == "frost.explain.1");
   CHECK(json["freeze"] == Json::array({"10"}));
@@ -171,6 +182,31 @@ TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what
   }
 }
 
+TEST_CASE("yolo-train --dry-run --cache-features: the first epoch and the later ones, as the run then books them") {
+  const auto train = [](const std::string& flags) {
+    return world().run(kBin + "yolo-train --data " + world().data() +
+                       " --imgsz 64 --batch-size 4 --epochs 3 --weights '' --cfg yolov5n.yaml --noautoanchor --noplots "
+                       "--freeze 10 --hyp no-augmentation --cache-features --project dry --name cached --exist-ok " +
+                       flags);
+  };
+  const Outcome said = train("--dry-run"), done = train("");
+  CAPTURE(said.err);
+  REQUIRE(said.code == 0);
+  REQUIRE(done.code == 0);
+  CHECK(said.out.find("--cache-features keeps 0.029 MB of each image") != std::string::npos);
+  CHECK(done.out.find("features of layers 0 to 9: 0.2 MB kept (ram), 4 of 6 batches came from there") != std::string::npos);
+  const Json summary = Json::parse(slurp(world().dir / "dry" / "cached" / "summary.json"));
+  for (const char* role :
+       {"parameter", "buffer", "gradient", "optimizer state", "saved activation", "transient activation"}) {
+    CAPTURE(role);
+    std::smatch match;  // all trainable, the first epoch, what it saves, later ones
+    REQUIRE(std::regex_search(
+        said.out, match, std::regex(std::string("\n  ") + role + " +[0-9.]+ +([0-9.]+)(?: +[-+][0-9]+ %)? +([0-9.]+)\n")));
+    CHECK(std::max(std::stod(match[1]), std::stod(match[2])) ==
+          doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));  // three digits are printed
+  }
+}
+
 TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up") {
   const auto dry = [](const std::string& flags) {
     return world().run(kBin + "yolo-train --data " + world().data() +
@@ -195,6 +231,8 @@ TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up"
     CHECK(megabytes(half_woken, role) == megabytes(five, role));
   }
   CHECK(woken.out.find("--unfreeze-at 2:0: the last stage counts") != std::string::npos);
+  const Outcome both = dry("--freeze 24 --unfreeze-at 2:0 --prune-schedule 0:0.5:1");  // masks of all that will train
+  CHECK(megabytes(both, "parameter") == megabytes(pruned, "parameter"));
   const Outcome malformed = dry("--prune-schedule 1:2");
   CHECK(malformed.code == 1);
   CHECK(malformed.err.find("expected FROM:TO:EPOCHS") != std::string::npos);
