@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "engine/report/run_summary.h"
 #include "engine/training/average.h"
 
 namespace frost::slim {
@@ -140,8 +141,16 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     device.backend().synchronize();
     books.begin(Phase::idle);
   };
-  step();  // folded weights, filters in the device's own order: made once
+  const auto validate = [&] {
+    average->lend_to(twin->model());
+    twin->validate();
+  };
   Ledger& ledger = device.ledger();
+  RunSummary training;  // the most of what was noted
+  ledger.reset_peaks();
+  step();  // folded weights, filters in the device's own order: made once
+  if (options.first_step) training.note_peaks(ledger);
+  if (twin) validate();  // what it folds stays while the next epoch trains
   ledger.reset_peaks();
   StepReport report;
   Books fastest;
@@ -162,11 +171,11 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     if (const auto kept = ledger.of(Role::buffer, scope).current; kept && !scope.empty()) books.at(scope).buffers += kept;
   }
   fill(report, trainee->rows(), model, books);
-  for (int role = 0; role < kRoleCount; ++role) {
-    report.peaks[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).peak;
+  training.note_peaks(ledger);
+  report.peaks = training.peaks;
+  for (int role = 0; role < kRoleCount; ++role)
     report.resident[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).current;
-  }
-  report.peak = report.whole_peak = ledger.total().peak;
+  report.peak = report.whole_peak = training.peak_total;
   StepCost loss;  // its balances are a buffer of no module
   loss.buffers = report.peak_of(Role::buffer) - report.total.buffers;
   report.rest.add(loss);
@@ -174,8 +183,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
   report.calls = books.calls();
   report.kept_each = trainee->kept_each();
   if (twin) {
-    average->lend_to(twin->model());
-    twin->validate();
+    validate();
     for (int role = 0; role < kRoleCount; ++role)
       report.whole_peaks[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).peak;
     report.whole_peak = ledger.total().peak;

@@ -94,7 +94,6 @@ void explain(const ExplainConfig& config, const Subject& subject) {
 void explain_training(Module& model, const TrainingSetting& setting, const Backend& like, const TraineeOf& trainee) {
   std::map<std::string, const Parameter*> real;
   for (const Parameter* p : model.parameters()) real[p->name] = p;
-  const StepOptions step{.optimizer = setting.optimizer, .frozen_bn = setting.frozen_bn, .validation = true};
   const auto predicted = [&](bool all_trainable, FeatureCache features) {
     const auto mark = [&](Module& copy) {
       for (Parameter* p : copy.parameters()) {
@@ -102,6 +101,10 @@ void explain_training(Module& model, const TrainingSetting& setting, const Backe
         if (real.at(p->name)->mask) p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
       }
     };
+    const StepOptions step{.optimizer = setting.optimizer,
+                           .frozen_bn = setting.frozen_bn,
+                           .validation = true,
+                           .first_step = features != FeatureCache::filled};
     return predict_step(trainee(mark, features), step, like);
   };
   const bool frozen = std::ranges::any_of(real, [](const auto& entry) { return !entry.second->trainable; });
