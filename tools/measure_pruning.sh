@@ -17,7 +17,7 @@ train() {  # name weights epochs [flags]
     --epochs "$count" --cache ram --noplots --project "$out" --name "$name" --exist-ok "$@" > "$out/$name.log" 2>&1
 }
 recover() {  # name weights [flags]: docs/pruning.md's command for training on
-  train "$1" "$2" "$recovery" --nbs $batch "${@:3}"
+  train "$1" "$2" "$recovery" --nbs $batch --cos-lr "${@:3}"
 }
 metrics() {  # file: mAP50 mAP50-95
   "$bin/yolo-val" --weights "$1" --data "$data" --imgsz $imgsz --batch-size $batch --noplots --project "$out" --name val \
