@@ -112,7 +112,9 @@ class MirroredBackend final : public Backend {
   void space_to_depth(const SpaceToDepth& a) override { x_to_y(&Backend::space_to_depth, a); }
   void depth_to_space(const DepthToSpace& a) override { x_to_y(&Backend::depth_to_space, a); }
   void normalize_image(const NormalizeImage& a) override { x_to_y(&Backend::normalize_image, a); }
-  void dropout(const Dropout& a) override { x_to_y(&Backend::dropout, a); }
+  void dropout(const Dropout& a) override {
+    call(&Backend::dropout, a, [](Mirror& m, Dropout& d) { m.in(d.x), m.in(d.step_seed, 1), m.out(d.y); });
+  }
   void softmax_forward(const SoftmaxForward& a) override { x_to_y(&Backend::softmax_forward, a); }
   void softmax_backward(const SoftmaxBackward& a) override {
     call(&Backend::softmax_backward, a, [](Mirror& m, SoftmaxBackward& d) { m.in(d.y), m.in(d.dy), m.out(d.dx); });
@@ -120,6 +122,7 @@ class MirroredBackend final : public Backend {
   void cross_entropy(const CrossEntropy& a) override {
     call(&Backend::cross_entropy, a, [](Mirror& m, CrossEntropy& d) {
       m.in(d.logits, d.rows * d.classes), m.in(d.labels, d.rows), m.out(d.loss, 1), m.out(d.dlogits, d.rows * d.classes);
+      m.in(d.grad_scale, 1);
     });
   }
 
@@ -218,15 +221,19 @@ std::unique_ptr<Backend> make_mirrored(std::unique_ptr<Backend> device) {
   return std::make_unique<MirroredBackend>(std::move(device));
 }
 
-std::unique_ptr<Backend> make_device_backend() {
+std::string test_device() {
   const char* asked = std::getenv("FROST_TEST_DEVICE");
-  const std::string name = asked ? asked : "cpu";
-  if (name == "cpu" || name.empty()) return make_cpu_backend();
+  return asked && *asked ? asked : "cpu";
+}
+
+std::unique_ptr<Backend> make_device_backend(bool deterministic) {
+  const std::string name = test_device();
+  if (name == "cpu") return make_cpu_backend();
   if (name == "emulated") return make_emulated_backend();
   if (name == "emulated-backwards") return make_emulated_backend(true);
   FROST_CHECK(name == "cuda" || name.starts_with("cuda:"), "FROST_TEST_DEVICE=", name,
               " is not one of cpu, emulated, emulated-backwards, cuda, cuda:N");
-  auto cuda = load_cuda({.device = name == "cuda" ? 0 : std::stoi(name.substr(5))});
+  auto cuda = load_cuda({.device = name == "cuda" ? 0 : std::stoi(name.substr(5)), .deterministic = deterministic});
   if (!cuda.backend) {
     std::printf("SKIPPED: FROST_TEST_DEVICE=%s: %s\n", name.c_str(), cuda.why_not.c_str());
     std::exit(kSkipped);
@@ -236,11 +243,6 @@ std::unique_ptr<Backend> make_device_backend() {
 
 std::unique_ptr<Backend> make_test_backend() {
   return on_cpu() ? make_device_backend() : make_mirrored(make_device_backend());
-}
-
-bool on_cpu() {
-  const char* asked = std::getenv("FROST_TEST_DEVICE");
-  return !asked || !*asked || std::string(asked) == "cpu";
 }
 
 }  // namespace frost::testing

@@ -1,10 +1,15 @@
 #pragma once
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/backend.h"
 
 namespace frost::testing {
+
+/// FROST_TEST_DEVICE, "cpu" where it is not set.
+std::string test_device();
+inline bool on_cpu() { return test_device() == "cpu"; }
 
 /// The backend that a kernel test runs on, by FROST_TEST_DEVICE:
 ///   cpu (or unset)                  the CPU backend;
@@ -21,7 +26,8 @@ std::unique_ptr<Backend> make_test_backend();
 bool on_cpu();
 
 /// The same without the mirror: arguments point to memory of the device's. For tests that go through Device and Tensor.
-std::unique_ptr<Backend> make_device_backend();
+/// `deterministic`: the same bits in every run (CudaOptions).
+std::unique_ptr<Backend> make_device_backend(bool deterministic = false);
 
 /// The types of activations that it computes with: f32, bf16, and f16 but on the CPU.
 inline std::vector<DType> float_types(const Backend& backend) {

@@ -1,7 +1,9 @@
 #include "tests/kernels/emulated_backend.h"
 
-#include <cstdlib>
+#include <sys/mman.h>
+
 #include <cstring>
+#include <map>
 
 #include "kernels/cuda/conv_call.h"
 #include "kernels/cuda/detect_decode.h"
@@ -34,27 +36,118 @@ void multiply(const cuda::MatrixProduct& p, const float* a, const float* b, cons
     }
 }
 
+/// Memory that nobody may touch but while an Open lives: one range of addresses, so that opening it is one call. Addresses
+/// are not used twice, so neither is memory that was given back.
+class DeviceMemory {
+ public:
+  DeviceMemory() : base_(mmap(nullptr, kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    FROST_CHECK(base_ != MAP_FAILED, "emulated CUDA: no range of ", kRange, " addresses");
+  }
+  ~DeviceMemory() { munmap(base_, kRange); }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  void* allocate(std::size_t bytes) {
+    bytes = (bytes + kPage) / kPage * kPage;
+    FROST_CHECK(bytes <= kRange - used_, "emulated CUDA: all ", kRange, " bytes were given out");
+    void* memory = static_cast<char*>(base_) + used_;
+    used_ += bytes;
+    blocks_[memory] = bytes;
+    return memory;
+  }
+  void release(void* memory) noexcept {
+    if (!memory) return;
+    madvise(memory, blocks_.at(memory), MADV_DONTNEED);
+    blocks_.erase(memory);
+  }
+
+  class Open {
+   public:
+    explicit Open(DeviceMemory& memory) : memory_(memory) { mprotect(memory_.base_, kRange, PROT_READ | PROT_WRITE); }
+    ~Open() { mprotect(memory_.base_, kRange, PROT_NONE); }
+    Open(const Open&) = delete;
+    Open& operator=(const Open&) = delete;
+
+   private:
+    DeviceMemory& memory_;
+  };
+
+ private:
+  static constexpr std::size_t kPage = 4096, kRange = std::size_t{1} << 36;
+  void* base_;
+  std::size_t used_ = 0;
+  std::map<void*, std::size_t> blocks_;
+};
+
+/// A HostLaunch whose kernels and copies alone see the device's memory.
+class DeviceLaunch : public cuda::HostLaunch {
+ public:
+  DeviceLaunch(DeviceMemory& memory, bool backwards) : HostLaunch(backwards), memory_(memory) {}
+
+  template <class Kernel>
+  void items(std::int64_t count, const Kernel& kernel) const {
+    const DeviceMemory::Open open(memory_);
+    HostLaunch::items(count, kernel);
+  }
+  template <class Kernel>
+  void blocks(std::int64_t count, const Kernel& kernel) const {
+    const DeviceMemory::Open open(memory_);
+    HostLaunch::blocks(count, kernel);
+  }
+  template <class Kernel>
+  void rounds(std::int64_t count, const Kernel& kernel) const {
+    const DeviceMemory::Open open(memory_);
+    HostLaunch::rounds(count, kernel);
+  }
+  void to_device(void* device, const void* host, std::size_t bytes) const { to_host(device, host, bytes); }
+  void to_host(void* to, const void* from, std::size_t bytes) const {
+    const DeviceMemory::Open open(memory_);
+    std::memcpy(to, from, bytes);
+  }
+
+ private:
+  DeviceMemory& memory_;
+};
+
 class EmulatedBackend final : public Backend {
  public:
-  explicit EmulatedBackend(bool backwards) : launch_(backwards) {}
+  explicit EmulatedBackend(bool backwards) : launch_(memory_, backwards) {}
 
   std::string description() const override { return "CUDA's kernels on the host"; }
   bool supports(DType compute) const override {
     return compute == DType::f32 || compute == DType::bf16 || compute == DType::f16;
   }
 
-  void* allocate(std::size_t bytes) override { return std::aligned_alloc(256, (bytes + 256) / 256 * 256); }
-  void release(void* memory) noexcept override { std::free(memory); }
-  void upload(void* device, const void* host, std::size_t bytes) override { std::memcpy(device, host, bytes); }
-  void download(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
-  void zero(void* device, std::size_t bytes) override { std::memset(device, 0, bytes); }
+  void* allocate(std::size_t bytes) override { return memory_.allocate(bytes); }
+  void release(void* memory) noexcept override { memory_.release(memory); }
+  void upload(void* device, const void* host, std::size_t bytes) override { launch_.to_device(device, host, bytes); }
+  void download(void* host, const void* device, std::size_t bytes) override { launch_.to_host(host, device, bytes); }
+  void zero(void* device, std::size_t bytes) override {
+    const DeviceMemory::Open open(memory_);
+    std::memset(device, 0, bytes);
+  }
   void synchronize() override {}
 
-  void conv_forward(const ConvForward& a) override { convolutions().forward(a); }
-  void conv_backward_data(const ConvBackwardData& a) override { convolutions().backward_data(a); }
-  void conv_backward_weight(const ConvBackwardWeight& a) override { convolutions().backward_weight(a); }
-  void linear_forward(const LinearForward& a) override { cuda::linear_forward(multiply, a); }
-  void linear_backward(const LinearBackward& a) override { cuda::linear_backward(launch_, multiply, a); }
+  void conv_forward(const ConvForward& a) override {
+    const DeviceMemory::Open open(memory_);
+    convolutions().forward(a);
+  }
+  void conv_backward_data(const ConvBackwardData& a) override {
+    const DeviceMemory::Open open(memory_);
+    convolutions().backward_data(a);
+  }
+  void conv_backward_weight(const ConvBackwardWeight& a) override {
+    const DeviceMemory::Open open(memory_);
+    convolutions().backward_weight(a);
+  }
+  void linear_forward(const LinearForward& a) override {
+    const DeviceMemory::Open open(memory_);
+    cuda::linear_forward(multiply, a);
+  }
+  void linear_backward(const LinearBackward& a) override {
+    const DeviceMemory::Open open(memory_);
+    cuda::linear_backward(static_cast<const cuda::HostLaunch&>(launch_), multiply, a);
+  }
 
   void batch_statistics(const BatchStatistics& a) override { cuda::batch_statistics(launch_, a); }
   void norm_act_forward(const NormActForward& a) override { cuda::norm_act_forward(launch_, a); }
@@ -103,7 +196,8 @@ class EmulatedBackend final : public Backend {
  private:
   cuda::ConvCalls<cuda::HostLaunch, cuda::HostConvRunner> convolutions() { return {launch_, cudnn_, false, false}; }
 
-  cuda::HostLaunch launch_;
+  DeviceMemory memory_;
+  DeviceLaunch launch_;
   std::unique_ptr<Backend> cpu_ = make_cpu_backend();
   cuda::HostConvRunner cudnn_{launch_, *cpu_};
 };
