@@ -66,7 +66,8 @@ struct NormalizeImage {
 /// pixel i has place i * channels + c, whatever the pitch. The same call on dy is the gradient: no mask is stored.
 struct Dropout {
   float p = 0;
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;                    // of the layer
+  const std::uint64_t* step_seed = nullptr;  // one value in the device's memory, new for each step; null: 0
   ConstView x;
   View y;  // overwritten; may be x itself
 };
@@ -87,8 +88,9 @@ struct CrossEntropy {
   const std::int64_t* labels;
   std::int64_t rows, classes;
   float label_smoothing = 0;
-  float* loss;     // one value
-  float* dlogits;  // (rows, classes), overwritten with d loss / d logits; null: not wanted
+  float* loss;                        // one value
+  float* dlogits;                     // (rows, classes), overwritten with d loss / d logits; null: not wanted
+  const float* grad_scale = nullptr;  // one value that multiplies dlogits; null: 1
 };
 
 }  // namespace frost

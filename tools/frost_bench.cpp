@@ -139,19 +139,18 @@ Row inference(RunDevice& run, int batch, int imgsz, const Settings& settings,
 }
 
 /// A family's training step on a batch of noise. `load` puts the targets where `step` finds them; `step` gathers the
-/// gradients and can be captured if `capture` says so.
+/// gradients and can be captured.
 struct Trained {
   Module& model;
   OptimizerKind optimizer;
-  bool capture, scales_loss;
-  std::function<void(Optimizer&)> begin;  // once: what needs the optimizer
+  Tensor& grad_scale;  // of the loss
   std::function<void()> load;
   std::function<void(const Context&, const Tensor&)> step;
 };
 Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, const Trained& trained) {
   Device& device = *run.device;
   ParameterArena arena(device, trained.model, 5e-4f, true);
-  Optimizer optimizer(arena, device, trained.optimizer, trained.scales_loss && run.compute == DType::f16);
+  Optimizer optimizer(arena, device, trained.optimizer, run.compute == DType::f16);
   for (ParameterGroup& group : arena.groups()) group.lr = 1e-4f;
   Rng rng(0);
   std::vector<float> pixels(static_cast<std::size_t>(batch) * imgsz * imgsz * 3);
@@ -160,12 +159,12 @@ Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, con
   Tensor image(device, plain.shape(), run.compute, Role::input);
   device.backend().copy({.x = plain, .y = image});
   Profile profile;
-  trained.begin(optimizer);
+  if (optimizer.loss_scaling()) trained.grad_scale = optimizer.loss_scale();
   trained.load();
   trained.step({.device = device, .compute = run.compute, .profile = &profile}, image);
   device.ledger().reset_peaks();
   reset_peak_rss();
-  CapturedStep step(device, &trained.model, settings.cuda_graph && trained.capture);
+  CapturedStep step(device, &trained.model, settings.cuda_graph);
   const double ms = best_ms(device, settings.repeats, [&] {
     trained.load();
     optimizer.set(0.937f);
@@ -209,12 +208,7 @@ Row detector_training(const std::string& name, int batch, int imgsz, const Setti
   return training(run, batch, imgsz, settings,
                   {.model = model,
                    .optimizer = OptimizerKind::sgd,
-                   .capture = true,
-                   .scales_loss = true,
-                   .begin =
-                       [&](Optimizer& optimizer) {
-                         if (optimizer.loss_scaling()) loss.grad_scale = optimizer.loss_scale();
-                       },
+                   .grad_scale = loss.grad_scale,
                    .load = [&] { loss.set_targets(targets, batch, model.detect().classes); },
                    .step = [&](const Context& context,
                                const Tensor& image) { yolo::train_step(context, model, image, loss, recompute); }});
@@ -235,16 +229,14 @@ Row classifier_training(const std::string& name, int batch, int imgsz, const Set
   if (head_alone) slim::freeze(*model, model->layers(), {"!" + model->head().name()});
   std::vector<std::int64_t> labels;
   for (int i = 0; i < batch; ++i) labels.push_back(i % 1000);
-  return training(
-      run, batch, imgsz, settings,
-      {.model = *model,
-       .optimizer = OptimizerKind::adam,
-       .capture = false,  // its labels come from the host with each step
-       .scales_loss = false,
-       .begin = [](Optimizer&) {},
-       .load = [] {},
-       .step = [&](const Context& context,
-                   const Tensor& image) { classify::train_step(context, *model, image, labels, 0.1f, recompute); }});
+  classify::LossState loss(*run.device, batch, 0.1f);
+  return training(run, batch, imgsz, settings,
+                  {.model = *model,
+                   .optimizer = OptimizerKind::adam,
+                   .grad_scale = loss.grad_scale,
+                   .load = [&] { loss.set_labels(labels); },
+                   .step = [&](const Context& context,
+                               const Tensor& image) { classify::train_step(context, *model, image, loss, recompute); }});
 }
 
 /// What the chip can do: a copy of 256 MB, and a product of 16384 x 4096 by 4096 x 4096 values.

@@ -64,13 +64,18 @@ Var as_type(Context& context, const Var& x, DType dtype) {
 
 namespace {
 
+const std::uint64_t* step_seed(const Tensor& seed) {
+  return seed ? static_cast<const std::uint64_t*>(seed.data()) : nullptr;
+}
+
 struct DropoutNode final : Node {
   float p;
   std::uint64_t seed;
+  Tensor of_step;
   const char* name() const override { return "dropout"; }
   Grads backward(Tensor dy) override {
     Tensor dx = may_overwrite(dy) ? dy : Tensor(dy.device(), dy.shape(), dy.dtype());
-    dy.backend().dropout({.p = p, .seed = seed, .x = dy, .y = dx});
+    dy.backend().dropout({.p = p, .seed = seed, .step_seed = step_seed(of_step), .x = dy, .y = dx});
     return {dx};
   }
 };
@@ -81,11 +86,12 @@ Var dropout(Context& context, const Var& x, float p, std::uint64_t seed) {
   FROST_CHECK(p >= 0 && p < 1, "dropout: p is ", p, ", expected 0 <= p < 1");
   if (!context.training || p == 0) return x;
   Tensor y(context.device, x.shape(), x.value.dtype());
-  context.device.backend().dropout({.p = p, .seed = seed, .x = x.value, .y = y});
+  context.device.backend().dropout({.p = p, .seed = seed, .step_seed = step_seed(context.seed), .x = x.value, .y = y});
   if (!context.records(x)) return {y, -1, nullptr};
   auto node = std::make_unique<DropoutNode>();
   node->p = p;
   node->seed = seed;
+  node->of_step = context.seed;
   return context.tape->record(y, std::move(node), {&x});
 }
 

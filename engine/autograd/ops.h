@@ -32,7 +32,7 @@ struct Context {
   FrozenBn frozen_bn = FrozenBn::running;
   DType compute = DType::f32;  // type of activations and of the convolutions' operands
   Profile* profile = nullptr;  // counts operations where given
-  std::uint64_t seed = 0;      // of this pass's random choices: dropout
+  Tensor seed{};               // of this pass's random choices (dropout): 64 bits on the device; empty: 0
 
   bool records(const Var& x) const { return tape && x.needs_grad(); }
   bool records(const Var& x, const Parameter& p) const { return tape && (x.needs_grad() || p.trainable); }
@@ -81,8 +81,8 @@ Var norm_act(Context&, const Var& x, const NormOperands&, Activation, Residual =
 /// for each output, so that flattening costs nothing. Saves x only if the weight is trainable.
 Var linear(Context&, const Var& x, Parameter& weight, Parameter* bias);
 
-/// y = x where it is kept, grown by 1 / (1 - p), else 0; in evaluation x itself. Saves nothing: the seed tells backward the
-/// same choices.
+/// y = x where it is kept, grown by 1 / (1 - p), else 0; in evaluation x itself. Saves nothing: the layer's seed and the
+/// pass's tell backward the same choices.
 Var dropout(Context&, const Var& x, float p, std::uint64_t seed);
 
 Var activation(Context&, const Var& x, Activation);                     // saves x; y can be made again

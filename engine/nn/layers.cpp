@@ -235,7 +235,7 @@ void Linear::initialise(Rng& rng) {
 }
 
 Var DropoutLayer::forward(Context& context, const Var& x, const Place&) {
-  std::uint64_t stream = context.seed;
+  std::uint64_t stream = 0;
   for (const char ch : name()) stream = Rng::mix(stream ^ static_cast<unsigned char>(ch));
   return dropout(context, x, p, stream);
 }

@@ -82,6 +82,7 @@ void CpuBackend::cross_entropy(const CrossEntropy& a) {
   std::vector<double> losses(static_cast<std::size_t>(a.rows));  // added in order afterwards: no thread's timing shows
   simd_ranges(a.rows, std::max<std::int64_t>(1, 4096 / a.classes), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     const float smoothing = a.label_smoothing, classes = static_cast<float>(a.classes);
+    const float scale = a.grad_scale ? *a.grad_scale : 1.0f;
     for (std::int64_t i = first; i < last; ++i) {
       const float* x = a.logits + i * a.classes;
       const std::int64_t label = a.labels[i];
@@ -92,7 +93,7 @@ void CpuBackend::cross_entropy(const CrossEntropy& a) {
       });
       losses[static_cast<std::size_t>(i)] = std::log(sum) - expected;
       if (!a.dlogits) continue;
-      const float share = static_cast<float>(1.0 / sum), weight = 1.0f / static_cast<float>(a.rows);
+      const float share = static_cast<float>(1.0 / sum), weight = scale / static_cast<float>(a.rows);
       for_lanes(a.classes, [=, top = largest, d = a.dlogits + i * a.classes](std::int64_t j) FROST_LOOP {
         d[j] = weight * (math::exp(x[j] - top) * share - math::smooth_target(j == label, smoothing, classes));
       });

@@ -126,7 +126,8 @@ struct CrossEntropyRows {
       if (thread == 0)  // the targets of a row sum to 1: loss = log sum e^x - sum of target * x
         losses[block] = possible ? std::log(sum) - shared.sums.total(1) : static_cast<double>(NAN);
       if (!a.dlogits) return;
-      const auto share = static_cast<float>(1.0 / sum), weight = 1.0f / static_cast<float>(a.rows);
+      const float scale = a.grad_scale ? *a.grad_scale : 1.0f;
+      const auto share = static_cast<float>(1.0 / sum), weight = scale / static_cast<float>(a.rows);
       float* d = a.dlogits + block * a.classes;
       for (std::int64_t j = thread; j < a.classes; j += kThreads)
         d[j] = weight * (math::exp(x[j] - own.largest) * share - target(j));

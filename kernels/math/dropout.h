@@ -16,6 +16,11 @@ FROST_HD float uniform_at(std::uint64_t seed, std::uint64_t i) {
   return static_cast<float>(z >> 40) * 0x1p-24f;
 }
 
+/// The stream of a layer in a step: both numbers are well mixed already.
+FROST_HD std::uint64_t dropout_stream(std::uint64_t layer, const std::uint64_t* step) {
+  return step ? layer ^ *step : layer;
+}
+
 /// Element i is dropped with probability p; what is kept grows by 1 / (1 - p), so that the expected value stays.
 FROST_HD float dropout(float x, float p, std::uint64_t seed, std::uint64_t i) {
   return uniform_at(seed, i) < p ? 0.0f : x / (1.0f - p);

@@ -214,7 +214,7 @@ void walk(Operands& o, ZeroPad& a) { o.numbers(a.left, a.right, a.top, a.bottom)
 void walk(Operands& o, SpaceToDepth& a) { o.view(a.x), o.view(a.y); }
 void walk(Operands& o, DepthToSpace& a) { o.view(a.x), o.view(a.y); }
 void walk(Operands& o, NormalizeImage& a) { o.view(a.x), o.view(a.y); }
-void walk(Operands& o, Dropout& a) { o.view(a.x), o.view(a.y); }
+void walk(Operands& o, Dropout& a) { o.values(a.step_seed, 1), o.view(a.x), o.view(a.y); }
 void walk(Operands& o, SoftmaxForward& a) { o.numbers(a.log), o.view(a.x), o.view(a.y); }
 void walk(Operands& o, SoftmaxBackward& a) { o.numbers(a.log), o.view(a.y), o.view(a.dy), o.view(a.dx); }
 void walk(Operands& o, CrossEntropy& a) {
@@ -222,6 +222,7 @@ void walk(Operands& o, CrossEntropy& a) {
   o.values(a.labels, a.rows);
   o.values(a.loss, 1);
   o.values(a.dlogits, a.rows * a.classes);
+  o.values(a.grad_scale, 1);
 }
 void walk(Operands& o, DetectLoss& a) {
   o.numbers(a.classes, a.target_capacity);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <optional>
 
 #include "engine/data/epoch_order.h"
@@ -31,7 +32,13 @@ class ClassificationTask final : public TrainingTask {
  public:
   ClassificationTask(const TrainConfig& config, Device& device, Classifier& model, DType compute, const DataSplits& data,
                      int imgsz, int workers)
-      : config_(config), device_(device), model_(model), compute_(compute), val_name_(data.val_name) {
+      : config_(config),
+        device_(device),
+        model_(model),
+        compute_(compute),
+        val_name_(data.val_name),
+        normalise_(device, model.preprocessing()),
+        work_(device, &model, config.cuda_graph) {
     ImageLoaderOptions options{.side = imgsz,
                                .batch_size = config.batch_size,
                                .augment = !config.noaugment,
@@ -63,15 +70,27 @@ class ClassificationTask final : public TrainingTask {
     if (!folder_.empty() && epoch_ == 0 && batch_ == 0)
       write_jpeg(folder_ / "train_images.jpg", draw_sheet(*batch, model_.names));
     const Shape shape{batch->n, batch->side, batch->side, 3};
-    const Tensor input = network_input(device_, batch->pixels, shape, model_.preprocessing(), compute_);
-    const std::uint64_t seed =
-        Rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next();
-    const Context context{.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_, .seed = seed};
-    const float loss =
-        train_step(context, model_, input, batch->labels, static_cast<float>(config_.label_smoothing), config_.recompute);
+    LossState& loss =
+        losses_.try_emplace(batch->n, device_, batch->n, static_cast<float>(config_.label_smoothing)).first->second;
+    loss.grad_scale = loss_scale_;
+    loss.set_labels(batch->labels);
+    loss.set_seed(Rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next());
+    // A captured step reads pixels in memory that is the same for each batch of their size.
+    Tensor none, &pixels = work_.captures() ? pixels_[batch->n] : none;
+    if (!pixels) pixels = Tensor(device_, shape, DType::u8, Role::input);
+    device_.backend().upload(pixels.data(), batch->pixels.data(), static_cast<std::size_t>(shape.elements()));
+    work_.run({batch->n}, [&] {
+      const Tensor input = normalise_(pixels, compute_);
+      if (!work_.captures()) pixels = Tensor();
+      train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_}, model_, input, loss,
+                 config_.recompute);
+    });
     ++batch_;
-    return {{loss}, batch->n, batch->side};
+    return {.instances = batch->n, .size = batch->side, .device_losses = loss.value()};
   }
+  void use_loss_scale(const Tensor& scale) override { loss_scale_ = scale; }
+  /// Parameters have woken up: captured steps know neither their gradients nor where they are now.
+  void forget_steps() { work_.forget(); }
 
   ValidationReport validate(Module& averaged, std::int64_t epoch, bool) override {
     const ValidateOptions options{.compute = compute_,
@@ -107,6 +126,11 @@ class ClassificationTask final : public TrainingTask {
   Classifier& model_;
   DType compute_;
   std::string val_name_;
+  Normaliser normalise_;
+  std::map<std::int64_t, LossState> losses_;  // by the images in a batch
+  std::map<std::int64_t, Tensor> pixels_;
+  Tensor loss_scale_;  // f16 training
+  CapturedStep work_;
   std::unique_ptr<ImageLoader> train_, val_;
   std::filesystem::path folder_;
   std::int64_t epoch_ = 0, batch_ = 0;
@@ -181,7 +205,8 @@ void print_trainable(Classifier& model) {
                tensors > 12 ? "  ...\n" : "");
 }
 
-LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const std::filesystem::path& folder) {
+LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const std::filesystem::path& folder,
+                         DType compute) {
   return {.schedule = {.lr0 = config.lr0,
                        .lrf = 0.01,
                        .momentum = 0.9,
@@ -194,6 +219,7 @@ LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const 
                        .nominal_batch = config.batch_size,
                        .minimum_warmup = 0},
           .optimizer = config.optimizer,
+          .loss_scaling = compute == DType::f16,
           .cuda_graph = config.cuda_graph,
           .patience = 0,
           .save_period = config.save_period,
@@ -274,8 +300,8 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.resume.empty())
     run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::weights, &TrainConfig::model});
 
-  LoopOptions options = loop_options(config, task.batches_per_epoch(), folder);
-  plan.steer(options, arena, [] {});
+  LoopOptions options = loop_options(config, task.batches_per_epoch(), folder, run_device.compute);
+  plan.steer(options, arena, [&] { task.forget_steps(); });
   TrainingLoop loop(device, *model, *twin, arena, average, task, std::move(options));
   if (!config.resume.empty()) run::go_on(loop, config.resume, config.epochs);
   fmt::print(

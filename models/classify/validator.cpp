@@ -42,29 +42,37 @@ ClassAccuracy Accuracy::all() const {
 double Accuracy::top1() const { return share(all().top1, all().images); }
 double Accuracy::top5() const { return share(all().top5, all().images); }
 
+Normaliser::Normaliser(Device& device, const Preprocessing& preprocessing) {
+  const auto constant = [&](const std::vector<float>& values) {
+    return Tensor::from(device, {1, 1, 1, 3}, values, Role::input);
+  };
+  std::vector<float> rstd;
+  for (const float d : preprocessing.deviation) rstd.push_back(1.0f / d);
+  mean_ = constant({preprocessing.mean.begin(), preprocessing.mean.end()});
+  rstd_ = constant(rstd), ones_ = constant({1, 1, 1}), zeros_ = constant({0, 0, 0});
+}
+
+Tensor Normaliser::operator()(const Tensor& pixels, DType compute) const {
+  const Tensor input(pixels.device(), pixels.shape(), compute, Role::input);
+  Backend& backend = pixels.backend();
+  backend.normalize_image({.x = pixels, .y = input});
+  // A norm with the data set's constants.
+  backend.norm_act_forward({.x = input,
+                            .weight = ones_.f32(),
+                            .bias = zeros_.f32(),
+                            .mean = mean_.f32(),
+                            .rstd = rstd_.f32(),
+                            .activation = {},
+                            .residual = {},
+                            .y = input});
+  return input;
+}
+
 Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape,
                      const Preprocessing& preprocessing, DType compute) {
   const Tensor pixels(device, shape, DType::u8, Role::input);
   device.backend().upload(pixels.data(), rgb.data(), static_cast<std::size_t>(shape.elements()));
-  const Tensor input(device, shape, compute, Role::input);
-  device.backend().normalize_image({.x = pixels, .y = input});
-  std::vector<float> mean(preprocessing.mean.begin(), preprocessing.mean.end()), rstd;
-  for (const float d : preprocessing.deviation) rstd.push_back(1.0f / d);
-  const Shape channels{1, 1, 1, 3};
-  const Tensor means = Tensor::from(device, channels, mean, Role::input),
-               rstds = Tensor::from(device, channels, rstd, Role::input),
-               ones = Tensor::from(device, channels, {1, 1, 1}, Role::input),
-               zeros = Tensor::zeros(device, channels, DType::f32, Role::input);
-  // A norm with the data set's constants.
-  device.backend().norm_act_forward({.x = input,
-                                     .weight = ones.f32(),
-                                     .bias = zeros.f32(),
-                                     .mean = means.f32(),
-                                     .rstd = rstds.f32(),
-                                     .activation = {},
-                                     .residual = {},
-                                     .y = input});
-  return input;
+  return Normaliser(device, preprocessing)(pixels, compute);
 }
 
 std::vector<int> top_classes(const float* values, int classes, int most) {

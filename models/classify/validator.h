@@ -45,7 +45,19 @@ void write_confusion(const std::filesystem::path& file, const Accuracy& accuracy
 /// "Speed: 0.1ms pre-process, ..."
 std::string speed_line(const Accuracy& accuracy, int imgsz);
 
-/// Pixels as the network wants them: (x / 255 - mean) / deviation, on the device, of type `compute`.
+/// Makes pixels into what a network wants: (x / 255 - mean) / deviation. Its constants stay on the device, where a captured
+/// step finds them.
+class Normaliser {
+ public:
+  Normaliser(Device&, const Preprocessing&);
+  /// u8 pixels on the device as an input of type `compute`.
+  Tensor operator()(const Tensor& pixels, DType compute) const;
+
+ private:
+  Tensor mean_, rstd_, ones_, zeros_;
+};
+
+/// The same for pixels of the host.
 Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape,
                      const Preprocessing& preprocessing, DType compute);
 

@@ -9,7 +9,6 @@ namespace frost::testing {
 
 /// FROST_TEST_DEVICE, "cpu" where it is not set.
 std::string test_device();
-inline bool on_cpu() { return test_device() == "cpu"; }
 
 /// The backend that a kernel test runs on, by FROST_TEST_DEVICE:
 ///   cpu (or unset)                  the CPU backend;
@@ -23,7 +22,7 @@ std::unique_ptr<Backend> make_test_backend();
 
 /// Is that the CPU backend? It promises more: it names labels and targets that cannot be, where other devices make the loss
 /// NaN; it gives 16-bit convolutions' results in f32 without a rounding to 16 bits, and adds partial sums in double.
-bool on_cpu();
+inline bool on_cpu() { return test_device() == "cpu"; }
 
 /// The same without the mirror: arguments point to memory of the device's. For tests that go through Device and Tensor.
 /// `deterministic`: the same bits in every run (CudaOptions).

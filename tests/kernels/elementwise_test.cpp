@@ -2,9 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/backend.h"
+#include "kernels/math/dropout.h"
 #include "tests/golden/golden.h"
 #include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"
@@ -205,4 +207,25 @@ TEST_CASE("normalize_image: every byte over 255") {
     CHECK(y.values() == rounded(want, dtype));
     CHECK(y.intact());
   }
+}
+
+TEST_CASE("dropout: each choice belongs to the layer's seed, the step's and the place, whatever the pitch") {
+  const Shape s{2, 3, 5, 7};
+  const std::uint64_t layer = 0x9e3779b97f4a7c15ULL, step = 0x0123456789abcdefULL;
+  const float p = 0.3f;
+  for (const DType dtype : float_types(*backend))
+    for (const std::uint64_t* step_seed : {static_cast<const std::uint64_t*>(nullptr), &step}) {
+      CAPTURE(name_of(dtype));
+      const std::vector<float> values = rounded(randoms(s.elements(), 1), dtype);
+      const Guarded x(s, values, dtype, 0, 2);
+      Guarded y(s, dtype, 1, 0);
+      backend->dropout({.p = p, .seed = layer, .step_seed = step_seed, .x = x.view(), .y = y.view()});
+      std::vector<float> want;
+      for (std::size_t i = 0; i < values.size(); ++i)
+        want.push_back(math::dropout(values[i], p, step_seed ? layer ^ step : layer, i));
+      CHECK(y.values() == rounded(want, dtype));
+      CHECK(y.intact());
+      const auto dropped = std::count(want.begin(), want.end(), 0.0f);
+      CHECK(std::abs(static_cast<double>(dropped) / 210 - 0.3) < 0.13);  // four deviations of 210 draws
+    }
 }
