@@ -4,6 +4,7 @@
 
 #include "engine/checkpoint/module_state.h"
 #include "engine/nn/layers.h"
+#include "tests/device.h"
 #include "tests/numbers.h"
 
 using namespace frost;
@@ -60,7 +61,7 @@ struct Block {  // a conv block with everything moved away from its initial valu
 }  // namespace
 
 TEST_CASE("operators: the tape's gradients are derivatives") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   Block block(device);
   SUBCASE("conv, batch norm, SiLU") {
     check_gradient(
@@ -145,7 +146,7 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
 }
 
 TEST_CASE("linear: weight and bias gradients; a state dict's columns are channels first") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   Linear layer(device, 3, 4, 2, 2);
   // PyTorch's weight (out, c * h * w): column c * 4 + pixel. Output o picks channel 1 of pixel (1, 0), times o + 1.
   StateDict state;
@@ -179,7 +180,7 @@ TEST_CASE("linear: weight and bias gradients; a state dict's columns are channel
 }
 
 TEST_CASE("dropout: a share of p is dropped, the rest keeps the mean; the seed decides; nothing in evaluation") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const Shape shape{40, 1, 1, 256};
   const Var x{Tensor::from(device, shape, std::vector<float>(10240, 2.0f)), -1, nullptr};
   Context context{.device = device, .training = true};
@@ -197,7 +198,7 @@ TEST_CASE("dropout: a share of p is dropped, the rest keeps the mean; the seed d
 }
 
 TEST_CASE("recomputed activations give the same bits as kept ones") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   std::vector<std::vector<float>> first;
   for (const bool recompute : {true, false}) {
     Block a(device, 5, 6), b(device, 6, 6), c(device, 12, 4);
@@ -219,7 +220,7 @@ TEST_CASE("recomputed activations give the same bits as kept ones") {
 }
 
 TEST_CASE("what is saved: exactly what backward will read") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const Shape shape{2, 8, 8, 8};
   const std::int64_t map = shape.elements() * 4, channels = 8 * 4;
   const auto saved_after = [&](const std::vector<bool>& frozen, bool recompute) {
@@ -257,7 +258,7 @@ TEST_CASE("what is saved: exactly what backward will read") {
 }
 
 TEST_CASE("a frozen weight beside a trainable bias: the bias gets the sums of dy, the weight nothing, x is not kept") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   Conv2d conv(device, 5, 7, {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, true);
   conv.name_all("conv");
   Rng rng(3);
@@ -281,7 +282,7 @@ TEST_CASE("a frozen weight beside a trainable bias: the bias gets the sums of dy
 }
 
 TEST_CASE("a frozen norm without activation is linear: backward needs dy alone, nothing is kept") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto block = [&] {
     auto made = std::make_unique<Block>(device, 5, 6, Activation{ActivationKind::identity});
     made->freeze();
@@ -298,7 +299,7 @@ TEST_CASE("a frozen norm without activation is linear: backward needs dy alone, 
 }
 
 TEST_CASE("what only a residual wants: its gradient passes, the frozen branch beside it costs nothing") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   Block frozen(device, 5, 5);
   frozen.freeze();
   Tape tape;
@@ -313,7 +314,7 @@ TEST_CASE("what only a residual wants: its gradient passes, the frozen branch be
 }
 
 TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   for (const FrozenBn mode : {FrozenBn::running, FrozenBn::batch}) {
     Block block(device, 5, 6);
     block.freeze();
@@ -339,7 +340,7 @@ TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
 }
 
 TEST_CASE("a folded block equals its parts in evaluation") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   Block block(device, 5, 6);
   const Var x{Tensor::from(device, {2, 6, 4, 5}, noise(240, 1)), -1, nullptr};
   Context context{.device = device};
@@ -354,7 +355,7 @@ TEST_CASE("a folded block equals its parts in evaluation") {
 }
 
 TEST_CASE("a steady step asks the backend for no memory") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   Block a(device, 5, 6), b(device, 6, 6);
   const auto step = [&] {
     Tape tape;

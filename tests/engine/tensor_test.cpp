@@ -1,20 +1,19 @@
 #include <doctest/doctest.h>
 
-#include <cstring>
-
 #include "engine/tensor/tensor.h"
+#include "tests/device.h"
 
 using namespace frost;
 
 TEST_CASE("allocator cuts, joins and reuses") {
-  const auto backend = make_cpu_backend();
+  const auto backend = frost::testing::make_device_backend();
   Allocator allocator(*backend);
   void* a = allocator.acquire(1000);
   void* b = allocator.acquire(2000);
   void* c = allocator.acquire(3000);
   CHECK(allocator.backend_allocations() == 1);  // small ones share a segment
   CHECK(static_cast<char*>(b) >= static_cast<char*>(a) + 1000);
-  std::memset(a, 1, 1000), std::memset(b, 2, 2000), std::memset(c, 3, 3000);
+  backend->zero(a, 1000), backend->zero(b, 2000), backend->zero(c, 3000);
   allocator.recycle(a);
   allocator.recycle(b);
   CHECK(allocator.acquire(3000) == a);  // the two joined
@@ -30,7 +29,7 @@ TEST_CASE("allocator cuts, joins and reuses") {
 }
 
 TEST_CASE("ledger books bytes by role and scope, with peaks") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const Ledger& ledger = device.ledger();
   {
     const Device::ScopeGuard scope(device, "model.0");
@@ -51,7 +50,7 @@ TEST_CASE("ledger books bytes by role and scope, with peaks") {
 }
 
 TEST_CASE("slices and parts share memory; bf16 rounds on the way") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   std::vector<float> values(2 * 3 * 5);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
   Tensor t = Tensor::from(device, {1, 2, 3, 5}, values);

@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -134,7 +135,8 @@ double relative_error(const A& a, const B& b) {
   double worst = 0, scale = 1e-30;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    if (!(d <= worst)) worst = d;  // a NaN sticks
+    if (std::isnan(d)) return d;
+    worst = std::max(worst, d);
     scale = std::max(scale, std::abs(static_cast<double>(b[i])));
   }
   return worst / scale;

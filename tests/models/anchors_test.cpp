@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "models/yolo/model_io.h"
+#include "tests/device.h"
 #include "tests/golden/golden.h"
 
 using namespace frost;
@@ -50,7 +51,7 @@ const std::vector<std::vector<float>> kDefault = {
     {10, 13, 16, 30, 33, 23}, {30, 61, 62, 45, 59, 119}, {116, 90, 156, 198, 373, 326}};
 
 struct Head {
-  Device device{make_cpu_backend()};
+  frost::testing::TestDevice device;
   Detect detect;
   explicit Head(const std::vector<std::vector<float>>& anchors = kDefault) : detect(device, 1, anchors, {4, 4, 4}) {
     detect.set_strides({8, 16, 32});
@@ -255,7 +256,7 @@ TEST_CASE("anchors are replaced where the new ones reach more boxes, and only th
     CHECK(head.detect.anchors.value.to_vector() == before);
   }
   SUBCASE("strides from large to small: the levels are turned round") {
-    Device device{make_cpu_backend()};
+    frost::testing::TestDevice device;
     Detect detect(device, 1, {{1, 1}, {2, 2}}, {4, 4});
     detect.set_strides({32, 8});
     CHECK(detect.set_anchors({10, 10, 64, 64}));
@@ -271,7 +272,7 @@ TEST_CASE("hyp.anchors: placeholders when the model is built; a checkpoint's anc
   CHECK(spec.anchors_each == 2);
   CHECK(spec.text.find("anchors: 2\n") != std::string::npos);
   CHECK_THROWS_AS(load_model_spec("yolov5n", 3, -1), Error);
-  Device device{make_cpu_backend()};
+  frost::testing::TestDevice device;
   DetectionModel model(device, spec);
   CHECK(model.detect().anchors_each == 2);
   CHECK(model.detect().convs[0]->weight.value.shape().n == 2 * (3 + 5));

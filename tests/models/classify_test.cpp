@@ -14,6 +14,7 @@
 #include "models/classify/validator.h"
 #include "models/classify/weights.h"
 #include "models/zoo/yolo_checkpoint.h"
+#include "tests/device.h"
 #include "tests/engine/torch_builder.h"
 #include "tests/golden/golden.h"
 #include "tests/models/stripes.h"
@@ -78,7 +79,7 @@ std::int64_t parameters_of(Module& model) {
 }  // namespace
 
 TEST_CASE("parameter counts of spec/classify.md") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   for (const auto& [name, count] : {std::pair{"resnet18", 11689512L},
                                     {"resnet34", 21797672L},
                                     {"resnet50", 25557032L},
@@ -99,7 +100,7 @@ TEST_CASE("parameter counts of spec/classify.md") {
 TEST_CASE("resnet50v2: a block in closed form, with and without the shortcut's convolution, striding or not") {
   // Every norm is x -> 2 x + 1 (mean 0, variance 1 - eps), every 1x1 weight sums its inputs times a constant, the 3x3 kernel
   // has its middle alone: each value of the block follows by hand.
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   for (const bool first : {true, false})
     for (const int stride : {1, 2}) {
       CAPTURE(first);
@@ -153,7 +154,7 @@ TEST_CASE("resnet50v2: a block in closed form, with and without the shortcut's c
 }
 
 TEST_CASE("resnet50v2: stages stride in their last block; the stem's pool is padded with zeros; gradients reach the stem") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto model = classify::make_classifier(device, "resnet50v2", 3, 1);
   // With a stem of zero weights and bias -1 everything in front of the pool is -1: zero padding makes the rim 0.
   for (Parameter* p : model->parameters())
@@ -188,7 +189,7 @@ TEST_CASE("resnet50v2: stages stride in their last block; the stem's pool is pad
 }
 
 TEST_CASE("weights: zip and legacy .pth, bare and own .safetensors; a head of other classes; what does not fit is listed") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto source = classify::make_classifier(device, "resnet18", 5, 11);
   const Tensor image = Tensor::from(device, {1, 32, 32, 3}, noise(3072, 1), Role::input);
   const std::vector<float> logits = logits_of(device, *source, image);
@@ -242,7 +243,7 @@ TEST_CASE("weights: zip and legacy .pth, bare and own .safetensors; a head of ot
 }
 
 TEST_CASE("weights: hostile names and shapes are errors that name the file") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const fs::path file = folder() / "hostile.safetensors";
   const auto said = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
     StateDict state;
@@ -299,7 +300,7 @@ TEST_CASE("weights: a YOLOv5 classifier's .pt: the average before the model, nam
 }
 
 TEST_CASE("weights: a detector's backbone becomes a classifier's") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   DetectionModel detector(device, load_model_spec("yolov5n", 4), 3);
   YoloCheckpoint checkpoint;
   checkpoint.yaml_text = detector.spec().text;
@@ -357,7 +358,7 @@ TEST_CASE("torchvision's own file: names, loading, logits") {
   }
   std::vector<float> pixels(3 * 64 * 64);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(static_cast<float>(i) * 0.37f);
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const Tensor image = Tensor::from(device, {1, 64, 64, 3}, golden::nhwc(pixels, 1, 3, 64, 64), Role::input);
   for (const char* name : {"resnet18", "resnet50"}) {
     const auto model = classify::load_classifier(device, weights.string() + name);
@@ -460,7 +461,7 @@ TEST_CASE("accuracy: ranks, averages over images, confusion, tables") {
 }
 
 TEST_CASE("cross entropy of spec/classify.md; the classifier's schedule has no warm-up, no lag and no accumulation") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const Tensor logits = Tensor::from(device, {1, 1, 1, 3}, {1.2f, -0.7f, 0.3f});
   CHECK(classify::cross_entropy(device, logits, {2}, 0) == doctest::Approx(1.3422073).epsilon(1e-6));
   CHECK(classify::cross_entropy(device, logits, {2}, 0.1f) == doctest::Approx(1.3455406).epsilon(1e-6));
@@ -485,7 +486,7 @@ TEST_CASE("cross entropy of spec/classify.md; the classifier's schedule has no w
 }
 
 TEST_CASE("transfer: pretrained on one set, a new head on another; only fc.* is in the optimizer, the rest saves nothing") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto lesson = [&](int family, std::uint64_t first, std::int64_t n, std::vector<std::int64_t>& labels) {
     std::vector<std::uint8_t> rgb;
     labels.clear();

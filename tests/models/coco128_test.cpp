@@ -4,6 +4,7 @@
 
 #include "models/yolo/boxes.h"
 #include "models/yolo/model_io.h"
+#include "tests/device.h"
 #include "tests/models/coco128.h"
 
 // The main job, end to end: the published yolov5n on 128 real photos against val.py's own numbers (golden/README.md G).
@@ -13,7 +14,7 @@ using namespace frost::yolo;
 namespace {
 
 ValidationResult run(int imgsz, DType type, const std::function<void(const ImageDetections&)>& image_done = {}) {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device(frost::testing::TestDevice::fastest);
   const auto model = load_model(device, golden::shared_dir() / "weights" / "yolov5n.pt");
   return golden::validate_coco128(device, *model, imgsz, {.compute = type, .image_done = image_done});
 }
@@ -76,13 +77,16 @@ TEST_CASE("coco128 with the published yolov5n, f32") {
   }
 }
 
-TEST_CASE("coco128 in bf16 stays within 0.005 of f32") {
+TEST_CASE("coco128 in bf16 and f16 stays within 0.005 of f32") {
   if (!golden::have("weights/yolov5n.pt")) return;
-  if (!make_cpu_backend()->supports(DType::bf16)) {
-    MESSAGE("SKIPPED: this CPU has no bf16 instructions");
-    return;
-  }
   const auto json = golden::coco128_reference();
-  const DetectionSummary s = run(640, DType::bf16).summary;
-  CHECK(std::abs(s.map50_95 - json["val_640_stable_aspect_sort"]["mAP50_95"].get<double>()) < 0.005);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    CAPTURE(name_of(type));
+    if (!frost::testing::make_device_backend()->supports(type)) {
+      if (type == DType::bf16) MESSAGE("SKIPPED: this device has no bf16 instructions");  // no CPU has f16's
+      continue;
+    }
+    const DetectionSummary s = run(640, type).summary;
+    CHECK(std::abs(s.map50_95 - json["val_640_stable_aspect_sort"]["mAP50_95"].get<double>()) < 0.005);
+  }
 }

@@ -7,6 +7,7 @@
 #include "models/slim/explain.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/trainee.h"
+#include "tests/device.h"
 
 // What explain predicts without running a step is what the ledger of a real step says, byte for byte.
 namespace frost::slim {
@@ -33,8 +34,8 @@ void check_equal(const StepCost& a, const StepCost& b) {
 }
 
 void check_prediction(const BuildTrainee& build, const StepOptions& options) {
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  const StepReport predicted = predict_step(build, options, *cpu), measured = measure_step(build, options, *cpu, 1);
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
+  const StepReport predicted = predict_step(build, options, *backend), measured = measure_step(build, options, *backend, 1);
   for (int role = 0; role < kRoleCount; ++role) {
     CAPTURE(name_of(static_cast<Role>(role)));
     CHECK(predicted.peaks[static_cast<std::size_t>(role)] == measured.peaks[static_cast<std::size_t>(role)]);
@@ -77,21 +78,21 @@ TEST_CASE("explain: ... at 320 px, with batch statistics, Adam, everything kept,
   check_prediction(trainee("yolov5n", 0, {.batch_size = 2, .imgsz = 64}),
                    {.optimizer = OptimizerKind::adam, .average = false});
   check_prediction(trainee("yolov5n", 5, {.batch_size = 2, .imgsz = 64, .recompute = false}), {});
-  if (make_cpu_backend()->supports(DType::bf16))
+  if (testing::make_device_backend(true)->supports(DType::bf16))
     check_prediction(trainee("yolov5n", 10, {.batch_size = 2, .imgsz = 64, .compute = DType::bf16}), {});
 }
 
 TEST_CASE("explain: forward FLOPs are those of the model's summary; backward's follow from what trains") {
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
   for (const auto& [name, gflops] : {std::pair{"yolov5n", 4.5}, {"yolov5s", 16.4}, {"yolov5m", 48.9}}) {
     CAPTURE(name);
-    const StepReport all = predict_step(trainee(name, 0, {.batch_size = 1, .imgsz = 640}), {}, *cpu);
+    const StepReport all = predict_step(trainee(name, 0, {.batch_size = 1, .imgsz = 640}), {}, *backend);
     CHECK(std::abs(static_cast<double>(all.total.forward_flops) / 1e9 - gflops) < 0.15);  // YOLOv5 prints one digit, folded
     // Each convolution's three passes have the same multiply-adds; only the first has no input gradient.
     CHECK(all.total.wgrad_flops == all.total.forward_flops);
     CHECK(all.total.dgrad_flops == all.total.forward_flops - all.modules[0].cost.forward_flops);
     // Exactly what the profile of a forward pass counts.
-    Device device(make_dry_backend(*cpu, {}));
+    Device device(make_dry_backend(*backend, {}));
     DetectionModel model(device, load_model_spec(name));
     Profile profile;
     Context context{.device = device, .profile = &profile};
@@ -101,10 +102,10 @@ TEST_CASE("explain: forward FLOPs are those of the model's summary; backward's f
 }
 
 TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forward pass") {
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
   const yolo::TraineeOptions options{.batch_size = 2, .imgsz = 64};
-  const StepReport all = predict_step(trainee("yolov5n", 0, options), {}, *cpu),
-                   ten = predict_step(trainee("yolov5n", 10, options), {}, *cpu);
+  const StepReport all = predict_step(trainee("yolov5n", 0, options), {}, *backend),
+                   ten = predict_step(trainee("yolov5n", 10, options), {}, *backend);
   for (std::size_t i = 0; i < 10; ++i) {
     const StepCost& c = ten.modules[i].cost;
     CAPTURE(i);
@@ -117,7 +118,7 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
     CAPTURE(name_of(p));
     CHECK(ten.calls[static_cast<std::size_t>(p)] < all.calls[static_cast<std::size_t>(p)]);
   }
-  const StepReport nothing = predict_step(trainee("yolov5n", 25, options), {}, *cpu);  // nothing trains at all
+  const StepReport nothing = predict_step(trainee("yolov5n", 25, options), {}, *backend);  // nothing trains at all
   CHECK(nothing.total.saved + nothing.total.gradients + nothing.total.optimizer + nothing.total.dgrad_flops == 0);
 }
 
@@ -162,8 +163,8 @@ TEST_CASE("explain: a classifier's bytes, all of it and a new head alone") {
   check_prediction(classifier("resnet18", {"!fc"}, {.batch_size = 3, .imgsz = 32}), {.optimizer = OptimizerKind::adam});
   check_prediction(classifier("yolov5n-cls", {"9"}, {.batch_size = 2, .imgsz = 64}), {});
 
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  const StepReport report = predict_step(classifier("resnet18", {"!fc"}, {.batch_size = 2, .imgsz = 64}), {}, *cpu);
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
+  const StepReport report = predict_step(classifier("resnet18", {"!fc"}, {.batch_size = 2, .imgsz = 64}), {}, *backend);
   CHECK(report.total.trainable == 512 * 10 + 10);
   CHECK(report.modules[5].name == "fc");
   CHECK(report.modules[5].cost.wgrad_flops == 2 * 2 * 512 * 10);  // two images
@@ -171,7 +172,7 @@ TEST_CASE("explain: a classifier's bytes, all of it and a new head alone") {
 }
 
 TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
   const std::map<std::string, std::vector<std::string>> rows{
       {"resnet18", {"conv1, bn1", "layer1", "layer2", "layer3", "layer4", "fc"}},
       {"resnet50v2", {"conv1_conv", "conv2", "conv3", "conv4", "conv5, post_bn", "predictions"}},
@@ -185,7 +186,7 @@ TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
       CAPTURE(name);
       CAPTURE(n);
       const StepReport report =
-          predict_step(classifier(name, {std::to_string(n)}, {.batch_size = 2, .imgsz = 32}), {}, *cpu);
+          predict_step(classifier(name, {std::to_string(n)}, {.batch_size = 2, .imgsz = 32}), {}, *backend);
       REQUIRE(report.modules.size() == names.size());
       CHECK(report.rest.parameters + report.rest.forward_flops == 0);  // each parameter is in a row, and all work
       for (std::size_t i = 0; i < names.size(); ++i) {
@@ -197,15 +198,15 @@ TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
 }
 
 TEST_CASE("explain: asking about a step that no machine here could run costs nothing") {
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  const StepReport report = predict_step(trainee("yolov5l", 0, {.batch_size = 512, .imgsz = 1280}), {}, *cpu);
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
+  const StepReport report = predict_step(trainee("yolov5l", 0, {.batch_size = 512, .imgsz = 1280}), {}, *backend);
   CHECK(report.peak > std::int64_t{500} * 1000 * 1000 * 1000);
   CHECK(report.total.parameters == 46563709);
 }
 
 TEST_CASE("explain: times of single calls make up the time of a step") {
-  const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device device(make_cpu_backend());
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
+  testing::TestDevice device;
   CallTimes times(device);
   std::int64_t calls = 0;
   const Timer timer = [&](const PrimitiveCall& call) {
@@ -216,7 +217,7 @@ TEST_CASE("explain: times of single calls make up the time of a step") {
     CHECK(times.seconds(call) == seconds);  // a second look at the same kind of call is free
     return seconds;
   };
-  const StepReport report = predict_step(trainee("yolov5n", 10, {.batch_size = 1, .imgsz = 64}), {}, *cpu, timer);
+  const StepReport report = predict_step(trainee("yolov5n", 10, {.batch_size = 1, .imgsz = 64}), {}, *backend, timer);
   CHECK(times.measured() < static_cast<std::size_t>(calls));
   CHECK(report.total.forward_seconds > 0);
   CHECK(report.total.backward_seconds > 0);

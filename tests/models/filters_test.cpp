@@ -9,6 +9,7 @@
 #include "engine/nn/widths.h"
 #include "models/classify/weights.h"
 #include "models/slim/prune.h"
+#include "tests/device.h"
 #include "tests/models/model_fixture.h"
 #include "tests/models/temp_dataset.h"
 
@@ -54,7 +55,7 @@ const ChannelGraph::Conv& conv_named(const ChannelGraph& graph, const std::strin
 }  // namespace
 
 TEST_CASE("the tape says which channels belong together") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   DetectionModel model(device, load_model_spec("yolov5n.yaml", 3));
   const ChannelGraph graph = trace(device, model);
   CHECK(graph.convs.size() == 60);
@@ -92,7 +93,7 @@ TEST_CASE("the smaller model computes what the larger one does without the remov
     for (const Importance importance : {Importance::l1, Importance::bn}) {
       if (importance == Importance::bn && std::string(name) != "yolov5n.yaml") continue;
       CAPTURE(name);
-      Device device(make_cpu_backend());
+      frost::testing::TestDevice device;
       DetectionModel model(device, load_model_spec(name, 3));
       golden::fill_model(model);
       const std::int64_t side = 2 * model.stride();
@@ -156,7 +157,7 @@ TEST_CASE(
 }
 
 TEST_CASE("a fitted model's table shows its own widths") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   DetectionModel model(device, load_model_spec("yolov5n.yaml", 3));
   const ChannelGraph graph = trace(device, model);
   remove_channels(graph, choose_channels(graph, channel_importance(graph, Importance::l1), 0.5));
@@ -191,7 +192,7 @@ TEST_CASE("what stays is a multiple of what was asked for") {
 }
 
 TEST_CASE("too much is refused, nothing is nothing, and masks shrink with their filters") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   DetectionModel model(device, load_model_spec("yolov5n.yaml", 3));
   prune_l1(model, 0.3);
   const ChannelGraph graph = trace(device, model);
@@ -211,7 +212,7 @@ TEST_CASE("too much is refused, nothing is nothing, and masks shrink with their 
 }
 
 TEST_CASE("widths that do not fit each other are an error, not a crash") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const ModelSpec spec = load_model_spec("yolov5n.yaml", 3);
   DetectionModel model(device, spec);
   for (const auto& [name, shape] :

@@ -7,6 +7,7 @@
 
 #include "models/run/option_file.h"
 #include "models/yolo/trainer.h"
+#include "tests/device.h"
 #include "tests/models/temp_dataset.h"
 
 // What --freeze means: YOLOv5's two forms, and the terms that go beyond it.
@@ -14,7 +15,7 @@ using namespace frost;
 
 namespace {
 struct Net {
-  Device device{make_cpu_backend()};
+  frost::testing::TestDevice device;
   DetectionModel model{device, load_model_spec("yolov5n", 80), 1};
   slim::LayerNames layers = slim::layer_names(model);
   std::vector<std::string> freeze(const std::vector<std::string>& terms) { return slim::freeze(model, layers, terms); }

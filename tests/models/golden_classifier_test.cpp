@@ -4,6 +4,7 @@
 
 #include "engine/optim/optimizer.h"
 #include "models/classify/step.h"
+#include "tests/device.h"
 #include "tests/models/model_fixture.h"
 
 // Classifiers against torchvision in float64 (golden/README.md B) and against the fixtures of spec/classify.md.
@@ -11,6 +12,7 @@
 using namespace frost;
 using namespace frost::golden;
 using frost::golden::File;
+using frost::testing::TestDevice;
 
 namespace {
 
@@ -22,7 +24,7 @@ std::vector<float> row(const std::vector<float>& table, std::size_t i, std::size
 /// One architecture with the golden weights, and its image.
 struct Case {
   File g;
-  Device device{make_cpu_backend()};
+  TestDevice device{TestDevice::fastest};
   std::unique_ptr<classify::Classifier> model;
   frost::Tensor image;
   explicit Case(const std::string& name)
@@ -30,9 +32,9 @@ struct Case {
     fill_model(*model);
     image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
   }
-  std::vector<float> logits(bool training) {
-    Context context{.device = device, .training = training};
-    return model->forward(context, {image, -1, nullptr}).value.to_vector();
+  std::vector<float> logits(bool training, DType type = DType::f32) {
+    Context context{.device = device, .training = training, .compute = type};
+    return model->forward(context, {as_type(image, type), -1, nullptr}).value.to_vector();
   }
 };
 
@@ -102,6 +104,31 @@ TEST_CASE("golden classifiers: names, parameters, logits") {
   }
 }
 
+TEST_CASE("golden classifiers in 16 bits: logits, a step's loss and gradient, where the device is not the CPU") {
+  if (!have("golden/model_resnet18.safetensors")) return;
+  TestDevice device;
+  for (const DType type : half_types(device)) {
+    CAPTURE(name_of(type));
+    for (const std::string name : {"resnet18", "resnet34", "resnet50", "vgg16", "vgg16_bn"}) {
+      CAPTURE(name);
+      Case c(name);
+      CHECK(relative_error(c.logits(false, type), c.g.at("eval_logits").f32()) < tolerance(type));
+    }
+    Case c("resnet18");
+    const auto labels = c.g.fact_json("labels").get<std::vector<std::int64_t>>();
+    const float scale = type == DType::f16 ? 128 : 1;
+    classify::LossState loss(c.device, std::ssize(labels), 0);
+    loss.grad_scale = frost::Tensor::from(c.device, {1, 1, 1, 1}, {scale});
+    loss.set_labels(labels);
+    classify::train_step({.device = c.device, .compute = type}, *c.model, as_type(c.image, type), loss);
+    CHECK(loss.value().to_vector()[0] == doctest::Approx(std::stod(c.g.fact("all.loss"))).epsilon(tolerance(type)));
+    double mine = 0, expected = 0;
+    for (const Parameter* p : c.model->parameters()) mine += std::pow(l2(p->grad.to_vector()) / scale, 2);
+    for (const float norm : c.g.at("all.grad.l2").f32()) expected += std::pow(static_cast<double>(norm), 2);
+    CHECK(std::sqrt(mine) == doctest::Approx(std::sqrt(expected)).epsilon(tolerance(type)));
+  }
+}
+
 TEST_CASE("golden resnet18: loss and gradients, all trained and all but fc frozen, kept and made again") {
   if (!have("golden/model_resnet18.safetensors")) return;
   for (const std::string variant : {"all", "fc_only"})
@@ -157,7 +184,7 @@ TEST_CASE("spec/classify.md section 5: logits of 1000 classes") {
         Fixture{"resnet34", 182, {1.03752f, 2.49093f, -0.27737f, 0.29111f, -1.17291f}, -2.1716, 183},
         Fixture{"resnet50", 267, {-0.61578f, -0.18571f, -0.36574f, -0.52277f, 0.00936f}, -25.1085, 575}}) {
     CAPTURE(f.name);
-    Device device(make_cpu_backend());
+    TestDevice device(TestDevice::fastest);
     const auto model = classify::make_classifier(device, f.name, 1000, {});
     CHECK(fill_numbered(*model) == f.tensors);
     Context context{.device = device};
@@ -185,7 +212,7 @@ TEST_CASE("spec/classify.md section 7: feature extraction with Adam on fc alone,
                 {-0.000553, 0.000553},
                 0.566856}}) {
     CAPTURE(f.train);
-    Device device(make_cpu_backend());
+    TestDevice device(TestDevice::fastest);
     const auto model = classify::make_classifier(device, "resnet18", 2, {});
     fill_numbered(*model);
     std::vector<float> fc(1024);

@@ -9,6 +9,7 @@
 #include "engine/checkpoint/packed.h"
 #include "engine/training/average.h"
 #include "models/slim/prune.h"
+#include "tests/device.h"
 
 // Masked weights while training: they stay zero whatever pulls at them.
 using namespace frost;
@@ -63,7 +64,7 @@ void check_masked(const ParameterGroup& group, bool alive) {
 TEST_CASE("50 steps with momentum, decay and average keep exactly the same zeros") {
   for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adam, OptimizerKind::adamw}) {
     CAPTURE(name_of(kind));
-    Device device(make_cpu_backend());
+    frost::testing::TestDevice device;
     const auto net = small_net(device);
     prune_l1(*net, 0.5);
     std::vector<std::vector<float>> masks;
@@ -79,7 +80,7 @@ TEST_CASE("50 steps with momentum, decay and average keep exactly the same zeros
 }
 
 TEST_CASE("masks travel with the state, into another model and through the average") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto net = small_net(device), other = small_net(device);
   prune_l1(*net, 0.3);
   const StateDict state = unpacked(packed({.tensors = state_of(*net), .metadata = {}})).tensors;
@@ -155,7 +156,7 @@ TEST_CASE("gradual pruning: what wakes up joins in; behind the schedule it is pr
 TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked share at the end") {
   for (const std::int64_t batches : {3, 25}) {
     CAPTURE(batches);
-    Device device(make_cpu_backend());
+    frost::testing::TestDevice device;
     const auto net = small_net(device);
     const std::vector<Conv2d*> convs = prunable(*net);
     convs[0]->weight.trainable = false;

@@ -4,6 +4,7 @@
 #include "models/slim/freeze.h"
 #include "models/yolo/shapes_dataset.h"
 #include "models/yolo/step.h"
+#include "tests/device.h"
 
 // Does it learn? A few drawn pictures, the same batch again and again: the loss must fall, and freezing must show in the
 // books.
@@ -11,7 +12,7 @@ using namespace frost;
 
 namespace {
 struct Lesson {
-  Device device{make_cpu_backend()};
+  frost::testing::TestDevice device;
   DetectionModel model{device, load_model_spec("yolov5n", 4), 1};
   std::vector<float> targets;
   Tensor images{device, {4, 96, 96, 3}, DType::f32, Role::input};

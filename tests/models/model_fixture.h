@@ -5,6 +5,7 @@
 
 #include "engine/checkpoint/module_state.h"
 #include "models/graph/detection_model.h"
+#include "tests/device.h"
 #include "tests/golden/golden.h"
 
 /// Networks with the deterministic weights of golden/README.md.
@@ -49,6 +50,25 @@ inline frost::Tensor fill_image(Device& device, const std::string& name, const s
   std::vector<float> values(static_cast<std::size_t>(n * c * h * w));
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(fill.u(i));
   return frost::Tensor::from(device, {n, h, w, c}, nhwc(values, n, c, h, w), Role::input);
+}
+
+/// The same values in another type.
+inline frost::Tensor as_type(const frost::Tensor& image, DType type) {
+  frost::Tensor converted(image.device(), image.shape(), type, Role::input);
+  converted.assign(image.to_vector());
+  return converted;
+}
+
+/// How near activations of a type have to come to the reference, relative to its scale: f32 keeps 24 bits and goes through
+/// some sixty convolutions; f16 keeps 11 bits, bf16 8.
+inline double tolerance(DType type) { return type == DType::f32 ? 1e-4 : type == DType::f16 ? 2e-2 : 5e-2; }
+
+/// The 16-bit types that a GPU, or CUDA's kernels on the host, compute with. The CPU's bf16 has a test of its own.
+inline std::vector<DType> half_types(Device& device) {
+  std::vector<DType> types;
+  for (const DType type : {DType::f16, DType::bf16})
+    if (!frost::testing::on_cpu() && device.backend().supports(type)) types.push_back(type);
+  return types;
 }
 
 /// A head map (B, ny, nx, na*no) as YOLOv5 lists it: (B, na, ny, nx, no).

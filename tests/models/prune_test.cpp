@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/module_state.h"
 #include "models/yolo/model_io.h"
+#include "tests/device.h"
 #include "tests/models/coco128.h"
 
 using namespace frost;
@@ -49,7 +50,7 @@ TEST_CASE("counts are rounded to even, ties fall as PyTorch's selection leaves t
 }
 
 TEST_CASE("l1: in each convolution the smallest weights go, and a second pruning takes up the first") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto model = nano(device);
   std::vector<std::vector<float>> before;
   for (const Conv2d* conv : prunable(*model)) before.push_back(weights_of(*conv));
@@ -98,7 +99,7 @@ TEST_CASE("l1: in each convolution the smallest weights go, and a second pruning
 }
 
 TEST_CASE("global: one threshold for all convolutions together") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto model = nano(device);
   std::vector<float> before;
   for (const Conv2d* conv : prunable(*model))
@@ -129,7 +130,7 @@ TEST_CASE("global: one threshold for all convolutions together") {
 }
 
 TEST_CASE("nm: of each 4 neighbouring input channels the 2 largest weights stay") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto model = nano(device);
   std::vector<std::vector<float>> before;
   for (const Conv2d* conv : prunable(*model)) before.push_back(conv->weight.value.to_vector());
@@ -158,7 +159,7 @@ TEST_CASE("nm: of each 4 neighbouring input channels the 2 largest weights stay"
 }
 
 TEST_CASE("a fused model is the same function without batch norms") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   const auto model = nano(device);
   for (Buffer* b : model->buffers())
     if (b->name.ends_with("running_var")) {
@@ -189,7 +190,7 @@ TEST_CASE("coco128: yolov5n pruned by 30 % before and after fusion, against YOLO
   if (!golden::have("weights/yolov5n.pt")) return;
   for (const bool fuse_first : {true, false}) {
     const auto reference = golden::coco128_reference()["pruned_640"][fuse_first ? "fuse_then_prune" : "prune_then_fuse"];
-    Device device(make_cpu_backend());
+    frost::testing::TestDevice device;
     const auto model = yolo::load_model(device, golden::shared_dir() / "weights" / "yolov5n.pt");
     if (fuse_first) fuse(*model);
     prune_l1(*model, 0.3);
@@ -201,12 +202,14 @@ TEST_CASE("coco128: yolov5n pruned by 30 % before and after fusion, against YOLO
     CHECK(pruned_line(s) ==
           (fuse_first ? "Model pruned to 0.299 global sparsity" : "Model pruned to 0.298 global sparsity"));
     // In val.py's own order of images the numbers agree to all digits: the same weights were taken, ties included. In ours P
-    // and R move with the batches of equal aspect ratio, since the best F1 is flat; mAP stays within 0.001.
+    // and R move with the batches of equal aspect ratio, since the best F1 is flat; mAP stays within 0.001. Another device
+    // rounds otherwise: as near as models_coco128_test asks of the CPU.
     const std::vector<std::string> order = golden::coco128_reference()["val_640"]["evaluation_order"];
     const yolo::DetectionSummary found = golden::validate_coco128(device, *model, 640, {}, order).summary;
-    CHECK(std::abs(found.map50 - reference["mAP50"].get<double>()) < 1e-4);
-    CHECK(std::abs(found.map50_95 - reference["mAP50_95"].get<double>()) < 1e-4);
-    CHECK(std::abs(found.precision - reference["P"].get<double>()) < 1e-4);
-    CHECK(std::abs(found.recall - reference["R"].get<double>()) < 1e-4);
+    const double map = testing::on_cpu() ? 1e-4 : 5e-4, flat = testing::on_cpu() ? 1e-4 : 2e-3;
+    CHECK(std::abs(found.map50 - reference["mAP50"].get<double>()) < map);
+    CHECK(std::abs(found.map50_95 - reference["mAP50_95"].get<double>()) < map);
+    CHECK(std::abs(found.precision - reference["P"].get<double>()) < flat);
+    CHECK(std::abs(found.recall - reference["R"].get<double>()) < flat);
   }
 }
