@@ -2,41 +2,54 @@
 # All that can only be proven on a GPU, in one command. It needs built binaries, and neither cmake nor ctest.
 #
 #   tests/gpu_check.sh                         from a build tree: build/dev, build, or BUILD=...
-#   tests/gpu_check.sh .gpu/bin .gpu/run       from a bundle: the folder of the binaries, and what starts them
+#   tests/gpu_check.sh .gpu/bin .gpu/run       from a bundle: the folder of the binaries, and what starts them by name
 #
-# Kernel, engine, model and tool tests that can choose their device run on CUDA (FROST_TEST_DEVICE=cuda), and compute-sanitizer
-# watches the kernel tests. Each line is one program: passed, FAILED with its output's end, or SKIPPED with the reason. Ends
-# with "N passed, N failed". Still to come: golden groups in f16 and bf16, CPU and CUDA training side by side.
+#   ONLY='models_*'              the programs of that name alone; ONLY='memcheck *', 'racecheck *', 'initcheck *'
+#   FROST_SHARED_DIR=...         reference numbers and data; a bundle's data/ is found
+#   FROST_TEST_DEVICE=cuda:1     another GPU; `emulated` or `cpu` rehearse on a machine without one
+#
+# Every kernel, engine, model and tool test that computes on a device computes on this one: the golden groups in f32, f16 and
+# bf16 (models_golden_*, models_classifier_test), 20 training steps beside the CPU's (models_devices_agree_test), captured
+# steps beside eager ones. Then compute-sanitizer watches the kernel tests. Each line is one program: passed, FAILED with its
+# output's end, or SKIPPED with the reason. Ends with "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${1:-}
 for folder in ${BUILD:+"$BUILD/bin"} build/dev/bin build/bin; do [ -z "$bin" ] && [ -d "$folder" ] && bin=$folder; done
-start=${2:-env}
+start=${2:-}
 [ -d "${bin:-}" ] || { echo "gpu_check: no binaries found; build first, or name their folder"; exit 2; }
-# A program's line says why CUDA is not usable: no driver, no device, a library that is missing.
-reason=$("$start" "$bin/frost-bench" --device cuda --infer --repeats 1 --model yolov5n 2>&1 >/dev/null | head -1)
-case $reason in
-*"--device cuda"*) echo "gpu_check: nothing was run: ${reason#frost-bench: }"; exit 77 ;;
+bin=$(cd "$bin" && pwd)
+line() { if [ -n "$start" ]; then line=("$start" "$1"); else line=("$bin/$1"); fi; }  # NAME: its command line
+if [ -z "${FROST_SHARED_DIR:-}" ] && [ -d "$bin/../data/golden" ]; then
+  FROST_SHARED_DIR=$(cd "$bin/../data" && pwd) && export FROST_SHARED_DIR
+fi
+export FROST_TEST_DEVICE=${FROST_TEST_DEVICE:-cuda}
+case $FROST_TEST_DEVICE in
+cuda*)  # a program's line says why CUDA is not usable: no driver, no device, a library that is missing
+  line frost-bench
+  reason=$("${line[@]}" --device "$FROST_TEST_DEVICE" --infer --repeats 1 --model yolov5n 2>&1 > /dev/null |
+    grep -e "--device $FROST_TEST_DEVICE" | head -1)
+  [ -n "$reason" ] && { echo "gpu_check: nothing was run: ${reason#frost-bench: }"; exit 77; } ;;
+*) echo "gpu_check: a rehearsal, FROST_TEST_DEVICE=$FROST_TEST_DEVICE" ;;
 esac
 
-export FROST_TEST_DEVICE=cuda
 log=$(mktemp -d)
 passed=0 failed=0 skipped=0
 run() {  # NAME COMMAND...
   local name=$1 status
+  # shellcheck disable=SC2254
+  case $name in ${ONLY:-*}) ;; *) return ;; esac
   shift
   local from=$SECONDS
-  "$@" > "$log/out" 2>&1
+  timeout -k 10 1200 "$@" > "$log/out" 2>&1
   status=$?
-  if [ $status -eq 0 ] && grep -q '^SKIPPED' "$log/out"; then
-    grep '^SKIPPED' "$log/out" | sort -u | sed "s|^|    $name: |"
-  fi
   if [ $status -eq 77 ]; then
     skipped=$((skipped + 1))
     printf 'SKIPPED  %-52s %s\n' "$name" "$(grep -m1 SKIPPED "$log/out")"
   elif [ $status -eq 0 ]; then
     passed=$((passed + 1))
     printf 'passed   %-52s %4d s\n' "$name" $((SECONDS - from))
+    grep 'SKIPPED' "$log/out" | sort -u | sed 's/^/    /'
   else
     failed=$((failed + 1))
     printf 'FAILED   %-52s exit code %d\n' "$name" $status
@@ -46,19 +59,20 @@ run() {  # NAME COMMAND...
 if command -v nvidia-smi > /dev/null; then nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; fi
 date -u +%Y-%m-%d
 
-# A program that does not look at FROST_TEST_DEVICE would run on the CPU and prove nothing here: it counts as skipped.
-on_cuda() { grep -q FROST_TEST_DEVICE "$1"; }
-skip() { skipped=$((skipped + 1)); printf 'SKIPPED  %-52s %s\n' "$1" "cannot choose its device yet: it would run on the CPU"; }
-for test in "$bin"/kernels_*_test "$bin"/engine_tensor_test "$bin"/engine_autograd_test "$bin"/models_learning_test \
-            "$bin"/models_golden_model_test "$bin"/models_golden_train_test "$bin"/tools_training_test; do
-  [ -x "$test" ] || continue
-  if on_cuda "$test"; then run "${test##*/}" "$start" "$test"; else skip "${test##*/}"; fi
+# A program that does not look at FROST_TEST_DEVICE computes on no device: formulas, files, labels. That is ctest's part.
+on_device() { [ -x "$1" ] && grep -q FROST_TEST_DEVICE "$1"; }
+for test in "$bin"/{kernels,engine,models,tools}_*_test; do
+  on_device "$test" || continue
+  line "${test##*/}"
+  run "${test##*/}" "${line[@]}"
 done
 
 if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
   for tool in memcheck racecheck initcheck; do
     for test in "$bin"/kernels_*_test; do
-      on_cuda "$test" && run "$tool ${test##*/}" "$start" "$sanitizer" --tool $tool --error-exitcode 1 --print-limit 20 "$test"
+      on_device "$test" || continue
+      line "${test##*/}"
+      run "$tool ${test##*/}" "$sanitizer" --tool $tool --target-processes all --error-exitcode 1 --print-limit 20 "${line[@]}"
     done
   done
 else

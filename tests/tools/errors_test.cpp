@@ -242,7 +242,7 @@ TEST_CASE("--device cuda on a machine without it: one line, exit code 1, in ever
   const frost::CudaResult cuda = frost::load_cuda({});
   const bool usable = cuda.backend != nullptr;
   int asked = 0;
-  for (const auto& entry : fs::directory_iterator(kBin)) {
+  for (const auto& entry : fs::directory_iterator(kTools)) {
     const std::string tool = entry.path().filename().string();
     if (entry.path().extension() == ".so" || tool.ends_with("_test")) continue;
     if (world().run(entry.path().string() + " --help").out.find("--device ") == std::string::npos) continue;
@@ -277,7 +277,7 @@ TEST_CASE("the CUDA library: what cannot be opened or belongs to another build i
   write(world().dir / "text.so", "not a library");
   CHECK(why((world().dir / "text.so").string()).find("text.so") != std::string::npos);
   CHECK(why("libm.so.6").find("CUDA is not usable: libm.so.6 belongs to another build of frost") != std::string::npos);
-  const std::string real = kBin + frost::kCudaLibrary;
+  const std::string real = (kTools / frost::kCudaLibrary).string();
   if (!fs::exists(real)) return;  // a build without CUDA
   // The real library, with cuDNN and cuBLAS, on this machine: it answers, by itself.
   const frost::CudaResult cuda = frost::load_cuda({});

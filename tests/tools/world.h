@@ -6,15 +6,65 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <sstream>
 #include <string>
+
+#include "tests/kernels/device.h"
 
 /// Runs the tools as a person does, in a scratch folder with a small drawn data set.
 namespace frost::tests {
 
 namespace fs = std::filesystem;
 
-inline const std::string kBin = std::string(FROST_BINARY_DIR) + "/bin/";
+/// The tools, beside the tests.
+inline const fs::path kTools = fs::read_symlink("/proc/self/exe").parent_path();
+
+/// The folder that tools are started from. FROST_TEST_DEVICE=cuda puts a script in front of each: it adds --device, and
+/// --deterministic where the tool has it, unless the command says --device itself or resumes a run, which knows its own.
+class ToolFolder {
+ public:
+  ToolFolder() : folder_(kTools) {
+    const std::string device = frost::testing::test_device();
+    if (frost::testing::on_cpu()) {
+      setenv("CUDA_VISIBLE_DEVICES", "", 1);  // auto must not find another one
+      return;
+    }
+    if (device.starts_with("emulated")) {
+      std::cout << "SKIPPED: FROST_TEST_DEVICE=" << device << ": the tools know no such device" << std::endl;
+      std::exit(frost::testing::kSkipped);
+    }
+    frost::testing::make_device_backend();  // ends the program where there is none
+    std::string pattern = (fs::temp_directory_path() / "frost-bin-XXXXXX").string();
+    folder_ = mkdtemp(pattern.data());
+    made_ = true;
+    for (const auto& entry : fs::directory_iterator(kTools)) {
+      const std::string name = entry.path().filename().string(), tool = entry.path().string();
+      if (name.ends_with("_test") || !entry.is_regular_file()) continue;
+      const auto knows = [&](const char* flag) {
+        return std::system((tool + " --help 2> /dev/null | grep -q -e '" + flag + "'").c_str()) == 0;
+      };
+      if (name.find(".so") != std::string::npos || !knows("--device ")) {
+        fs::create_symlink(entry.path(), folder_ / name);
+        continue;
+      }
+      std::ofstream(folder_ / name) << "#!/bin/sh\ncase \" $* \" in *' --device '*|*' --resume '*|*' --help '*) exec "
+                                    << tool << " \"$@\" ;; esac\nexec " << tool << " \"$@\" --device " << device
+                                    << (knows("--deterministic") ? " --deterministic\n" : "\n");
+      fs::permissions(folder_ / name, fs::perms::owner_all);
+    }
+  }
+  ~ToolFolder() {
+    if (made_) fs::remove_all(folder_);
+  }
+  std::string path() const { return folder_.string() + "/"; }
+
+ private:
+  fs::path folder_;
+  bool made_ = false;
+};
+inline const ToolFolder kToolFolder;
+inline const std::string kBin = kToolFolder.path();
 
 struct Outcome {
   int code;
