@@ -545,12 +545,12 @@ TEST_CASE("transfer: pretrained on one set, a new head on another; only fc.* is 
 }
 
 TEST_CASE("bf16: a classifier's loss falls as it does in f32") {
-  if (!make_cpu_backend()->supports(DType::bf16)) {
-    MESSAGE("SKIPPED: this CPU has no bf16 instructions");
+  if (!frost::testing::make_device_backend()->supports(DType::bf16)) {
+    MESSAGE("SKIPPED: this device has no bf16 instructions");
     return;
   }
   const auto losses = [](DType compute) {
-    Device device(make_cpu_backend());
+    frost::testing::TestDevice device;
     const auto model = classify::make_classifier(device, "resnet18", 3, 1);
     ParameterArena arena(device, *model, 0, false);
     Optimizer optimizer(arena, device, OptimizerKind::adam);

@@ -131,7 +131,7 @@ TEST_CASE(
     "a smaller classifier computes what the larger one does without the removed channels, and comes back from its file") {
   for (const char* name : {"resnet18", "resnet50v2", "yolov5n-cls"}) {
     CAPTURE(name);
-    Device device(make_cpu_backend());
+    frost::testing::TestDevice device;
     const auto model = classify::make_classifier(device, name, 5, 7);
     golden::fill_model(*model);
     const Tensor image = golden::fill_image(device, "filters", {2, 3, 64, 96});
