@@ -126,7 +126,9 @@ void check_recipe(const std::string& recipe, DType type = DType::f32) {
     const bool due = updater.end_batch();
     CHECK(due == (stepped[ni] != 0));
     if (!due) continue;
-    const double norm_tolerance = !exact                       ? tolerance(type)
+    // In 16 bits the gradients' norm wanders by more than losses and weights do (up to 0.1 was seen in bf16): batch norms
+    // over few pixels amplify rounding on the way back.
+    const double norm_tolerance = !exact                       ? 5 * tolerance(type)
                                   : kind == OptimizerKind::sgd ? (steps == 0 ? 1e-4 : 2e-3)
                                                                : (steps < 3 ? 5e-2 : 0.15);
     CHECK(updater.optimizer().state().norm == doctest::Approx(norms[ni]).epsilon(norm_tolerance));
