@@ -49,7 +49,7 @@ run() {  # NAME COMMAND...
   elif [ $status -eq 0 ]; then
     passed=$((passed + 1))
     printf 'passed   %-52s %4d s\n' "$name" $((SECONDS - from))
-    grep 'SKIPPED' "$log/out" | sort -u | sed 's/^/    /'
+    grep 'SKIPPED' "$log/out" | sort -u | tee -a "$log/cases" | sed 's/^/    /'
   else
     failed=$((failed + 1))
     printf 'FAILED   %-52s exit code %d\n' "$name" $status
@@ -72,14 +72,17 @@ if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sa
     for test in "$bin"/kernels_*_test; do
       on_device "$test" || continue
       line "${test##*/}"
-      run "$tool ${test##*/}" "$sanitizer" --tool $tool --target-processes all --error-exitcode 1 --print-limit 20 "${line[@]}"
+      # What CUDA's calls return is checked by ourselves; tests provoke exhausted memory on purpose.
+      run "$tool ${test##*/}" "$sanitizer" --tool $tool --target-processes all --report-api-errors no --error-exitcode 1 \
+        --print-limit 20 "${line[@]}"
     done
   done
 else
   echo "SKIPPED  compute-sanitizer: not found on this machine"
   skipped=$((skipped + 1))
 fi
+[ -s "$log/cases" ] && echo "$(wc -l < "$log/cases") reasons why parts of passed programs were skipped, above"
 rm -rf "$log"
 [ $skipped -gt 0 ] && echo "$skipped skipped"
 echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+[ $failed -eq 0 ] && [ $passed -gt 0 ]

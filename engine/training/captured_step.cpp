@@ -53,9 +53,10 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
       if (p->trainable) p->touch();
   const HostState before(model_);
   Backend& backend = device_.backend();
-  // The recording takes the place of the memory that the run without a capture used: both at once need not fit.
-  backend.synchronize();
+  // The recording takes the place of the memory that the run without a capture used: both at once need not fit. The device
+  // has it back when what is queued is done.
   device_.allocator().trim();
+  backend.synchronize();
   {
     const Allocator::PoolGuard into(device_.allocator(), pool_);
     backend.begin_capture();

@@ -31,6 +31,11 @@ class CapturedStep {
   void forget();
 
   bool captures() const { return enabled_; }
+  /// Is the work of this key replayed from now on? What it reads and writes has to stay then.
+  bool recorded(const Key& key) const {
+    const auto it = recordings_.find(key);
+    return it != recordings_.end() && it->second.work;
+  }
   std::int64_t replays() const { return replays_; }
 
  private:

@@ -9,21 +9,17 @@
 #include "kernels/cpu/simd.h"
 #include "kernels/detect_checks.h"
 #include "kernels/math/box_overlap.h"
+#include "kernels/math/nms.h"
 
 namespace frost::cpu {
 namespace {
 
 using Box = math::Corners<float>;
-constexpr float kClassOffset = 7680;
 
 struct Candidate {
   std::int32_t row, label;
   float confidence;
 };
-
-Box corners(const float* row) {
-  return {row[0] - row[2] / 2, row[1] - row[3] / 2, row[0] + row[2] / 2, row[1] + row[3] / 2};
-}
 
 // Class scores times objectness; returns the largest.
 float scale_scores(const float* scores, float objectness, float* out, std::int64_t count) {
@@ -142,22 +138,16 @@ class Bucket {
   std::size_t count_ = 0;
 };
 
-// The largest float that is not above the threshold: comparing with it decides like the comparison in double.
-float strict_threshold(double threshold) {
-  const float nearest = static_cast<float>(threshold);
-  return nearest > threshold ? std::nextafter(nearest, 0.0f) : nearest;
-}
-
 // Do offset boxes of different classes stay apart? Then each class is a problem of its own. (Half a class offset is kept in
 // hand, far more than the rounding of the offset coordinates.)
 bool classes_stay_apart(const Nms& a, const ImageRows& image, const std::vector<Candidate>& candidates) {
   float low = 0, high = 0;
   for (const auto& c : candidates) {
-    const Box b = corners(image.rows + c.row * (5 + a.classes));
-    if (!(std::abs(b.x1) + std::abs(b.x2) < kClassOffset)) return false;  // NaN too
+    const Box b = math::corners_of(image.rows + c.row * (5 + a.classes));
+    if (!(std::abs(b.x1) + std::abs(b.x2) < math::kClassOffset)) return false;  // NaN too
     low = std::min({low, b.x1, b.x2}), high = std::max({high, b.x1, b.x2});
   }
-  return high - low < kClassOffset / 2;
+  return high - low < math::kClassOffset / 2;
 }
 
 std::vector<Detection> nms_of(const Nms& a, const ImageRows& image) {
@@ -168,14 +158,14 @@ std::vector<Detection> nms_of(const Nms& a, const ImageRows& image) {
 
   const bool by_class = !a.agnostic && classes_stay_apart(a, image, candidates);
   std::vector<Bucket> buckets(by_class ? static_cast<std::size_t>(a.classes) : 1);
-  const float threshold = strict_threshold(a.iou_threshold);
+  const float threshold = math::strict_threshold(a.iou_threshold);
   std::vector<Detection> kept;
   // Comparing with kept boxes only is the greedy rule itself, and lets us stop at the last box that is wanted.
   for (const auto& c : candidates) {
     if (static_cast<std::int64_t>(kept.size()) >= a.max_detections) break;
-    const Box box = corners(image.rows + c.row * (5 + a.classes));
+    const Box box = math::corners_of(image.rows + c.row * (5 + a.classes));
     // Reference behaviour: overlaps are measured at coordinates shifted by class, with the rounding that brings.
-    const float offset = a.agnostic ? 0.0f : static_cast<float>(c.label) * kClassOffset;
+    const float offset = a.agnostic ? 0.0f : static_cast<float>(c.label) * math::kClassOffset;
     const Box shifted{box.x1 + offset, box.y1 + offset, box.x2 + offset, box.y2 + offset};
     const float area = math::box_area(shifted);
     Bucket& bucket = buckets[by_class ? static_cast<std::size_t>(c.label) : 0];

@@ -16,7 +16,10 @@ class Graph final : public Captured {
     cudaGraphDestroy(graph);
     FROST_CUDA(status);
   }
-  ~Graph() override { cudaGraphExecDestroy(executable_); }
+  ~Graph() override {
+    cudaStreamSynchronize(context_.compute);  // a replay may be queued, and needs what goes now
+    cudaGraphExecDestroy(executable_);
+  }
   void replay() override { FROST_CUDA(cudaGraphLaunch(executable_, context_.compute)); }
 
  private:

@@ -21,7 +21,7 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
-  /// Kernels may be queued from several threads (loaders, NMS): each of them calls this first.
+  /// Work may be queued from different threads, one at a time: each of them calls this first.
   void make_current() const;
 
   /// Memory in the order of the compute stream: it may be used by what is queued from now on. Throws OutOfMemory.

@@ -1,7 +1,9 @@
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernels/cuda/check.h"
@@ -30,11 +32,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-DeviceRates rates_of(int device, const Context& context) {
+DeviceRates rates_of(const Context& context) {
   int clock = 0, memory_clock = 0, bus = 0;
-  FROST_CUDA(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, device));
-  FROST_CUDA(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, device));
-  FROST_CUDA(cudaDeviceGetAttribute(&bus, cudaDevAttrGlobalMemoryBusWidth, device));
+  FROST_CUDA(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, context.device));
+  FROST_CUDA(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, context.device));
+  FROST_CUDA(cudaDeviceGetAttribute(&bus, cudaDevAttrGlobalMemoryBusWidth, context.device));
   return device_rates(context.capability, context.multiprocessors, clock * 1e3, memory_clock * 1e3, bus);
 }
 
@@ -76,7 +78,7 @@ struct ConvEngine::State {
       : context(with),
         launch(with),
         options(how),
-        rates(rates_of(with.device, with)),
+        rates(rates_of(with)),
         store(plan_folder(), cudnnGetVersion(), with.name) {
     FROST_CUDA(cudnnCreate(&handle));
     FROST_CUDA(cudnnSetStream(handle, context.compute));
@@ -86,6 +88,7 @@ struct ConvEngine::State {
   ~State() {
     if (after) cudaEventDestroy(after);
     if (before) cudaEventDestroy(before);
+    plans.clear();  // before the handle that they were made with
     if (handle) cudnnDestroy(handle);
   }
 
@@ -137,7 +140,10 @@ std::optional<ConvPlan> ConvEngine::State::make(const ConvKey& key, const ConvGr
       std::fprintf(stderr, "frost: cuDNN compiles fused convolutions, at most %.0f s in a run; they are kept in %s\n",
                    kMostCompileSeconds, store.path().parent_path().c_str());
     plan = graph.plan(candidate);
-    if (plan) store.put_compiled(key, plan->serialized());
+    if (plan) try {
+        store.put_compiled(key, plan->serialized());
+      } catch (const Error&) {  // an engine that cuDNN cannot write down is compiled again in the next run
+      }
   }
   compile_seconds += seconds_since(start);
   return plan;
@@ -157,7 +163,7 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
   const auto affordable = [&](const Candidate& candidate) {
     return !candidate.compiled_at_run_time || (!options.deterministic && compile_seconds < kMostCompileSeconds);
   };
-  // Without timing, what cuDNN names first is the choice: the same on every machine of a kind.
+  // Without timing, the first that runs is the choice: the same on every machine of a kind.
   if (!options.deterministic)
     if (const auto known = store.find(key))
       if (auto candidate = graph.candidate(known->choice); candidate && affordable(*candidate))
@@ -167,7 +173,6 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
           watch(key, known->choice, known->microseconds * 1e-6);
         }
   if (found.contest.empty()) {
-    const std::size_t wanted = options.deterministic ? 1 : kContestants;
     constexpr std::int64_t kLooked = 64;
     const auto candidates = graph.candidates(kLooked);
     const auto enter = [&](const Candidate& candidate) {
@@ -175,7 +180,7 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
         found.contest.push_back({candidate.choice, std::make_shared<ConvPlan>(std::move(*plan))});
     };
     for (const Candidate& candidate : candidates) {
-      if (found.contest.size() == wanted) break;
+      if (found.contest.size() == kContestants) break;
       if (candidate.workspace > kMostWorkspace) continue;
       // Configurations of one fused kernel differ little: one is worth the wait.
       if (candidate.compiled_at_run_time && (!found.contest.empty() || !affordable(candidate))) continue;
@@ -209,15 +214,20 @@ void ConvEngine::State::watch(const ConvKey& key, const EngineChoice& choice, do
                  detail::join(key).c_str(), seconds * 1e6, seconds / limit, limit * 1e6, to_text(choice).c_str());
 }
 
-/// Times the contestants on the call's own tensors and keeps the fastest; each leaves a full result behind.
+/// Times the contestants on the call's own tensors and keeps the fastest (--deterministic: the first); each leaves a full
+/// result behind. Engines that could be built and then do not run are no contestants.
 void ConvEngine::State::settle(const ConvKey& key, Plans& p, const ConvPointers& pointers, void* workspace) {
-  std::size_t best = 0;
+  std::optional<std::size_t> best;
   double fastest = 0;
-  for (std::size_t i = 0; i < p.contest.size(); ++i) {
-    const double seconds = time(*p.contest[i].plan, pointers, workspace);
-    if (i == 0 || seconds < fastest) best = i, fastest = seconds;
-  }
-  Contestant winner = std::move(p.contest[best]);
+  std::exception_ptr failure;
+  for (std::size_t i = 0; i < p.contest.size() && !(best && options.deterministic); ++i) try {
+      const double seconds = time(*p.contest[i].plan, pointers, workspace);
+      if (!best || seconds < fastest) best = i, fastest = seconds;
+    } catch (const Error&) {
+      if (!failure) failure = std::current_exception();
+    }
+  if (!best) std::rethrow_exception(failure);
+  Contestant winner = std::move(p.contest[*best]);
   p.contest.clear();
   p.contest.push_back(std::move(winner));
   p.timed = true;

@@ -12,8 +12,7 @@ namespace frost::cuda {
 ///   bool offers(const ConvKey& fused);               // can it, and soon enough? Unfused keys it always can.
 ///   std::size_t workspace(const ConvKey&);           // bytes, at most
 ///   void run(const ConvKey&, const ConvPointers&, void* workspace);
-///   void* filters(const Filters&, const Shape&, const ConvKey&, void* room);  // in the key's form: kept ones, or made in
-///   `room`
+///   void* filters(const Filters&, const Shape&, const ConvKey&, void* room);  // in the key's form: kept, or made in `room`
 template <class Launcher, class Runner>
 class ConvCalls {
  public:

@@ -44,8 +44,7 @@ inline int vector_width(std::initializer_list<ConstView> views) {
 }
 
 /// The same for kernels that handle tails (Items): kVectorBytes of the widest type where addresses and pitches allow it,
-/// else
-/// 1. (Widths between the two would double the code for views that models do not have.)
+/// else 1. (Widths between the two would double the code for views that models do not have.)
 inline int access_width(std::initializer_list<ConstView> views) {
   int width = kVectorBytes;
   for (const ConstView& v : views)

@@ -10,14 +10,13 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/detect_checks.h"
 #include "kernels/math/box_overlap.h"
+#include "kernels/math/nms.h"
 
 /// Non-maximum suppression over a launcher (run.h). A candidate is a 64-bit key: the complement of its confidence's bits,
 /// then the order of its arrival, row of its image * classes + label. Keys differ, so sorting them is a stable sort by
 /// falling confidence, and the order in which threads found them does not matter. Then a block for each image walks them
 /// greedily. Rows stay where detect_decode has put them; detections are all that goes to the host.
 namespace frost::cuda {
-
-inline constexpr float kClassOffset = 7680;
 
 struct NmsImage {
   std::int64_t first_row, rows, first_key;
@@ -144,7 +143,7 @@ struct KeepBest {
       own.winner = shared.winner;
       if (own.winner != thread) return;
       const std::uint64_t key = keys[std::int64_t{shared.first} + thread];
-      const math::Corners<float> b = corners(plan.row(image, key));
+      const math::Corners<float> b = math::corners_of(plan.row(image, key));
       mine[shared.count] = {b.x1, b.y1, b.x2, b.y2, plan.confidence(key), plan.label(key)};
       shared.kept = own.mine;
       own.alive = false;
@@ -165,17 +164,14 @@ struct KeepBest {
   }
 
  private:
-  FROST_HD static math::Corners<float> corners(const float* row) {
-    return {row[0] - row[2] / 2, row[1] - row[3] / 2, row[0] + row[2] / 2, row[1] + row[3] / 2};
-  }
   // Reference behaviour: overlaps are measured at coordinates shifted by class, with the rounding that brings.
   FROST_HD Placed placed(const math::Corners<float>& b, int label) const {
-    const float offset = plan.agnostic ? 0.0f : static_cast<float>(label) * kClassOffset;
+    const float offset = plan.agnostic ? 0.0f : static_cast<float>(label) * math::kClassOffset;
     const math::Corners<float> shifted{b.x1 + offset, b.y1 + offset, b.x2 + offset, b.y2 + offset};
     return {shifted, math::box_area(shifted)};
   }
   FROST_HD Placed placed(std::int64_t image, std::uint64_t key) const {
-    return placed(corners(plan.row(image, key)), plan.label(key));
+    return placed(math::corners_of(plan.row(image, key)), plan.label(key));
   }
   FROST_HD Placed placed(const Detection& d) const { return placed({d.x1, d.y1, d.x2, d.y2}, d.label); }
   FROST_HD bool overlaps(const Placed& a, const Placed& b) const {
@@ -183,11 +179,11 @@ struct KeepBest {
   }
 };
 
-/// The largest float that is not above the threshold: comparing with it decides like the comparison in double.
-inline float strict_threshold(double threshold) {
-  const auto nearest = static_cast<float>(threshold);
-  return static_cast<double>(nearest) > threshold ? std::nextafter(nearest, 0.0f) : nearest;
-}
+/// Item: a byte of what goes to the host, so that all of it was written. Floor: writes it once.
+struct ClearResults {
+  char* bytes;
+  FROST_HD void operator()(std::int64_t i) const { bytes[i] = 0; }
+};
 
 /// Waits for the device: for the numbers of candidates, then for the detections. `launch` also sorts keys.
 template <class Launcher>
@@ -208,7 +204,7 @@ std::vector<std::vector<Detection>> nms(const Launcher& launch, const Nms& a) {
     if (label >= 0 && label < a.classes) flags[static_cast<std::size_t>(label)] = 1;
   NmsPlan p{};
   p.rows = a.rows, p.classes = a.classes;
-  p.conf_threshold = a.conf_threshold, p.iou_threshold = strict_threshold(a.iou_threshold);
+  p.conf_threshold = a.conf_threshold, p.iou_threshold = math::strict_threshold(a.iou_threshold);
   p.multi_label = a.multi_label && a.classes > 1, p.agnostic = a.agnostic;
   NmsImage* device_images = nullptr;
   std::uint8_t* wanted = nullptr;
@@ -261,13 +257,13 @@ std::vector<std::vector<Detection>> nms(const Launcher& launch, const Nms& a) {
   launch.to_device(device_images, images.data(), images.size() * sizeof(NmsImage));
   launch.items(image_count, ClearFound{p});
   launch.items(rows, FindCandidates<true>{p});
+  char* results = reinterpret_cast<char*>(kept_count);  // numbers and boxes lie side by side: one transfer
+  launch.items(end - results, ClearResults{results});
   for (std::size_t i = 0; i < images.size(); ++i)
     if (found[i] > 0)
       launch.sort(p.keys + images[i].first_key, sorted + images[i].first_key, found[i], sort_memory, sort_bytes);
   launch.rounds(image_count, KeepBest{p, sorted, most, most_candidates, kept, kept_count});
 
-  // Numbers and boxes lie side by side: one transfer.
-  const char* results = reinterpret_cast<const char*>(kept_count);
   std::vector<char> host(static_cast<std::size_t>(end - results));
   launch.to_host(host.data(), results, host.size());
   const char* boxes = host.data() + (reinterpret_cast<const char*>(kept) - results);

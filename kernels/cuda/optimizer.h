@@ -66,7 +66,7 @@ struct Prepare {
   FROST_HD void operator()(std::int64_t) const { a.run(); }
 };
 
-/// Multiplies by the mask where there is one.
+/// The mask where there is one, else ones.
 template <int width>
 FROST_HD Lanes<width> load_mask(const float* mask, std::int64_t at) {
   if (mask) return load<width>(mask + at);

@@ -19,7 +19,7 @@ struct DeviceRates {
 inline DeviceRates device_rates(int capability, int multiprocessors, double clock_hz, double memory_clock_hz,
                                 int memory_bus_bits) {
   const double half = capability >= 100 ? 8192 : capability >= 90 ? 4096 : capability == 80 ? 2048 : 1024;
-  const double single = capability == 80 || capability < 80 ? 128 : 256;
+  const double single = capability <= 80 ? 128 : 256;
   const double scale = multiprocessors * clock_hz;
   return {half * scale, half / 2 * scale, single * scale, 2 * memory_clock_hz * memory_bus_bits / 8};
 }

@@ -14,7 +14,7 @@ namespace {
 class ClassificationTrainee final : public slim::Trainee {
  public:
   ClassificationTrainee(Device& device, std::unique_ptr<Classifier> model, const TraineeOptions& options)
-      : device_(device), model_(std::move(model)), options_(options) {
+      : device_(device), model_(std::move(model)), options_(options), normalise_(device, model_->preprocessing()) {
     Rng rng(0);
     pixels_.resize(static_cast<std::size_t>(2 * images(1).elements()));
     for (std::uint8_t& pixel : pixels_) pixel = static_cast<std::uint8_t>(rng.next());
@@ -34,13 +34,13 @@ class ClassificationTrainee final : public slim::Trainee {
     return rows;
   }
   void step() override {
-    const Tensor input = network_input(device_, pixels_, images(1), model_->preprocessing(), options_.compute);
+    const Tensor input = network_input(device_, pixels_, images(1), normalise_, options_.compute);
     const std::vector<std::int64_t> labels(labels_.begin(), labels_.begin() + options_.batch_size);
     train_step({.device = device_, .frozen_bn = options_.frozen_bn, .compute = options_.compute}, *model_, input, labels,
                0.1f, options_.recompute);
   }
   void validate() override {  // twice the batch
-    const Tensor input = network_input(device_, pixels_, images(2), model_->preprocessing(), options_.compute);
+    const Tensor input = network_input(device_, pixels_, images(2), normalise_, options_.compute);
     Context context{.device = device_, .compute = options_.compute};
     const Tensor logits = model_->forward(context, {input, -1, nullptr}).value;
     cross_entropy(device_, logits, labels_, 0.1f);
@@ -68,6 +68,7 @@ class ClassificationTrainee final : public slim::Trainee {
   Device& device_;
   std::unique_ptr<Classifier> model_;
   TraineeOptions options_;
+  Normaliser normalise_;
   std::vector<std::uint8_t> pixels_;
   std::vector<std::int64_t> labels_;
 };

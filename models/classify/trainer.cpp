@@ -75,15 +75,14 @@ class ClassificationTask final : public TrainingTask {
     loss.grad_scale = loss_scale_;
     loss.set_labels(batch->labels);
     loss.set_seed(Rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next());
-    // A captured step reads pixels in memory that is the same for each batch of their size.
-    Tensor none, &pixels = work_.captures() ? pixels_[batch->n] : none;
-    if (!pixels) pixels = Tensor(device_, shape, DType::u8, Role::input);
-    device_.backend().upload(pixels.data(), batch->pixels.data(), static_cast<std::size_t>(shape.elements()));
+    Tensor pixels, input;
+    if (work_.captures())
+      pixels = uploaded(*batch, shape);
+    else
+      input = network_input(device_, batch->pixels, shape, normalise_, compute_);
     work_.run({batch->n}, [&] {
-      const Tensor input = normalise_(pixels, compute_);
-      if (!work_.captures()) pixels = Tensor();
-      train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_}, model_, input, loss,
-                 config_.recompute);
+      train_step({.device = device_, .frozen_bn = config_.frozen_bn, .compute = compute_}, model_,
+                 pixels ? normalise_(pixels, compute_) : input, loss, config_.recompute);
     });
     ++batch_;
     return {.instances = batch->n, .size = batch->side, .device_losses = loss.value()};
@@ -121,6 +120,14 @@ class ClassificationTask final : public TrainingTask {
   ImageLoader& val_loader() { return *val_; }
 
  private:
+  /// The batch in memory that is the same for each batch of its size: captured steps read it there.
+  Tensor uploaded(const ImageBatch& batch, const Shape& shape) {
+    Tensor& pixels = pixels_[batch.n];
+    if (!pixels) pixels = Tensor(device_, shape, DType::u8, Role::input);
+    device_.backend().upload(pixels.data(), batch.pixels.data(), static_cast<std::size_t>(shape.elements()));
+    return pixels;
+  }
+
   const TrainConfig& config_;
   Device& device_;
   Classifier& model_;

@@ -113,6 +113,7 @@ fs::path run_prediction(const PredictConfig& config) {
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (config.save_txt) make_folders(folder / "labels");
 
+  const Normaliser normalise(device, model->preprocessing());
   const InterruptGuard guard;
   std::array<double, 3> total{};  // ms: before, in and after the network
   for (std::size_t i = 0; i < files.size(); ++i) {
@@ -122,7 +123,7 @@ fs::path run_prediction(const PredictConfig& config) {
     const Image view = centre_view(image, imgsz, model->preprocessing().square);
     std::vector<std::uint8_t> rgb(view.pixels.size());
     pack_rgb(view, rgb.data());
-    const Tensor input = network_input(device, rgb, {1, imgsz, imgsz, 3}, model->preprocessing(), run.compute);
+    const Tensor input = network_input(device, rgb, {1, imgsz, imgsz, 3}, normalise, run.compute);
     device.backend().synchronize();
     total[0] += ms_since(start);
     start = Clock::now();

@@ -68,11 +68,11 @@ Tensor Normaliser::operator()(const Tensor& pixels, DType compute) const {
   return input;
 }
 
-Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape,
-                     const Preprocessing& preprocessing, DType compute) {
+Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape, const Normaliser& normalise,
+                     DType compute) {
   const Tensor pixels(device, shape, DType::u8, Role::input);
   device.backend().upload(pixels.data(), rgb.data(), static_cast<std::size_t>(shape.elements()));
-  return Normaliser(device, preprocessing)(pixels, compute);
+  return normalise(pixels, compute);
 }
 
 std::vector<int> top_classes(const float* values, int classes, int most) {
@@ -90,6 +90,7 @@ Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const 
   Accuracy result;
   result.classes.resize(static_cast<std::size_t>(classes));
   result.confusion.resize(static_cast<std::size_t>(classes) * static_cast<std::size_t>(classes));
+  const Normaliser normalise(device, model.preprocessing());
   std::int64_t number = 0;
   ProgressBar bar(options.label, loader.batches(), stderr, options.progress);
   loader.start(0);
@@ -97,7 +98,7 @@ Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const 
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
     const auto t0 = Clock::now();
     const Shape shape{batch->n, batch->side, batch->side, 3};
-    const Tensor input = network_input(device, batch->pixels, shape, model.preprocessing(), options.compute);
+    const Tensor input = network_input(device, batch->pixels, shape, normalise, options.compute);
     device.backend().synchronize();
     const auto t1 = Clock::now();
     Context context{.device = device, .compute = options.compute};

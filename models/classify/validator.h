@@ -58,8 +58,8 @@ class Normaliser {
 };
 
 /// The same for pixels of the host.
-Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape,
-                     const Preprocessing& preprocessing, DType compute);
+Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape, const Normaliser& normalise,
+                     DType compute);
 
 /// A sheet of a batch's first pictures with their classes; with `predicted` (n, classes), also what the network says.
 Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names, const std::vector<float>& predicted = {});

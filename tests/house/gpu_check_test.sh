@@ -17,7 +17,7 @@ program frost-bench 'echo "frost-bench: --device cuda: CUDA is not usable: no NV
 printf '#!/bin/sh\nexit 9\n' > "$dir/bin/models_host_test" && chmod +x "$dir/bin/models_host_test"
 mkdir -p "$dir/data/golden" "$dir/tools"
 printf '#!/bin/sh\nexec "%s/bin/$@"\n' "$dir" > "$dir/run" && chmod +x "$dir/run"
-printf '#!/bin/sh\nwhile case $1 in --print-limit|--tool|--error-exitcode|--target-processes) true ;; *) false ;; esac; do shift 2; done\nexec "$@"\n' \
+printf '#!/bin/sh\nwhile case $1 in --print-limit|--tool|--error-exitcode|--target-processes|--report-api-errors) true ;; *) false ;; esac; do shift 2; done\nexec "$@"\n' \
   > "$dir/tools/compute-sanitizer" && chmod +x "$dir/tools/compute-sanitizer"
 export PATH=$dir/tools:$PATH
 unset FROST_SHARED_DIR FROST_TEST_DEVICE ONLY BUILD
@@ -47,6 +47,8 @@ done
 program models_device_test 'test "$FROST_SHARED_DIR" = "'"$dir"'/data"'
 out=$(FROST_TEST_DEVICE=cpu ONLY='models_*' "$check" "$dir/bin" 2>&1) status=$?
 expect 0 '1 passed, 0 failed'
+out=$(FROST_TEST_DEVICE=cpu ONLY='no_such_*' "$check" "$dir/bin" 2>&1) status=$?
+expect 1 '0 passed, 0 failed'
 out=$("$check" "$dir/nothing" 2>&1) status=$?
 expect 2 'no binaries found'
 [ $failures -eq 0 ] || { printf 'last output:\n%s\n' "$out"; exit 1; }

@@ -99,14 +99,26 @@ class DeviceLaunch : public cuda::HostLaunch {
     const DeviceMemory::Open open(memory_);
     HostLaunch::rounds(count, kernel);
   }
+  void sort(const std::uint64_t* from, std::uint64_t* to, std::int64_t count, void* room, std::size_t bytes) const {
+    const DeviceMemory::Open open(memory_);
+    HostLaunch::sort(from, to, count, room, bytes);
+  }
   void to_device(void* device, const void* host, std::size_t bytes) const { to_host(device, host, bytes); }
   void to_host(void* to, const void* from, std::size_t bytes) const {
     const DeviceMemory::Open open(memory_);
     std::memcpy(to, from, bytes);
   }
+  KeptMemory keep(std::size_t bytes) const {
+    const KeptMemory block(memory_.allocate(bytes), [&memory = memory_](void* p) { memory.release(p); });
+    const DeviceMemory::Open open(memory_);
+    std::memset(block.get(), 0xff, bytes);
+    return block;
+  }
+  void* scratch(std::size_t bytes) const { return (scratch_ = keep(bytes)).get(); }
 
  private:
   DeviceMemory& memory_;
+  mutable KeptMemory scratch_;
 };
 
 class EmulatedBackend final : public Backend {

@@ -496,7 +496,7 @@ TEST_CASE("transfer: pretrained on one set, a new head on another; only fc.* is 
       const Image image = testing::stripes(family, label, first + static_cast<std::uint64_t>(i), 32);
       rgb.insert(rgb.end(), image.pixels.begin(), image.pixels.end());
     }
-    return classify::network_input(device, rgb, {n, 32, 32, 3}, {}, DType::f32);
+    return classify::network_input(device, rgb, {n, 32, 32, 3}, {device, {}}, DType::f32);
   };
   std::vector<std::int64_t> labels;
   const auto train = [&](classify::Classifier& model, ParameterArena& arena, int family, int steps, float lr) {
@@ -564,7 +564,7 @@ TEST_CASE("bf16: a classifier's loss falls as it does in f32") {
         const Image image = testing::stripes(0, static_cast<int>(i % 3), step * 24 + i, 32);
         rgb.insert(rgb.end(), image.pixels.begin(), image.pixels.end());
       }
-      const Tensor images = classify::network_input(device, rgb, {24, 32, 32, 3}, {}, compute);
+      const Tensor images = classify::network_input(device, rgb, {24, 32, 32, 3}, {device, {}}, compute);
       found.push_back(classify::train_step({.device = device, .compute = compute}, *model, images, labels, 0));
       optimizer.step(0.9f);
     }

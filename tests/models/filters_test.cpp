@@ -171,7 +171,7 @@ TEST_CASE("a fitted model's table shows its own widths") {
 }
 
 TEST_CASE("what stays is a multiple of what was asked for") {
-  Device device(make_cpu_backend());
+  frost::testing::TestDevice device;
   DetectionModel model(device, load_model_spec("yolov5s.yaml", 3));
   const ChannelGraph graph = trace(device, model);
   const std::vector<bool> all(static_cast<std::size_t>(graph.classes), true);

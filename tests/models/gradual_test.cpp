@@ -119,7 +119,7 @@ TEST_CASE("the schedule: a cubic curve from one sparsity to the other, and what 
 TEST_CASE("gradual pruning: what wakes up joins in; behind the schedule it is pruned at once") {
   for (const std::int64_t epoch : {1, 2}) {
     CAPTURE(epoch);
-    Device device(make_cpu_backend());
+    frost::testing::TestDevice device;
     const auto net = small_net(device);
     const std::vector<Conv2d*> convs = prunable(*net);
     convs[0]->weight.trainable = convs[1]->weight.trainable = false;
