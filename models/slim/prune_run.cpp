@@ -83,7 +83,11 @@ void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& 
   fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), subject.file.string(), run.line, subject.summary);
   std::string what;
   if (config.method == "filters") {
-    what = remove_filters(*run.device, subject, config);
+    try {
+      what = remove_filters(*run.device, subject, config);
+    } catch (const Error& error) {
+      fail(subject.file.string(), ": ", error.what());
+    }
   } else {
     what = mask_weights(model, config);
     const Sparsity result = sparsity(model);

@@ -198,6 +198,11 @@ TEST_CASE("--method filters: a smaller model that loads, trains on and resumes f
 TEST_CASE("yolo-prune and yolo-val --prune: mistakes in one line") {
   CHECK(prune("--method nm --pattern 4:2 --save x.safetensors").err ==
         "yolo-prune: --pattern '4:2': expected N:M with 0 < N < M <= 64, such as 2:4\n");
+  const Outcome too_much = prune("--method filters --amount 0.999 --save x.safetensors");
+  CHECK(too_much.code == 1);
+  CHECK(
+      too_much.err.starts_with("yolo-prune: " + dense_model() + ": pruning filters: 0.999 of the FLOPs cannot be removed"));
+  CHECK(std::count(too_much.err.begin(), too_much.err.end(), '\n') == 1);
   CHECK(prune("--amount 1.5 --save x.safetensors").code == 2);
   CHECK(prune("--method l2 --save x.safetensors").code == 2);
   CHECK(world().run(kBin + "yolo-prune --weights nothing.safetensors --save x").code == 1);
