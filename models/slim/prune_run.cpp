@@ -79,6 +79,9 @@ std::string remove_filters(Device& device, const PruneSubject& subject, const Pr
 }  // namespace
 
 void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& subject) {
+  std::error_code none_yet;
+  FROST_CHECK(!std::filesystem::equivalent(subject.file, config.save, none_yet), subject.file.string(),
+              ": --save names the file to prune");
   Module& model = *subject.model;
   fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), subject.file.string(), run.line, subject.summary);
   std::string what;

@@ -203,6 +203,8 @@ TEST_CASE("yolo-prune and yolo-val --prune: mistakes in one line") {
   CHECK(
       too_much.err.starts_with("yolo-prune: " + dense_model() + ": pruning filters: 0.999 of the FLOPs cannot be removed"));
   CHECK(std::count(too_much.err.begin(), too_much.err.end(), '\n') == 1);
+  CHECK(prune("--save " + (world().dir / dense_model()).string()).err ==
+        "yolo-prune: " + dense_model() + ": --save names the file to prune\n");
   CHECK(prune("--amount 1.5 --save x.safetensors").code == 2);
   CHECK(prune("--method l2 --save x.safetensors").code == 2);
   CHECK(world().run(kBin + "yolo-prune --weights nothing.safetensors --save x").code == 1);
