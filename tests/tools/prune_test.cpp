@@ -205,6 +205,13 @@ TEST_CASE("yolo-prune and yolo-val --prune: mistakes in one line") {
   CHECK(std::count(too_much.err.begin(), too_much.err.end(), '\n') == 1);
   CHECK(prune("--save " + (world().dir / dense_model()).string()).err ==
         "yolo-prune: " + dense_model() + ": --save names the file to prune\n");
+  for (const auto& [flags, line] : {std::pair{"--method nm --amount 0.5", "--amount: --method nm does not use it"},
+                                    std::pair{"--multiple 8", "--multiple: --method l1 does not use it"},
+                                    std::pair{"--imgsz 64", "--imgsz requires --data"}}) {
+    const Outcome unused = prune(std::string(flags) + " --save x.safetensors");
+    CHECK(unused.code == 2);
+    CHECK(unused.err == std::string("yolo-prune: ") + line + " (yolo-prune --help lists all options)\n");
+  }
   CHECK(prune("--amount 1.5 --save x.safetensors").code == 2);
   CHECK(prune("--method l2 --save x.safetensors").code == 2);
   CHECK(world().run(kBin + "yolo-prune --weights nothing.safetensors --save x").code == 1);
