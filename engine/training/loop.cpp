@@ -350,13 +350,16 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
   fail("--resume: no unfinished run below ", root.string());
 }
 
-std::int64_t strip_checkpoint(const std::filesystem::path& file) {
-  const SafetensorsFile saved = read_checkpoint(file);
-  std::map<std::string, std::string> metadata(saved.metadata.begin(), saved.metadata.end());
+void end_training(Metadata& metadata) {
   metadata.erase(kStateKey);
   metadata["epoch"] = "-1";
+}
+
+std::int64_t strip_checkpoint(const std::filesystem::path& file) {
+  SafetensorsFile saved = read_checkpoint(file);
+  end_training(saved.metadata);
   const StateDict averaged = saved.tensors.below("ema.");
-  if (!averaged.empty()) write_checkpoint(file, averaged, metadata);
+  if (!averaged.empty()) write_checkpoint(file, averaged, saved.metadata);
   return static_cast<std::int64_t>(std::filesystem::file_size(file));
 }
 

@@ -61,6 +61,12 @@ TEST_CASE("yolo-prune: the table, a smaller file, the same numbers dense or pack
              half = static_cast<double>(fs::file_size(dir / "half.safetensors"));
   CHECK(half / dense == doctest::Approx(0.5 + 1.0 / 32).epsilon(0.03));  // and what is not a convolution's weight
 
+  REQUIRE(world()
+              .run(kBin + "yolo-prune --weights half.safetensors --method filters --amount 0.2 --save again.safetensors")
+              .code == 0);
+  CHECK(read_checkpoint(dir / "again.safetensors").metadata.at("frost.pruned") ==
+        "filters 0.2 (l1) of half.safetensors (l1 0.5 of last.safetensors)");
+
   REQUIRE(prune("--amount 0.5 --dense --save plain.safetensors").code == 0);
   const StateDict packed = read_checkpoint(dir / "half.safetensors").tensors,
                   plain = read_safetensors(dir / "plain.safetensors").tensors;
@@ -98,6 +104,12 @@ TEST_CASE("yolo-train keeps a pruned model's zeros, and a resumed run ends with 
     REQUIRE(resumed.code == 0);
     CHECK((slurp(run / "weights" / "last.safetensors") == bits));
   }
+  // What is pruned cannot be resumed, though epoch1 could.
+  REQUIRE(world()
+              .run(kBin + "yolo-prune --weights tuned/t/weights/epoch1.safetensors --save tuned/t/weights/p.safetensors")
+              .code == 0);
+  CHECK(world().run(kBin + "yolo-train --resume tuned/t/weights/p.safetensors").err.find("nothing to resume") !=
+        std::string::npos);
 }
 
 TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a dense epoch's") {
