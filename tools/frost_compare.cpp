@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
     if (!reference.empty()) table.references = frost::read_reference_runs(reference);
     std::fputs(frost::comparison_table(runs, table).c_str(), stdout);
     if (!html.empty()) {
-      const std::string page = frost::comparison_page(title, runs);
+      const std::string page = frost::comparison_page(title, runs, table);
       frost::write_file_atomically(html, [&](frost::FileSink& sink) { sink.write(page); });
       std::printf("Page: %s\n", html.c_str());
     }

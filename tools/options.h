@@ -1,5 +1,6 @@
 #pragma once
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <vector>
@@ -162,15 +163,24 @@ inline CLI::Option* add_place(CLI::App& app, const std::string& flag, std::strin
       ->check(CLI::IsMember(places));
 }
 
-/// --resume [FILE]. What it returns finds the newest run where no file is named; call it after parsing.
+/// --resume [FILE]. What it returns finds the newest run where no file is named, and says which flags have no effect since
+/// the run has its own; call it after parsing.
 template <class Config>
 [[nodiscard]] std::function<void()> add_resume(CLI::App& app, Config& c, const std::string& group) {
   CLI::Option* option =
       app.add_option("--resume", c.resume, "go on with an interrupted run: its last.safetensors, or the newest one")
           ->expected(0, 1)
           ->group(group);
-  return [&c, option] {
-    if (option->count() && (c.resume.empty() || c.resume == "true")) c.resume = newest_unfinished(c.project).string();
+  return [&app, &c, option] {
+    if (!option->count()) return;
+    const bool newest = c.resume.empty() || c.resume == "true";
+    std::string ignored;
+    for (const CLI::Option* other : app.get_options())
+      if (other->count() && other != option && !other->check_name("--dry-run") &&
+          !(newest && other->check_name("--project")))
+        ignored += " " + other->get_name();
+    if (!ignored.empty()) std::printf("WARNING: --resume goes on with the run's own options; ignored:%s\n", ignored.c_str());
+    if (newest) c.resume = newest_unfinished(c.project).string();
   };
 }
 

@@ -50,16 +50,23 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--save", c.save, "the .safetensors to write")->required()->group(output);
   app.add_flag("--dense", c.dense, "write a plain file that any reader understands: larger, and without the masks")
       ->group(output);
-  app.add_option("--data", c.data, "dataset YAML, or a classifier's folder: validate before and after")->group(check);
+  CLI::Option* data =
+      app.add_option("--data", c.data, "dataset YAML, or a classifier's folder: validate before and after")->group(check);
   app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size of that, pixels; default: 640, for a classifier 224")
       ->check(CLI::Range(32, 8192))
+      ->needs(data)
       ->group(check);
   app.add_option("--batch-size,--batch", c.batch_size, "images in a batch of that")
       ->check(CLI::PositiveNumber)
+      ->needs(data)
       ->capture_default_str()
       ->group(check);
   frost::add_device(app, c, check);
   app.parse(argc, argv);
+  const bool filters = c.method == "filters", nm = c.method == "nm";
+  for (const auto& [flag, used] : {std::pair{"--amount", !nm}, std::pair{"--pattern", nm},
+                                   std::pair{"--importance", filters}, std::pair{"--multiple", filters}})
+    if (!used && app.count(flag)) throw CLI::ValidationError(flag, "--method " + c.method + " does not use it");
   const frost::RunDevice device(c.device, "f32");
   const auto classifier = frost::classify::prune_subject(c, *device.device);
   frost::slim::prune(c, device, classifier ? *classifier : frost::yolo::prune_subject(c, *device.device));

@@ -58,7 +58,7 @@ std::vector<std::string> common_metrics(const std::vector<ComparedRun>& runs) {
   return metrics;
 }
 
-std::vector<Column> table_columns(const std::vector<ComparedRun>& runs, bool roles = false) {
+std::vector<Column> table_columns(const std::vector<ComparedRun>& runs, bool roles) {
   const auto peak = [](Role role) {
     return [role](const ComparedRun& run) { return megabytes(run.summary.peaks[static_cast<std::size_t>(role)]); };
   };
@@ -93,6 +93,26 @@ std::vector<Column> table_columns(const std::vector<ComparedRun>& runs, bool rol
                        return files.empty() ? std::string("-") : megabytes(files.begin()->second);
                      }});
   return columns;
+}
+
+/// The table's cells: the headings, a row for each run, a row for each reference.
+std::vector<std::vector<std::string>> table_rows(const std::vector<ComparedRun>& runs, const TableOptions& options) {
+  FROST_CHECK(!runs.empty(), "no run to compare");
+  const std::vector<Column> columns = table_columns(runs, options.roles);
+  std::vector<std::vector<std::string>> rows(1);
+  for (const Column& column : columns) rows[0].push_back(column.heading);
+  for (const ComparedRun& run : runs) {
+    rows.emplace_back();
+    for (const Column& column : columns) rows.back().push_back(column.cell(run));
+  }
+  for (const ReferenceRun& reference : options.references) {
+    rows.emplace_back(columns.size(), "-");
+    rows.back()[0] = reference.label;
+    for (std::size_t c = 1; c < columns.size(); ++c)
+      if (const auto it = reference.best.find(columns[c].heading); it != reference.best.end())
+        rows.back()[c] = fmt::format("{:.3f}", it->second);
+  }
+  return rows;
 }
 
 std::string escaped(const std::string& text) {
@@ -228,22 +248,8 @@ std::vector<ReferenceRun> read_reference_runs(const std::filesystem::path& file)
 }
 
 std::string comparison_table(const std::vector<ComparedRun>& runs, const TableOptions& options) {
-  FROST_CHECK(!runs.empty(), "no run to compare");
-  const std::vector<Column> columns = table_columns(runs, options.roles);
-  std::vector<std::vector<std::string>> rows(1);
-  for (const Column& column : columns) rows[0].push_back(column.heading);
-  for (const ComparedRun& run : runs) {
-    rows.emplace_back();
-    for (const Column& column : columns) rows.back().push_back(column.cell(run));
-  }
-  for (const ReferenceRun& reference : options.references) {
-    rows.emplace_back(columns.size(), "-");
-    rows.back()[0] = reference.label;
-    for (std::size_t c = 1; c < columns.size(); ++c)
-      if (const auto it = reference.best.find(columns[c].heading); it != reference.best.end())
-        rows.back()[c] = fmt::format("{:.3f}", it->second);
-  }
-  std::vector<std::size_t> widths(columns.size());
+  const std::vector<std::vector<std::string>> rows = table_rows(runs, options);
+  std::vector<std::size_t> widths(rows[0].size());
   for (const auto& row : rows)
     for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
 
@@ -262,22 +268,20 @@ std::string comparison_table(const std::vector<ComparedRun>& runs, const TableOp
   return text;
 }
 
-std::string comparison_page(const std::string& title, const std::vector<ComparedRun>& runs) {
-  FROST_CHECK(!runs.empty(), "no run to compare");
-  const std::vector<Column> columns = table_columns(runs);
+std::string comparison_page(const std::string& title, const std::vector<ComparedRun>& runs, const TableOptions& options) {
+  const std::vector<std::vector<std::string>> rows = table_rows(runs, options);
   std::string page = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width\"><title>{0}</title>\n<style>{1}</style></head>\n<body>\n<h1>{0}</h1>\n"
       "<div class=\"wide\"><table><thead><tr>",
       escaped(title), kStyle);
-  for (const Column& column : columns) page += fmt::format("<th>{}</th>", escaped(column.heading));
+  for (const std::string& heading : rows[0]) page += fmt::format("<th>{}</th>", escaped(heading));
   page += "</tr></thead><tbody>\n";
-  for (std::size_t r = 0; r < runs.size(); ++r) {
+  for (std::size_t r = 1; r < rows.size(); ++r) {
+    const std::string dot =
+        r <= runs.size() ? fmt::format(R"(<span class="dot" style="background:{}"></span>)", colour(r - 1)) : "";
     page += "<tr>";
-    for (std::size_t c = 0; c < columns.size(); ++c)
-      page +=
-          fmt::format("<td>{}{}</td>", c ? "" : fmt::format(R"(<span class="dot" style="background:{}"></span>)", colour(r)),
-                      escaped(columns[c].cell(runs[r])));
+    for (std::size_t c = 0; c < rows[r].size(); ++c) page += fmt::format("<td>{}{}</td>", c ? "" : dot, escaped(rows[r][c]));
     page += "</tr>\n";
   }
   page += "</tbody></table></div>\n<div class=\"figures\">\n";

@@ -38,6 +38,7 @@ struct TableOptions {
 std::string comparison_table(const std::vector<ComparedRun>& runs, const TableOptions& options = {});
 
 /// The same table and the metrics over the epochs, as one HTML page that needs nothing else.
-std::string comparison_page(const std::string& title, const std::vector<ComparedRun>& runs);
+std::string comparison_page(const std::string& title, const std::vector<ComparedRun>& runs,
+                            const TableOptions& options = {});
 
 }  // namespace frost

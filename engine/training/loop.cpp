@@ -264,6 +264,7 @@ SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
                                        {"best_fitness", best_fitness_},
                                        {"stopper_best", stopper_best_},
                                        {"best_epoch", best_epoch_},
+                                       {"best", {{"epoch", summary_.best_epoch}, {"metrics", summary_.best}}},
                                        {"last_step", updater_.last_step()},
                                        {"steps", state.steps},
                                        {"ema_updates", state.ema_updates},
@@ -291,6 +292,12 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     best_fitness_ = json.at("best_fitness");
     stopper_best_ = json.at("stopper_best");
     best_epoch_ = json.at("best_epoch");
+    if (json.contains("best")) {
+      summary_.best_epoch = json["best"].at("epoch");
+      for (const auto& metric : json["best"].at("metrics"))  // JSON has no NaN: it writes null
+        summary_.best.emplace_back(metric.at(0).get<std::string>(),
+                                   metric.at(1).is_null() ? std::nan("") : metric.at(1).get<double>());
+    }
     epochs = json.at("epochs");
     batches = json.at("batches_per_epoch");
     last_step = json.at("last_step");
@@ -343,13 +350,16 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
   fail("--resume: no unfinished run below ", root.string());
 }
 
-std::int64_t strip_checkpoint(const std::filesystem::path& file) {
-  const SafetensorsFile saved = read_checkpoint(file);
-  std::map<std::string, std::string> metadata(saved.metadata.begin(), saved.metadata.end());
+void end_training(Metadata& metadata) {
   metadata.erase(kStateKey);
   metadata["epoch"] = "-1";
+}
+
+std::int64_t strip_checkpoint(const std::filesystem::path& file) {
+  SafetensorsFile saved = read_checkpoint(file);
+  end_training(saved.metadata);
   const StateDict averaged = saved.tensors.below("ema.");
-  if (!averaged.empty()) write_checkpoint(file, averaged, metadata);
+  if (!averaged.empty()) write_checkpoint(file, averaged, saved.metadata);
   return static_cast<std::int64_t>(std::filesystem::file_size(file));
 }
 

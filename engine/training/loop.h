@@ -133,6 +133,9 @@ class TrainingLoop {
 /// The most recent `last` file of an interrupted run below a folder. Throws Error where there is none.
 std::filesystem::path newest_unfinished(const std::filesystem::path& root);
 
+/// Removes from a checkpoint's metadata that its training goes on.
+void end_training(Metadata& metadata);
+
 /// Removes what only training needs from a checkpoint of this loop: the averaged weights stay. Returns the size in bytes.
 std::int64_t strip_checkpoint(const std::filesystem::path& file);
 

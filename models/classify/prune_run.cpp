@@ -17,6 +17,7 @@ std::optional<slim::PruneSubject> prune_subject(const slim::PruneConfig& config,
       .model = model,
       .summary = model->summary(device, ValConfig().imgsz),
       .stored = std::move(weights.state),
+      .metadata = std::move(weights.metadata),
       .image = {1, Classifier::kStride, Classifier::kStride, 3},
       .forward = [model](Context& context, const Var& image) { return std::vector<Var>{model->forward(context, image)}; },
       .save =

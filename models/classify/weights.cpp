@@ -76,9 +76,10 @@ void take_detector(ClassifierWeights& out, YoloCheckpoint checkpoint) {
 
 void read_own(ClassifierWeights& out) {
   SafetensorsFile file = read_checkpoint(out.file);
+  out.metadata = std::move(file.metadata);
   const auto text = [&](const char* key) {
-    const auto it = file.metadata.find(key);
-    return it == file.metadata.end() ? std::string() : it->second;
+    const auto it = out.metadata.find(key);
+    return it == out.metadata.end() ? std::string() : it->second;
   };
   out.architecture = text(kArchitecture);
   if (out.architecture.empty() && !text(kYaml).empty()) return take_detector(out, load_yolo_checkpoint(out.file));

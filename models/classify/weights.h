@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/checkpoint/host_tensor.h"
+#include "engine/checkpoint/safetensors.h"
 #include "models/classify/classifier.h"
 
 namespace frost::classify {
@@ -18,6 +19,7 @@ struct ClassifierWeights {
   std::vector<std::string> names;  // of the classes; empty: not said
   bool detector = false;           // a YOLOv5 detector: its backbone can be used
   bool own = false;                // frost's own classifier: its filters may have been pruned
+  Metadata metadata;               // all of a .safetensors
   std::string yaml_text, yaml_file;
   int cutoff = 10;
 };

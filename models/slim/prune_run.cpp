@@ -9,6 +9,7 @@
 #include "engine/checkpoint/module_state.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/report/text.h"
+#include "engine/training/loop.h"
 #include "models/slim/filters.h"
 #include "models/slim/prune.h"
 
@@ -79,11 +80,18 @@ std::string remove_filters(Device& device, const PruneSubject& subject, const Pr
 }  // namespace
 
 void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& subject) {
+  std::error_code none_yet;
+  FROST_CHECK(!std::filesystem::equivalent(subject.file, config.save, none_yet), subject.file.string(),
+              ": --save names the file to prune");
   Module& model = *subject.model;
   fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), subject.file.string(), run.line, subject.summary);
   std::string what;
   if (config.method == "filters") {
-    what = remove_filters(*run.device, subject, config);
+    try {
+      what = remove_filters(*run.device, subject, config);
+    } catch (const Error& error) {
+      fail(subject.file.string(), ": ", error.what());
+    }
   } else {
     what = mask_weights(model, config);
     const Sparsity result = sparsity(model);
@@ -91,8 +99,11 @@ void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& 
   }
 
   const StateDict state = state_as_stored(model, subject.stored);
-  subject.save(config.save, config.dense ? without_masks(state) : state,
-               {{"frost.pruned", fmt::format("{} of {}", what, subject.file.filename().string())}});
+  Metadata about = subject.metadata;
+  end_training(about);  // the file may be one that --resume would go on from
+  std::string& pruned = about["frost.pruned"];
+  pruned = fmt::format("{} of {}{}", what, subject.file.filename().string(), pruned.empty() ? "" : " (" + pruned + ")");
+  subject.save(config.save, config.dense ? without_masks(state) : state, about);
   fmt::print("{:.2f} MB -> {:.2f} MB, saved to {}{}\n", megabytes(subject.file), megabytes(config.save),
              bold(config.save.string()), config.dense ? " (plain, without masks)" : "");
   std::fflush(stdout);

@@ -33,9 +33,10 @@ struct PruneSubject {
   std::shared_ptr<Module> model;
   std::string summary;  // a line
   StateDict stored;     // the file's tensors: what stays keeps their types
+  Metadata metadata;    // the file's texts
   Shape image;          // the smallest one that passes
   std::function<std::vector<Var>(Context&, const Var& image)> forward;
-  /// Writes a checkpoint of this state, with these texts in its metadata.
+  /// Writes a checkpoint of this state, with these texts in its metadata, where the model does not say otherwise.
   std::function<void(const std::filesystem::path& to, StateDict state, const Metadata& about)> save;
   std::function<void(const std::string& weights)> validate;  // on PruneConfig::data
 };

@@ -15,6 +15,7 @@ slim::PruneSubject prune_subject(const slim::PruneConfig& config, Device& device
           .model = model,
           .summary = model->summary(false, false),
           .stored = std::move(checkpoint->state),
+          .metadata = checkpoint->metadata,
           .image = {1, side, side, model->spec().channels},
           .forward = [model](Context& context, const Var& image) { return model->heads(context, image); },
           .save =

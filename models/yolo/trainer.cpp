@@ -85,6 +85,11 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
   return model;
 }
 
+/// No batch is larger than the data set.
+int batch_size_for(const TrainConfig& config, std::size_t images) {
+  return static_cast<int>(std::min(static_cast<std::size_t>(config.batch_size), images));
+}
+
 LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t batches_per_epoch, int batch_size,
                          const std::filesystem::path& folder, DType compute) {
   return {.schedule = {.lr0 = hyp.lr0,
@@ -163,6 +168,7 @@ std::filesystem::path train(const TrainConfig& given) {
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
   if (config.dry_run) {
+    config.batch_size = batch_size_for(config, list_images(data.train).size());
     config.freeze = plan.begin_last_stage();
     explain_training(config, *model, imgsz, run_device);
     return {};
@@ -175,8 +181,7 @@ std::filesystem::path train(const TrainConfig& given) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
     check_classes(val_labels, static_cast<int>(names.size()), config.data);
   }
-  const int batch_size =
-      static_cast<int>(std::min<std::int64_t>(config.batch_size, static_cast<std::int64_t>(train_labels.images.size())));
+  const int batch_size = batch_size_for(config, train_labels.images.size());
   if (config.resume.empty() && !config.noautoanchor)
     auto_anchor(model->detect(), train_labels.images, imgsz, hyp.anchor_t, config.seed, [](const std::string& line) {
       fmt::print("{}\n", line);

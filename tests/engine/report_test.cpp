@@ -193,6 +193,10 @@ TEST_CASE("runs side by side: a table, as Markdown, as a page") {
         "7.1\n"
         "Theirs: all       -          -        -        -        -              -             -             -  0.812        "
         "-\n");
+  const std::string full = comparison_page("A", runs, {.roles = true, .references = read_reference_runs(reference)});
+  CHECK(full.find("<th>workspace MB</th><th>input MB</th><th>mAP50</th>") != std::string::npos);
+  CHECK(full.find("<tr><td>Theirs: all</td><td>-</td>") != std::string::npos);  // it has no curve and no dot
+  CHECK(full.find("<td>0.812</td><td>-</td></tr>") != std::string::npos);
   std::ofstream(reference) << R"({"runs": {}})";
   CHECK_THROWS_WITH_AS(read_reference_runs(reference), doctest::Contains("reference.json: does not hold runs"), Error);
 

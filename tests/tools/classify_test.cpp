@@ -186,12 +186,16 @@ TEST_CASE("classify: --unfreeze-at and --lr-scale; a resumed run ends with the s
     CHECK(moved("epoch2.safetensors", std::string("model.1.") + statistic));
   }
   const std::string bits = slurp(weights / "last.safetensors");
+  const auto best = [&] { return nlohmann::json::parse(slurp(weights.parent_path() / "summary.json")).at("best"); };
+  const nlohmann::json best_of_all = best();
+  CHECK(best_of_all.contains("metrics/accuracy_top1"));
   for (const char* from : {"epoch0", "epoch1"}) {
     CAPTURE(from);
     const Outcome resumed = world().run(kBin + "classify-train --resume cls/thaw/weights/" + from + ".safetensors");
     CAPTURE(resumed.err);
     REQUIRE(resumed.code == 0);
     CHECK((slurp(weights / "last.safetensors") == bits));
+    CHECK(best() == best_of_all);  // also where it came before the interruption
   }
 }
 

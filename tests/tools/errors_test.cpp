@@ -207,10 +207,12 @@ TEST_CASE("Ctrl-C: one line, a whole checkpoint, and --resume goes on to the sam
   CHECK(without_temporaries(world().dir / "stop") == "");
   REQUIRE(fs::exists(last));
   // From another folder, with a relative path: the run's own folder says everything.
-  const Outcome resumed = world().run("cd stop/cut/weights && " + kBin + "yolo-train --resume last.safetensors");
+  const Outcome resumed =
+      world().run("cd stop/cut/weights && " + kBin + "yolo-train --resume last.safetensors --img 96 --epochs 2");
   CAPTURE(resumed.err);
   REQUIRE(resumed.code == 0);
   CHECK(resumed.out.find("Resuming training from") != std::string::npos);
+  CHECK(resumed.out.starts_with("WARNING: --resume goes on with the run's own options; ignored: --imgsz --epochs\n"));
   // A resumed run equals an uninterrupted one, bit for bit: weights, averages, momentum (epoch 11 is not stripped), the
   // table.
   CHECK((slurp(whole_run / "weights" / "epoch11.safetensors") == slurp(cut_run / "weights" / "epoch11.safetensors")));

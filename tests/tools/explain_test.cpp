@@ -180,6 +180,9 @@ TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what
     CAPTURE(role);  // three digits are printed
     CHECK(said_mb(role) == doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));
   }
+  const Outcome few = world().run(kBin + "yolo-train --data " + world().data() +
+                                  " --imgsz 64 --batch-size 32 --weights '' --cfg yolov5n.yaml --dry-run");
+  CHECK(few.out.find("Dry run: batches of 8 at 64x64, f32, SGD.") != std::string::npos);  // there are no more images
 }
 
 TEST_CASE("yolo-train --dry-run --cache-features: the first epoch and the later ones, as the run then books them") {

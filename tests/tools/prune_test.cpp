@@ -61,6 +61,12 @@ TEST_CASE("yolo-prune: the table, a smaller file, the same numbers dense or pack
              half = static_cast<double>(fs::file_size(dir / "half.safetensors"));
   CHECK(half / dense == doctest::Approx(0.5 + 1.0 / 32).epsilon(0.03));  // and what is not a convolution's weight
 
+  REQUIRE(world()
+              .run(kBin + "yolo-prune --weights half.safetensors --method filters --amount 0.2 --save again.safetensors")
+              .code == 0);
+  CHECK(read_checkpoint(dir / "again.safetensors").metadata.at("frost.pruned") ==
+        "filters 0.2 (l1) of half.safetensors (l1 0.5 of last.safetensors)");
+
   REQUIRE(prune("--amount 0.5 --dense --save plain.safetensors").code == 0);
   const StateDict packed = read_checkpoint(dir / "half.safetensors").tensors,
                   plain = read_safetensors(dir / "plain.safetensors").tensors;
@@ -98,6 +104,12 @@ TEST_CASE("yolo-train keeps a pruned model's zeros, and a resumed run ends with 
     REQUIRE(resumed.code == 0);
     CHECK((slurp(run / "weights" / "last.safetensors") == bits));
   }
+  // What is pruned cannot be resumed, though epoch1 could.
+  REQUIRE(world()
+              .run(kBin + "yolo-prune --weights tuned/t/weights/epoch1.safetensors --save tuned/t/weights/p.safetensors")
+              .code == 0);
+  CHECK(world().run(kBin + "yolo-train --resume tuned/t/weights/p.safetensors").err.find("nothing to resume") !=
+        std::string::npos);
 }
 
 TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a dense epoch's") {
@@ -198,6 +210,20 @@ TEST_CASE("--method filters: a smaller model that loads, trains on and resumes f
 TEST_CASE("yolo-prune and yolo-val --prune: mistakes in one line") {
   CHECK(prune("--method nm --pattern 4:2 --save x.safetensors").err ==
         "yolo-prune: --pattern '4:2': expected N:M with 0 < N < M <= 64, such as 2:4\n");
+  const Outcome too_much = prune("--method filters --amount 0.999 --save x.safetensors");
+  CHECK(too_much.code == 1);
+  CHECK(
+      too_much.err.starts_with("yolo-prune: " + dense_model() + ": pruning filters: 0.999 of the FLOPs cannot be removed"));
+  CHECK(std::count(too_much.err.begin(), too_much.err.end(), '\n') == 1);
+  CHECK(prune("--save " + (world().dir / dense_model()).string()).err ==
+        "yolo-prune: " + dense_model() + ": --save names the file to prune\n");
+  for (const auto& [flags, line] : {std::pair{"--method nm --amount 0.5", "--amount: --method nm does not use it"},
+                                    std::pair{"--multiple 8", "--multiple: --method l1 does not use it"},
+                                    std::pair{"--imgsz 64", "--imgsz requires --data"}}) {
+    const Outcome unused = prune(std::string(flags) + " --save x.safetensors");
+    CHECK(unused.code == 2);
+    CHECK(unused.err == std::string("yolo-prune: ") + line + " (yolo-prune --help lists all options)\n");
+  }
   CHECK(prune("--amount 1.5 --save x.safetensors").code == 2);
   CHECK(prune("--method l2 --save x.safetensors").code == 2);
   CHECK(world().run(kBin + "yolo-prune --weights nothing.safetensors --save x").code == 1);
