@@ -74,7 +74,9 @@ class ClassificationTask final : public TrainingTask {
         losses_.try_emplace(batch->n, device_, batch->n, static_cast<float>(config_.label_smoothing)).first->second;
     loss.grad_scale = loss_scale_;
     loss.set_labels(batch->labels);
-    loss.set_seed(Rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next());
+    constexpr std::uint64_t kDropoutStream = 0x64726f706f757400;  // apart from the images' streams
+    loss.set_seed(
+        Rng(config_.seed ^ kDropoutStream, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next());
     // A captured step reads pixels in memory that is the same for each batch of their size.
     Tensor none, &pixels = work_.captures() ? pixels_[batch->n] : none;
     if (!pixels) pixels = Tensor(device_, shape, DType::u8, Role::input);
