@@ -40,6 +40,8 @@ class Classifier : public Module {
   std::vector<std::string> names;     // of the classes
 
   void set_dropout(float p);
+  /// Fresh weights for convolutions and linear layers of whichever width; norms are left as they are.
+  virtual void draw_weights(Rng rng) = 0;
   /// "resnet18 summary: 62 layers, 11177538 parameters, 11177538 gradients, 1.8 GFLOPs at 224".
   std::string summary(Device& device, int imgsz);
 

@@ -162,7 +162,6 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
     if (weights->architecture.empty()) weights->architecture = architecture;
     FROST_CHECK(architecture.empty() || architecture == weights->architecture, weights->file, ": ",
                 weights->detector ? "becomes a " : "holds a ", weights->architecture, ", --model says ", architecture);
-    if (!config.pretrained) weights->state = StateDict();
   }
   const auto make = [config, architecture, weights, classes](Device& on, Seed seed) {
     const int count = static_cast<int>(classes.size());
@@ -174,6 +173,7 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
     return model;
   };
   Built built{.model = make(device, config.seed), .make = {}, .fresh = {}};
+  if (!config.pretrained) weights->state = StateDict();
   if (!weights->state.empty()) {
     for (const std::string& line : take_weights(*built.model, *weights, config.feature_extract)) fmt::print("{}\n", line);
     if (const std::string line = slim::sparsity_line(slim::sparsity(*built.model)); !line.empty())

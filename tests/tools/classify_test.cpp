@@ -295,6 +295,27 @@ TEST_CASE("classify: --method filters makes a smaller classifier that trains on 
   CHECK(bits.size() < 0.8 * static_cast<double>(fs::file_size(world().dir / "cls/broad/weights/last.safetensors")));
   REQUIRE(world().run(kBin + "classify-train --resume cls/narrow/weights/epoch0.safetensors").code == 0);
   CHECK((slurp(world().dir / last) == bits));
+
+  // The same widths with fresh values, and again from the file alone.
+  const Outcome fresh =
+      train("--weights narrow.safetensors --pretrained false --epochs 2 --save-period 1 --noplots --exist-ok --name fresh");
+  CAPTURE(fresh.err);
+  REQUIRE(fresh.code == 0);
+  CHECK_FALSE(has(fresh.out, "Transferred"));
+  const fs::path anew = world().dir / "cls" / "fresh" / "weights" / "last.safetensors";
+  const frost::StateDict narrow = frost::read_checkpoint(world().dir / last).tensors,
+                         drawn = frost::read_checkpoint(anew).tensors;
+  for (const auto& [name, tensor] : narrow) {
+    CAPTURE(name);
+    CHECK(drawn.at(name).shape == tensor.shape);
+    if (!name.ends_with("conv1.weight")) continue;
+    const std::vector<float> values = drawn.at(name).to_f32();
+    CHECK(std::count(values.begin(), values.end(), 0.0f) == 0);
+    CHECK(drawn.at(name) != tensor);
+  }
+  const std::string fresh_bits = slurp(anew);
+  REQUIRE(world().run(kBin + "classify-train --resume cls/fresh/weights/epoch0.safetensors").code == 0);
+  CHECK((slurp(anew) == fresh_bits));
   CHECK(world().run(kBin + "classify-val --imgsz 32 --project cls --weights " + last + " --data " + data(0).string()).code ==
         0);
 
