@@ -344,6 +344,30 @@ TEST_CASE("classify: --prune-schedule prunes while it trains") {
   }
 }
 
+TEST_CASE("classify: --prune-schedule with --unfreeze-at; a resumed run ends with the same bits") {
+  const Outcome whole = train("--weights " + detector() +
+                              " --freeze 5 --unfreeze-at 1:2 2:0 --prune-schedule 0:0.6:2 --epochs 3 --save-period 1 "
+                              "--noplots --exist-ok --name both");
+  CAPTURE(whole.err);
+  REQUIRE(whole.code == 0);
+  const fs::path weights = world().dir / "cls" / "both" / "weights";
+  const auto zeros = [&](const char* file, const std::string& name) {
+    const std::vector<float> values = frost::read_checkpoint(weights / file).tensors.at(name).to_f32();
+    return std::count(values.begin(), values.end(), 0.0f);
+  };
+  CHECK(zeros("epoch0.safetensors", "model.3.conv.weight") == 0);    // frozen is not pruned
+  CHECK(zeros("last.safetensors", "model.3.conv.weight") == 11059);  // 0.6 * 18432 = 11059.2, awake within the schedule
+  CHECK(zeros("last.safetensors", "model.1.conv.weight") == 2765);   // 0.6 * 4608 = 2764.8, awake behind it
+  const std::string bits = slurp(weights / "last.safetensors");
+  for (const char* from : {"epoch0", "epoch1"}) {
+    CAPTURE(from);
+    const Outcome resumed = world().run(kBin + "classify-train --resume cls/both/weights/" + from + ".safetensors");
+    CAPTURE(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK((slurp(weights / "last.safetensors") == bits));
+  }
+}
+
 TEST_CASE("classify: mistakes are one line") {
   const auto refused = [](const Outcome& outcome, const std::string& part, int code = 1) {
     CAPTURE(outcome.err);
