@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "engine/data/epoch_order.h"
 #include "engine/image/codec.h"
@@ -94,7 +95,7 @@ class ClassificationTask final : public TrainingTask {
   /// Parameters have woken up: captured steps know neither their gradients nor where they are now.
   void forget_steps() { work_.forget(); }
 
-  ValidationReport validate(Module& averaged, std::int64_t epoch, bool) override {
+  ValidationReport validate(Module& averaged, std::int64_t, bool) override {
     const ValidateOptions options{.compute = compute_,
                                   .label_smoothing = static_cast<float>(config_.label_smoothing),
                                   .progress = true,
@@ -103,17 +104,15 @@ class ClassificationTask final : public TrainingTask {
     const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(averaged), *val_, options);
     fmt::print("{}{:>12.3g}{:>12.3g}{:>12.3g}\n", row_, a.loss, a.top1(), a.top5());
     std::fflush(stdout);
-    (void)epoch;
     return {{a.loss, a.top1(), a.top5()}, a.top1()};
   }
 
-  std::string table_header(std::int64_t epoch) const override {
-    if (printed_ || epoch < 0) return "";
-    printed_ = true;
+  std::string table_header(std::int64_t) override {
+    if (std::exchange(printed_, true)) return "";
     return fmt::format("{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}", "Epoch", "Memory", "train_loss", val_name_ + "_loss",
                        "top1_acc", "top5_acc");
   }
-  std::string table_row(const EpochProgress& p) const override {
+  std::string table_row(const EpochProgress& p) override {
     row_ = fmt::format("{:>10}{:>10}{:>12.3g}", fmt::format("{}/{}", p.epoch + 1, p.epochs),
                        fmt::format("{:.3g}G", p.gigabytes), p.losses[0]);
     return row_ + std::string(36, ' ');
@@ -136,8 +135,8 @@ class ClassificationTask final : public TrainingTask {
   std::unique_ptr<ImageLoader> train_, val_;
   std::filesystem::path folder_;
   std::int64_t epoch_ = 0, batch_ = 0;
-  mutable bool printed_ = false;
-  mutable std::string row_;  // the epoch's, which the validation completes
+  bool printed_ = false;
+  std::string row_;  // the epoch's, which the validation completes
 };
 
 bool is_file_name(const std::string& text) {
