@@ -39,6 +39,8 @@ class Classifier : public Module {
   static constexpr int kStride = 32;  // of all families here: image sides must be multiples of it
   std::vector<std::string> names;     // of the classes
 
+  /// --imgsz rounded up to a multiple of kStride, with a warning where this changes it.
+  static int whole_strides(int imgsz);
   void set_dropout(float p);
   /// Fresh weights for convolutions and linear layers of whichever width; norms are left as they are.
   virtual void draw_weights(Rng rng) = 0;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
-#include <optional>
 #include <utility>
 
 #include "engine/data/epoch_order.h"
@@ -236,10 +235,7 @@ void validate_result(const TrainConfig& config, const RunDevice& run, Classifica
                      const std::filesystem::path& weights, const std::filesystem::path& folder) {
   const std::unique_ptr<Classifier> model = load_classifier(*run.device, weights);
   ValidateOptions options{.compute = run.compute, .progress = false, .label = "", .batch_done = {}};
-  if (!config.noplots)
-    options.batch_done = [&](std::int64_t number, const ImageBatch& batch, const std::vector<float>& predicted) {
-      if (number == 0) write_jpeg(folder / "test_images.jpg", draw_sheet(batch, model->names, predicted));
-    };
+  if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const Accuracy accuracy = validate(*run.device, *model, task.val_loader(), options);
   fmt::print("\nValidating {}...\n{}", weights.string(), accuracy_table(accuracy, model->names));
   write_confusion(folder / "confusion_matrix.csv", accuracy, model->names);
@@ -269,9 +265,7 @@ std::filesystem::path train(const TrainConfig& given) {
 
   const DataSplits data = find_splits(config.data);
   config.batch_size = static_cast<int>(std::min<std::int64_t>(config.batch_size, data.train.size()));
-  const int imgsz = (config.imgsz + Classifier::kStride - 1) / Classifier::kStride * Classifier::kStride;
-  if (imgsz != config.imgsz)
-    fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", config.imgsz, Classifier::kStride, imgsz);
+  const int imgsz = Classifier::whole_strides(config.imgsz);
 
   const auto [model, make, fresh] = build(config, device, data.train.classes);
   if (config.feature_extract) config.freeze = {"!" + fresh};  // a resumed run finds it in opt.yaml
