@@ -13,7 +13,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | while IFS=$$'\t' read -r name text; do \
-	  printf '  make %-10s %s\n' "$$name" "$$text"; done
+	  printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 deps:  ## install what is missing (Debian packages; nothing is asked)
 	@third_party/install.sh

@@ -27,7 +27,7 @@ int run(CLI::App& app, int argc, char** argv) {
              "initial weights: torchvision's .pth, a YOLOv5 .pt (classifier or detector), a .safetensors; none = from "
              "scratch")
           ->group(model);
-  app.add_option("--pretrained", c.pretrained, "false: the weights file gives the architecture alone")
+  app.add_option("--pretrained", c.pretrained, "false: the weights file gives the architecture and its widths, no values")
       ->expected(0, 1)
       ->default_str("true")
       ->group(model);

@@ -17,7 +17,7 @@ namespace frost {
 inline int worker_count(int workers, int batch_size, int cuda_devices, int cores) {
   return std::max(0, std::min({cores / std::max(cuda_devices, 1), batch_size > 1 ? batch_size : 0, workers}));
 }
-/// ... of a machine whose GPUs do not matter, here.
+/// ... on this machine, all of its cores for one process.
 inline int worker_count(int workers, int batch_size) {
   return worker_count(workers, batch_size, 0, static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
 }

@@ -39,13 +39,13 @@ std::map<std::string, double> sparsity_of(Module& model) {
 }
 }  // namespace
 
-std::string TrainingTask::table_header(std::int64_t) const {
+std::string TrainingTask::table_header(std::int64_t) {
   std::string header = fmt::format("\n{:>11}{:>11}", "Epoch", "Memory");
   for (const std::string& name : loss_names()) header += fmt::format("{:>11}", name);
   return header + fmt::format("{:>11}{:>11}", "Instances", "Size");
 }
 
-std::string TrainingTask::table_row(const EpochProgress& p) const {
+std::string TrainingTask::table_row(const EpochProgress& p) {
   std::string row =
       fmt::format("{:>11}{:>11}", fmt::format("{}/{}", p.epoch, p.epochs - 1), fmt::format("{:.3g}G", p.gigabytes));
   for (const double loss : p.losses) row += fmt::format("{:>11.4g}", loss);

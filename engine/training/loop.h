@@ -47,8 +47,8 @@ class TrainingTask {
   virtual BatchReport train_batch() = 0;
   /// The table on the console, YOLOv5's detection one unless a task has its own: what stands above an epoch's row ("":
   /// nothing), and the row.
-  virtual std::string table_header(std::int64_t epoch) const;
-  virtual std::string table_row(const EpochProgress& progress) const;
+  virtual std::string table_header(std::int64_t epoch);
+  virtual std::string table_row(const EpochProgress& progress);
   /// Judges the averaged model.
   virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
   /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.

@@ -39,6 +39,13 @@ std::string Classifier::summary(Device& device, int imgsz) {
                      parameters, trainable, 2 * macs / 1e9, imgsz);
 }
 
+int Classifier::whole_strides(int imgsz) {
+  const int rounded = (imgsz + kStride - 1) / kStride * kStride;
+  if (rounded != imgsz)
+    fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", imgsz, kStride, rounded);
+  return rounded;
+}
+
 void initialise_for_relu(Conv2d& conv, Rng& rng) {
   const double fan_out = static_cast<double>(conv.out) * conv.geometry.kernel_h * conv.geometry.kernel_w;
   const double deviation = std::sqrt(2.0 / fan_out);

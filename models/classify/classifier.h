@@ -39,7 +39,11 @@ class Classifier : public Module {
   static constexpr int kStride = 32;  // of all families here: image sides must be multiples of it
   std::vector<std::string> names;     // of the classes
 
+  /// --imgsz rounded up to a multiple of kStride, with a warning where this changes it.
+  static int whole_strides(int imgsz);
   void set_dropout(float p);
+  /// Fresh weights for convolutions and linear layers of whichever width; norms are left as they are.
+  virtual void draw_weights(Rng rng) = 0;
   /// "resnet18 summary: 62 layers, 11177538 parameters, 11177538 gradients, 1.8 GFLOPs at 224".
   std::string summary(Device& device, int imgsz);
 

@@ -32,9 +32,8 @@ std::optional<slim::Subject> explain_subject(const slim::ExplainConfig& config) 
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device dry(make_dry_backend(*cpu, {}));
   const auto model = make(dry);
-  const int stride = Classifier::kStride, wanted = config.imgsz > 0 ? config.imgsz : 224;
   const TraineeOptions options{.batch_size = config.batch_size,
-                               .imgsz = (wanted + stride - 1) / stride * stride,
+                               .imgsz = Classifier::whole_strides(config.imgsz > 0 ? config.imgsz : 224),
                                .frozen_bn = config.frozen_bn,
                                .recompute = config.recompute};
   const auto freezing = [make, options](const std::vector<std::string>& terms, DType compute) {

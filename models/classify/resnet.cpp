@@ -116,9 +116,10 @@ ResNet::ResNet(Device& device, ResNetKind kind, int classes, Seed seed)
   fc_ = &add_child("fc", std::make_unique<Linear>(device, channels, classes));
   layers.prefixes.push_back({"fc."});
   finish(std::move(layers));
+  if (seed) draw_weights(Rng(*seed));
+}
 
-  if (!seed) return;
-  Rng rng(*seed);
+void ResNet::draw_weights(Rng rng) {
   walk([&](const std::string&, Module& module) {
     if (auto* c = dynamic_cast<Conv2d*>(&module)) initialise_for_relu(*c, rng);
   });

@@ -62,6 +62,7 @@ class ResNet : public Classifier {
   ResNet(Device& device, ResNetKind kind, int classes, Seed seed);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   Linear& head() const override { return *fc_; }
+  void draw_weights(Rng rng) override;
 
  private:
   Conv2d& conv1_;

@@ -77,9 +77,10 @@ ResNetV2::ResNetV2(Device& device, int classes, Seed seed)
   predictions_ = &add_child("predictions", std::make_unique<Linear>(device, channels, classes));
   layers.prefixes.push_back({"predictions."});
   finish(std::move(layers));
+  if (seed) draw_weights(Rng(*seed));
+}
 
-  if (!seed) return;
-  Rng rng(*seed);
+void ResNetV2::draw_weights(Rng rng) {
   walk([&](const std::string&, Module& module) {
     if (auto* c = dynamic_cast<Conv2d*>(&module)) initialise(c->weight, c->bias, rng);
   });

@@ -34,6 +34,7 @@ class ResNetV2 : public Classifier {
   ResNetV2(Device& device, int classes, Seed seed);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   Linear& head() const override { return *predictions_; }
+  void draw_weights(Rng rng) override;
   Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .deviation = {0.5f, 0.5f, 0.5f}}; }
 
  private:

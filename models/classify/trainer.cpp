@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
-#include <optional>
+#include <utility>
 
 #include "engine/data/epoch_order.h"
 #include "engine/image/codec.h"
@@ -74,7 +74,9 @@ class ClassificationTask final : public TrainingTask {
         losses_.try_emplace(batch->n, device_, batch->n, static_cast<float>(config_.label_smoothing)).first->second;
     loss.grad_scale = loss_scale_;
     loss.set_labels(batch->labels);
-    loss.set_seed(Rng(config_.seed, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next());
+    constexpr std::uint64_t kDropoutStream = 0x64726f706f757400;  // apart from the images' streams
+    loss.set_seed(
+        Rng(config_.seed ^ kDropoutStream, static_cast<std::uint64_t>(epoch_), static_cast<std::uint64_t>(batch_)).next());
     Tensor pixels, input;
     if (work_.captures())
       pixels = uploaded(*batch, shape);
@@ -91,7 +93,7 @@ class ClassificationTask final : public TrainingTask {
   /// Parameters have woken up: captured steps know neither their gradients nor where they are now.
   void forget_steps() { work_.forget(); }
 
-  ValidationReport validate(Module& averaged, std::int64_t epoch, bool) override {
+  ValidationReport validate(Module& averaged, std::int64_t, bool) override {
     const ValidateOptions options{.compute = compute_,
                                   .label_smoothing = static_cast<float>(config_.label_smoothing),
                                   .progress = true,
@@ -100,17 +102,15 @@ class ClassificationTask final : public TrainingTask {
     const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(averaged), *val_, options);
     fmt::print("{}{:>12.3g}{:>12.3g}{:>12.3g}\n", row_, a.loss, a.top1(), a.top5());
     std::fflush(stdout);
-    (void)epoch;
     return {{a.loss, a.top1(), a.top5()}, a.top1()};
   }
 
-  std::string table_header(std::int64_t epoch) const override {
-    if (printed_ || epoch < 0) return "";
-    printed_ = true;
+  std::string table_header(std::int64_t) override {
+    if (std::exchange(printed_, true)) return "";
     return fmt::format("{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}", "Epoch", "Memory", "train_loss", val_name_ + "_loss",
                        "top1_acc", "top5_acc");
   }
-  std::string table_row(const EpochProgress& p) const override {
+  std::string table_row(const EpochProgress& p) override {
     row_ = fmt::format("{:>10}{:>10}{:>12.3g}", fmt::format("{}/{}", p.epoch + 1, p.epochs),
                        fmt::format("{:.3g}G", p.gigabytes), p.losses[0]);
     return row_ + std::string(36, ' ');
@@ -141,8 +141,8 @@ class ClassificationTask final : public TrainingTask {
   std::unique_ptr<ImageLoader> train_, val_;
   std::filesystem::path folder_;
   std::int64_t epoch_ = 0, batch_ = 0;
-  mutable bool printed_ = false;
-  mutable std::string row_;  // the epoch's, which the validation completes
+  bool printed_ = false;
+  std::string row_;  // the epoch's, which the validation completes
 };
 
 bool is_file_name(const std::string& text) {
@@ -167,7 +167,6 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
     if (weights->architecture.empty()) weights->architecture = architecture;
     FROST_CHECK(architecture.empty() || architecture == weights->architecture, weights->file, ": ",
                 weights->detector ? "becomes a " : "holds a ", weights->architecture, ", --model says ", architecture);
-    if (!config.pretrained) weights->state = StateDict();
   }
   const auto make = [config, architecture, weights, classes](Device& on, Seed seed) {
     const int count = static_cast<int>(classes.size());
@@ -179,6 +178,7 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
     return model;
   };
   Built built{.model = make(device, config.seed), .make = {}, .fresh = {}};
+  if (!config.pretrained) weights->state = StateDict();
   if (!weights->state.empty()) {
     for (const std::string& line : take_weights(*built.model, *weights, config.feature_extract)) fmt::print("{}\n", line);
     if (const std::string line = slim::sparsity_line(slim::sparsity(*built.model)); !line.empty())
@@ -242,10 +242,7 @@ void validate_result(const TrainConfig& config, const RunDevice& run, Classifica
                      const std::filesystem::path& weights, const std::filesystem::path& folder) {
   const std::unique_ptr<Classifier> model = load_classifier(*run.device, weights);
   ValidateOptions options{.compute = run.compute, .progress = false, .label = "", .batch_done = {}};
-  if (!config.noplots)
-    options.batch_done = [&](std::int64_t number, const ImageBatch& batch, const std::vector<float>& predicted) {
-      if (number == 0) write_jpeg(folder / "test_images.jpg", draw_sheet(batch, model->names, predicted));
-    };
+  if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const Accuracy accuracy = validate(*run.device, *model, task.val_loader(), options);
   fmt::print("\nValidating {}...\n{}", weights.string(), accuracy_table(accuracy, model->names));
   write_confusion(folder / "confusion_matrix.csv", accuracy, model->names);
@@ -275,9 +272,7 @@ std::filesystem::path train(const TrainConfig& given) {
 
   const DataSplits data = find_splits(config.data);
   config.batch_size = static_cast<int>(std::min<std::int64_t>(config.batch_size, data.train.size()));
-  const int imgsz = (config.imgsz + Classifier::kStride - 1) / Classifier::kStride * Classifier::kStride;
-  if (imgsz != config.imgsz)
-    fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", config.imgsz, Classifier::kStride, imgsz);
+  const int imgsz = Classifier::whole_strides(config.imgsz);
 
   const auto [model, make, fresh] = build(config, device, data.train.classes);
   if (config.feature_extract) config.freeze = {"!" + fresh};  // a resumed run finds it in opt.yaml

@@ -28,13 +28,6 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
-int whole_strides(int imgsz) {
-  const int rounded = (imgsz + Classifier::kStride - 1) / Classifier::kStride * Classifier::kStride;
-  if (rounded != imgsz)
-    fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", imgsz, Classifier::kStride, rounded);
-  return rounded;
-}
-
 /// The model must have as many classes as the data. Other names, where the file says names at all, are a warning.
 void check_classes(const Classifier& model, const ImageFolder& data, const std::string& weights) {
   FROST_CHECK(model.classes() == static_cast<int>(data.classes.size()), weights, ": ", model.classes(), " classes, ",
@@ -68,7 +61,7 @@ fs::path run_validation(const ValConfig& config) {
       bold_blue("classify/val: "), config.data, config.weights, config.batch_size, config.imgsz, config.device,
       config.workers, config.verbose, config.project.string(), config.name, run.line);
   const std::unique_ptr<Classifier> model = load_classifier(device, find_weights(config.weights));
-  const int imgsz = whole_strides(config.imgsz);
+  const int imgsz = Classifier::whole_strides(config.imgsz);
   fmt::print("{}\n", model->summary(device, imgsz));
   if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
   const DataSplits data = find_splits(config.data, false);
@@ -83,10 +76,7 @@ fs::path run_validation(const ValConfig& config) {
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   ValidateOptions options{
       .compute = run.compute, .label = data.val_name == "test" ? "testing" : "validating", .batch_done = {}};
-  if (!config.noplots)
-    options.batch_done = [&](std::int64_t number, const ImageBatch& batch, const std::vector<float>& predicted) {
-      if (number == 0) write_jpeg(folder / "test_images.jpg", draw_sheet(batch, model->names, predicted));
-    };
+  if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const InterruptGuard guard;
   const Accuracy accuracy = validate(device, *model, *loader, options);
   if (config.verbose) {
@@ -108,7 +98,7 @@ fs::path run_prediction(const PredictConfig& config) {
              bold_blue("classify/predict: "), config.weights, config.source, config.imgsz, config.save_txt, config.nosave,
              config.project.string(), config.name, run.line);
   const std::unique_ptr<Classifier> model = load_classifier(device, find_weights(config.weights));
-  const int imgsz = whole_strides(config.imgsz);
+  const int imgsz = Classifier::whole_strides(config.imgsz);
   const std::vector<fs::path> files = pictures_of(config.source);
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (config.save_txt) make_folders(folder / "labels");
@@ -133,9 +123,7 @@ fs::path run_prediction(const PredictConfig& config) {
     const double inference = ms_since(start);
     total[1] += inference;
     start = Clock::now();
-    const Tensor probabilities(device, logits.shape());
-    device.backend().softmax_forward({.x = logits, .y = probabilities});
-    const std::vector<float> values = probabilities.to_vector();
+    const std::vector<float> values = softmax(device, logits);
     std::vector<std::string> said;
     std::string lines;
     for (const int c : top_classes(values.data(), model->classes())) {

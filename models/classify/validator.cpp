@@ -9,6 +9,7 @@
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/interrupt.h"
+#include "engine/image/codec.h"
 #include "engine/image/draw.h"
 #include "engine/report/progress.h"
 #include "models/classify/step.h"
@@ -22,12 +23,6 @@ double ms_between(Clock::time_point a, Clock::time_point b) {
 }
 double share(std::int64_t part, std::int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
-}
-
-std::vector<float> softmax(Device& device, const Tensor& logits) {
-  const Tensor probabilities(device, logits.shape());
-  device.backend().softmax_forward({.x = logits, .y = probabilities});
-  return probabilities.to_vector();
 }
 
 std::string cut(const std::string& name, std::size_t most) { return name.size() <= most ? name : name.substr(0, most); }
@@ -73,6 +68,12 @@ Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const
   const Tensor pixels(device, shape, DType::u8, Role::input);
   device.backend().upload(pixels.data(), rgb.data(), static_cast<std::size_t>(shape.elements()));
   return normalise(pixels, compute);
+}
+
+std::vector<float> softmax(Device& device, const Tensor& logits) {
+  const Tensor probabilities(device, logits.shape());
+  device.backend().softmax_forward({.x = logits, .y = probabilities});
+  return probabilities.to_vector();
 }
 
 std::vector<int> top_classes(const float* values, int classes, int most) {
@@ -202,6 +203,12 @@ Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names,
     write(1, fmt::format("{} {:.2f}", names[best], values[best]), best == label ? kGood : kBad);
   }
   return sheet;
+}
+
+BatchDone first_sheet(const std::filesystem::path& folder, const std::vector<std::string>& names) {
+  return [folder, names](std::int64_t number, const ImageBatch& batch, const std::vector<float>& predicted) {
+    if (number == 0) write_jpeg(folder / "test_images.jpg", draw_sheet(batch, names, predicted));
+  };
 }
 
 }  // namespace frost::classify

@@ -23,15 +23,20 @@ struct Accuracy {
   double top5() const;
 };
 
+/// Hears of each batch: its number, itself, and for each image the softmax over classes.
+using BatchDone = std::function<void(std::int64_t, const ImageBatch&, const std::vector<float>&)>;
+
 struct ValidateOptions {
   DType compute = DType::f32;
   float label_smoothing = 0;
   bool progress = true;
   std::string label;  // in front of the progress bar
-  /// For each batch: its number, itself, and for each image the softmax over classes.
-  std::function<void(std::int64_t, const ImageBatch&, const std::vector<float>&)> batch_done;
+  BatchDone batch_done;
 };
 Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const ValidateOptions& options);
+
+/// Of logits (n, 1, 1, classes): (n, classes).
+std::vector<float> softmax(Device& device, const Tensor& logits);
 
 /// The classes of the largest values, best first, at most five.
 std::vector<int> top_classes(const float* values, int classes, int most = 5);
@@ -63,5 +68,7 @@ Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const
 
 /// A sheet of a batch's first pictures with their classes; with `predicted` (n, classes), also what the network says.
 Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names, const std::vector<float>& predicted = {});
+/// A validation's first batch as such a sheet, `folder`/test_images.jpg.
+BatchDone first_sheet(const std::filesystem::path& folder, const std::vector<std::string>& names);
 
 }  // namespace frost::classify

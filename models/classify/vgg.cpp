@@ -56,9 +56,10 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
   head_ = &append(*classifier_, std::make_unique<Linear>(device, 4096, classes));
   for (const char* name : {"classifier.0.", "classifier.3.", "classifier.6."}) layers.prefixes.push_back({name});
   finish(std::move(layers));
+  if (seed) draw_weights(Rng(*seed));
+}
 
-  if (!seed) return;
-  Rng rng(*seed);
+void Vgg16::draw_weights(Rng rng) {
   walk([&](const std::string&, Module& module) {
     if (auto* conv = dynamic_cast<Conv2d*>(&module)) initialise_for_relu(*conv, rng);
     if (auto* linear = dynamic_cast<Linear*>(&module)) initialise(*linear, rng);

@@ -13,6 +13,7 @@ class Vgg16 : public Classifier {
   Vgg16(Device& device, bool batch_norm, int classes, Seed seed);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   Linear& head() const override { return *head_; }
+  void draw_weights(Rng rng) override;
 
  private:
   struct Step {

@@ -119,14 +119,15 @@ void read_torch(ClassifierWeights& out) {
   }
 }
 
-/// Takes the widths of the file's tensors where they differ, and lets an image pass.
-void fit(Device& device, Classifier& model, const ClassifierWeights& weights) {
+/// Takes the widths of the file's tensors where they differ, with fresh weights, and lets an image pass.
+void fit(Device& device, Classifier& model, const ClassifierWeights& weights, Seed seed) {
   Widths widths;
   for (const auto& [name, tensor] : weights.state) widths[name] = tensor.shape;
   const Widths built = widths_of(model);
   try {
     fit_widths(model, widths);
     if (widths_of(model) == built) return;
+    if (seed) model.draw_weights(Rng(*seed));
     Context context{.device = device};
     model.forward(context, {Tensor::zeros(device, {1, Classifier::kStride, Classifier::kStride, 3}), -1, nullptr});
   } catch (const Error& error) {
@@ -169,7 +170,7 @@ std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWei
           ? make_classifier(device, weights.architecture, classes, seed, cutoff)
           : std::make_unique<YoloClassifier>(device, weights.architecture,
                                              parse_model_yaml(weights.yaml_text, weights.yaml_file), classes, seed, cutoff);
-  if (weights.own) fit(device, *model, weights);
+  if (weights.own) fit(device, *model, weights, seed);
   return model;
 }
 

@@ -32,8 +32,7 @@ ClassifierWeights read_classifier_weights(const std::filesystem::path& file);
 int class_count(const ClassifierWeights& weights);
 
 /// A model of the file's architecture, with fresh weights; `cutoff` is for detectors. Where filters were pruned it is as
-/// narrow as the file's tensors, and what is narrower than usual has no values yet. Throws Error where they do not fit each
-/// other.
+/// narrow as the file's tensors. Throws Error where they do not fit each other.
 std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
                                              int cutoff);
 

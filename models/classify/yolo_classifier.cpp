@@ -46,9 +46,10 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
   head_ = static_cast<ClassifyHead*>(&graph_.append(std::make_unique<ClassifyHead>(device, channels, classes)));
   for (int i = 0; i < cutoff; ++i) layers.prefixes.push_back({fmt::format("model.{}.", i)});
   finish(std::move(layers));
+  if (seed) draw_weights(Rng(*seed));
+}
 
-  if (!seed) return;
-  Rng rng(*seed);
+void YoloClassifier::draw_weights(Rng rng) {
   walk([&](const std::string&, Module& module) {
     if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
   });

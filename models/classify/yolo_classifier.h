@@ -26,6 +26,7 @@ class YoloClassifier : public Classifier {
   YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes, Seed seed, int cutoff);
   Var forward(Context& context, const Var& x, const Place& place = {}) override { return graph_.forward(context, x, place); }
   Linear& head() const override { return head_->linear(); }
+  void draw_weights(Rng rng) override;
   Preprocessing preprocessing() const override { return {.square = true}; }
   std::map<std::string, std::string> facts() const override;
   int cutoff() const { return static_cast<int>(graph_.size()); }

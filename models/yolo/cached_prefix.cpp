@@ -26,7 +26,6 @@ PrefixOutput CachedPrefix::of(const DetectionBatch& batch) {
   const bool kept = on_ && std::all_of(batch.indices.begin(), batch.indices.end(), [&](std::int64_t image) {
                       return kept_.contains({image, batch.n});
                     });
-  if (kept) ++hits_;
   if (kept && checked_) return fetch(batch);
   PrefixOutput output = compute(batch);
   if (kept)
@@ -83,7 +82,8 @@ void CachedPrefix::keep(const DetectionBatch& batch, const PrefixOutput& output)
   }
 }
 
-PrefixOutput CachedPrefix::fetch(const DetectionBatch& batch) const {
+PrefixOutput CachedPrefix::fetch(const DetectionBatch& batch) {
+  ++hits_;
   PrefixOutput output{.cut = cut_, .values = {}};
   for (Shape shape : kept_.at({batch.indices[0], batch.n}).shapes) {
     shape.n = batch.n;

@@ -27,7 +27,7 @@ class CachedPrefix {
   PrefixOutput of(const DetectionBatch& batch);
 
   int cut() const { return cut_; }
-  std::int64_t hits() const { return hits_; }  // batches that came from the cache
+  std::int64_t hits() const { return hits_; }  // batches that came from the cache, and were not computed
   std::int64_t bytes() const { return store_.bytes(); }
   bool on() const { return on_; }
 
@@ -39,7 +39,7 @@ class CachedPrefix {
   using Key = std::pair<std::int64_t, std::int64_t>;  // image, batch size
 
   PrefixOutput compute(const DetectionBatch& batch);
-  PrefixOutput fetch(const DetectionBatch& batch) const;
+  PrefixOutput fetch(const DetectionBatch& batch);
   void keep(const DetectionBatch& batch, const PrefixOutput& output);
   void check(const DetectionBatch& batch, const PrefixOutput& output);
   std::vector<std::byte> record_of(const PrefixOutput& output, std::size_t image) const;

@@ -35,6 +35,7 @@ void DetectionTask::give_data(std::unique_ptr<DetectionLoader> train, std::share
 }
 
 void DetectionTask::cache_features(const std::filesystem::path& folder) {
+  earlier_hits_ = cached_batches();
   features_.reset();
   first_epoch_ = -1;
   if (model_.frozen_prefix() > 0) features_ = std::make_unique<CachedPrefix>(device_, model_, compute_, folder);

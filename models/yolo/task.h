@@ -42,6 +42,8 @@ class DetectionTask final : public TrainingTask {
 
   DetectionLoader& val_loader() { return *val_; }
   const CachedPrefix* features() const { return features_.get(); }
+  /// Batches that began at kept features, of this frozen prefix and of those before something woke up.
+  std::int64_t cached_batches() const { return earlier_hits_ + (features_ ? features_->hits() : 0); }
   const LossSettings& loss() const { return loss_; }
 
  private:
@@ -66,6 +68,7 @@ class DetectionTask final : public TrainingTask {
   std::unique_ptr<DetectionLoader> train_, val_;
   std::shared_ptr<DetectionDataset> train_data_;
   std::unique_ptr<CachedPrefix> features_;
+  std::int64_t earlier_hits_ = 0;
   std::filesystem::path folder_;
   std::int64_t first_epoch_ = -1, epoch_ = 0, batch_ = 0;
 };

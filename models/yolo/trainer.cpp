@@ -249,9 +249,13 @@ std::filesystem::path train(const TrainConfig& given) {
   loop.run();
 
   run::print_costs(loop, *model, train_data->size());
-  if (const CachedPrefix* features = task.features())
-    fmt::print("features of layers 0 to {}: {:.1f} MB kept ({}), {} of {} batches came from there\n", features->cut() - 1,
-               static_cast<double>(features->bytes()) / 1e6, config.cache_features, features->hits(), loop.summary().steps);
+  if (!config.cache_features.empty()) {
+    std::string now = "nothing is frozen any more";
+    if (const CachedPrefix* features = task.features())
+      now = fmt::format("layers 0 to {}, {:.1f} MB ({})", features->cut() - 1, static_cast<double>(features->bytes()) / 1e6,
+                        config.cache_features);
+    fmt::print("kept features: {}; {} of {} batches came from there\n", now, task.cached_batches(), loop.summary().steps);
+  }
   validate_result(config, run_device, task, loop.result(), names, folder);
   return folder;
 }

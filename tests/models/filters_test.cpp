@@ -129,7 +129,7 @@ TEST_CASE("the smaller model computes what the larger one does without the remov
 
 TEST_CASE(
     "a smaller classifier computes what the larger one does without the removed channels, and comes back from its file") {
-  for (const char* name : {"resnet18", "resnet50v2", "yolov5n-cls"}) {
+  for (const char* name : {"resnet18", "resnet50v2", "yolov5n-cls", "vgg16", "vgg16_bn"}) {
     CAPTURE(name);
     frost::testing::TestDevice device;
     const auto model = classify::make_classifier(device, name, 5, 7);

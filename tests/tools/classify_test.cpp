@@ -299,6 +299,27 @@ TEST_CASE("classify: --method filters makes a smaller classifier that trains on 
   CHECK(bits.size() < 0.8 * static_cast<double>(fs::file_size(world().dir / "cls/broad/weights/last.safetensors")));
   REQUIRE(world().run(kBin + "classify-train --resume cls/narrow/weights/epoch0.safetensors").code == 0);
   CHECK((slurp(world().dir / last) == bits));
+
+  // The same widths with fresh values, and again from the file alone.
+  const Outcome fresh =
+      train("--weights narrow.safetensors --pretrained false --epochs 2 --save-period 1 --noplots --exist-ok --name fresh");
+  CAPTURE(fresh.err);
+  REQUIRE(fresh.code == 0);
+  CHECK_FALSE(has(fresh.out, "Transferred"));
+  const fs::path anew = world().dir / "cls" / "fresh" / "weights" / "last.safetensors";
+  const frost::StateDict narrow = frost::read_checkpoint(world().dir / last).tensors,
+                         drawn = frost::read_checkpoint(anew).tensors;
+  for (const auto& [name, tensor] : narrow) {
+    CAPTURE(name);
+    CHECK(drawn.at(name).shape == tensor.shape);
+    if (!name.ends_with("conv1.weight")) continue;
+    const std::vector<float> values = drawn.at(name).to_f32();
+    CHECK(std::count(values.begin(), values.end(), 0.0f) == 0);
+    CHECK(drawn.at(name) != tensor);
+  }
+  const std::string fresh_bits = slurp(anew);
+  REQUIRE(world().run(kBin + "classify-train --resume cls/fresh/weights/epoch0.safetensors").code == 0);
+  CHECK((slurp(anew) == fresh_bits));
   CHECK(world().run(kBin + "classify-val --imgsz 32 --project cls --weights " + last + " --data " + data(0).string()).code ==
         0);
 
@@ -324,6 +345,30 @@ TEST_CASE("classify: --prune-schedule prunes while it trains") {
                                           .tensors.at("model.3.conv.weight")
                                           .to_f32();
     CHECK(std::count(values.begin(), values.end(), 0.0f) == 11059);  // 0.6 * 18432 = 11059.2
+  }
+}
+
+TEST_CASE("classify: --prune-schedule with --unfreeze-at; a resumed run ends with the same bits") {
+  const Outcome whole = train("--weights " + detector() +
+                              " --freeze 5 --unfreeze-at 1:2 2:0 --prune-schedule 0:0.6:2 --epochs 3 --save-period 1 "
+                              "--noplots --exist-ok --name both");
+  CAPTURE(whole.err);
+  REQUIRE(whole.code == 0);
+  const fs::path weights = world().dir / "cls" / "both" / "weights";
+  const auto zeros = [&](const char* file, const std::string& name) {
+    const std::vector<float> values = frost::read_checkpoint(weights / file).tensors.at(name).to_f32();
+    return std::count(values.begin(), values.end(), 0.0f);
+  };
+  CHECK(zeros("epoch0.safetensors", "model.3.conv.weight") == 0);    // frozen is not pruned
+  CHECK(zeros("last.safetensors", "model.3.conv.weight") == 11059);  // 0.6 * 18432 = 11059.2, awake within the schedule
+  CHECK(zeros("last.safetensors", "model.1.conv.weight") == 2765);   // 0.6 * 4608 = 2764.8, awake behind it
+  const std::string bits = slurp(weights / "last.safetensors");
+  for (const char* from : {"epoch0", "epoch1"}) {
+    CAPTURE(from);
+    const Outcome resumed = world().run(kBin + "classify-train --resume cls/both/weights/" + from + ".safetensors");
+    CAPTURE(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK((slurp(weights / "last.safetensors") == bits));
   }
 }
 
