@@ -195,7 +195,8 @@ void fuse(Module& model) {
 
 Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
   FROST_CHECK(!fused_ || (!context.tape && !residual.before_activation()), conv_.name(), ": fused, for evaluation alone");
-  const bool constant = !context.training || (!conv_.weight.trainable && !(conv_.bias && conv_.bias->trainable) && bn_.frozen());
+  const bool constant =
+      !context.training || (!conv_.weight.trainable && !(conv_.bias && conv_.bias->trainable) && bn_.frozen());
   // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
   if (fused_ || (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation())) {
     FROST_CHECK(x.shape().c == conv_.in, conv_.name(), ": x has ", x.shape().c, " channels, the weight expects ", conv_.in);
