@@ -19,7 +19,7 @@ struct ClassifierWeights {
   std::vector<std::string> names;  // of the classes; empty: not said
   bool detector = false;           // a YOLOv5 detector: its backbone can be used
   bool own = false;                // frost's own classifier: its filters may have been pruned
-  Metadata metadata;               // all of a .safetensors
+  Metadata metadata{};             // all of a .safetensors
   std::string yaml_text, yaml_file;
   int cutoff = 10;
 };
