@@ -132,7 +132,7 @@ TEST_CASE(
   for (const char* name : {"resnet18", "resnet50v2", "yolov5n-cls", "vgg16", "vgg16_bn"}) {
     CAPTURE(name);
     frost::testing::TestDevice device;
-    const auto model = classify::make_classifier(device, name, 5, 7);
+    const auto model = classify::make_classifier(device, name, 5, {});
     golden::fill_model(*model);
     const Tensor image = golden::fill_image(device, "filters", {2, 3, 64, 96});
     const auto logits = [&](classify::Classifier& m) {
@@ -148,6 +148,7 @@ TEST_CASE(
     remove_channels(graph, keep);
     CHECK(golden::relative_error(logits(*model), expected) < 1e-5);
 
+    if (std::string(name).starts_with("vgg")) continue;  // 400 MB of linear layers, which filters do not touch
     const test::TempDir dir;
     write_safetensors(dir / "small.safetensors", state_of(*model), classify::classifier_metadata(*model));
     const auto again = classify::load_classifier(device, dir / "small.safetensors");

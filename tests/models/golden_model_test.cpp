@@ -154,7 +154,7 @@ void check_network(const std::string& name) {
 /// Evaluation in a 16-bit type: heads, and what is decoded from them.
 void check_network(const std::string& name, DType type) {
   CAPTURE(name);
-  CAPTURE(name_of(type));
+  CAPTURE(std::string(name_of(type)));
   const File g = load("model_" + name);
   TestDevice device(TestDevice::fastest);
   DetectionModel model(device, parse_model_yaml(g.fact("yaml"), name));
@@ -193,7 +193,7 @@ TEST_CASE("networks in 16 bits stay near PyTorch's in 64, where the device is no
   for (const DType type : half_types(device))
     for (const char* name : {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x", "old_focus_csp_spp", "yolov5-bifpn_n",
                              "yolov5-fpn_n", "yolov5-p6_n", "yolov5s-ghost", "yolov3-tiny"})
-      check_network(name, type);
+      SUBCASE(in_type(type, name).c_str()) { check_network(name, type); }
 }
 
 TEST_CASE("the models that frost carries are the reference's") {
@@ -299,7 +299,7 @@ namespace {
 /// Loss and gradient of one step. 16 bits are averaged over the losses' many terms; the gradient's norm is taken over
 /// layers that normalise over few pixels, which amplifies rounding.
 void check_step(DType type) {
-  CAPTURE(name_of(type));
+  CAPTURE(std::string(name_of(type)));
   const File g = load("loss_base"), n = load("model_yolov5n");
   TestDevice device(TestDevice::fastest);
   DetectionModel model(device, parse_model_yaml(n.fact("yaml"), "yolov5n", 3));

@@ -23,7 +23,7 @@ namespace {
 /// weights do is rounding there.
 void check_recipe(const std::string& recipe, DType type = DType::f32) {
   CAPTURE(recipe);
-  CAPTURE(name_of(type));
+  CAPTURE(std::string(name_of(type)));
   const bool exact = type == DType::f32;
   const File g = load("train_" + recipe), data = load("train_data"), n = load("model_yolov5n");
   const auto hyp = g.fact_json("hyp");
@@ -197,7 +197,9 @@ TEST_CASE("training steps in 16 bits stay near YOLOv5's in 64, where the device 
   if (!have("golden")) return;
   TestDevice device;
   for (const DType type : half_types(device))
-    for (const char* recipe : {"sgd", "sgd_fast", "freeze10", "freeze24_fast"}) check_recipe(recipe, type);
+    for (const char* recipe : {"sgd", "sgd_fast", "freeze10", "freeze24_fast"}) SUBCASE(in_type(type, recipe).c_str()) {
+        check_recipe(recipe, type);
+      }
 }
 
 TEST_CASE("schedules equal YOLOv5's tables") {

@@ -75,6 +75,9 @@ inline std::vector<DType> half_types(Device& device) {
   return types;
 }
 
+/// A subcase's name: "bf16 resnet18".
+inline std::string in_type(DType type, const std::string& what) { return std::string(name_of(type)) + " " + what; }
+
 /// A head map (B, ny, nx, na*no) as YOLOv5 lists it: (B, na, ny, nx, no).
 inline std::vector<float> head_order(const frost::Tensor& map, int anchors) {
   const std::vector<float> values = map.to_vector();
