@@ -40,7 +40,10 @@ void multiply(const cuda::MatrixProduct& p, const float* a, const float* b, cons
 /// are not used twice, so neither is memory that was given back.
 class DeviceMemory {
  public:
-  DeviceMemory() : base_(mmap(nullptr, kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+  explicit DeviceMemory(HostAccess access)
+      : closed_(access == HostAccess::closed),
+        base_(mmap(nullptr, kRange, closed_ ? PROT_NONE : PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
     FROST_CHECK(base_ != MAP_FAILED, "emulated CUDA: no range of ", kRange, " addresses");
   }
   ~DeviceMemory() { munmap(base_, kRange); }
@@ -63,17 +66,21 @@ class DeviceMemory {
 
   class Open {
    public:
-    explicit Open(DeviceMemory& memory) : memory_(memory) { mprotect(memory_.base_, kRange, PROT_READ | PROT_WRITE); }
-    ~Open() { mprotect(memory_.base_, kRange, PROT_NONE); }
+    explicit Open(DeviceMemory& memory) : memory_(memory) { protect(PROT_READ | PROT_WRITE); }
+    ~Open() { protect(PROT_NONE); }
     Open(const Open&) = delete;
     Open& operator=(const Open&) = delete;
 
    private:
+    void protect(int how) const {
+      if (memory_.closed_) mprotect(memory_.base_, kRange, how);
+    }
     DeviceMemory& memory_;
   };
 
  private:
   static constexpr std::size_t kPage = 4096, kRange = std::size_t{1} << 36;
+  bool closed_;
   void* base_;
   std::size_t used_ = 0;
   std::map<void*, std::size_t> blocks_;
@@ -123,7 +130,7 @@ class DeviceLaunch : public cuda::HostLaunch {
 
 class EmulatedBackend final : public Backend {
  public:
-  explicit EmulatedBackend(bool backwards) : launch_(memory_, backwards) {}
+  EmulatedBackend(bool backwards, HostAccess access) : memory_(access), launch_(memory_, backwards) {}
 
   std::string description() const override { return "CUDA's kernels on the host"; }
   bool supports(DType compute) const override {
@@ -216,6 +223,8 @@ class EmulatedBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_emulated_backend(bool backwards) { return std::make_unique<EmulatedBackend>(backwards); }
+std::unique_ptr<Backend> make_emulated_backend(bool backwards, HostAccess access) {
+  return std::make_unique<EmulatedBackend>(backwards, access);
+}
 
 }  // namespace frost::testing

@@ -57,7 +57,7 @@ struct Recipe {
 /// A device that captures and computes in the recipe's type: no CPU does in f16, CUDA's kernels on the host do.
 std::unique_ptr<Backend> capturing(DType compute) {
   std::unique_ptr<Backend> device = frost::testing::make_device_backend(true);
-  if (!device->supports(compute)) device = frost::testing::make_emulated_backend();
+  if (!device->supports(compute)) device = frost::testing::make_emulated_backend(false, frost::testing::HostAccess::open);
   return device->can_capture() ? std::move(device) : std::make_unique<RecordingBackend>(std::move(device));
 }
 
