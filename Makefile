@@ -49,7 +49,7 @@ FREEZING ?= build/freezing
 FREEZING_EPOCHS ?= 30
 FREEZING_RUNS := freeze0 freeze10-running freeze10-batch freeze24-running freeze24-batch
 SHARED ?= ../shared
-freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and print the table of docs/freezing.md (35 minutes)
+freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and print the table of docs/freezing.md (10 minutes)
 	@for run in $(FREEZING_RUNS); do \
 	  test -f $(FREEZING)/$$run/summary.json && continue; \
 	  layers=$${run#freeze}; bn=running; case $$layers in *-*) bn=$${layers#*-}; layers=$${layers%-*};; esac; \
@@ -61,7 +61,7 @@ freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and prin
 	  "freeze 0" "freeze 10, running" "freeze 10, batch" "freeze 24, running" "freeze 24, batch" \
 	  --reference $(SHARED)/golden/bccd_reference.json
 
-pruning-table: freezing-table  ## prune that YOLOv5n, train it on and print the tables of docs/pruning.md (10 minutes more)
+pruning-table: freezing-table  ## prune that YOLOv5n, train it on and print the tables of docs/pruning.md (8 minutes more)
 	@tools/measure_pruning.sh build/bin $(SHARED)/data/bccd/bccd.yaml $(SHARED)/weights/yolov5n.pt build/pruning $(FREEZING)/freeze0
 
 format:  ## clang-format over our own code
