@@ -89,7 +89,7 @@ class Document {
   std::optional<std::vector<double>> numbers(Ref ref) const;
 
  private:
-  friend class Machine;
+  friend class Values;
   std::vector<Value> values_;
   std::vector<Storage> storages_;
   std::vector<Tensor> tensors_;

@@ -5,7 +5,7 @@
 #include "engine/checkpoint/little.h"
 #include "engine/checkpoint/pickle.h"
 
-// What a parsed pickle can be asked. The machine that makes it stands in pickle.cpp.
+// What a parsed pickle can be asked. The machine that reads it stands in pickle.cpp, what it makes in pickle_values.cpp.
 namespace frost::pickle {
 
 const char* name_of(Kind kind) {
