@@ -62,7 +62,8 @@ struct BlockTotal {
   }
 };
 
-/// One block: use(the sum of `count` values), in an order that depends on the count alone. Floor: reads them once.
+/// One block: use(the sum of `count` values), in an order that depends on the count alone. Floor: reads them once, one at a
+/// time: a thousand or so.
 template <class Use>
 struct AddUp : BlockTotal {
   const double* values;

@@ -49,11 +49,37 @@ struct Columns {
   }
 };
 
+/// Adds up partial sums over chunks: a kernel gives each of 8 channels, whose sums share a sector, to 32 threads of a block.
+struct ChunkSums {
+  static constexpr int kChannels = 8, kGroups = 32, kThreads = kChannels * kGroups, kPhases = 6;
+  struct Pair {
+    double a, b;
+  };
+  struct Shared {
+    Pair sums[kThreads];
+  };
+  struct Own {
+    Pair sums;
+  };
+  static std::int64_t blocks(std::int64_t channels) { return (channels + kChannels - 1) / kChannels; }
+  FROST_HD static std::int64_t channel(std::int64_t block, int thread) { return block * kChannels + thread % kChannels; }
+  FROST_HD static int group(int thread) { return thread / kChannels; }
+
+  /// Over groups: group 0 has the sum at the end of the last phase.
+  template <int phase>
+  FROST_HD static void join(int thread, Shared& shared, Own& own) {
+    join_tree<phase, kPhases>(group(thread), kGroups, kChannels, thread, shared.sums, own.sums, [](Pair& a, const Pair& b) {
+      a.a += b.a;
+      a.b += b.b;
+    });
+  }
+};
+
 /// About `wanted` blocks of `threads`, whose threads walk at least `least` pixels each.
 inline Columns columns_of(const Shape& shape, int width, std::int64_t wanted, int least, int threads = kThreads) {
   Columns c{};
   c.pixels = shape.pixels();
-  c.items = static_cast<int>(shape.c / width);
+  c.items = static_cast<int>((shape.c + width - 1) / width);
   c.tiles = (c.items + kMostColumns - 1) / kMostColumns;
   c.columns = (c.items + c.tiles - 1) / c.tiles;
   c.rows = threads / c.columns;
@@ -63,7 +89,7 @@ inline Columns columns_of(const Shape& shape, int width, std::int64_t wanted, in
   return c;
 }
 
-/// body(pixel, packs...) for the pixels of a thread, `ahead` at a time: their reads are all under way before the first
+/// use(pixel, values) for the pixels of a thread, `ahead` at a time: their reads are all under way before the first
 /// result is written, which is what keeps the memory busy. read(pixel) returns what a pixel needs.
 template <int ahead, class Read, class Use>
 FROST_HD void walk_pixels(const Columns& c, std::int64_t block, int thread, const Read& read, const Use& use) {

@@ -92,8 +92,7 @@ class ConvCalls {
     const bool direct = as_they_lie(key, filters) && !a.accumulate;
     key.alignment = std::min({x.alignment(), dy.alignment(), direct ? alignment_of(a.dweight) : kAligned});
     const std::size_t dweight_at = layout.take(direct ? 0 : bytes_of(padded, key.dtype));
-    const std::int64_t stripes = a.dbias ? stripe_count(a.dy.shape.pixels()) : 0;
-    const std::size_t sums_at = layout.take(bytes_of({1, 1, stripes, a.dy.shape.c}, DType::f32));
+    const std::size_t sums_at = layout.take(a.dbias ? bytes_of({1, 1, 1, partial_sums(a.dy)}, DType::f32) : 0);
     const std::size_t workspace_at = layout.take(runner_.workspace(key));
     char* base = static_cast<char*>(launch_.scratch(layout.bytes));
 

@@ -1,11 +1,12 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/conv.h"
 #include "kernels/cuda/activation.h"
-#include "kernels/cuda/launch.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/columns.h"
+#include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 
 /// What stands around cuDNN's convolutions: operands brought into the form that a plan wants (packed, channels padded, the
@@ -13,70 +14,99 @@
 /// tests walk them on the host.
 namespace frost::cuda {
 
-/// Item i: `width` channels of one pixel of the packed `to`; channels that `from` lacks become zero. `whole`: each vector
-/// lies wholly inside `from` and is aligned there. Floor: reads from once, writes to once.
-template <class Bits, int width, bool whole, class Index>
-struct PackChannels {
-  const Bits* from;
-  Bits* to;
-  Index from_pitch, from_channels, items;  // items: vectors to a pixel of `to`
+/// Two maps whose pixels are equally wide and packed may be walked as one long row each.
+inline Flat flat_rows(const ConstView& a, const ConstView& b) {
+  Flat flat{a, b};
+  flat.packed = flat.packed && a.shape.c == b.shape.c;
+  return flat;
+}
+
+/// Item i: `width` channels of one pixel of `to`; pixels and channels that `from` lacks become zero. `whole`: `from` is read
+/// in vectors as well, else value by value (3 channels of an image, 255 of a head). Floor: reads from once, writes to once.
+template <class From, class To, int width, bool whole>
+struct PackRows {
+  Items items;  // of to
+  Plane<const From> from;
+  Plane<To> to;
+  std::int64_t rows, channels;  // of from
 
   FROST_HD void operator()(std::int64_t i) const {
-    const auto [pixel, item] = split(static_cast<Index>(i), items);
-    const Index c = item * width;
-    const Bits* source = from + pixel * from_pitch + c;
-    Pack<Bits, width> values;
+    const Place at = items.at(i);
+    const std::int64_t left = at.pixel < rows ? channels - at.channel : 0;
+    const int count = left >= width ? width : left > 0 ? static_cast<int>(left) : 0;
+    const From* source = from.pixel(at.pixel) + at.channel;
+    Pack<From, width> values;
     if constexpr (whole) {
-      values = load_pack<width>(source);
+      values = load_pack<width>(source, count);
     } else {
       FROST_UNROLL
-      for (int j = 0; j < width; ++j) values.lane[j] = c + j < from_channels ? source[j] : Bits{0};
+      for (int j = 0; j < width; ++j) values.lane[j] = j < count ? source[j] : From{};
     }
-    store_pack<width>(to + static_cast<Index>(i) * width, values);
+    To* target = to.pixel(at.pixel) + at.channel;
+    if constexpr (std::is_same_v<From, To>)
+      store_pack(target, values, at.count);
+    else
+      store(target, lanes_of(values), at.count);
   }
 };
 
-/// `to`: packed, 16-byte aligned, of from's type and pixels and at least its channels.
+/// Whatever a plan reads: `to` is packed and 16-byte aligned; it has at least from's channels and, for filters (OHWI: a
+/// pixel to each tap), at least its rows. `from` has its type or is f32.
 template <class Launcher>
-void pack_channels(const Launcher& launch, const ConstView& from, const View& to) {
-  const auto run = [&]<class Bits, int width, bool whole, class Index>() {
-    launch.items(to.shape.elements() / width, PackChannels<Bits, width, whole, Index>{
-                                                  from.as<Bits>(), to.as<Bits>(), static_cast<Index>(from.pitch),
-                                                  static_cast<Index>(from.shape.c), static_cast<Index>(to.shape.c / width)});
+void pack(const Launcher& launch, const ConstView& from, const View& to) {
+  FROST_CHECK(from.dtype == to.dtype || from.dtype == DType::f32, "conv2d: ", name_of(from.dtype), " where ",
+              name_of(to.dtype), " or f32 is wanted");
+  const Flat flat = flat_rows(from, to);
+  const ConstView source = flat(from);
+  const View target = flat(to);
+  const auto run = [&]<class From, class To>() {
+    const auto rows = [&](auto width, auto whole) {
+      const Items items(target.shape, width);
+      launch.items(items.count(), PackRows<From, To, width, whole>{items, plane<From>(source), plane<To>(target),
+                                                                   source.shape.pixels(), source.shape.c});
+    };
+    with_width<Wider<From, To>>({source, target}, Tails::handled, [&](auto width) {
+      if constexpr (width > 1)
+        rows(width, std::true_type{});
+      else
+        with_width<To>({target}, Tails::handled, [&](auto stores) { rows(stores, std::false_type{}); });
+    });
   };
-  const bool small = fits_int32(std::max(from.shape.pixels() * from.pitch, to.shape.elements()));
-  const auto index = [&]<class Bits, int width, bool whole>() {
-    small ? run.template operator()<Bits, width, whole, std::int32_t>()
-          : run.template operator()<Bits, width, whole, std::int64_t>();
-  };
-  const auto width = [&]<class Bits>() {
-    constexpr int kWide = kVectorBytes / static_cast<int>(sizeof(Bits));
-    if (to.shape.c % kWide != 0)
-      index.template operator()<Bits, 1, false>();
-    else if (from.shape.c == to.shape.c && aligned_to(from, kWide))
-      index.template operator()<Bits, kWide, true>();
-    else
-      index.template operator()<Bits, kWide, false>();
-  };
-  size_of(from.dtype) == 4 ? width.template operator()<std::uint32_t>() : width.template operator()<std::uint16_t>();
+  with_float(to.dtype, "conv2d", [&]<class To>(To) {
+    from.dtype == to.dtype ? run.template operator()<To, To>() : run.template operator()<float, To>();
+  });
 }
 
-/// Item i: `width` channels of one pixel of y = activation(from + bias). Floor: reads from once, writes y once.
-template <class From, class To, int width, class Index>
+/// y = activation(from + bias). Item i: `width` channels of one pixel of y; or, with `gather`, `width` values of a packed y
+/// as one row, read one by one (a head's 255 channels out of 256). Floor: reads from once, writes y once.
+template <class From, class To, int width, bool gather>
 struct Deliver {
-  const From* from;
+  Items items;
+  Plane<const From> from;
+  Plane<To> y;
   const float* bias;  // null: none
-  To* y;
-  Index from_pitch, y_pitch, items;  // items: vectors to a pixel of y
+  Divider channels;   // of y, before it became a row
   Activation activation;
 
   FROST_HD void operator()(std::int64_t i) const {
-    const auto [pixel, item] = split(static_cast<Index>(i), items);
-    const Index c = item * width;
-    Lanes<width> z = load<width>(from + pixel * from_pitch + c);
+    const Place at = items.at(i);
+    Lanes<width> z, shift;
+    if constexpr (gather) {
+      auto [pixel, c] = divide(at.channel, channels);
+      const From* source = from.pixel(pixel);
+      FROST_UNROLL
+      for (int j = 0; j < width; ++j) {
+        z[j] = j < at.count ? to_lane(source[c]) : 0.0f;
+        shift[j] = bias && j < at.count ? bias[c] : 0.0f;
+        if (++c == channels.divisor()) c = 0, source += from.pitch;
+      }
+    } else {
+      z = load<width>(from.pixel(at.pixel) + at.channel, at.count);
+      shift = channel_values<width>(bias, at.channel, 0, at.count);
+    }
     FROST_UNROLL
-    for (int j = 0; j < width; ++j) z[j] = activate(activation, bias ? z[j] + bias[c + j] : z[j]);
-    store(y + pixel * y_pitch + c, z);
+    for (int j = 0; j < width; ++j) z[j] = activate(activation, bias ? z[j] + shift[j] : z[j]);
+    store(y.pixel(at.pixel) + at.channel, z, at.count);
   }
 };
 
@@ -84,134 +114,145 @@ struct Deliver {
 /// and has its type, or is f32.
 template <class Launcher>
 void deliver(const Launcher& launch, const ConstView& from, const float* bias, const Activation& activation, const View& y) {
+  if (y.shape.elements() == 0) return;
   ConstView read = from;  // the channels that y wants; the pitch keeps stepping over the padding
   read.shape.c = y.shape.c;
   FROST_CHECK(y.dtype == read.dtype || y.dtype == DType::f32, "conv2d: y of type ", name_of(y.dtype), " from ",
               name_of(read.dtype));
-  const auto run = [&]<class From, class To, int width, class Index>() {
-    launch.items(
-        y.shape.elements() / width,
-        Deliver<From, To, width, Index>{read.as<From>(), bias, y.as<To>(), static_cast<Index>(read.pitch),
-                                        static_cast<Index>(y.pitch), static_cast<Index>(y.shape.c / width), activation});
-  };
-  const bool small = fits_int32(y.shape.pixels() * std::max(read.pitch, y.pitch));
-  const auto index = [&]<class From, class To, int width>() {
-    small ? run.template operator()<From, To, width, std::int32_t>()
-          : run.template operator()<From, To, width, std::int64_t>();
-  };
-  const auto width = [&]<class From, class To>() {
-    constexpr int kWide = kVectorBytes / static_cast<int>(std::max(sizeof(From), sizeof(To)));
-    vector_width({read, y}) >= kWide ? index.template operator()<From, To, kWide>()
-                                     : index.template operator()<From, To, 1>();
+  const auto run = [&]<class From, class To>() {
+    const auto rows = [&](const View& to, auto width, auto gather) {
+      const Items items(to.shape, width);
+      launch.items(items.count(), Deliver<From, To, width, gather>{items, plane<From>(read), plane<To>(to), bias,
+                                                                   Divider(y.shape.c), activation});
+    };
+    with_width<Wider<From, To>>({read, y}, Tails::handled, [&](auto width) {
+      if (width > 1 || !y.packed()) return rows(y, width, std::false_type{});
+      const View row = Flat{y}(y);
+      with_width<To>({row}, Tails::handled, [&](auto stores) { rows(row, stores, std::true_type{}); });
+    });
   };
   with_float(read.dtype, "conv2d", [&]<class From>(From) {
-    y.dtype == read.dtype ? width.template operator()<From, From>() : width.template operator()<From, float>();
+    y.dtype == read.dtype ? run.template operator()<From, From>() : run.template operator()<From, float>();
   });
 }
 
-/// f32 rows of channels in the compute type: filters (OHWI: a row to each tap), biases, gradients of f32 head maps. Item i
-/// counts `to`, which is packed; rows and channels that `from` lacks become zero. Floor: reads f32 once, writes once.
-template <class To>
-struct ConvertRows {
-  const float* from;
-  To* to;
-  std::int64_t rows, pitch, channels, padded;
-
-  FROST_HD void operator()(std::int64_t i) const {
-    const auto [row, c] = split(i, padded);
-    to[i] = math::from_float<To>(row < rows && c < channels ? from[row * pitch + c] : 0.f);
-  }
-};
-
-template <class Launcher>
-void convert_rows(const Launcher& launch, const ConstView& from, const View& to) {
-  FROST_CHECK(from.dtype == DType::f32, "conv2d: ", name_of(from.dtype), " where ", name_of(to.dtype), " or f32 is wanted");
-  with_float(to.dtype, "conv2d", [&]<class To>(To) {
-    launch.items(to.shape.elements(),
-                 ConvertRows<To>{from.as<float>(), to.as<To>(), from.shape.pixels(), from.pitch, from.shape.c, to.shape.c});
-  });
-}
-
-/// Whatever a plan reads: packed, padded, in its type. `to` may have more channels and, for filters, more rows.
-template <class Launcher>
-void pack(const Launcher& launch, const ConstView& from, const View& to) {
-  from.dtype == to.dtype&& from.shape.pixels() == to.shape.pixels() ? pack_channels(launch, from, to)
-                                                                    : convert_rows(launch, from, to);
-}
-
-/// The way back, for gradients: item i counts the caller's filters, f32. Floor: reads the compute type once, writes f32
-/// once; added to, it is read once as well.
-template <class From>
+/// The way back, for gradients of filters: to = from, or to += from. Floor: reads the compute type once, writes f32 once;
+/// added to, it is read once as well.
+template <class From, int width>
 struct DeliverFilters {
-  const From* from;
-  float* to;
-  std::int64_t in, padded_in;
+  Items items;  // of to
+  Plane<const From> from;
+  Plane<float> to;
   bool accumulate;
 
   FROST_HD void operator()(std::int64_t i) const {
-    const auto [row, c] = split(i, in);  // padded filters follow the others: a row's number is the same on both sides
-    const float value = math::to_float(from[row * padded_in + c]);
-    to[i] = accumulate ? to[i] + value : value;
+    const Place at = items.at(i);  // padded filters follow the others: a row's number is the same on both sides
+    Lanes<width> values = load<width>(from.pixel(at.pixel) + at.channel, at.count);
+    float* target = to.pixel(at.pixel) + at.channel;
+    if (accumulate) {
+      const Lanes<width> before = load<width>(target, at.count);
+      FROST_UNROLL
+      for (int j = 0; j < width; ++j) values[j] += before[j];
+    }
+    store(target, values, at.count);
   }
 };
 
 template <class Launcher>
 void deliver_filters(const Launcher& launch, const ConstView& from, const View& to, bool accumulate) {
+  const Flat flat = flat_rows(from, to);
+  const ConstView source = flat(from);
+  const View target = flat(to);
   with_float(from.dtype, "conv2d", [&]<class From>(From) {
-    launch.items(to.shape.elements(),
-                 DeliverFilters<From>{from.as<From>(), to.as<float>(), to.shape.c, from.shape.c, accumulate});
+    over_vectors<float>(launch, {source, target}, target.shape, [&](auto width, const Items& items) {
+      return DeliverFilters<From, width>{items, plane<From>(source), plane<float>(target), accumulate};
+    });
   });
 }
 
-/// Sums of each channel over all pixels, in an order that depends on the shape alone: stripes of pixels first (item i: one
-/// channel of one stripe, neighbours in a warp are neighbours in memory), then the stripes. Floor: reads dy once.
-template <class T>
-struct ChannelSums {
-  const T* dy;
-  float* sums;                                   // (stripes, channels)
-  std::int64_t pixels, pitch, channels, stripe;  // stripe: pixels in one
+/// Each block's sums of its channels over its pixels, to `partial` (chunks, channels). Floor: reads dy once.
+template <class T, int width>
+struct BlockChannelSums {
+  static constexpr int kThreads = cuda::kThreads, kPhases = 9;  // 2^8 rows at most are joined in a block
+  struct Shared {
+    Lanes<width> sums[kThreads];
+  };
+  struct Own {
+    Lanes<width> sums;
+  };
 
-  FROST_HD void operator()(std::int64_t i) const {
-    const auto [s, c] = split(i, channels);
-    const std::int64_t first = s * stripe, last = first + stripe < pixels ? first + stripe : pixels;
-    float sum = 0;
-    for (std::int64_t p = first; p < last; ++p) sum += math::to_float(dy[p * pitch + c]);
-    sums[i] = sum;
+  Plane<const T> dy;
+  std::int64_t channels;
+  float* partial;
+  Columns columns;
+
+  template <int phase>
+  FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own& own) const {
+    if (!columns.works(block, thread)) return;
+    const std::int64_t first = std::int64_t{columns.item(block, thread)} * width, left = channels - first;
+    const int count = left < width ? static_cast<int>(left) : width;
+    if constexpr (phase == 0)
+      walk_pixels<4>(
+          columns, block, thread, [&](std::int64_t pixel) { return load_pack<width>(dy.pixel(pixel) + first, count); },
+          [&](std::int64_t, const Pack<T, width>& pack) {
+            FROST_UNROLL
+            for (int j = 0; j < width; ++j) own.sums[j] += math::to_float(pack.lane[j]);
+          });
+    columns.join_rows<phase, kPhases>(thread, shared.sums, own.sums, [](Lanes<width>& a, const Lanes<width>& b) {
+      FROST_UNROLL
+      for (int j = 0; j < width; ++j) a[j] += b[j];
+    });
+    if (phase + 1 == kPhases && columns.row(thread) == 0) {
+      float* to = partial + columns.chunk_of(block) * channels + first;
+      FROST_UNROLL
+      for (int j = 0; j < width; ++j)
+        if (j < count) to[j] = own.sums[j];
+    }
   }
 };
-/// Item: a channel. Floor: reads the stripes' sums once.
-struct JoinSums {
-  const float* sums;
+
+/// Floor: reads the chunks' sums once.
+struct FinishChannelSums : ChunkSums {
+  const float* partial;  // (chunks, channels)
+  std::int64_t chunks, channels;
   float* to;
-  std::int64_t stripes, channels;
   bool accumulate;
 
-  FROST_HD void operator()(std::int64_t c) const {
-    float sum = 0;
-    for (std::int64_t s = 0; s < stripes; ++s) sum += sums[s * channels + c];
-    to[c] = accumulate ? to[c] + sum : sum;
+  template <int phase>
+  FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own& own) const {
+    const std::int64_t c = channel(block, thread);
+    if (c >= channels) return;
+    if constexpr (phase == 0)
+      for (std::int64_t i = group(thread); i < chunks; i += kGroups)
+        own.sums.a += static_cast<double>(partial[i * channels + c]);
+    join<phase>(thread, shared, own);
+    if constexpr (phase + 1 == kPhases) {
+      if (group(thread) > 0) return;
+      const auto sum = static_cast<float>(own.sums.a);
+      to[c] = accumulate ? to[c] + sum : sum;
+    }
   }
 };
 
-/// Pixels in a stripe: no longer than the number of stripes, so that both loops and both roundings stay short.
-constexpr std::int64_t stripe_length(std::int64_t pixels) {
-  std::int64_t stripe = 16;
-  while (stripe * stripe < pixels) stripe *= 2;
-  return stripe;
-}
-constexpr std::int64_t stripe_count(std::int64_t pixels) {
-  return (pixels + stripe_length(pixels) - 1) / stripe_length(pixels);
+inline Columns sum_columns(const ConstView& dy, int width) {
+  constexpr int kBlocks = 512;  // a round or less of any device: the order of the sums must not depend on it
+  return columns_of(dy.shape, width, kBlocks, 4);
 }
 
-/// `partial`: room for stripe_count(pixels) * channels values.
+/// Room, in values, for sum_channels' partial sums.
+inline std::int64_t partial_sums(const ConstView& dy) { return sum_columns(dy, access_width({dy})).chunks * dy.shape.c; }
+
+/// Sums of each channel over all pixels, in an order that depends on shape, pitch and alignment alone. dy is not empty.
 template <class Launcher>
 void sum_channels(const Launcher& launch, const ConstView& dy, float* partial, float* to, bool accumulate) {
-  const std::int64_t pixels = dy.shape.pixels(), stripes = stripe_count(pixels);
   with_float(dy.dtype, "conv2d", [&]<class T>(T) {
-    launch.items(stripes * dy.shape.c,
-                 ChannelSums<T>{dy.as<T>(), partial, pixels, dy.pitch, dy.shape.c, stripe_length(pixels)});
+    with_width<T>({dy}, Tails::handled, [&](auto width) {
+      const Columns columns = sum_columns(dy, width);
+      launch.blocks(columns.blocks(), BlockChannelSums<T, width>{plane<T>(dy), dy.shape.c, partial, columns});
+      launch.blocks(ChunkSums::blocks(dy.shape.c),
+                    FinishChannelSums{{}, partial, columns.chunks, dy.shape.c, to, accumulate});
+    });
   });
-  launch.items(dy.shape.c, JoinSums{partial, to, stripes, dy.shape.c, accumulate});
 }
 
 }  // namespace frost::cuda

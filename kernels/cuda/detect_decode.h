@@ -53,7 +53,8 @@ struct DecodePlan {
 };
 
 /// Block: 256 predictions of an image. Counts the kept ones, or (`write`) puts their numbers where they belong.
-/// Floor: reads one logit (a sector of 32 bytes) for each prediction, twice, the second time mostly from the cache.
+/// Floor: reads one logit (a sector of 32 bytes, too far apart for wide accesses) for each prediction, twice, the second
+/// time mostly from the cache.
 template <bool write>
 struct KeepPredictions {
   static constexpr int kThreads = 256, kPhases = 3, kPart = 32, kParts = kThreads / kPart;
@@ -113,15 +114,17 @@ struct EndImages {
   }
 };
 
-/// Item: one attribute of kept row i / attributes, counted over the images. Floor: reads and writes kept rows once.
+/// Item: one attribute of kept row i / attributes, counted over the images: runs of 5 + classes values that begin anywhere,
+/// so one value an access. Floor: reads and writes kept rows once.
 struct DecodeRows {
   DecodePlan plan;
+  Divider attributes;
   const std::int64_t* ends;  // (images): kept rows up to the end of the image
   float* rows;
 
   FROST_HD void operator()(std::int64_t i) const {
-    const std::int64_t row = i / plan.attributes;
-    const auto k = static_cast<int>(i - row * plan.attributes);
+    const auto [row, attribute] = divide(i, attributes);
+    const auto k = static_cast<int>(attribute);
     int image = 0;
     while (row >= ends[image]) ++image;
     const std::int64_t in_image = row - (image > 0 ? ends[image - 1] : 0);
@@ -183,7 +186,7 @@ DecodedRows detect_decode(const Launcher& launch, const DetectDecode& d) {
   const std::int64_t values = std::accumulate(rows.counts.begin(), rows.counts.end(), std::int64_t{0}) * p.attributes;
   if (values == 0) return rows;
   rows.memory = launch.keep(static_cast<std::size_t>(values) * sizeof(float));
-  launch.items(values, DecodeRows{p, ends, static_cast<float*>(rows.memory.get())});
+  launch.items(values, DecodeRows{p, Divider(p.attributes), ends, static_cast<float*>(rows.memory.get())});
   return rows;
 }
 

@@ -7,7 +7,7 @@
 #include "kernels/cuda/detect_level.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/value.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_items.h"
 #include "kernels/detect_checks.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/assign.h"
@@ -85,16 +85,19 @@ struct LossPlan {
   }
 };
 
-/// Floor: writes 4 bytes for each prediction.
+/// Item: 4 predictions. Floor: writes 4 bytes for each prediction.
 struct ClearPredictions {
+  static constexpr int kWidth = kVectorBytes / sizeof(std::int32_t);
   LossPlan plan;
   FROST_HD void operator()(std::int64_t i) const {
-    if (i < plan.predictions) plan.newest[i] = kChainEnd;
+    const std::int64_t first = i * kWidth, left = plan.predictions - first;
+    if (left > 0) fill<kWidth>(plan.newest + first, kChainEnd, left < kWidth ? static_cast<int>(left) : kWidth);
     if (i <= plan.levels) plan.counters[i] = 0;
   }
 };
 
-/// Item: a key of any level. Floor: the targets, from the cache, and 4 bytes written for each key.
+/// Item: a key of any level; what it names lies anywhere. Floor: the targets, from the cache, and 4 bytes written for each
+/// key.
 struct AssignTargets {
   LossPlan plan;
   FROST_HD void operator()(std::int64_t i) const {
@@ -114,7 +117,8 @@ struct AssignTargets {
   }
 };
 
-/// 32 threads to an assigned prediction. Floor: reads an assigned prediction's logits once, writes their gradient once.
+/// 32 threads side by side to an assigned prediction, whose 5 + classes values begin anywhere: one at a time. Floor: reads
+/// its logits once, writes their gradient once.
 struct EntryLosses {
   static constexpr int kThreads = 256, kPhases = 3, kLanes = 32, kGroups = kThreads / kLanes;
   using Shared = BlockSum<float, 2>;
@@ -206,7 +210,7 @@ struct EntryLosses {
   }
 };
 
-/// Floor: reads one logit (a sector of 32 bytes) and 4 bytes for each prediction, writes 4.
+/// Floor: reads one logit (a sector of 32 bytes, too far apart for wide accesses) and 4 bytes for each prediction, writes 4.
 struct Objectness {
   static constexpr int kThreads = 256, kPhases = 3;
   using Shared = BlockSum<float, 1>;
@@ -239,50 +243,47 @@ struct Objectness {
   }
 };
 
-/// Item i: `width` values of a level's gradient map, in the order of its channels. width > 1 needs a packed map, where
-/// attributes of neighbouring predictions follow each other without a gap. Floor: writes the map once.
-template <class T, int width, class Index>
+/// Item i: `width` values of a pixel of a level's gradient map, or of the whole map where it is packed. Floor: writes the
+/// map once.
+template <class T, int width>
 struct StreamGradient {
-  T* dhead;
-  std::int64_t pitch;
-  Index values, attributes;
-  int anchors;
+  Items items;
+  Plane<T> dhead;
+  Divider attributes;
+  std::int64_t anchors;
   const std::int32_t* newest;
   const float* objectness;
 
   FROST_HD void operator()(std::int64_t i) const {
-    const Index first = static_cast<Index>(i) * width;
-    auto [prediction, attribute] = split(first, attributes);
-    bool assigned = newest[prediction] >= 0, whole = values - first >= width;
+    const Place at = items.at(i);
+    const auto [anchor, begin] = divide(at.channel, attributes);
+    std::int64_t prediction = at.pixel * anchors + anchor, attribute = begin;
+    bool assigned = newest[prediction] >= 0, whole = at.count == width;
     Lanes<width> out;
     bool mine[width];
     FROST_UNROLL
     for (int j = 0; j < width; ++j) {
       out[j] = attribute == 4 ? objectness[prediction] : 0.0f;
-      mine[j] = attribute == 4 || !assigned;  // the others are EntryLosses'
+      mine[j] = j < at.count && (attribute == 4 || !assigned);  // the others are EntryLosses'
       whole = whole && mine[j];
-      if (++attribute == attributes && j + 1 < width && values - first > j + 1) {
+      if (++attribute == attributes.divisor() && j + 1 < at.count) {
         attribute = 0;
         assigned = newest[++prediction] >= 0;
       }
     }
-    T* to = dhead + first;
-    if constexpr (width == 1) {
-      const auto [pixel, channel] = split(first, static_cast<Index>(anchors * attributes));
-      to = dhead + pixel * pitch + channel;
-    }
+    T* to = dhead.pixel(at.pixel) + at.channel;
     if (whole) {
       store(to, out);
       return;
     }
     FROST_UNROLL
     for (int j = 0; j < width; ++j)
-      if (mine[j] && values - first > j) to[j] = math::from_float<T>(out[j]);
+      if (mine[j]) to[j] = math::from_float<T>(out[j]);
   }
 };
 
 /// The sums of every level, each by 32 threads, in double; then one thread writes results and balances. Floor: reads
-/// the blocks' sums once.
+/// the blocks' sums once, one at a time: a thousand or so.
 struct FinishLoss {
   static constexpr int kLanes = 32, kThreads = kLanes * 3 * kMostLevels, kPhases = 3;
   struct Shared {
@@ -388,34 +389,23 @@ void detect_loss(const Launcher& launch, const DetectLoss& a) {
   FROST_CHECK(a.balance && a.result, "detect_loss: no balances, or nowhere to write the result");
   FROST_CHECK(a.targets || a.target_capacity == 0, "detect_loss: no targets, ", a.target_capacity, " rows expected");
   FROST_CHECK(a.workspace, "detect_loss: no workspace, ", bytes, " bytes expected");
-  launch.items(std::max<std::int64_t>(plan.predictions, plan.levels + 1), ClearPredictions{plan});
+  launch.items(plan.predictions / ClearPredictions::kWidth + plan.levels + 1, ClearPredictions{plan});
   launch.items(plan.keys, AssignTargets{plan});
   launch.blocks(plan.entry_blocks, EntryLosses{plan});
   launch.blocks(plan.objectness_blocks, Objectness{plan});
   for (int i = 0; i < plan.levels; ++i) {
     const LossLevel& l = plan.level[i];
     if (!l.dhead) continue;
-    with_float(l.dhead_type, "detect_loss", [&](auto type) {
-      using T = decltype(type);
-      constexpr int full = kVectorBytes / static_cast<int>(sizeof(T));
-      const std::int64_t values = l.predictions * plan.attributes();
-      const auto stream = [&](auto width_constant, auto index) {
-        constexpr int width = width_constant();
-        using Index = decltype(index);
-        launch.items(
-            (values + width - 1) / width,
-            StreamGradient<T, width, Index>{static_cast<T*>(l.dhead), l.dhead_pitch, static_cast<Index>(values),
-                                            static_cast<Index>(plan.attributes()), l.anchors,
-                                            plan.newest + l.first_prediction, plan.objectness + l.first_prediction});
-      };
-      const auto widest = [&](auto index) {
-        const bool packed = l.dhead_pitch == l.anchors * plan.attributes();
-        if (packed && reinterpret_cast<std::uintptr_t>(l.dhead) % kVectorBytes == 0)
-          stream(std::integral_constant<int, full>{}, index);
-        else
-          stream(std::integral_constant<int, 1>{}, index);
-      };
-      fits_int32(values + full) ? widest(std::int32_t{}) : widest(std::int64_t{});
+    const View map = a.dheads[static_cast<std::size_t>(i)], d = Flat{map}(map);
+    with_float(d.dtype, "detect_loss", [&]<class T>(T) {
+      over_vectors<T>(launch, {d}, d.shape, [&](auto width, const Items& items) {
+        return StreamGradient<T, width>{items,
+                                        plane<T>(d),
+                                        Divider(plan.attributes()),
+                                        l.anchors,
+                                        plan.newest + l.first_prediction,
+                                        plan.objectness + l.first_prediction};
+      });
     });
   }
   launch.blocks(1, FinishLoss{plan});

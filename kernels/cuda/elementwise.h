@@ -1,16 +1,14 @@
 #pragma once
 #include "kernels/checks.h"
 #include "kernels/cuda/activation.h"
-#include "kernels/cuda/vector.h"
 #include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/image.h"
 
 /// The elementwise primitives over a launcher (run.h): elementwise.cu queues them, the tests walk them on the host.
-/// Floor of each: every input is read once, every output written once, unless it says otherwise.
 namespace frost::cuda {
 
-/// y = op(x), value by value.
+/// y = op(x), value by value. Floor: reads x once, writes y once.
 template <int width, class From, class To, class Op>
 struct Unary {
   Items items;
@@ -26,7 +24,7 @@ struct Unary {
   }
 };
 
-/// y = op(a, b), value by value.
+/// y = op(a, b), value by value. Floor: reads a and b once, writes y once.
 template <int width, class T, class Op>
 struct Binary {
   Items items;
@@ -70,8 +68,7 @@ void unary(const Launch& launch, const ConstView& x, const View& y, const Op& op
   const Flat flat{x, y};
   const ConstView fx = flat(x);
   const View fy = flat(y);
-  using Wider = std::conditional_t<(sizeof(From) > sizeof(To)), From, To>;
-  over_vectors<Wider>(launch, {fx, fy}, fy.shape, [&](auto width, const Items& items) {
+  over_vectors<Wider<From, To>>(launch, {fx, fy}, fy.shape, [&](auto width, const Items& items) {
     return Unary<width, From, To, Op>{items, plane<From>(fx), plane<To>(fy), op};
   });
 }
@@ -85,6 +82,7 @@ void binary(const Launch& launch, const ConstView& a, const ConstView& b, const 
   });
 }
 
+/// Floor: reads x once, writes y once.
 template <int width, class T>
 struct Move {
   Items items;
@@ -123,7 +121,7 @@ void add(const Launch& launch, const AddForward& a) {
   with_float(a.y.dtype, "add", [&]<class T>(T) { binary<T>(launch, a.a, a.b, a.y, Sum{}); });
 }
 
-/// y = a * b with one factor for each image's channel; b comes from the cache.
+/// y = a * b with one factor for each image's channel; b comes from the cache. Floor: reads a once, writes y once.
 template <int width, class T>
 struct ScaleChannels {
   Items items;
@@ -150,13 +148,13 @@ void multiply(const Launch& launch, const ConstView& a, const ConstView& b, cons
   });
 }
 
-/// db of a per-channel b: dy * a summed over each image. A block takes 32 channels of one image; its 8 rows of threads walk
-/// the pixels in turn, and the first row adds their sums in order.
-template <class T>
+/// db of a per-channel b: dy * a summed over each image. A block takes 32 channels of one image; its rows of threads walk
+/// the pixels in turn, and the sums of all rows are added in order. Floor: reads a and dy once.
+template <int width, class T>
 struct SumProducts {
-  static constexpr int kThreads = 256, kPhases = 2, kLanes = 32, kRows = kThreads / kLanes;
+  static constexpr int kThreads = 256, kPhases = 2, kChannels = 32, kRows = kThreads * width / kChannels;
   struct Shared {
-    double part[kRows][kLanes];
+    double part[kRows][kChannels];
   };
   struct Own {};
   Plane<const T> a, dy;
@@ -167,17 +165,24 @@ struct SumProducts {
   template <int phase>
   FROST_HD void run(std::int64_t block, int thread, Shared& shared, Own&) const {
     const auto [n, group] = divide(block, groups);
-    const int lane = thread % kLanes, row = thread / kLanes;
-    const std::int64_t c = group * kLanes + lane;
     if constexpr (phase == 0) {
+      const int lane = thread * width % kChannels, row = thread * width / kChannels;
+      const std::int64_t first = group * kChannels + lane, left = channels - first;
+      const int count = left >= width ? width : left > 0 ? static_cast<int>(left) : 0;
+      Lanes<width, double> sum{};
+      if (count > 0)
+        for (std::int64_t p = n * image + row; p < (n + 1) * image; p += kRows) {
+          const auto values = load<width>(a.pixel(p) + first, count), gradient = load<width>(dy.pixel(p) + first, count);
+          FROST_UNROLL
+          for (int j = 0; j < width; ++j) sum[j] += static_cast<double>(values[j]) * static_cast<double>(gradient[j]);
+        }
+      FROST_UNROLL
+      for (int j = 0; j < width; ++j) shared.part[row][lane + j] = sum[j];
+    } else {
+      const std::int64_t c = group * kChannels + thread;
+      if (thread >= kChannels || c >= channels) return;
       double sum = 0;
-      if (c < channels)
-        for (std::int64_t p = n * image + row; p < (n + 1) * image; p += kRows)
-          sum += static_cast<double>(to_lane(a.pixel(p)[c])) * to_lane(dy.pixel(p)[c]);
-      shared.part[row][lane] = sum;
-    } else if (row == 0 && c < channels) {
-      double sum = 0;
-      for (int r = 0; r < kRows; ++r) sum += shared.part[r][lane];
+      for (int r = 0; r < kRows; ++r) sum += shared.part[r][thread];
       db.pixel(n)[c] = math::from_float<T>(static_cast<float>(sum));
     }
   }
@@ -201,10 +206,12 @@ void mul_backward(const Launch& launch, const MulBackward& a) {
     if (!a.db) return;
     if (!per_channel(a.a, a.b)) return multiply<T>(launch, a.dy, a.a, a.db);
     const Shape& s = a.a.shape;
-    const std::int64_t groups = (s.c + SumProducts<T>::kLanes - 1) / SumProducts<T>::kLanes;
-    if (groups > 0)
-      launch.blocks(s.n * groups,
-                    SumProducts<T>{plane<T>(a.a), plane<T>(a.dy), plane<T>(a.db), s.h * s.w, s.c, Divider(groups)});
+    if (s.c == 0) return;
+    with_width<T>({a.a, a.dy}, Tails::handled, [&](auto width) {
+      using Sums = SumProducts<width, T>;
+      const std::int64_t groups = (s.c + Sums::kChannels - 1) / Sums::kChannels;
+      launch.blocks(s.n * groups, Sums{plane<T>(a.a), plane<T>(a.dy), plane<T>(a.db), s.h * s.w, s.c, Divider(groups)});
+    });
   });
 }
 
@@ -222,7 +229,8 @@ void activation_backward(const Launch& launch, const ActivationBackward& a) {
              [&]<class T>(T) { binary<T>(launch, a.x, a.dy, a.dx, ActivateBackward{a.activation}); });
 }
 
-/// Pixel (n, h, w) of y is pixel (n, h - top, w - left) of x, or 0 outside of it. A crop has negative offsets.
+/// Pixel (n, h, w) of y is pixel (n, h - top, w - left) of x, or 0 outside of it. A crop has negative offsets. Floor: reads
+/// what y takes of x once, writes y once.
 template <int width, class T>
 struct Shift {
   Items items;
@@ -238,7 +246,7 @@ struct Shift {
     if (h >= 0 && h < x.h && w >= 0 && w < x.w)
       move<width>(x.pixel(n, h, w) + at.channel, to, at.count);
     else
-      clear<width>(to, at.count);
+      fill<width>(to, T{}, at.count);
   }
 };
 
@@ -262,7 +270,7 @@ void zero_pad_backward(const Launch& launch, const ZeroPad& a) {
 }
 
 /// Four pixels of the wide view, block number = row parity + 2 * column parity, are the four blocks of channels of one
-/// pixel of the deep view. An item is `width` channels of one block.
+/// pixel of the deep view. An item is `width` channels of one block. Floor: reads one view once, writes the other once.
 template <int width, class T, bool gather>
 struct Rearrange {
   Items items;    // of the wide view's channels, in the deep view's order
@@ -288,8 +296,7 @@ void rearrange(const Launch& launch, const Wide& wide, const Deep& deep) {
   check_depth(wide, deep);
   with_bits(wide.dtype, [&]<class T>(T) {
     // Blocks begin at multiples of the wide view's channels: those have to be whole vectors as well.
-    const int whole = access_width({wide, deep});
-    with_width<T>(wide.shape.c % whole == 0 ? whole : 1, [&](auto width) {
+    with_width<T>({wide, deep}, Tails::none, [&](auto width) {
       const Items items({1, 1, 4 * deep.shape.pixels(), wide.shape.c}, width);
       launch.items(items.count(),
                    Rearrange<width, T, gather>{items, Pixels(deep.shape), plane<T>(wide), plane<T>(deep), wide.shape.c});

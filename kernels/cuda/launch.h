@@ -22,65 +22,48 @@ constexpr std::int64_t grid_size(std::int64_t items, std::int64_t most, int thre
   return std::max<std::int64_t>(1, std::min({needed, most, kMaxGrid}));
 }
 
-/// May `width` neighbouring values of a pixel be read with one access, from every multiple of `width` on?
-inline bool access_aligned(const ConstView& v, int width) {
-  const auto bytes = static_cast<std::uintptr_t>(width) * size_of(v.dtype);
-  return reinterpret_cast<std::uintptr_t>(v.data) % bytes == 0 && v.pitch % width == 0;
+/// Does an access of that many bytes begin at this address?
+FROST_HD bool aligned(const void* address, std::uintptr_t bytes = kVectorBytes) {
+  return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
 }
-/// The same, and no pixel leaves a tail.
-inline bool aligned_to(const ConstView& v, int width) { return access_aligned(v, width) && v.shape.c % width == 0; }
 
-/// Neighbouring channels that one thread handles, without tails: the largest power of two, at most kVectorBytes of the
-/// widest type, by which all the views' channels and pitches are divisible and to which their data is aligned. 1: scalar
-/// accesses. Views that are empty do not count.
-inline int vector_width(std::initializer_list<ConstView> views) {
+/// Does a kernel handle what is left of a pixel behind its last whole vector (Items)?
+enum class Tails { handled, none };
+
+/// The decision of every kernel, 16 bytes an access or one value: kVectorBytes of the widest type where all views' addresses
+/// and pitches (and, where tails are not handled, channels) are multiples of the access, else 1. Views that are empty do not
+/// count. (Widths between the two would double the code for views that models do not have.)
+inline int access_width(std::initializer_list<ConstView> views, Tails tails = Tails::handled) {
   int width = kVectorBytes;
+  for (const ConstView& v : views)
+    if (v) width = std::min(width, kVectorBytes / static_cast<int>(size_of(v.dtype)));
   for (const ConstView& v : views) {
     if (!v) continue;
-    width = std::min(width, kVectorBytes / static_cast<int>(size_of(v.dtype)));
-    while (width > 1 && !aligned_to(v, width)) width /= 2;
+    const bool fits = aligned(v.data, static_cast<std::uintptr_t>(width) * size_of(v.dtype)) && v.pitch % width == 0;
+    if (!fits || (tails == Tails::none && v.shape.c % width != 0)) return 1;
   }
   return width;
 }
 
-/// The same for kernels that handle tails (Items): kVectorBytes of the widest type where addresses and pitches allow it,
-/// else 1. (Widths between the two would double the code for views that models do not have.)
-inline int access_width(std::initializer_list<ConstView> views) {
-  int width = kVectorBytes;
-  for (const ConstView& v : views)
-    if (v) width = std::min(width, kVectorBytes / static_cast<int>(size_of(v.dtype)));
-  for (const ConstView& v : views)
-    if (v && !access_aligned(v, width)) return 1;
-  return width;
-}
-
-/// use(std::integral_constant<int, width>): 16 bytes of T, or 1.
+/// use(std::integral_constant<int, access_width>{}). T: the widest of the views' types.
 template <class T, class Use>
-void with_width(int width, const Use& use) {
+void with_width(std::initializer_list<ConstView> views, Tails tails, const Use& use) {
   constexpr int kWide = kVectorBytes / static_cast<int>(sizeof(T));
+  const int width = std::min(access_width(views, tails), kWide);
   if (width == kWide) return use(std::integral_constant<int, kWide>{});
   FROST_CHECK(width == 1, "a vector width of ", width, " values of ", sizeof(T), " bytes");
   use(std::integral_constant<int, 1>{});
 }
 
-/// Without a remainder by a constant, i / d and i % d are the costliest part of a light kernel in 64 bits; in 32 bits they
-/// are a tenth of it. Kernels take the index type that fits (32 bits where every index is below 2^31), or a Divider.
 constexpr bool fits_int32(std::int64_t items) { return items < (std::int64_t{1} << 31); }
 
-/// Quotient and remainder of item i by the number of items in a pixel.
-template <class Index>
 struct Split {
-  Index quotient, remainder;
+  std::int64_t quotient, remainder;
 };
-template <class Index>
-FROST_HD Split<Index> split(Index i, Index by) {
-  const Index quotient = i / by;
-  return {quotient, i - quotient * by};
-}
 
 /// Division by a number that is known at launch: a multiplication and a shift for dividends below 2^31 (exact: the
-/// rounded-up reciprocal's error stays below 2^-31; Granlund and Montgomery 1994), the 64-bit division, some 70
-/// instructions, above.
+/// rounded-up reciprocal's error stays below 2^-31; Granlund and Montgomery 1994), the 64-bit division above. That one is
+/// some 70 instructions, the costliest part of a light kernel.
 class Divider {
  public:
   explicit Divider(std::int64_t divisor = 1) : divisor_(divisor) {
@@ -105,7 +88,7 @@ class Divider {
 };
 
 /// Of n >= 0.
-FROST_HD Split<std::int64_t> divide(std::int64_t n, const Divider& by) {
+FROST_HD Split divide(std::int64_t n, const Divider& by) {
   const std::int64_t quotient = by.quotient(n);
   return {quotient, n - quotient * by.divisor()};
 }

@@ -48,9 +48,9 @@ void linear_backward(const Launcher& launch, const Multiply& multiply, const Lin
             .transpose_a = false, .transpose_b = true, .m = a.in, .n = a.out, .k = a.rows, .add = true, .bias = false},
         a.x, a.dy, nullptr, a.dweight);
   if (a.dbias) {
-    const auto bytes = static_cast<std::size_t>(stripe_count(a.rows) * a.out) * sizeof(float);
-    sum_channels(launch, packed_view(a.dy, {a.rows, 1, 1, a.out}), static_cast<float*>(launch.scratch(bytes)), a.dbias,
-                 true);
+    const ConstView dy = packed_view(a.dy, {a.rows, 1, 1, a.out});
+    const auto bytes = static_cast<std::size_t>(partial_sums(dy)) * sizeof(float);
+    sum_channels(launch, dy, static_cast<float*>(launch.scratch(bytes)), a.dbias, true);
   }
 }
 

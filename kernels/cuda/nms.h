@@ -7,7 +7,7 @@
 
 #include "kernels/cuda/atomics.h"
 #include "kernels/cuda/cut.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/vector.h"
 #include "kernels/detect_checks.h"
 #include "kernels/math/box_overlap.h"
 #include "kernels/math/nms.h"
@@ -55,7 +55,8 @@ struct ClearFound {
   FROST_HD void operator()(std::int64_t image) const { plan.found[image] = 0; }
 };
 
-/// Item: a row. Counts its image's candidates or (`write`) adds their keys. Floor: reads the rows once each time.
+/// Item: a row of 5 + classes values, which begins anywhere: read one by one, a sector's 8 from the cache. Counts its
+/// image's candidates or (`write`) adds their keys. Floor: reads the rows once each time.
 template <bool write>
 struct FindCandidates {
   NmsPlan plan;
@@ -179,10 +180,10 @@ struct KeepBest {
   }
 };
 
-/// Item: a byte of what goes to the host, so that all of it was written. Floor: writes it once.
+/// Item: 16 bytes of what goes to the host, so that all of it was written. Floor: writes it once.
 struct ClearResults {
   char* bytes;
-  FROST_HD void operator()(std::int64_t i) const { bytes[i] = 0; }
+  FROST_HD void operator()(std::int64_t i) const { fill<kVectorBytes>(bytes + i * kVectorBytes, '\0', kVectorBytes); }
 };
 
 /// Waits for the device: for the numbers of candidates, then for the detections. `launch` also sorts keys.
@@ -257,8 +258,8 @@ std::vector<std::vector<Detection>> nms(const Launcher& launch, const Nms& a) {
   launch.to_device(device_images, images.data(), images.size() * sizeof(NmsImage));
   launch.items(image_count, ClearFound{p});
   launch.items(rows, FindCandidates<true>{p});
-  char* results = reinterpret_cast<char*>(kept_count);  // numbers and boxes lie side by side: one transfer
-  launch.items(end - results, ClearResults{results});
+  char* results = reinterpret_cast<char*>(kept_count);                  // numbers and boxes lie side by side: one transfer
+  launch.items((end - results) / kVectorBytes, ClearResults{results});  // Cut: arrays begin at multiples of 256 bytes
   for (std::size_t i = 0; i < images.size(); ++i)
     if (found[i] > 0)
       launch.sort(p.keys + images[i].first_key, sorted + images[i].first_key, found[i], sort_memory, sort_bytes);

@@ -194,7 +194,7 @@ void norm_act_backward(const Launcher& launch, const NormActBackward& a) {
     check_same("norm_act backward", a.x, a.dresidual);
     with_float(a.x.dtype, "norm_act backward", [&](auto type) {
       using T = decltype(type);
-      with_vectors<T>({a.x, a.residual, a.dy, a.dresidual}, [&](auto width_constant) {
+      with_width<T>({a.x, a.residual, a.dy, a.dresidual}, Tails::none, [&](auto width_constant) {
         constexpr int width = width_constant();
         const Columns columns = columns_of(a.x.shape, width, multiprocessors * kStreamBlocks, 2);
         with_activation(a.activation.kind, [&](auto kind_constant) {
@@ -214,7 +214,7 @@ void norm_act_backward(const Launcher& launch, const NormActBackward& a) {
   const bool means = a.batch_statistics && a.dx;
   with_float(a.x.dtype, "norm_act backward", [&](auto type) {
     using T = decltype(type);
-    with_vectors<T>({a.x, a.dy, a.dx}, [&](auto width_constant) {
+    with_width<T>({a.x, a.dy, a.dx}, Tails::none, [&](auto width_constant) {
       constexpr int width = width_constant();
       with_activation(a.activation.kind, [&](auto kind_constant) {
         constexpr ActivationKind kind = kind_constant();

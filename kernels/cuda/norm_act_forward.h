@@ -64,7 +64,7 @@ void norm_act_forward(const Launcher& launch, const NormActForward& a) {
   const NormParameters parameters{a.mean, a.rstd, a.weight, a.bias};
   with_float(a.x.dtype, "norm_act", [&](auto type) {
     using T = decltype(type);
-    with_vectors<T>({a.x, a.residual, a.y}, [&](auto width_constant) {
+    with_width<T>({a.x, a.residual, a.y}, Tails::none, [&](auto width_constant) {
       constexpr int width = width_constant();
       const Columns columns = columns_of(a.x.shape, width, std::int64_t{launch.multiprocessors()} * kStreamBlocks, 4);
       with_activation(a.activation.kind, [&](auto kind_constant) {

@@ -110,7 +110,7 @@ void batch_statistics(const Launcher& launch, const BatchStatistics& a) {
   if (channels == 0) return;
   with_float(a.x.dtype, "batch norm", [&](auto type) {
     using T = decltype(type);
-    with_vectors<T>({a.x}, [&](auto width_constant) {
+    with_width<T>({a.x}, Tails::none, [&](auto width_constant) {
       constexpr int width = width_constant();
       const Columns columns = columns_of(a.x.shape, width, std::int64_t{launch.multiprocessors()} * kSumBlocks, 4);
       auto* partial = static_cast<math::Moments<float>*>(

@@ -9,6 +9,6 @@ void CudaBackend::sum_of_squares(const SumOfSquares& a) { cuda::sum_of_squares(L
 void CudaBackend::prepare_step(const PrepareStep& a) { Launch(context_).items(1, Prepare{a}); }
 void CudaBackend::sgd_step(const SgdStep& a) { cuda::sgd_step(Launch(context_), a); }
 void CudaBackend::adam_step(const AdamStep& a) { cuda::adam_step(Launch(context_), a); }
-void CudaBackend::ema_update(const EmaUpdate& a) { Launch(context_).items(a.item_count * a.largest, EmaList{a}); }
+void CudaBackend::ema_update(const EmaUpdate& a) { cuda::ema_update(Launch(context_), a); }
 
 }  // namespace frost::cuda

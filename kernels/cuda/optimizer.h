@@ -10,11 +10,11 @@
 /// The optimizer's primitives over a launcher (run.h). The step's numbers are read in device memory: nothing waits.
 namespace frost::cuda {
 
-/// The wider of 4 and 1 floats that fit everything: arenas are cut at multiples of 16 floats, so they take the first.
-inline int flat_width(std::int64_t count, std::initializer_list<const float*> arrays) {
-  for (const float* array : arrays)
-    if (reinterpret_cast<std::uintptr_t>(array) % kVectorBytes != 0) return 1;
-  return count % 4 == 0 ? 4 : 1;
+/// use(4 or 1, as a constant) for arrays of `count` values; each may be null. Arenas are cut at multiples of 16 values, so
+/// they take the 4.
+template <class Use, class... Array>
+void with_flat_width(std::int64_t count, const Use& use, Array*... arrays) {
+  with_width<float>({packed_view(arrays, {1, 1, 1, count})...}, Tails::none, use);
 }
 
 /// Sums of squares of `values`, one for each block, in double: a block's share and the order inside it depend on the count
@@ -51,16 +51,19 @@ template <class Launcher>
 void sum_of_squares(const Launcher& launch, const SumOfSquares& a) {
   if (a.count <= 0) return;
   auto* sums = static_cast<double*>(launch.scratch(kMostSums * sizeof(double)));
-  const int width = flat_width(a.count, {a.values});
-  const std::int64_t items = a.count / width, blocks = grid_size(items, kMostSums);
-  if (width == 4)
-    launch.blocks(blocks, PartialSquares<4>{{}, a.values, items, blocks, sums});
-  else
-    launch.blocks(blocks, PartialSquares<1>{{}, a.values, items, blocks, sums});
+  std::int64_t blocks = 0;
+  with_flat_width(
+      a.count,
+      [&](auto width) {
+        const std::int64_t items = a.count / width;
+        blocks = grid_size(items, kMostSums);
+        launch.blocks(blocks, PartialSquares<width>{{}, a.values, items, blocks, sums});
+      },
+      a.values);
   add_up(launch, sums, blocks, AddSquares{a.state});
 }
 
-/// One item. Floor: reads and writes the state once.
+/// One item. Floor: reads and writes the state once: some ten numbers.
 struct Prepare {
   PrepareStep a;
   FROST_HD void operator()(std::int64_t) const { a.run(); }
@@ -136,33 +139,44 @@ struct Adam {
   }
 };
 
-/// Item i: value i % largest of tensor i / largest. Short tensors leave threads idle; all of them together are some ten
-/// thousand values. Floor: reads ema and value once, writes ema once.
+/// Item i: 4 values of one tensor, at once where both its arrays are aligned. Short tensors leave threads idle; all of them
+/// together are some ten thousand values. Floor: reads ema and value once, writes ema once.
 struct EmaList {
   EmaUpdate a;
+  Divider each;  // items to a tensor
+
+  static constexpr int kWidth = 4;
+  static std::int64_t items(const EmaUpdate& a) { return (a.largest + kWidth - 1) / kWidth; }
 
   FROST_HD void operator()(std::int64_t i) const {
     if (a.state->skip) return;
-    const auto [tensor, at] = split(i, a.largest);
-    const EmaItem& item = a.items[tensor];
-    if (at < item.count) item.ema[at] = math::ema_update(item.ema[at], item.value[at], a.state->ema_decay);
+    const auto [tensor, item] = divide(i, each);
+    const EmaItem& list = a.items[tensor];
+    const std::int64_t first = item * kWidth, last = first + kWidth < list.count ? first + kWidth : list.count;
+    if (last - first == kWidth && aligned(list.ema) && aligned(list.value))
+      return average(list.ema, first, load<kWidth>(list.value + first), a.state->ema_decay);
+    for (std::int64_t at = first; at < last; ++at)
+      list.ema[at] = math::ema_update(list.ema[at], list.value[at], a.state->ema_decay);
   }
 };
 
 template <class Launcher>
 void sgd_step(const Launcher& launch, const SgdStep& a) {
-  if (flat_width(a.count, {a.value, a.momentum_buffer, a.grad, a.mask, a.ema}) == 4)
-    launch.items(a.count / 4, Sgd<4>{a});
-  else
-    launch.items(a.count, Sgd<1>{a});
+  with_flat_width(
+      a.count, [&](auto width) { launch.items(a.count / width, Sgd<width>{a}); }, a.value, a.momentum_buffer, a.grad, a.mask,
+      a.ema);
 }
 
 template <class Launcher>
 void adam_step(const Launcher& launch, const AdamStep& a) {
-  if (flat_width(a.count, {a.value, a.exp_avg, a.exp_avg_sq, a.grad, a.mask, a.ema}) == 4)
-    launch.items(a.count / 4, Adam<4>{a});
-  else
-    launch.items(a.count, Adam<1>{a});
+  with_flat_width(
+      a.count, [&](auto width) { launch.items(a.count / width, Adam<width>{a}); }, a.value, a.exp_avg, a.exp_avg_sq, a.grad,
+      a.mask, a.ema);
+}
+
+template <class Launcher>
+void ema_update(const Launcher& launch, const EmaUpdate& a) {
+  if (a.largest > 0) launch.items(a.item_count * EmaList::items(a), EmaList{a, Divider(EmaList::items(a))});
 }
 
 }  // namespace frost::cuda

@@ -1,13 +1,12 @@
 #pragma once
 #include "kernels/checks.h"
-#include "kernels/cuda/vector.h"
 #include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/pool.h"
 #include "kernels/pool.h"
 
 /// The pooling primitives over a launcher (run.h). Items of neighbouring pixels share their windows, so all but the first
-/// read of a value comes from a cache: the floor is each input read once, each output written once.
+/// read of a value comes from a cache: that is what the floors count.
 namespace frost::cuda {
 
 /// Rows (or columns) of a window that lie inside of `size`.
@@ -24,7 +23,8 @@ FROST_HD Span windows_over(std::int64_t at, int kernel, int stride, int pad, std
   return {before < 0 ? 0 : before / stride + 1, last + 1 < outputs ? last + 1 : outputs};
 }
 
-/// y and, where `taps` is not null, the window's number (row * kernel + column) of the first maximum.
+/// y or, where there are `taps`, the window's number (row * kernel + column) of the first maximum. Floor: reads x once,
+/// writes y (or the taps) once.
 template <int width, class T>
 struct MaxPool {
   Items items;
@@ -32,8 +32,7 @@ struct MaxPool {
   PoolGeometry geometry;
   Plane<const T> x;
   Plane<T> y;
-  std::uint16_t* taps;  // (y's pixels, channels), packed
-  std::int64_t channels;
+  Plane<std::uint16_t> taps;
 
   FROST_HD void operator()(std::int64_t i) const {
     const Place at = items.at(i);
@@ -42,39 +41,35 @@ struct MaxPool {
                columns = window(column, geometry.kernel, geometry.stride, geometry.pad, x.w);
     const std::int64_t top = row * geometry.stride - geometry.pad, left = column * geometry.stride - geometry.pad;
     Lanes<width> best = load<width>(x.pixel(n, rows.first, columns.first) + at.channel, at.count);
-    Lanes<width, int> tap;
-    const int first = static_cast<int>((rows.first - top) * geometry.kernel + columns.first - left);
+    Pack<std::uint16_t, width> tap;
+    const auto first = static_cast<std::uint16_t>((rows.first - top) * geometry.kernel + columns.first - left);
     FROST_UNROLL
-    for (int j = 0; j < width; ++j) tap[j] = first;
+    for (int j = 0; j < width; ++j) tap.lane[j] = first;
     for (std::int64_t h = rows.first; h < rows.end; ++h)
       for (std::int64_t w = columns.first; w < columns.end; ++w) {
         const auto lanes = load<width>(x.pixel(n, h, w) + at.channel, at.count);
-        const int here = static_cast<int>((h - top) * geometry.kernel + w - left);
+        const auto here = static_cast<std::uint16_t>((h - top) * geometry.kernel + w - left);
         FROST_UNROLL
         for (int j = 0; j < width; ++j)
-          if (math::exceeds(lanes[j], best[j])) best[j] = lanes[j], tap[j] = here;
+          if (math::exceeds(lanes[j], best[j])) best[j] = lanes[j], tap.lane[j] = here;
       }
-    if (taps) {
-      std::uint16_t* to = taps + at.pixel * channels + at.channel;
-      FROST_UNROLL
-      for (int j = 0; j < width; ++j)
-        if (j < at.count) to[j] = static_cast<std::uint16_t>(tap[j]);
-    } else {
+    if (taps.data)
+      store_pack(taps.pixel(at.pixel) + at.channel, tap, at.count);
+    else
       store<width>(y.pixel(at.pixel) + at.channel, best, at.count);
-    }
   }
 };
 
 /// dx of a pixel gathers dy from the windows whose first maximum it is, in order: the same bits every time, no atomics.
+/// Floor: reads taps and dy once, writes dx once.
 template <int width, class T>
 struct MaxPoolGather {
   Items items;
   Pixels pixels;  // of dx
   PoolGeometry geometry;
-  const std::uint16_t* taps;
+  Plane<const std::uint16_t> taps;
   Plane<const T> dy;
   Plane<T> dx;
-  std::int64_t channels;
 
   FROST_HD void operator()(std::int64_t i) const {
     const Place at = items.at(i);
@@ -87,27 +82,26 @@ struct MaxPoolGather {
         const auto tap = static_cast<int>((row + geometry.pad - h * geometry.stride) * geometry.kernel + column +
                                           geometry.pad - w * geometry.stride);
         const std::int64_t pixel = (n * dy.h + h) * dy.w + w;
-        const std::uint16_t* winner = taps + pixel * channels + at.channel;
+        const auto winner = load_pack<width>(taps.pixel(pixel) + at.channel, at.count);
         const auto gradient = load<width>(dy.pixel(pixel) + at.channel, at.count);
         FROST_UNROLL
-        for (int j = 0; j < width; ++j)
-          if (j < at.count) sum[j] += math::when(winner[j] == tap, gradient[j]);
+        for (int j = 0; j < width; ++j) sum[j] += math::when(winner.lane[j] == tap, gradient[j]);
       }
     store<width>(dx.pixel(at.pixel) + at.channel, sum, at.count);
   }
 };
 
 template <class T, class Launch>
-void max_pool(const Launch& launch, const PoolGeometry& g, const ConstView& x, const View& y, std::uint16_t* taps) {
-  over_vectors<T>(launch, {x, y}, y.shape, [&](auto width, const Items& items) {
-    return MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), taps, y.shape.c};
+void max_pool(const Launch& launch, const PoolGeometry& g, const ConstView& x, const View& y, const View& taps) {
+  over_vectors<T>(launch, {x, y, taps}, y.shape, [&](auto width, const Items& items) {
+    return MaxPool<width, T>{items, Pixels(y.shape), g, plane<T>(x), plane<T>(y), plane<std::uint16_t>(taps)};
   });
 }
 
 template <class Launch>
 void max_pool_forward(const Launch& launch, const MaxPoolForward& a) {
   check_pool("max pool", a.geometry, a.x, a.y);
-  with_float(a.x.dtype, "max pool", [&]<class T>(T) { max_pool<T>(launch, a.geometry, a.x, a.y, nullptr); });
+  with_float(a.x.dtype, "max pool", [&]<class T>(T) { max_pool<T>(launch, a.geometry, a.x, a.y, {}); });
 }
 
 /// x is read once more to find the maxima again, as 16-bit numbers in scratch memory: kept from forward, they would be alive
@@ -119,16 +113,18 @@ void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
   FROST_CHECK(a.geometry.kernel < 256, "max pool backward: a kernel of ", a.geometry.kernel, "; the most is 255");
   const Shape& out = a.dy.shape;
   with_float(a.x.dtype, "max pool backward", [&]<class T>(T) {
-    auto* taps =
-        static_cast<std::uint16_t*>(launch.scratch(static_cast<std::size_t>(out.elements()) * sizeof(std::uint16_t)));
+    constexpr std::int64_t kTaps = kVectorBytes / sizeof(std::uint16_t);
+    View taps{nullptr, out, DType::f16, (out.c + kTaps - 1) / kTaps * kTaps};  // of f16's size
+    taps.data = launch.scratch(static_cast<std::size_t>(out.pixels() * taps.pitch) * sizeof(std::uint16_t));
     max_pool<T>(launch, a.geometry, a.x, View{nullptr, out, a.x.dtype, out.c}, taps);
-    over_vectors<T>(launch, {a.dy, a.dx}, a.dx.shape, [&](auto width, const Items& items) {
-      return MaxPoolGather<width, T>{items, Pixels(a.dx.shape), a.geometry, taps, plane<T>(a.dy), plane<T>(a.dx), out.c};
+    over_vectors<T>(launch, {a.dy, a.dx, taps}, a.dx.shape, [&](auto width, const Items& items) {
+      return MaxPoolGather<width, T>{items,          Pixels(a.dx.shape), a.geometry, plane<std::uint16_t>(ConstView(taps)),
+                                     plane<T>(a.dy), plane<T>(a.dx)};
     });
   });
 }
 
-/// The mean of each output cell, summed in double as the CPU does.
+/// The mean of each output cell, summed in double as the CPU does. Floor: reads x once, writes y once.
 template <int width, class T>
 struct AveragePool {
   Items items;
@@ -156,7 +152,8 @@ struct AveragePool {
   }
 };
 
-/// A pixel lies in the cells from cell_begin to cell_end of the other direction; each gives its share.
+/// A pixel lies in the cells from cell_begin to cell_end of the other direction; each gives its share. Floor: reads dy once,
+/// writes dx once.
 template <int width, class T>
 struct AveragePoolBackward {
   Items items;

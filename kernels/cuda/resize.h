@@ -1,12 +1,11 @@
 #pragma once
 #include "kernels/checks.h"
-#include "kernels/cuda/vector.h"
 #include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/pool.h"
 #include "kernels/pool.h"
 
-/// Resizing over a launcher (run.h). Floor: x is read once (neighbours share it through the cache), y is written once.
+/// Resizing over a launcher (run.h).
 namespace frost::cuda {
 
 /// Where the outputs of one axis read, and which outputs read an input.
@@ -38,6 +37,7 @@ struct ResizeAxis {
   }
 };
 
+/// Floor: reads x once (neighbours share it through the cache), writes y once.
 template <int width, class T, ResizeMode mode>
 struct Resize {
   Items items;
@@ -71,7 +71,8 @@ struct Resize {
   }
 };
 
-/// dx gathers from the outputs that read it, in order: no atomics.
+/// dx gathers from the outputs that read it, in order: no atomics. Floor: reads dy once (neighbours share it through the
+/// cache), writes dx once.
 template <int width, class T, ResizeMode mode>
 struct ResizeGather {
   Items items;

@@ -58,28 +58,33 @@ struct DeviceBarrier {
 };
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) over_blocks(const Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads) over_blocks(const Kernel kernel, const std::int64_t count) {
   __shared__ typename Kernel::Shared shared;
-  typename Kernel::Own own{};
 #if defined(__CUDA_ARCH__)
-  run_phases(kernel, blockIdx.x, static_cast<int>(threadIdx.x), shared, own, DeviceBarrier{});
+  for (std::int64_t block = blockIdx.x; block < count; block += gridDim.x) {
+    typename Kernel::Own own{};
+    run_phases(kernel, block, static_cast<int>(threadIdx.x), shared, own, DeviceBarrier{});
+    if (block + gridDim.x < count) __syncthreads();  // the next one writes where the last phase may still read
+  }
 #endif
 }
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) over_rounds(const Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads) over_rounds(const Kernel kernel, const std::int64_t count) {
   __shared__ typename Kernel::Shared shared;
-  typename Kernel::Own own{};
 #if defined(__CUDA_ARCH__)
-  const std::int64_t block = blockIdx.x;
   const auto thread = static_cast<int>(threadIdx.x);
-  kernel.start(block, thread, shared, own);
-  __syncthreads();
-  while (!kernel.done(shared)) {
-    run_phases(kernel, block, thread, shared, own, DeviceBarrier{});
+  for (std::int64_t block = blockIdx.x; block < count; block += gridDim.x) {
+    typename Kernel::Own own{};
+    kernel.start(block, thread, shared, own);
     __syncthreads();
+    while (!kernel.done(shared)) {
+      run_phases(kernel, block, thread, shared, own, DeviceBarrier{});
+      __syncthreads();
+    }
+    kernel.finish(block, thread, shared, own);
+    if (block + gridDim.x < count) __syncthreads();
   }
-  kernel.finish(block, thread, shared, own);
 #endif
 }
 
@@ -87,14 +92,6 @@ __global__ void __launch_bounds__(Kernel::kThreads) over_rounds(const Kernel ker
 class Launch {
  public:
   explicit Launch(Context& context) : context_(context) { context.make_current(); }
-
-  template <class Kernel>
-  void rounds(std::int64_t count, const Kernel& kernel) const {
-    if (count <= 0) return;
-    FROST_CHECK(count <= kMaxGrid, "CUDA: a launch of ", count, " blocks; the most is ", kMaxGrid);
-    over_rounds<<<static_cast<unsigned>(count), Kernel::kThreads, 0, context_.compute>>>(kernel);
-    FROST_CUDA(cudaGetLastError());
-  }
 
   /// Between host and device, in the order of the stream, and waited for.
   void to_device(void* device, const void* host, std::size_t bytes) const {
@@ -109,25 +106,33 @@ class Launch {
   /// Context::scratch: one call a primitive, since the next one may give the same memory.
   void* scratch(std::size_t bytes) const { return context_.scratch(bytes); }
   KeptMemory keep(std::size_t bytes) const { return context_.keep(bytes); }
+  void captured_uses(const KeptMemory& memory) const { context_.captured_uses(memory); }
   int multiprocessors() const { return context_.multiprocessors; }
 
   template <class Kernel>
   void items(std::int64_t count, const Kernel& kernel) const {
     if (count <= 0) return;
-    const auto blocks = static_cast<unsigned>(grid_size(count, context_.most_blocks));
-    over_items<<<blocks, kThreads, 0, context_.compute>>>(kernel, count);
+    over_items<<<grid(count, kThreads), kThreads, 0, context_.compute>>>(kernel, count);
     FROST_CUDA(cudaGetLastError());
   }
-
   template <class Kernel>
   void blocks(std::int64_t count, const Kernel& kernel) const {
     if (count <= 0) return;
-    FROST_CHECK(count <= kMaxGrid, "CUDA: a launch of ", count, " blocks; the most is ", kMaxGrid);
-    over_blocks<<<static_cast<unsigned>(count), Kernel::kThreads, 0, context_.compute>>>(kernel);
+    over_blocks<<<grid(count, 1), Kernel::kThreads, 0, context_.compute>>>(kernel, count);
+    FROST_CUDA(cudaGetLastError());
+  }
+  template <class Kernel>
+  void rounds(std::int64_t count, const Kernel& kernel) const {
+    if (count <= 0) return;
+    over_rounds<<<grid(count, 1), Kernel::kThreads, 0, context_.compute>>>(kernel, count);
     FROST_CUDA(cudaGetLastError());
   }
 
  private:
+  unsigned grid(std::int64_t items, int to_a_block) const {
+    return static_cast<unsigned>(grid_size(items, context_.most_blocks, to_a_block));
+  }
+
   Context& context_;
 };
 

@@ -29,13 +29,18 @@ struct Slice {
   std::int64_t channels, before, after;
 };
 
+/// Filters and their padded form: a stem's, more rows alone, whole vectors and their tails, depthwise, a bias.
+constexpr std::pair<Shape, Shape> kFilters[]{{{5, 2, 3, 3}, {8, 2, 3, 8}},   {{5, 3, 3, 8}, {8, 3, 3, 8}},
+                                             {{4, 1, 3, 20}, {8, 1, 3, 24}}, {{12, 3, 3, 1}, {16, 3, 3, 1}},
+                                             {{5, 1, 1, 13}, {8, 1, 1, 16}}, {{1, 1, 1, 255}, {1, 1, 1, 255}}};
+
 }  // namespace
 
 TEST_CASE("conv pack: slices, odd channels and other types become packed, padded with zeros") {
   for (const DType to_type : {DType::f32, DType::f16, DType::bf16})
     for (const DType from_type : {DType::f32, to_type})
-      for (const Slice& s :
-           {Slice{3, 0, 0}, Slice{8, 0, 0}, Slice{16, 8, 8}, Slice{16, 3, 1}, Slice{21, 0, 0}, Slice{1, 2, 2}})
+      for (const Slice& s : {Slice{3, 0, 0}, Slice{8, 0, 0}, Slice{16, 8, 8}, Slice{16, 3, 1}, Slice{21, 0, 0},
+                             Slice{1, 2, 2}, Slice{21, 8, 3}})
         for (const bool backwards : {false, true}) {
           const Shape shape{2, 3, 5, s.channels};
           const std::int64_t padded = to_type == DType::f32 ? (s.channels + 3) / 4 * 4 : (s.channels + 7) / 8 * 8;
@@ -61,20 +66,24 @@ TEST_CASE("conv pack: slices, odd channels and other types become packed, padded
 
 TEST_CASE("conv pack: filters and biases grow by rows and channels") {
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
-    const Shape filters{5, 2, 3, 3}, padded{8, 2, 3, 8};
-    const std::vector<float> values = noise_of(filters, 2);
-    const Guarded from(filters, values);
-    Guarded to(padded, type);
-    pack(HostLaunch(), from.view(), to.view());
-    const std::vector<float> got = to.values();
-    bool same = true;
-    for (std::int64_t i = 0; i < padded.elements(); ++i) {
-      const std::int64_t row = i / 8, c = i % 8;
-      const float want = row < 5 * 6 && c < 3 ? rounded(values[static_cast<std::size_t>(row * 3 + c)], type) : 0.f;
-      same = same && got[static_cast<std::size_t>(i)] == want;
+    for (const auto& [filters, padded] : kFilters) {
+      CAPTURE(filters);
+      const std::vector<float> values = noise_of(filters, 2);
+      const Guarded from(filters, values);
+      Guarded to(padded, type);
+      pack(HostLaunch(), from.view(), to.view());
+      const std::vector<float> got = to.values();
+      bool same = true;
+      for (std::int64_t i = 0; i < padded.elements(); ++i) {
+        const std::int64_t row = i / padded.c, c = i % padded.c;
+        const float want = row < filters.pixels() && c < filters.c
+                               ? rounded(values[static_cast<std::size_t>(row * filters.c + c)], type)
+                               : 0.f;
+        same = same && got[static_cast<std::size_t>(i)] == want;
+      }
+      CHECK(same);
+      CHECK(to.intact());
     }
-    CHECK(same);
-    CHECK(to.intact());
   }
   const Guarded from(Shape{1, 1, 1, 4}, DType::bf16);
   Guarded to(Shape{1, 1, 1, 8}, DType::f16);
@@ -86,7 +95,8 @@ TEST_CASE("conv deliver: bias, activation, type and slice in one pass, in place 
   for (const DType from_type : {DType::f32, DType::f16, DType::bf16})
     for (const DType to_type : {from_type, DType::f32})
       for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, sigmoid})
-        for (const Slice& s : {Slice{8, 0, 0}, Slice{16, 8, 0}, Slice{255, 0, 0}, Slice{3, 1, 1}})
+        for (const Slice& s :
+             {Slice{8, 0, 0}, Slice{16, 8, 0}, Slice{255, 0, 0}, Slice{3, 1, 1}, Slice{3, 0, 0}, Slice{255, 8, 1}})
           for (const bool with_bias : {false, true}) {
             const Activation activation{kind, .1f};
             const Shape shape{1, 3, 3, s.channels}, padded{1, 3, 3, (s.channels + 7) / 8 * 8};
@@ -105,63 +115,81 @@ TEST_CASE("conv deliver: bias, activation, type and slice in one pass, in place 
             CHECK(same);
             CHECK(y.intact());
           }
+  // Packed, and at an address that allows no vectors.
+  const Shape odd{1, 1, 7, 3};
+  const std::vector<float> bias = noise_of({1, 1, 1, 3}, 4);
+  const Guarded from({1, 1, 7, 8}, noise_of({1, 1, 7, 8}, 3));
+  std::vector<float> memory(23, -1.f);
+  deliver(HostLaunch(), from.view(), bias.data(), {}, packed_view(memory.data() + 1, odd));
+  CHECK((memory[0] == -1.f && memory[22] == -1.f));
+  for (std::size_t i = 0; i < 21; ++i) CHECK(memory[i + 1] == from.values()[i / 3 * 8 + i % 3] + bias[i % 3]);
+  // In place, vectors and the row of a head.
   const Shape shape{1, 2, 2, 8};
   const std::vector<float> values = noise_of(shape, 5);
   Guarded y(shape, values, DType::f16);
   deliver(HostLaunch(), y.view(), nullptr, {relu}, y.view());
   const std::vector<float> got = y.values();
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == std::max(0.f, rounded(values[i], DType::f16)));
+  Guarded row(odd, noise_of(odd, 6));
+  const std::vector<float> before = row.values();
+  deliver(HostLaunch(), row.view(), bias.data(), {relu}, row.view());
+  for (std::size_t i = 0; i < before.size(); ++i) CHECK(row.values()[i] == std::max(0.f, before[i] + bias[i % 3]));
+  CHECK(row.intact());
 }
 
 TEST_CASE("conv gradients of filters come home from their padded form, added or written; infinity stays") {
-  const Shape filters{5, 3, 3, 3}, padded{8, 3, 3, 8};
-  for (const DType type : {DType::f32, DType::f16, DType::bf16})
-    for (const bool accumulate : {false, true}) {
-      std::vector<float> values = noise_of(padded, 6);
-      values[1] = 1e9f;  // beyond f16
-      const std::vector<float> before = noise_of(filters, 7);
-      const Guarded from(padded, values, type);
-      Guarded to(filters, before);
-      deliver_filters(HostLaunch(), from.view(), to.view(), accumulate);
-      const std::vector<float> got = to.values();
-      bool same = true;
-      for (std::int64_t i = 0; i < filters.elements(); ++i) {
-        const std::int64_t row = i / 3, c = i % 3;
-        const float value = rounded(values[static_cast<std::size_t>(row * 8 + c)], type);
-        same =
-            same && got[static_cast<std::size_t>(i)] == (accumulate ? before[static_cast<std::size_t>(i)] + value : value);
+  for (const auto& [filters, padded] : kFilters)
+    for (const DType type : {DType::f32, DType::f16, DType::bf16})
+      for (const bool accumulate : {false, true}) {
+        CAPTURE(filters);
+        std::vector<float> values = noise_of(padded, 6);
+        values[0] = 1e9f;  // beyond f16
+        const std::vector<float> before = noise_of(filters, 7);
+        const Guarded from(padded, values, type);
+        Guarded to(filters, before);
+        deliver_filters(HostLaunch(), from.view(), to.view(), accumulate);
+        const std::vector<float> got = to.values();
+        bool same = true;
+        for (std::int64_t i = 0; i < filters.elements(); ++i) {
+          const std::int64_t row = i / filters.c, c = i % filters.c;
+          const float value = rounded(values[static_cast<std::size_t>(row * padded.c + c)], type);
+          same =
+              same && got[static_cast<std::size_t>(i)] == (accumulate ? before[static_cast<std::size_t>(i)] + value : value);
+        }
+        CHECK(same);
+        CHECK(to.intact());
+        if (type == DType::f16) CHECK(got[0] == std::numeric_limits<float>::infinity());
       }
-      CHECK(same);
-      CHECK(to.intact());
-      if (type == DType::f16) CHECK(got[1] == std::numeric_limits<float>::infinity());
-    }
 }
 
 TEST_CASE("conv bias gradient: sums of channels, the same whatever the order of threads") {
   for (const std::int64_t pixels : {1, 15, 16, 17, 300, 5000})
-    for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
-      const Shape shape{1, pixels, 1, 5};
-      const std::vector<float> values = noise_of(shape, 8), before = noise_of({1, 1, 1, 5}, 9);
-      const Guarded dy(shape, values, type, 2, 1);
-      const std::int64_t stripes = stripe_count(pixels);
-      CHECK(stripes * stripe_length(pixels) >= pixels);
-      CHECK((stripes - 1) * stripe_length(pixels) < pixels);
-      std::vector<float> results[2];
-      for (const bool backwards : {false, true}) {
-        Guarded partial(Shape{1, 1, stripes, 5}), to(Shape{1, 1, 1, 5}, before);
-        sum_channels(HostLaunch(backwards), dy.view(), partial.view().as<float>(), to.view().as<float>(), true);
-        CHECK(partial.intact());
-        CHECK(to.intact());
-        results[backwards] = to.values();
+    for (const Slice& s : {Slice{5, 2, 1}, Slice{8, 8, 0}, Slice{21, 0, 3}, Slice{pixels < 300 ? 255 : 12, 0, 0}})
+      for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+        CAPTURE(pixels);
+        CAPTURE(s.channels);
+        const Shape shape{1, pixels, 1, s.channels}, row{1, 1, 1, s.channels};
+        const std::vector<float> values = noise_of(shape, 8), before = noise_of(row, 9);
+        const Guarded dy(shape, values, type, s.before, s.after);
+        for (const bool accumulate : {false, true}) {
+          std::vector<float> results[2];
+          for (const bool backwards : {false, true}) {
+            Guarded partial(Shape{1, 1, 1, partial_sums(dy.view())}), to(row, before);
+            sum_channels(HostLaunch(backwards), dy.view(), partial.view().as<float>(), to.view().as<float>(), accumulate);
+            CHECK(partial.intact());
+            CHECK(to.intact());
+            results[backwards] = to.values();
+          }
+          CHECK(results[0] == results[1]);
+          for (std::int64_t c = 0; c < s.channels; ++c) {
+            double sum = accumulate ? before[static_cast<std::size_t>(c)] : 0;
+            for (std::int64_t p = 0; p < pixels; ++p)
+              sum += rounded(values[static_cast<std::size_t>(p * s.channels + c)], type);
+            // f32 sums of up to 5000 values of order 1, in short loops
+            CHECK(results[0][static_cast<std::size_t>(c)] == doctest::Approx(sum).epsilon(1e-5).scale(1));
+          }
+        }
       }
-      CHECK(results[0] == results[1]);
-      for (std::int64_t c = 0; c < 5; ++c) {
-        double sum = before[static_cast<std::size_t>(c)];
-        for (std::int64_t p = 0; p < pixels; ++p) sum += rounded(values[static_cast<std::size_t>(p * 5 + c)], type);
-        // f32 sums of up to 5000 values of order 1 in two short loops
-        CHECK(results[0][static_cast<std::size_t>(c)] == doctest::Approx(sum).epsilon(1e-5).scale(1));
-      }
-    }
 }
 
 TEST_CASE("roofline: an H100's and an A100's data sheets") {

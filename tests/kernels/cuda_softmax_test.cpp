@@ -16,13 +16,21 @@ using frost::cuda::HostLaunch;
 using frost::golden::relative_error;
 using frost::testing::Guarded;
 using frost::testing::randoms;
+using frost::testing::to_whole_vectors;
 
 namespace {
 const auto cpu_backend = make_cpu_backend();
 }
 
 TEST_CASE("cuda softmax: equals the CPU's") {
-  for (const std::int64_t c : {1, 2, 7, 300, 1000})
+  for (const auto& [c, vectors] : {std::pair<std::int64_t, bool>{1, false},
+                                   {2, false},
+                                   {7, false},
+                                   {300, false},
+                                   {1000, false},
+                                   {3, true},
+                                   {31, true},
+                                   {2057, true}})  // more than the threads' first vectors
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
       for (const bool log : {false, true}) {
         CAPTURE(c);
@@ -31,7 +39,9 @@ TEST_CASE("cuda softmax: equals the CPU's") {
         const Shape s{2, 1, 3, c};
         const auto values = Guarded(s, randoms(s.elements(), 1, 20, 4), dtype).values();  // what every type holds
         const auto gradients = Guarded(s, randoms(s.elements(), 2), dtype).values();
-        Guarded x(s, values, dtype, 0, 3), dy(s, gradients, dtype, 1, 0), y(s, dtype, 2, 0), dx(s, dtype, 0, 1);
+        const std::int64_t rest = to_whole_vectors(c);
+        Guarded x(s, values, dtype, 0, vectors ? rest : 3), dy(s, gradients, dtype, vectors ? 8 : 1, vectors ? rest : 0);
+        Guarded y(s, dtype, vectors ? 0 : 2, vectors ? rest : 0), dx(s, dtype, 0, vectors ? rest : 1);
         Guarded again(s, dtype);
         cuda::softmax_forward(HostLaunch(), {x.view(), y.view(), log});
         cuda::softmax_backward(HostLaunch(), {y.view(), dy.view(), dx.view(), log});

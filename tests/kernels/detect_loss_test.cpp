@@ -495,6 +495,8 @@ TEST_CASE("detect_loss: the CUDA kernels equal the CPU's, whatever order threads
   LossCase other = crowded;
   other.gap = 3, other.grad_scale = 1024, other.autobalance = true, other.gains.label_smoothing = .1f;
   both(other);
+  other.gap = 8;  // whole vectors between gaps
+  both(other);
   other.gains.fl_gamma = 1.5f, other.want_gradient = false;
   both(other);
   LossCase none = spec_case();
@@ -502,6 +504,7 @@ TEST_CASE("detect_loss: the CUDA kernels equal the CPU's, whatever order threads
   both(none);
   LossCase one = tiny_case(1);  // six attributes: a vector of 8 values may hold two objectness gradients
   both(one);
+  for (one.gap = 1; one.gap <= 8; ++one.gap) both(one);  // vectors with a tail among them
   LossCase bad = spec_case();  // nothing is thrown on a device, and nothing written where it should not be
   bad.cuda = true;
   bad.targets[6] = 2;

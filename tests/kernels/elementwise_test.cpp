@@ -17,6 +17,7 @@ using frost::testing::float_types;
 using frost::testing::Guarded;
 using frost::testing::randoms;
 using frost::testing::rounded;
+using frost::testing::to_whole_vectors;
 
 namespace {
 
@@ -105,6 +106,33 @@ TEST_CASE("mul: golden, same shape and one factor for each channel") {
   CHECK_THROWS_WITH_AS(backend->mul_forward({a.view(), b.view(), a.view()}),
                        "mul: a is 1x2x2x4 f32, b is 1x1x1x3 f32; expected the same shape or one factor for each channel",
                        Error);
+}
+
+TEST_CASE("mul backward: a factor's gradient is the sum over its image, whatever channels and pitch") {
+  for (const DType dtype : float_types(*backend))
+    for (const std::int64_t channels : {1, 7, 33, 40, 64})
+      for (const bool vectors : {false, true})
+        for (const std::int64_t side : {1, 9}) {
+          CAPTURE(name_of(dtype));
+          CAPTURE(channels);
+          const Shape s{2, side, side, channels}, one{2, 1, 1, channels};
+          const auto av = rounded(randoms(s.elements(), 1), dtype), dyv = rounded(randoms(s.elements(), 2), dtype);
+          const std::int64_t before = vectors ? 8 : 3, after = vectors ? to_whole_vectors(channels) : 1;
+          Guarded a(s, av, dtype, before, after), dy(s, dyv, dtype, before, after), b(one, dtype), db(one, dtype, 1, 2);
+          backend->mul_backward({a.view(), b.view(), dy.view(), {}, db.view()});
+          std::vector<float> want;
+          for (std::int64_t n = 0; n < 2; ++n)
+            for (std::int64_t c = 0; c < channels; ++c) {
+              double sum = 0;
+              for (std::int64_t p = n * side * side; p < (n + 1) * side * side; ++p)
+                sum += static_cast<double>(av[static_cast<std::size_t>(p * channels + c)]) *
+                       static_cast<double>(dyv[static_cast<std::size_t>(p * channels + c)]);
+              want.push_back(static_cast<float>(sum));
+            }
+          // f32: sums in double, in any order; 16 bits: one rounding, in relation to the largest
+          CHECK(relative_error(db.values(), rounded(want, dtype)) < (dtype == DType::f32 ? 2e-7 : 0x1p-8));
+          CHECK(db.intact());
+        }
 }
 
 TEST_CASE("copy: concatenation into channel slices and back, golden") {
@@ -213,19 +241,24 @@ TEST_CASE("dropout: each choice belongs to the layer's seed, the step's and the 
   const Shape s{2, 3, 5, 7};
   const std::uint64_t layer = 0x9e3779b97f4a7c15ULL, step = 0x0123456789abcdefULL;
   const float p = 0.3f;
+  struct Margins {
+    std::int64_t x_after, y_before, y_after;
+  };
   for (const DType dtype : float_types(*backend))
-    for (const std::uint64_t* step_seed : {static_cast<const std::uint64_t*>(nullptr), &step}) {
-      CAPTURE(name_of(dtype));
-      const std::vector<float> values = rounded(randoms(s.elements(), 1), dtype);
-      const Guarded x(s, values, dtype, 0, 2);
-      Guarded y(s, dtype, 1, 0);
-      backend->dropout({.p = p, .seed = layer, .step_seed = step_seed, .x = x.view(), .y = y.view()});
-      std::vector<float> want;
-      for (std::size_t i = 0; i < values.size(); ++i)
-        want.push_back(math::dropout(values[i], p, step_seed ? layer ^ step : layer, i));
-      CHECK(y.values() == rounded(want, dtype));
-      CHECK(y.intact());
-      const auto dropped = std::count(want.begin(), want.end(), 0.0f);
-      CHECK(std::abs(static_cast<double>(dropped) / 210 - 0.3) < 0.13);  // four deviations of 210 draws
-    }
+    for (const Margins& m : {Margins{2, 1, 0}, Margins{0, 0, 0}, Margins{1, 8, 1}})  // values, a row, vectors with tails
+      for (const std::uint64_t* step_seed : {static_cast<const std::uint64_t*>(nullptr), &step}) {
+        CAPTURE(name_of(dtype));
+        CAPTURE(m.x_after);
+        const std::vector<float> values = rounded(randoms(s.elements(), 1), dtype);
+        const Guarded x(s, values, dtype, 0, m.x_after);
+        Guarded y(s, dtype, m.y_before, m.y_after);
+        backend->dropout({.p = p, .seed = layer, .step_seed = step_seed, .x = x.view(), .y = y.view()});
+        std::vector<float> want;
+        for (std::size_t i = 0; i < values.size(); ++i)
+          want.push_back(math::dropout(values[i], p, step_seed ? layer ^ step : layer, i));
+        CHECK(y.values() == rounded(want, dtype));
+        CHECK(y.intact());
+        const auto dropped = std::count(want.begin(), want.end(), 0.0f);
+        CHECK(std::abs(static_cast<double>(dropped) / 210 - 0.3) < 0.13);  // four deviations of 210 draws
+      }
 }

@@ -210,7 +210,7 @@ class EmulatedBackend final : public Backend {
   void prepare_step(const PrepareStep& a) override { launch_.items(1, cuda::Prepare{a}); }
   void sgd_step(const SgdStep& a) override { cuda::sgd_step(launch_, a); }
   void adam_step(const AdamStep& a) override { cuda::adam_step(launch_, a); }
-  void ema_update(const EmaUpdate& a) override { launch_.items(a.item_count * a.largest, cuda::EmaList{a}); }
+  void ema_update(const EmaUpdate& a) override { cuda::ema_update(launch_, a); }
 
  private:
   cuda::ConvCalls<cuda::HostLaunch, cuda::HostConvRunner> convolutions() { return {launch_, cudnn_, false, false}; }

@@ -84,6 +84,10 @@ class Guarded {
   std::vector<std::uint8_t> bytes_;
 };
 
+/// Channels to stand after a Guarded's own (and 8 or none before) so that its pixels begin at whole vectors, whatever the
+/// type.
+inline std::int64_t to_whole_vectors(std::int64_t channels) { return (8 - channels % 8) % 8; }
+
 /// Normal values from a fixed seed.
 inline std::vector<float> randoms(std::int64_t count, unsigned seed, float mean = 0, float deviation = 1) {
   std::mt19937 engine(seed);

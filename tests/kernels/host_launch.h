@@ -72,6 +72,7 @@ class HostLaunch {
     std::memset(block.get(), 0xff, bytes);
     return block;
   }
+  void captured_uses(const KeptMemory&) const {}
   int multiprocessors() const { return multiprocessors_; }
 
  private:

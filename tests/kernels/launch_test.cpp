@@ -74,23 +74,44 @@ TEST_CASE("Divider: quotients and remainders on both sides of 2^31") {
   CHECK_THROWS_AS(Divider(0), Error);
 }
 
-TEST_CASE("access_width and vector_width: what addresses, pitches and channels allow") {
+TEST_CASE("access_width: 16 bytes or one value, by addresses, pitches and, without tails, channels") {
   const std::uintptr_t base = 4096;
   const auto widths = [](std::initializer_list<ConstView> views) {
-    return std::pair{access_width(views), vector_width(views)};
+    return std::pair{access_width(views), access_width(views, Tails::none)};
   };
   using Pair = std::pair<int, int>;
   CHECK(widths({at(base, DType::f32, 64, 64)}) == Pair{4, 4});
   CHECK(widths({at(base, DType::f16, 64, 64)}) == Pair{8, 8});
   CHECK(widths({at(base, DType::u8, 64, 64)}) == Pair{16, 16});
+  CHECK(widths({at(base, DType::f64, 64, 64)}) == Pair{2, 2});
   CHECK(widths({at(base, DType::f16, 255, 256)}) == Pair{8, 1});  // a tail of channels
-  CHECK(widths({at(base, DType::f16, 252, 256)}) == Pair{8, 4});
-  CHECK(widths({at(base, DType::f16, 255, 255)}) == Pair{1, 1});                          // an odd pitch
-  CHECK(widths({at(base + 16, DType::f16, 8, 64)}) == Pair{8, 8});                        // a slice that begins at channel 8
-  CHECK(widths({at(base + 8, DType::f16, 8, 64)}) == Pair{1, 4});                         // at channel 4
-  CHECK(widths({at(base, DType::f16, 8, 8), at(base, DType::f32, 8, 8)}) == Pair{4, 4});  // the wider type decides
+  CHECK(widths({at(base, DType::f16, 252, 256)}) == Pair{8, 1});
+  CHECK(widths({at(base, DType::f16, 255, 255)}) == Pair{1, 1});    // an odd pitch
+  CHECK(widths({at(base, DType::f16, 4, 12)}) == Pair{1, 1});       // one of half vectors
+  CHECK(widths({at(base + 16, DType::f16, 8, 64)}) == Pair{8, 8});  // a slice that begins at channel 8
+  for (const std::uintptr_t odd : {1, 2, 4, 8, 12, 15})             // 8: at channel 4
+    CHECK(widths({at(base + odd, DType::f16, 8, 64)}) == Pair{1, 1});
+  CHECK(widths({at(base, DType::f16, 8, 8), at(base, DType::f32, 8, 8)}) == Pair{4, 4});      // the wider type decides:
+  CHECK(widths({at(base + 8, DType::f16, 8, 8), at(base, DType::f32, 8, 8)}) == Pair{4, 4});  // 8 bytes of the other
+  CHECK(widths({at(base + 4, DType::f16, 8, 8), at(base, DType::f32, 8, 8)}) == Pair{1, 1});
   CHECK(widths({at(base, DType::f16, 8, 8), at(base + 4, DType::f32, 8, 8)}) == Pair{1, 1});
+  CHECK(widths({at(base, DType::f16, 8, 8), at(base, DType::f32, 8, 10)}) == Pair{1, 1});
   CHECK(widths({at(base, DType::f16, 8, 8), ConstView{}}) == Pair{8, 8});  // what is not there
+  CHECK((aligned(reinterpret_cast<const void*>(base + 48)) && !aligned(reinterpret_cast<const void*>(base + 8))));
+  // The constant that kernels are made with.
+  const auto constant = [](auto type, std::initializer_list<ConstView> views, Tails tails) {
+    int width = 0;
+    with_width<decltype(type)>(views, tails, [&](auto chosen) { width = chosen; });
+    return width;
+  };
+  CHECK(constant(math::f16{}, {at(base, DType::f16, 255, 256)}, Tails::handled) == 8);
+  CHECK(constant(math::f16{}, {at(base, DType::f16, 255, 256)}, Tails::none) == 1);
+  CHECK(constant(0.0f, {at(base, DType::f16, 8, 8), at(base, DType::f32, 8, 8)}, Tails::none) == 4);
+  CHECK(constant(0.0f, {ConstView{}}, Tails::none) == 4);
+  CHECK_THROWS_AS(constant(math::f16{}, {at(base, DType::f32, 8, 8)}, Tails::none), Error);  // not the widest type
+}
+
+TEST_CASE("Items: every channel once, the last ones of a pixel in a shorter item") {
   CHECK((fits_int32(k31 - 1) && !fits_int32(k31)));
   for (const std::int64_t pixels : {1, 31, 32, 33})
     for (const std::int64_t channels : {1, 3, 8, 9, 31, 32, 33, 64})
@@ -135,7 +156,7 @@ TEST_CASE("lanes: packs of every width and tail, through every type") {
     store<8>(to, lanes, count);
     for (int j = 0; j < 8; ++j) CHECK(to[j].bits == (j < count ? from[j].bits : 0x1234));
     move<8>(from, to, count);
-    clear<8>(to, count);
+    fill<8>(to, math::f16{}, count);
     for (int j = 0; j < 8; ++j) CHECK(to[j].bits == (j < count ? 0 : 0x1234));
   }
 }

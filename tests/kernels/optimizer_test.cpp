@@ -39,7 +39,7 @@ std::vector<Primitives> all_primitives() {
     all.push_back({backwards ? "CUDA's kernels on the host, backwards" : "CUDA's kernels on the host",
                    [=](auto& a) { cuda::sum_of_squares(launch, a); }, [=](auto& a) { launch.items(1, cuda::Prepare{a}); },
                    [=](auto& a) { cuda::sgd_step(launch, a); }, [=](auto& a) { cuda::adam_step(launch, a); },
-                   [=](auto& a) { launch.items(a.item_count * a.largest, cuda::EmaList{a}); }});
+                   [=](auto& a) { cuda::ema_update(launch, a); }});
   }
   return all;
 }
@@ -175,6 +175,10 @@ TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
         want.back()[i] = double(0.999f) * want.back()[i] + (1 - double(0.999f)) * value.back()[i];
     }
     for (std::size_t k = 0; k < ema.size(); ++k) items.push_back({ema[k].data(), value[k].data(), std::ssize(value[k])});
+    std::vector<float> odd_ema = randoms(18, 3), odd_value = randoms(17, 4);  // at addresses that allow no vectors
+    std::vector<double> odd_want = widen(odd_ema);
+    for (std::size_t i = 1; i < 17; ++i) odd_want[i] = double(0.999f) * odd_want[i] + (1 - double(0.999f)) * odd_value[i];
+    items.push_back({odd_ema.data() + 1, odd_value.data() + 1, 16});
     UpdateState state{.ema_decay = 0.999f, .skip = 1};
     const EmaUpdate update{
         .items = items.data(), .item_count = std::ssize(items), .largest = kCount, .values = 0, .state = &state};
@@ -187,6 +191,7 @@ TEST_CASE("ema_update: a list of tensors of many sizes in one call") {
       CHECK(ema[k].back() == before[k].back());  // nothing past the end
       CHECK(relative_error(ema[k], want[k]) < 2e-7);
     }
+    CHECK(relative_error(odd_ema, odd_want) < 2e-7);
   }
 }
 
