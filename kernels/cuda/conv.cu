@@ -11,6 +11,7 @@
 #include "kernels/cuda/conv_engine.h"
 #include "kernels/cuda/conv_graph.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/filter_cache.h"
 #include "kernels/cuda/plan_store.h"
 #include "kernels/cuda/roofline.h"
 #include "kernels/cuda/run.h"
@@ -57,20 +58,6 @@ struct Plans {
   }
 };
 
-/// Filters in the compute type, by the caller's address and form: a layer's next values replace its last ones.
-struct FilterKey {
-  const float* data;
-  Shape filters, padded;
-  DType dtype;
-  auto operator<=>(const FilterKey&) const = default;
-};
-struct KeptFilters {
-  KeptMemory memory{};
-  std::uint64_t stamp = 0;
-  std::int64_t last_use = 0;
-  unsigned long long capture = 0;  // the one that recorded the last conversion; 0: it was made at once
-};
-
 }  // namespace
 
 struct ConvEngine::State {
@@ -100,8 +87,8 @@ struct ConvEngine::State {
   cudnnHandle_t handle = nullptr;
   cudaEvent_t before = nullptr, after = nullptr;
   std::map<ConvKey, Plans> plans;
-  std::map<FilterKey, KeptFilters> kept;
-  std::int64_t calls = 0, compiled = 0;
+  FilterCache kept;
+  std::int64_t compiled = 0;
   double compile_seconds = 0;
   unsigned long long capture = 0;  // of the call that is running; 0: none
 
@@ -111,7 +98,9 @@ struct ConvEngine::State {
   bool offers(const ConvKey& fused) { return !find(fused).contest.empty(); }
   std::size_t workspace(const ConvKey& key) { return find(key).workspace(); }
   void run(const ConvKey& key, const ConvPointers& pointers, void* workspace);
-  void* filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room);
+  void* filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room) {
+    return kept.find(launch, filters, shape, key, room);
+  }
 
   Plans& find(const ConvKey& key);
   std::optional<ConvPlan> make(const ConvKey& key, const ConvGraph& graph, const Candidate& candidate);
@@ -126,7 +115,7 @@ ConvCalls<Launch, ConvEngine::State> ConvEngine::State::call() {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   FROST_CUDA(cudaStreamGetCaptureInfo(context.compute, &status, &capture));
   if (status != cudaStreamCaptureStatusActive) capture = 0;
-  ++calls;
+  kept.begin_call(capture);
   return {launch, *this, options.tf32, options.deterministic};
 }
 
@@ -245,34 +234,6 @@ void ConvEngine::State::run(const ConvKey& key, const ConvPointers& pointers, vo
     settle(key, p, pointers, workspace);
   }
   p.contest[0].plan->run(handle, pointers, workspace);
-}
-
-void* ConvEngine::State::filters(const Filters& filters, const Shape& shape, const ConvKey& key, void* room) {
-  const Shape padded = key.filters();
-  const auto convert = [&](void* to) {
-    pack(launch, packed_view(filters.data, shape), packed_view(to, padded, key.dtype));
-    return to;
-  };
-  if (filters.stamp == 0) return convert(room);
-  auto it = kept.find({filters.data, shape, padded, key.dtype});
-  if (it == kept.end()) {
-    if (capture) return convert(room);
-    // Filters of models that are gone (or at rest for thousands of convolutions) must not pile up.
-    constexpr std::int64_t kRest = 8192;
-    std::erase_if(kept, [&](const auto& item) { return calls - item.second.last_use > kRest; });
-    const std::size_t bytes = static_cast<std::size_t>(padded.elements()) * size_of(key.dtype);
-    it = kept.emplace(FilterKey{filters.data, shape, padded, key.dtype}, KeptFilters{.memory = context.keep(bytes)}).first;
-  }
-  KeptFilters& entry = it->second;
-  entry.last_use = calls;
-  context.captured_uses(entry.memory);
-  // A recorded conversion may never have run, if its capture was given up: only the same capture relies on it.
-  if (entry.stamp != filters.stamp || (entry.capture != 0 && entry.capture != capture)) {
-    convert(entry.memory.get());
-    entry.stamp = filters.stamp;
-    entry.capture = capture;
-  }
-  return entry.memory.get();
 }
 
 ConvEngine::ConvEngine(Context& context, const CudaOptions& options) : state_(std::make_unique<State>(context, options)) {}

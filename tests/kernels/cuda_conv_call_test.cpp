@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
+#include <memory>
 
 #include "tests/kernels/guarded.h"
 #include "tests/kernels/host_conv_runner.h"
@@ -171,6 +173,92 @@ TEST_CASE("conv call: gradients of filters and biases, written and added") {
           CHECK(dw.intact());
           CHECK(db.intact());
         }
+}
+
+TEST_CASE("conv call: filters are converted once for each stamp") {
+  const HostLaunch launch;
+  HostConvRunner runner(launch, cpu());
+  const Shape x_shape{1, 2, 2, 8}, y_shape{1, 2, 2, 8};
+  Problem p({"", {}, 8, 8}, DType::bf16);
+  const Guarded x(x_shape, noise(32, 1), DType::bf16);
+  const auto run = [&](std::uint64_t stamp) {
+    Guarded y(y_shape, DType::bf16);
+    ConvCalls(launch, runner, false, false)
+        .forward({.geometry = {},
+                  .x = x.view(),
+                  .weight = {p.w.data(), stamp},
+                  .bias = nullptr,
+                  .activation = {},
+                  .y = y.view()});
+    return y.values();
+  };
+  const auto first = run(41);
+  p.w[0] += 1;
+  CHECK(run(41) == first);  // the promise was that nothing changed
+  const auto second = run(42);
+  CHECK(second != first);
+  p.w[0] += 1;
+  const auto unkept = run(0);
+  CHECK((unkept != first && unkept != second));
+  CHECK(run(42) == second);
+  runner.kept.clear();
+  CHECK(run(42) == unkept);
+}
+
+TEST_CASE("filter cache: forms, captures, and filters at rest") {
+  struct Watched : HostLaunch {  // notes what captures are told of, and what is still kept
+    mutable std::vector<KeptMemory> used;
+    mutable std::vector<std::weak_ptr<void>> made;
+    KeptMemory keep(std::size_t bytes) const {
+      const KeptMemory memory = HostLaunch::keep(bytes);
+      made.push_back(memory);
+      return memory;
+    }
+    void captured_uses(const KeptMemory& memory) const { used.push_back(memory); }
+  } launch;
+  FilterCache cache;
+  const Shape shape{3, 1, 1, 3};
+  std::vector<float> w(9, 1), other(9, 5);
+  alignas(16) std::array<std::uint16_t, 64> room{};
+  const ConvKey bf16 = conv_key(ConvPass::forward, {}, {1, 1, 1, 3}, {1, 1, 1, 3}, DType::bf16);
+  ConvKey f16 = bf16;
+  f16.dtype = DType::f16;
+  // The first value that a call with this stamp finds.
+  const auto found = [&](unsigned long long capture, std::uint64_t stamp, const ConvKey& key, std::vector<float>& from) {
+    cache.begin_call(capture);
+    const void* at = cache.find(launch, Filters{from.data(), stamp}, shape, key, room.data());
+    CHECK((at == room.data()) == (stamp == 0 || (capture != 0 && launch.made.empty())));
+    return key.dtype == DType::bf16 ? math::to_float(*static_cast<const math::bf16*>(at))
+                                    : math::to_float(*static_cast<const math::f16*>(at));
+  };
+  CHECK(found(7, 1, bf16, w) == 1);  // a capture that meets it first allocates nothing
+  CHECK(found(0, 1, bf16, w) == 1);
+  w[0] = 2;
+  CHECK(found(0, 1, bf16, w) == 1);
+  CHECK(found(0, 1, f16, w) == 2);  // another form
+  CHECK(found(0, 1, bf16, other) == 5);
+  CHECK(launch.made.size() == 3);
+  // A capture records one conversion, and relies on what was there before it began.
+  w[0] = 3;
+  CHECK(found(8, 1, bf16, w) == 1);
+  CHECK(found(8, 2, bf16, w) == 3);
+  w[0] = 4;
+  CHECK(found(8, 2, bf16, w) == 3);
+  CHECK(found(9, 2, bf16, w) == 4);  // another one cannot know whether that conversion ever ran
+  w[0] = 5;
+  CHECK(found(0, 2, bf16, w) == 5);
+  w[0] = 6;
+  CHECK(found(9, 2, bf16, w) == 5);
+  CHECK(launch.made.size() == 3);
+  CHECK(launch.used.back() == launch.made[0].lock());
+  // What nobody asked for goes when the next filter comes; the others stay.
+  launch.used.clear();
+  for (std::int64_t i = 0; i < FilterCache::kRest; ++i) cache.begin_call(0);
+  CHECK(found(0, 2, bf16, w) == 5);
+  std::vector<float> late(9, 9);
+  CHECK(found(0, 1, bf16, late) == 9);
+  launch.used.clear();
+  CHECK((!launch.made[0].expired() && launch.made[1].expired() && launch.made[2].expired() && !launch.made[3].expired()));
 }
 
 TEST_CASE("conv call: impossible shapes are named") {
