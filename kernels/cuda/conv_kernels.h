@@ -170,7 +170,8 @@ void deliver_filters(const Launcher& launch, const ConstView& from, const View& 
   });
 }
 
-/// Each block's sums of its channels over its pixels, to `partial` (chunks, channels). Floor: reads dy once.
+/// Each block's sums of its channels over its pixels, to `partial` (chunks, whole vectors of channels). Floor: reads dy
+/// once.
 template <class T, int width>
 struct BlockChannelSums {
   static constexpr int kThreads = cuda::kThreads, kPhases = 9;  // 2^8 rows at most are joined in a block
@@ -202,19 +203,15 @@ struct BlockChannelSums {
       FROST_UNROLL
       for (int j = 0; j < width; ++j) a[j] += b[j];
     });
-    if (phase + 1 == kPhases && columns.row(thread) == 0) {
-      float* to = partial + columns.chunk_of(block) * channels + first;
-      FROST_UNROLL
-      for (int j = 0; j < width; ++j)
-        if (j < count) to[j] = own.sums[j];
-    }
+    if (phase + 1 == kPhases && columns.row(thread) == 0)
+      store(partial + columns.chunk_of(block) * columns.items * width + first, own.sums);
   }
 };
 
 /// Floor: reads the chunks' sums once.
 struct FinishChannelSums : ChunkSums {
-  const float* partial;  // (chunks, channels)
-  std::int64_t chunks, channels;
+  const float* partial;  // (chunks, pitch)
+  std::int64_t chunks, channels, pitch;
   float* to;
   bool accumulate;
 
@@ -224,7 +221,7 @@ struct FinishChannelSums : ChunkSums {
     if (c >= channels) return;
     if constexpr (phase == 0)
       for (std::int64_t i = group(thread); i < chunks; i += kGroups)
-        own.sums.a += static_cast<double>(partial[i * channels + c]);
+        own.sums.a += static_cast<double>(partial[i * pitch + c]);
     join<phase>(thread, shared, own);
     if constexpr (phase + 1 == kPhases) {
       if (group(thread) > 0) return;
@@ -240,9 +237,14 @@ inline Columns sum_columns(const ConstView& dy, int width) {
 }
 
 /// Room, in values, for sum_channels' partial sums.
-inline std::int64_t partial_sums(const ConstView& dy) { return sum_columns(dy, access_width({dy})).chunks * dy.shape.c; }
+inline std::int64_t partial_sums(const ConstView& dy) {
+  const int width = access_width({dy});
+  const Columns columns = sum_columns(dy, width);
+  return columns.chunks * columns.items * width;
+}
 
-/// Sums of each channel over all pixels, in an order that depends on shape, pitch and alignment alone. dy is not empty.
+/// Sums of each channel over all pixels, in an order that depends on shape, pitch and alignment alone. dy is not empty,
+/// `partial` 32-byte aligned.
 template <class Launcher>
 void sum_channels(const Launcher& launch, const ConstView& dy, float* partial, float* to, bool accumulate) {
   with_float(dy.dtype, "conv2d", [&]<class T>(T) {
@@ -250,7 +252,7 @@ void sum_channels(const Launcher& launch, const ConstView& dy, float* partial, f
       const Columns columns = sum_columns(dy, width);
       launch.blocks(columns.blocks(), BlockChannelSums<T, width>{plane<T>(dy), dy.shape.c, partial, columns});
       launch.blocks(ChunkSums::blocks(dy.shape.c),
-                    FinishChannelSums{{}, partial, columns.chunks, dy.shape.c, to, accumulate});
+                    FinishChannelSums{{}, partial, columns.chunks, dy.shape.c, columns.items * width, to, accumulate});
     });
   });
 }

@@ -7,6 +7,7 @@
 #include "kernels/cuda/detect_level.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/value.h"
+#include "kernels/cuda/vector.h"
 #include "kernels/detect_checks.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/activation.h"
@@ -114,29 +115,44 @@ struct EndImages {
   }
 };
 
-/// Item: one attribute of kept row i / attributes, counted over the images: runs of 5 + classes values that begin anywhere,
-/// so one value an access. Floor: reads and writes kept rows once.
+/// Item: 4 values of the kept rows, counted over the images as one long row. Their logits are read one by one: runs of 5 +
+/// classes values that begin anywhere. Floor: reads and writes kept rows once.
 struct DecodeRows {
+  static constexpr int kWidth = kVectorBytes / sizeof(float);
   DecodePlan plan;
   Divider attributes;
   const std::int64_t* ends;  // (images): kept rows up to the end of the image
   float* rows;
+  std::int64_t values;
 
   FROST_HD void operator()(std::int64_t i) const {
-    const auto [row, attribute] = divide(i, attributes);
-    const auto k = static_cast<int>(attribute);
+    const std::int64_t first = i * kWidth, left = values - first;
+    const int count = left < kWidth ? static_cast<int>(left) : kWidth;
+    auto [row, attribute] = divide(first, attributes);
+    DecodePlace place = place_of(row);
+    Lanes<kWidth> out{};
+    FROST_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      if (j >= count) continue;
+      if (attribute == attributes.divisor()) attribute = 0, place = place_of(++row);
+      out[j] = value(place, static_cast<int>(attribute++));
+    }
+    store(rows + first, out, count);
+  }
+
+ private:
+  FROST_HD DecodePlace place_of(std::int64_t row) const {
     int image = 0;
     while (row >= ends[image]) ++image;
     const std::int64_t in_image = row - (image > 0 ? ends[image - 1] : 0);
-    const DecodePlace p = plan.place(image, plan.kept[std::int64_t{image} * plan.predictions + in_image]);
+    return plan.place(image, plan.kept[std::int64_t{image} * plan.predictions + in_image]);
+  }
+  FROST_HD float value(const DecodePlace& p, int k) const {
     const DecodeLevel& l = plan.level[p.level];
     const float s = math::sigmoid(load_value(l.head, l.type, p.at + k));
-    if (k < 2)
-      rows[i] = math::decode_centre(s, static_cast<float>(k == 0 ? p.column : p.row), l.stride);
-    else if (k < 4)
-      rows[i] = math::decode_size(s, k == 2 ? l.anchor_w[p.anchor] : l.anchor_h[p.anchor], l.stride);
-    else
-      rows[i] = s;
+    if (k < 2) return math::decode_centre(s, static_cast<float>(k == 0 ? p.column : p.row), l.stride);
+    if (k < 4) return math::decode_size(s, k == 2 ? l.anchor_w[p.anchor] : l.anchor_h[p.anchor], l.stride);
+    return s;
   }
 };
 
@@ -186,7 +202,8 @@ DecodedRows detect_decode(const Launcher& launch, const DetectDecode& d) {
   const std::int64_t values = std::accumulate(rows.counts.begin(), rows.counts.end(), std::int64_t{0}) * p.attributes;
   if (values == 0) return rows;
   rows.memory = launch.keep(static_cast<std::size_t>(values) * sizeof(float));
-  launch.items(values, DecodeRows{p, Divider(p.attributes), ends, static_cast<float*>(rows.memory.get())});
+  launch.items((values + DecodeRows::kWidth - 1) / DecodeRows::kWidth,
+               DecodeRows{p, Divider(p.attributes), ends, static_cast<float*>(rows.memory.get()), values});
   return rows;
 }
 

@@ -101,11 +101,8 @@ struct BlockGradientSums {
     if (phase + 1 == kPhases && columns.row(thread) == 0) {
       const std::int64_t channels = std::int64_t{columns.items} * width;
       float* to = partial + columns.chunk_of(block) * 2 * channels + first;
-      FROST_UNROLL
-      for (int j = 0; j < width; ++j) {
-        to[j] = own.sums.dz[j];
-        to[channels + j] = own.sums.dz_xhat[j];
-      }
+      store(to, own.sums.dz);
+      store(to + channels, own.sums.dz_xhat);
     }
   }
 };

@@ -56,8 +56,10 @@ struct BlockMoments {
       const std::int64_t channels = std::int64_t{columns.items} * width;
       math::Moments<float>* to =
           partial + columns.chunk_of(block) * channels + std::int64_t{columns.item(block, thread)} * width;
+      Pack<math::Moments<float>, width> pack;
       FROST_UNROLL
-      for (int j = 0; j < width; ++j) to[j] = own.moments.lane[j];
+      for (int j = 0; j < width; ++j) pack.lane[j] = own.moments.lane[j];
+      store_pack(to, pack);
     }
   }
 };
