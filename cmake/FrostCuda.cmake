@@ -1,6 +1,6 @@
-# FROST_CUDA=AUTO builds the CUDA backend where nvcc, cuDNN and cuBLAS are found, ON insists and says what is missing, OFF
-# never looks. The backend is a library of its own that is opened at run time: a build with it also runs on machines without
-# a GPU.
+# FROST_CUDA=AUTO builds the CUDA backend where nvcc, cuDNN, cudnn-frontend and cuBLAS are found, ON insists and says what is
+# missing, OFF never looks. The backend is a library of its own that is opened at run time: a build with it also runs on
+# machines without a GPU.
 set(FROST_CUDA AUTO CACHE STRING "CUDA backend: AUTO, ON or OFF")
 set_property(CACHE FROST_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(FROST_CUDA_FOUND OFF)
@@ -25,6 +25,13 @@ if(NOT FROST_CUDA STREQUAL "OFF")
       list(APPEND missing ${CMAKE_MATCH_2})
     endif()
   endforeach()
+  if(NOT missing)  # it may be fetched, not in vain
+    include(${PROJECT_SOURCE_DIR}/third_party/cudnn_frontend.cmake)
+    frost_find_cudnn_frontend(${toolkit})
+    if(NOT FROST_CUDNN_FRONTEND_INCLUDE)
+      set(missing "cudnn_frontend.h ${FROST_CUDNN_FRONTEND_VERSION} (neither installed nor to be had from PyPI)")
+    endif()
+  endif()
   list(JOIN missing ", " missing)
 
   if(missing STREQUAL "")

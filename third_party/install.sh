@@ -30,6 +30,12 @@ if command -v dpkg-query >/dev/null; then
   for package in "${libraries[@]}"; do
     grep -qx "$package" <<<"$installed" || missing+=("$package")
   done
+  # With nvcc the CUDA backend is built, for which CMake takes a wheel's headers (cudnn_frontend.cmake): once, by pip.
+  if PATH=$PATH:/usr/local/cuda/bin command -v nvcc >/dev/null && [ ! -e /usr/include/cudnn_frontend.h ] &&
+    ! compgen -G "${XDG_CACHE_HOME:-${HOME:-}/.cache}/frost/third_party/cudnn-frontend-*/include" >/dev/null &&
+    ! python3 -m pip --version >/dev/null 2>&1; then
+    missing+=(python3-pip)
+  fi
 elif ((${#missing[@]} == 0)); then
   exit 0  # not Debian: CMake looks for the libraries and names what it does not find
 fi

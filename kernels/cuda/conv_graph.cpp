@@ -1,130 +1,121 @@
 #include "kernels/cuda/conv_graph.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 
+#include "kernels/cuda/check.h"
+
+// Plans are written in cuDNN's own form; the frontend's JSON library would only be compiled.
+#define CUDNN_FRONTEND_SKIP_JSON_LIB
+#include <cudnn_frontend.h>
+
 namespace frost::cuda {
+namespace fe = cudnn_frontend;
+
+/// What cudnn-frontend's Graph has and does not show: Graph tells neither a configuration's workspace before its plan is
+/// made, nor "not supported" from an error.
+struct ConvGraph::Graph : fe::graph::Graph {
+  using ICudnn::operation_graph;
+  using ICudnn::plans;
+};
+
 namespace {
 
 enum Uid : std::int64_t { kX = 1, kY, kFilters, kBias, kSums, kBiased };
 
-cudnnDataType_t cudnn_type(DType type) {
+// What captured work runs belongs to its recording (Context::captured_uses): the frontend need not see to it.
+constexpr auto kRetention = fe::CudaGraphRetention_t::NONE;
+
+/// cuDNN's words on the way to the user, in one line.
+template <class... What>
+void check(fe::error_t status, const What&... what) {
+  if (status.is_good()) return;
+  std::string words = status.get_message();
+  std::replace(words.begin(), words.end(), '\n', ' ');
+  fail("cuDNN: ", what..., ": ", words);
+}
+
+fe::DataType_t data_type(DType type) {
   switch (type) {
     case DType::f32:
-      return CUDNN_DATA_FLOAT;
+      return fe::DataType_t::FLOAT;
     case DType::bf16:
-      return CUDNN_DATA_BFLOAT16;
+      return fe::DataType_t::BFLOAT16;
     case DType::f16:
-      return CUDNN_DATA_HALF;
+      return fe::DataType_t::HALF;
     default:
       fail("conv2d on CUDA works in f32, bf16 or f16, not in ", name_of(type));
   }
 }
 
 /// Dimensions go in the order N, C, H, W (filters: K, C, R, S) whatever the memory's; the strides say that channels run
-/// fastest. `inner`: lives in registers between two operations.
-Descriptor tensor(Uid uid, const Shape& s, DType type, std::int64_t alignment, bool inner = false) {
-  const std::array<std::int64_t, 4> dims{s.n, s.c, s.h, s.w}, strides{s.h * s.w * s.c, 1, s.w * s.c, s.c};
-  Descriptor t(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-  t.set<std::int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID, uid)
-      .set(CUDNN_ATTR_TENSOR_DATA_TYPE, cudnn_type(type))
-      .set(CUDNN_ATTR_TENSOR_DIMENSIONS, std::span<const std::int64_t>(dims))
-      .set(CUDNN_ATTR_TENSOR_STRIDES, std::span<const std::int64_t>(strides))
-      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment);
-  if (inner) t.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, true);
-  t.finalize();
-  return t;
+/// fastest.
+fe::graph::Tensor_attributes tensor(Uid uid, const Shape& s, DType type, std::int64_t alignment) {
+  return fe::graph::Tensor_attributes()
+      .set_uid(uid)
+      .set_data_type(data_type(type))
+      .set_dim({s.n, s.c, s.h, s.w})
+      .set_stride({s.h * s.w * s.c, 1, s.w * s.c, s.c})
+      .set_alignment(alignment);
 }
 
-Descriptor convolution(const ConvGeometry& g) {
-  const std::array<std::int64_t, 2> stride{g.stride_h, g.stride_w}, pad{g.pad_h, g.pad_w};
-  const std::array<std::int64_t, 2> dilation{g.dilation_h, g.dilation_w};
-  Descriptor c(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-  c.set<std::int64_t>(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, 2)
-      .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
-      .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
-      .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, std::span<const std::int64_t>(pad))
-      .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, std::span<const std::int64_t>(pad))
-      .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, std::span<const std::int64_t>(stride))
-      .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, std::span<const std::int64_t>(dilation))
-      .finalize();
-  return c;
+/// Of any of the three passes: they differ in nothing but the type's name.
+template <class Attributes>
+Attributes convolution(const ConvGeometry& g) {
+  return Attributes()
+      .set_padding({g.pad_h, g.pad_w})
+      .set_stride({g.stride_h, g.stride_w})
+      .set_dilation({g.dilation_h, g.dilation_w});
 }
 
-/// The names of one pass' attributes: the three operations differ in nothing else.
-struct OperationNames {
-  cudnnBackendDescriptorType_t operation;
-  cudnnBackendAttributeName_t alpha, beta, convolution, x, y, filters;
-};
-OperationNames names_of(ConvPass pass) {
-  switch (pass) {
-    case ConvPass::forward:
-      return {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W};
-    case ConvPass::backward_data:
-      return {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W};
-    default:
-      return {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW};
-  }
-}
-
-Descriptor pointwise(cudnnPointwiseMode_t mode, const Descriptor& x, const Descriptor* b, const Descriptor& y,
-                     float negative_slope = 0) {
-  Descriptor how(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-  how.set(CUDNN_ATTR_POINTWISE_MODE, mode).set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
-  if (negative_slope != 0) how.set(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, static_cast<double>(negative_slope));
-  how.finalize();
-  Descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how).set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
-  if (b) operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, *b);
-  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y).finalize();
-  return operation;
-}
-
-cudnnPointwiseMode_t pointwise_mode(ActivationKind kind) {
-  switch (kind) {
+fe::graph::Pointwise_attributes activation(const Activation& a) {
+  fe::graph::Pointwise_attributes pointwise;
+  switch (a.kind) {
     case ActivationKind::silu:
-      return CUDNN_POINTWISE_SWISH_FWD;
+      return pointwise.set_mode(fe::PointwiseMode_t::SWISH_FWD);
     case ActivationKind::sigmoid:
-      return CUDNN_POINTWISE_SIGMOID_FWD;
+      return pointwise.set_mode(fe::PointwiseMode_t::SIGMOID_FWD);
+    case ActivationKind::leaky_relu:
+      pointwise.set_relu_lower_clip_slope(a.slope);
+      [[fallthrough]];
     default:
-      return CUDNN_POINTWISE_RELU_FWD;
+      return pointwise.set_mode(fe::PointwiseMode_t::RELU_FWD);
   }
 }
 
 /// May this engine serve the key? The notes are cuDNN's own words about its engines.
-bool allowed(const ConvKey& key, const std::vector<cudnnBackendNumericalNote_t>& notes) {
-  const auto has = [&](cudnnBackendNumericalNote_t note) {
-    return std::find(notes.begin(), notes.end(), note) != notes.end();
-  };
-  if (key.deterministic && has(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC)) return false;
-  if (has(CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)) return false;
+bool allowed(const ConvKey& key, cudnnBackendDescriptor_t config) {
+  if (key.deterministic && fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC>(config)) return false;
+  if (fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION>(config)) return false;
   if (key.dtype != DType::f32) return true;
   if (key.tf32) return true;
   // On f32 data tensor cores mean TF32. Winograd and Fourier transforms cost f32 the digits that it is asked for.
-  return !has(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS) && !has(CUDNN_NUMERICAL_NOTE_TENSOR_CORE) &&
-         !has(CUDNN_NUMERICAL_NOTE_WINOGRAD) && !has(CUDNN_NUMERICAL_NOTE_FFT);
+  return !fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS>(config) &&
+         !fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_TENSOR_CORE>(config) &&
+         !fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_WINOGRAD>(config) &&
+         !fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_FFT>(config);
+}
+
+Candidate described(fe::ManagedOpaqueDescriptor config) {
+  Candidate candidate;
+  std::vector<std::pair<cudnnBackendKnobType_t, std::int64_t>> knobs;
+  FROST_CUDA(fe::detail::get_engine_id_and_knobs(config, candidate.choice.engine, knobs));
+  std::sort(knobs.begin(), knobs.end());  // they come in any order
+  candidate.choice.knobs.assign(knobs.begin(), knobs.end());
+  candidate.compiled_at_run_time =
+      fe::hasBehaviorNote<CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION>(config->get_backend_descriptor());
+  check(fe::detail::get_workspace_size(config, candidate.workspace), "an engine's workspace");
+  candidate.config = std::move(config);
+  return candidate;
 }
 
 }  // namespace
+
+void fail_call(cudnnStatus_t status, const char* call, const char* file, int line) {
+  char why[1024] = "";
+  cudnnGetLastErrorString(why, sizeof why);
+  fail(call, ": ", cudnnGetErrorString(status), why[0] ? " (" : "", why, why[0] ? ")" : "", " at ", place(file, line));
+}
 
 std::string to_text(const EngineChoice& choice) {
   std::string text = std::to_string(choice.engine);
@@ -158,152 +149,116 @@ std::optional<EngineChoice> engine_choice(std::string_view text) {
   return choice;
 }
 
-Descriptor described_device(std::string_view json) {
-  Descriptor device(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-  device.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, std::span<const char>(json.data(), json.size())).finalize();
-  return device;
+CudnnDevice described_device(std::string_view json) {
+  const auto device = std::make_shared<fe::DeviceProperties>();
+  check(device->deserialize({json.begin(), json.end()}), "the description of a device");
+  return {.properties = device};
 }
 
+std::int64_t ConvPlan::workspace() const { return plan_->getWorkspaceSize(); }
+
+/// What Graph::execute comes down to in the end. Its way there asks the driver for a context, which a library that is opened
+/// on machines without a driver cannot link.
 void ConvPlan::run(cudnnHandle_t handle, const ConvPointers& p, void* workspace) const {
-  const std::array<std::int64_t, 4> uids{kX, kY, kFilters, kBias};
-  const std::array<void*, 4> pointers{p.x, p.y, p.filters, p.bias};
-  const std::size_t count = bias_ ? 4 : 3;
-  Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::span<const std::int64_t>(uids.data(), count))
-      .set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, std::span<void* const>(pointers.data(), count))
-      .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, workspace)
-      .finalize();
-  FROST_CUDA(cudnnBackendExecute(handle, plan_.raw(), pack.raw()));
+  static const std::vector<std::int64_t> plain{kX, kY, kFilters}, biased{kX, kY, kFilters, kBias};
+  void* const pointers[] = {p.x, p.y, p.filters, p.bias};
+  check(fe::detail::execute(handle, plan_.get(), pointers, bias_ ? biased : plain, workspace), "a convolution");
 }
 
-std::string ConvPlan::serialized() const {
-  const auto text = plan_.list<char>(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION);
-  return {text.begin(), text.end()};
+std::string ConvPlan::serialized() const try { return plan_->getJsonRepresentation(); } catch (const fe::cudnnException& e) {
+  fail("cuDNN: ", e.what());
 }
 
-ConvGraph::ConvGraph(const ConvKey& key, const CudnnDevice& device) : key_(key), device_(device) {
+ConvGraph::ConvGraph(const ConvKey& key, const CudnnDevice& device)
+    : key_(key), device_(device), graph_(std::make_shared<Graph>()) {
   const bool activated = key.activation.kind != ActivationKind::identity;
   FROST_CHECK(key.pass == ConvPass::forward || (!key.bias && !activated), "conv2d: only its forward fuses");
   FROST_CHECK(key.bias || !activated, "conv2d: an activation is fused together with a bias");
-  const Shape f = key.filters();
-  const Descriptor x = tensor(kX, key.x, key.dtype, key.alignment), y = tensor(kY, key.y, key.dtype, key.alignment);
-  const Descriptor filters = tensor(kFilters, f, key.dtype, key.alignment), conv = convolution(key.geometry);
-  const Descriptor sums = key.bias ? tensor(kSums, key.y, DType::f32, key.alignment, true) : Descriptor();
-
-  const OperationNames names = names_of(key.pass);
-  std::vector<Descriptor> operations;
-  operations.emplace_back(names.operation)
-      .set(names.alpha, 1.f)
-      .set(names.beta, 0.f)
-      .set(names.convolution, conv)
-      .set(names.x, x)
-      .set(names.y, key.bias ? sums : y)
-      .set(names.filters, filters)
-      .finalize();
-  Descriptor bias, biased;
-  if (key.bias) {
-    bias = tensor(kBias, {1, 1, 1, key.y.c}, bias_type(key), key.alignment);
-    if (activated) biased = tensor(kBiased, key.y, DType::f32, key.alignment, true);
-    operations.push_back(pointwise(CUDNN_POINTWISE_ADD, sums, &bias, activated ? biased : y));
-    if (activated)
-      operations.push_back(pointwise(pointwise_mode(key.activation.kind), biased, nullptr, y,
-                                     key.activation.kind == ActivationKind::leaky_relu ? key.activation.slope : 0));
+  Graph& g = *graph_;
+  g.set_compute_data_type(fe::DataType_t::FLOAT).set_device_properties(device.properties);
+  const auto x = tensor(kX, key.x, key.dtype, key.alignment), y = tensor(kY, key.y, key.dtype, key.alignment);
+  const auto filters = tensor(kFilters, key.filters(), key.dtype, key.alignment);
+  // What an operation gives is made one of our tensors; between two operations it lives in registers, in f32.
+  const auto inner = [&](Uid uid) { return tensor(uid, key.y, DType::f32, key.alignment).set_is_virtual(true); };
+  switch (key.pass) {
+    case ConvPass::forward: {
+      auto result =
+          g.conv_fprop(g.tensor(x), g.tensor(filters), convolution<fe::graph::Conv_fprop_attributes>(key.geometry));
+      if (key.bias) {
+        *result = inner(kSums);
+        const auto bias = g.tensor(tensor(kBias, {1, 1, 1, key.y.c}, bias_type(key), key.alignment));
+        result = g.pointwise(result, bias, fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
+      }
+      if (activated) {
+        *result = inner(kBiased);
+        result = g.pointwise(result, activation(key.activation));
+      }
+      *result = y;
+      break;
+    }
+    case ConvPass::backward_data:
+      *g.conv_dgrad(g.tensor(y), g.tensor(filters), convolution<fe::graph::Conv_dgrad_attributes>(key.geometry)) = x;
+      break;
+    case ConvPass::backward_weight:
+      *g.conv_wgrad(g.tensor(y), g.tensor(x), convolution<fe::graph::Conv_wgrad_attributes>(key.geometry)) = filters;
   }
-  graph_ = Descriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-  graph_.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operations);
-  if (device.handle) graph_.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, device.handle);
-  graph_.finalize();
-}
-
-std::optional<Candidate> ConvGraph::describe(Descriptor config) const {
-  auto engines = config.list(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
-  if (engines.empty()) return {};
-  const Descriptor& engine = engines[0];
-  if (!allowed(key_, engine.list<cudnnBackendNumericalNote_t>(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE))) return {};
-  Candidate candidate;
-  candidate.choice.engine = engine.get<std::int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
-  for (const Descriptor& knob :
-       config.list(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, CUDNN_KNOB_TYPE_COUNTS))
-    candidate.choice.knobs.emplace_back(knob.get<cudnnBackendKnobType_t>(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE),
-                                        knob.get<std::int64_t>(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE));
-  const auto notes = engine.list<cudnnBackendBehaviorNote_t>(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE);
-  candidate.compiled_at_run_time =
-      std::find(notes.begin(), notes.end(), CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != notes.end();
-  candidate.workspace = config.get<std::int64_t>(CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE);
-  candidate.config = std::move(config);
-  return candidate;
-}
-
-void ConvGraph::offer(cudnnBackendHeurMode_t mode, std::int64_t most, std::vector<Candidate>& to) const {
-  Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph_).set(CUDNN_ATTR_ENGINEHEUR_MODE, mode);
-  if (device_.properties) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *device_.properties);
-  if (const cudnnStatus_t status = heuristics.try_finalize(); not_supported(status))
-    return;
-  else
-    FROST_CUDA(status);
-  constexpr std::int64_t kAll = 1024;
-  for (Descriptor& config : heuristics.list(CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, kAll)) {
-    if (static_cast<std::int64_t>(to.size()) == most) return;
-    if (auto candidate = describe(std::move(config))) to.push_back(std::move(*candidate));
-  }
+  check(g.validate(), key);
+  check(g.build_operation_graph(device.handle), key);
 }
 
 std::vector<Candidate> ConvGraph::candidates(std::int64_t most) const {
   std::vector<Candidate> found;
-  offer(CUDNN_HEUR_MODE_A, most, found);
-  if (found.empty()) offer(CUDNN_HEUR_MODE_FALLBACK, most, found);
+  for (const auto mode : {fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}) {
+    fe::EngineConfigList configs;
+    const auto leave_out = [&](cudnnBackendDescriptor_t config) { return !allowed(key_, config); };
+    const auto statuses = fe::get_heuristics_list(std::vector{mode}, *graph_->operation_graph, leave_out, configs, true,
+                                                  -1 /* multiprocessors: all */, device_.properties);
+    if (!not_supported(statuses.back())) check_call(statuses.back(), "cuDNN's heuristics", __FILE__, __LINE__);
+    for (auto& config : configs) {
+      if (static_cast<std::int64_t>(found.size()) == most) break;
+      found.push_back(described(std::move(config)));
+    }
+    if (!found.empty()) break;
+  }
   return found;
 }
 
+/// Graph::create_execution_plan would do, if it knew the knobs that cuDNN calls deprecated: its heuristics still turn them.
 std::optional<Candidate> ConvGraph::candidate(const EngineChoice& choice) const {
-  if (choice.engine >= graph_.get<std::int64_t>(CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT)) return {};
-  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-  engine.set(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph_).set(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, choice.engine);
-  if (device_.properties) engine.set(CUDNN_ATTR_ENGINE_DEVICEPROP, *device_.properties);
-  if (engine.try_finalize() != CUDNN_STATUS_SUCCESS) return {};
-  std::vector<Descriptor> knobs;
+  fe::detail::backend_descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  const auto graph = graph_->operation_graph->get_raw_desc();
+  if (fe::detail::create_engine(engine, choice.engine, graph, device_.properties).is_bad()) return {};
+  if (choice.knobs.size() > CUDNN_KNOB_TYPE_COUNTS) return {};  // more than the frontend has room for
+  std::vector<fe::detail::backend_descriptor> knobs;
   for (const auto& [knob, value] : choice.knobs) {
-    Descriptor& k = knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
-    k.set(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, static_cast<cudnnBackendKnobType_t>(knob));
-    k.set(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, value);
-    if (k.try_finalize() != CUDNN_STATUS_SUCCESS) return {};
+    const auto type = static_cast<cudnnBackendKnobType_t>(knob);
+    auto& k = knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    FROST_CUDA(cudnnBackendSetAttribute(k.get_ptr(), CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type));
+    FROST_CUDA(cudnnBackendSetAttribute(k.get_ptr(), CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value));
+    if (k.finalize().is_bad()) return {};
   }
-  Descriptor config(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-  config.set(CUDNN_ATTR_ENGINECFG_ENGINE, engine);
-  if (!knobs.empty()) config.set(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, knobs);
-  if (config.try_finalize() != CUDNN_STATUS_SUCCESS) return {};
-  return describe(std::move(config));
-}
-
-Descriptor ConvGraph::empty_plan() const {
-  Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-  if (device_.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, device_.handle);
-  if (device_.properties) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *device_.properties);
-  return plan;
-}
-
-std::optional<ConvPlan> ConvGraph::finished(Descriptor descriptor) const {
-  if (descriptor.try_finalize() != CUDNN_STATUS_SUCCESS) return {};
-  ConvPlan plan;
-  plan.bias_ = key_.bias;
-  plan.workspace_ = descriptor.get<std::int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE);
-  plan.plan_ = std::move(descriptor);
-  return plan;
+  auto config = fe::make_shared_backend_pointer(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+  if (fe::detail::create_engine_config(config, engine, knobs).is_bad()) return {};
+  if (!allowed(key_, config->get_backend_descriptor())) return {};
+  return described(std::move(config));
 }
 
 std::optional<ConvPlan> ConvGraph::plan(const Candidate& candidate) const {
-  Descriptor plan = empty_plan();
-  plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, candidate.config);
-  return finished(std::move(plan));
+  ConvPlan plan;
+  plan.bias_ = key_.bias;
+  const auto& tag = graph_->operation_graph->getTag();
+  if (fe::detail::create_cudnn_execution_plan(plan.plan_, candidate.config, tag, nullptr, kRetention).is_bad()) return {};
+  return plan;
 }
 
 std::optional<ConvPlan> ConvGraph::plan(std::string_view serialized) const {
-  Descriptor plan = empty_plan();
-  if (cudnnBackendSetAttribute(plan.raw(), CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                               static_cast<std::int64_t>(serialized.size()), serialized.data()) != CUDNN_STATUS_SUCCESS)
+  ConvPlan plan;
+  plan.bias_ = key_.bias;
+  if (fe::detail::create_cudnn_execution_plan_impl(plan.plan_, std::string(serialized), device_.handle, device_.properties,
+                                                   kRetention)
+          .is_bad())
     return {};
-  return finished(std::move(plan));
+  return plan;
 }
 
 }  // namespace frost::cuda

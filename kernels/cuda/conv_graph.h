@@ -1,6 +1,9 @@
 #pragma once
+#include <cudnn.h>
+
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -8,11 +11,17 @@
 #include <vector>
 
 #include "kernels/cuda/conv_key.h"
-#include "kernels/cuda/descriptor.h"
+
+// Of cudnn-frontend, whose headers take a minute to compile: conv_graph.cpp alone includes them.
+namespace cudnn_frontend {
+class DeviceProperties;
+class ExecutionPlan_v8;
+class OpaqueBackendPointer;
+}  // namespace cudnn_frontend
 
 /// Convolutions as cuDNN graphs: built, asked for engines, turned into plans. Nothing here needs a GPU but finishing and
-/// running a plan: with a described device (DescribedDevice) the tests ask cuDNN for the engines of every convolution that
-/// the models use, with the very graphs that the backend runs.
+/// running a plan: with a described device (described_device()) the tests ask cuDNN for the engines of every convolution
+/// that the models use, with the very graphs that the backend runs.
 namespace frost::cuda {
 
 /// What to run: an engine by its number and the values of its knobs. Means the same only for one version of cuDNN.
@@ -26,7 +35,7 @@ std::string to_text(const EngineChoice&);
 std::optional<EngineChoice> engine_choice(std::string_view text);
 
 struct Candidate {
-  Descriptor config;
+  std::shared_ptr<cudnn_frontend::OpaqueBackendPointer> config;
   EngineChoice choice;
   bool compiled_at_run_time = false;  // its kernel is compiled when the plan is made: 1 to 5 s, needs a driver
   std::int64_t workspace = 0;         // bytes, as the heuristics tell
@@ -35,22 +44,21 @@ struct Candidate {
 /// For whom graphs are built: the device behind a handle, or a described one.
 struct CudnnDevice {
   cudnnHandle_t handle = nullptr;
-  const Descriptor* properties = nullptr;
+  std::shared_ptr<const cudnn_frontend::DeviceProperties> properties = nullptr;
 };
 /// A device that need not be here, from cuDNN's JSON form. Throws Error where cuDNN does not take it.
-Descriptor described_device(std::string_view json);
+CudnnDevice described_device(std::string_view json);
 
 class ConvPlan {
  public:
-  std::int64_t workspace() const { return workspace_; }
+  std::int64_t workspace() const;
   void run(cudnnHandle_t handle, const ConvPointers& pointers, void* workspace) const;
   /// cuDNN's own form of a finished plan, from which ConvGraph::plan makes it again.
   std::string serialized() const;
 
  private:
   friend class ConvGraph;
-  Descriptor plan_;
-  std::int64_t workspace_ = 0;
+  std::shared_ptr<cudnn_frontend::ExecutionPlan_v8> plan_;
   bool bias_ = false;
 };
 
@@ -70,14 +78,11 @@ class ConvGraph {
   std::optional<ConvPlan> plan(std::string_view serialized) const;
 
  private:
-  std::optional<Candidate> describe(Descriptor config) const;
-  Descriptor empty_plan() const;
-  std::optional<ConvPlan> finished(Descriptor plan) const;
-  void offer(cudnnBackendHeurMode_t mode, std::int64_t most, std::vector<Candidate>& to) const;
+  struct Graph;  // cudnn-frontend's
 
   ConvKey key_;
   CudnnDevice device_;
-  Descriptor graph_;
+  std::shared_ptr<Graph> graph_;
 };
 
 }  // namespace frost::cuda

@@ -12,6 +12,8 @@
 #include <sstream>
 #include <system_error>
 
+#include "kernels/error.h"
+
 namespace frost::cuda {
 namespace fs = std::filesystem;
 namespace {

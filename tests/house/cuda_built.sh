@@ -15,6 +15,7 @@ else
   found FROST_CUDNN_INCLUDE || missing+=" cudnn.h"
   found FROST_CUDNN_LIBRARY || missing+=" libcudnn"
   found FROST_CUBLASLT_LIBRARY || missing+=" libcublasLt"
+  [[ -n $missing ]] || found FROST_CUDNN_FRONTEND_INCLUDE || missing=" cudnn_frontend.h"  # fetched where all else is there
   [[ -n $missing || -f $1/bin/libfrost_cuda.so ]] || missing=" bin/libfrost_cuda.so"
   if [[ -n $missing ]]; then
     echo "CUDA backend: NOT BUILT although $(value FROST_NVCC) is installed; missing:$missing" >&2

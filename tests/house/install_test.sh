@@ -18,8 +18,10 @@ machine() {  # a Debian with everything but the packages named
   play dpkg-query "for p in \"\${@:4}\"; do case \" $* \" in *\" \$p \"*) ;; *) echo \"installed \$p\" ;; esac; done"
   play apt-get "echo \"\$DEBIAN_FRONTEND apt-get \$*\" >>$work/log"
   play id 'echo 0'
+  mkdir -p "$work/cache/frost/third_party/cudnn-frontend-1/include"
   : >"$work/log"
 }
+export XDG_CACHE_HOME=$work/cache
 install() { status=0; PATH=$work/bin bash "$script" "$@" >"$work/out" 2>&1 </dev/null || status=$?; }
 expect() {  # expect TITLE CONDITION...
   if ! "${@:2}"; then
@@ -49,6 +51,21 @@ install
 expect "what only tests need is not installed unasked" calls 0
 install tests
 expect "tests: the browser is installed" grep -qE 'install .*--no-install-recommends chromium$' "$work/log"
+
+machine
+play nvcc :
+play python3 'exit 1'
+install
+expect "nvcc, and cudnn-frontend is there: no apt-get" calls 0
+rm -r "$work/cache"
+install
+expect "nvcc without cudnn-frontend and pip: pip is installed" grep -qE 'install .*--no-install-recommends python3-pip$' "$work/log"
+machine
+rm -r "$work/cache"
+play nvcc :
+play python3 '[ "$*" = "-m pip --version" ]'
+install
+expect "nvcc without cudnn-frontend, but with pip: no apt-get" calls 0
 
 machine libzip-dev
 play id 'echo 1000'

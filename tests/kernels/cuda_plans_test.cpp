@@ -28,13 +28,13 @@ namespace {
 constexpr std::int64_t kAll = 1024;
 
 CudnnDevice h100() {
-  static const Descriptor device = [] {
+  static const CudnnDevice device = [] {
     std::ifstream file(FROST_SOURCE_DIR "/tests/kernels/h100.json");
     std::stringstream text;
     text << file.rdbuf();
     return described_device(text.str());
   }();
-  return {.properties = &device};
+  return device;
 }
 
 struct Convolution {
@@ -276,7 +276,7 @@ TEST_CASE("keys: channels grow to what tensor cores load at once, and no further
 TEST_CASE("a choice can be written down and made again") {
   for (const ConvPass pass : kPasses) {
     const ConvGraph graph(conv_key(pass, k3x3, {16, 80, 80, 64}, {16, 80, 80, 64}, DType::f16), h100());
-    for (const Candidate& candidate : graph.candidates(8)) {
+    for (const Candidate& candidate : graph.candidates(kAll)) {
       const auto read = engine_choice(to_text(candidate.choice));
       REQUIRE(read);
       CHECK(*read == candidate.choice);
@@ -307,6 +307,24 @@ TEST_CASE("a choice can be written down and made again") {
   for (const char* text :
        {"", "x", "-1", "1:", "1:2", "1:2=", "1:2=3,", "1:2=3;", "1:99=0", "1:-1=0", "1:2=3,4", "99999999999999999999", "1 "})
     CHECK_MESSAGE(!engine_choice(text), text);
+}
+
+TEST_CASE("what cuDNN refuses is said in one line, with the convolution and cuDNN's own words") {
+  const auto said = [](const auto& action) -> std::string {
+    try {
+      action();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "nothing";
+  };
+  ConvKey key = conv_key(ConvPass::forward, k3x3, {1, 8, 8, 8}, {1, 8, 8, 8}, DType::f16);
+  key.y.h = 99;
+  const std::string refused = said([&] { ConvGraph(key, h100()); });
+  CHECK(refused.find("cuDNN: forward f16 3x3/1 1x8x8x8 -> 1x99x8x8: ") == 0);
+  CHECK(refused.find("CUDNN_STATUS_BAD_PARAM") != std::string::npos);
+  CHECK(refused.find('\n') == std::string::npos);
+  CHECK(said([] { described_device("{}"); }).find("cuDNN: the description of a device: ") == 0);
 }
 
 TEST_CASE("plan store: kept from run to run, per device; files that are cut off or strange are left aside") {

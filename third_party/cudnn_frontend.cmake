@@ -1,0 +1,65 @@
+# cudnn-frontend, NVIDIA's header-only C++ door to cuDNN's graph API. An installed one is taken where it is as new as the one
+# that was tested. Else the headers come out of its Python package: pip knows the user's index and proxy; where it does not
+# help, the file is fetched from PyPI itself. All wheels of a version hold the same headers; this one's hash is known.
+set(FROST_CUDNN_FRONTEND_VERSION 1.32.0)
+
+function(frost_cudnn_frontend_is_new result folder)
+  set(version 0)
+  if(EXISTS ${folder}/cudnn_frontend_version.h)
+    file(STRINGS ${folder}/cudnn_frontend_version.h version REGEX "define CUDNN_FRONTEND_(MAJOR|MINOR|PATCH)_VERSION")
+    list(TRANSFORM version REPLACE "[^0-9]+" "")
+    list(JOIN version . version)
+  endif()
+  if(version VERSION_LESS FROST_CUDNN_FRONTEND_VERSION)
+    set(${result} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+
+# FROST_CUDNN_FRONTEND_INCLUDE becomes the folder of cudnn_frontend.h. What is fetched serves all builds of a user.
+function(frost_find_cudnn_frontend)
+  set(name third_party/cudnn-frontend-${FROST_CUDNN_FRONTEND_VERSION})
+  set(homes ${CMAKE_BINARY_DIR}/${name})
+  if(NOT "$ENV{XDG_CACHE_HOME}" STREQUAL "")
+    list(PREPEND homes $ENV{XDG_CACHE_HOME}/frost/${name})
+  elseif(NOT "$ENV{HOME}" STREQUAL "")
+    list(PREPEND homes $ENV{HOME}/.cache/frost/${name})
+  endif()
+  set(look FROST_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${ARGV} ENV CUDNN_ROOT PATHS ${homes} PATH_SUFFIXES include
+    VALIDATOR frost_cudnn_frontend_is_new)
+  find_path(${look})
+  if(FROST_CUDNN_FRONTEND_INCLUDE)
+    return()
+  endif()
+
+  set(wheel nvidia_cudnn_frontend-${FROST_CUDNN_FRONTEND_VERSION}-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl)
+  set(address https://files.pythonhosted.org/packages/c6/1d/d30c756cfbb9bef18d99face13fd1af5629f56e2a477a6648d95c6c45141)
+  set(sha256 8b354a8e550c083eb247f1eb39a7d69a4a269075f5a01e4fcbd2531680b17239)
+  string(RANDOM LENGTH 8 mark)  # builds that are configured at the same time
+  foreach(place IN LISTS homes)
+    set(home ${place})
+    set(work ${home}.${mark})
+    execute_process(COMMAND ${CMAKE_COMMAND} -E make_directory ${work} ERROR_QUIET RESULT_VARIABLE failed)
+    if(NOT failed)
+      break()
+    endif()
+  endforeach()
+  find_program(FROST_PYTHON python3)
+  if(FROST_PYTHON)
+    execute_process(OUTPUT_QUIET ERROR_QUIET
+      COMMAND ${FROST_PYTHON} -m pip download --no-deps --only-binary=:all: --implementation cp --python-version 3.12 --abi cp312
+        --platform manylinux_2_28_x86_64 --retries 1 --timeout 30 --dest ${work}
+        nvidia-cudnn-frontend==${FROST_CUDNN_FRONTEND_VERSION})
+  endif()
+  if(NOT EXISTS ${work}/${wheel})
+    file(DOWNLOAD ${address}/${wheel} ${work}/${wheel} INACTIVITY_TIMEOUT 30 STATUS ignored)
+  endif()
+  file(SHA256 ${work}/${wheel} got)
+  if(got STREQUAL sha256)
+    file(ARCHIVE_EXTRACT INPUT ${work}/${wheel} DESTINATION ${work} PATTERNS "include/*" "*/licenses/*")
+    file(REMOVE ${work}/${wheel})
+    file(RENAME ${work} ${home} RESULT ignored)  # not where another build was first
+    message(STATUS "cudnn-frontend ${FROST_CUDNN_FRONTEND_VERSION}: fetched into ${home}")
+  endif()
+  file(REMOVE_RECURSE ${work})
+  find_path(${look})
+endfunction()
