@@ -22,6 +22,7 @@ class RecordingBackend : public Backend {
   explicit RecordingBackend(std::unique_ptr<Backend> device = make_cpu_backend()) : device_(std::move(device)) {}
 
   std::int64_t captures = 0, replays = 0, eager_calls = 0;  // calls of primitives outside of captures
+  std::int64_t recordings = 0;                              // that live
 
   std::string description() const override { return device_->description() + ", recording"; }
   bool supports(DType compute) const override { return device_->supports(compute); }
@@ -108,7 +109,10 @@ class RecordingBackend : public Backend {
 
   class Recording final : public Captured {
    public:
-    Recording(RecordingBackend& backend, std::shared_ptr<Calls> calls) : backend_(backend), calls_(std::move(calls)) {}
+    Recording(RecordingBackend& backend, std::shared_ptr<Calls> calls) : backend_(backend), calls_(std::move(calls)) {
+      ++backend_.recordings;
+    }
+    ~Recording() override { --backend_.recordings; }
     void replay() override {
       FROST_CHECK(!backend_.tape_, "capture: a replay inside");
       ++backend_.replays;

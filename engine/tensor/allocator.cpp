@@ -24,6 +24,12 @@ Allocator::Pool::~Pool() {
   allocator_.shared_.free_.merge(free_);
 }
 
+std::size_t Allocator::Pool::free_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& [size, memory] : free_) bytes += size;
+  return bytes;
+}
+
 void Allocator::insert_free(Blocks::iterator block) {
   block->second.pool->free_.insert({block->second.bytes, block->first});
 }

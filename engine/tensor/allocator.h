@@ -29,6 +29,7 @@ class Allocator {
     ~Pool();
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
+    std::size_t free_bytes() const;  // its own, between blocks in use
 
    private:
     friend class Allocator;

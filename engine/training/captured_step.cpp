@@ -19,20 +19,24 @@ struct HostState {
 }  // namespace
 
 CapturedStep::CapturedStep(Device& device, Module* model, bool enabled)
-    : device_(device), model_(model), enabled_(enabled && device.backend().can_capture()), pool_(device.allocator()) {}
+    : device_(device), model_(model), enabled_(enabled && device.backend().can_capture()) {
+  pool_.emplace(device.allocator());
+}
 
 CapturedStep::~CapturedStep() { forget(); }
 
 void CapturedStep::forget() {
-  if (!recordings_.empty()) device_.backend().synchronize();  // nothing replays when its memory goes
+  if (captured_ > 0) device_.backend().synchronize();  // nothing replays when its memory goes
   recordings_.clear();
   captured_ = 0;
+  book(0);
+  pool_.emplace(device_.allocator());
 }
 
 void CapturedStep::run(const Key& key, const std::function<void()>& work) {
   if (!enabled_) return work();
   Recording& recording = recordings_[key];
-  if (!recording.ran || (!recording.work && captured_ == kMost)) {
+  if (!recording.ran || (!recording.work && full())) {
     recording.ran = true;  // plans are found, caches filled, lazy memory made
     return work();
   }
@@ -57,8 +61,9 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
   // has it back when what is queued is done.
   device_.allocator().trim();
   backend.synchronize();
+  book(0);
   {
-    const Allocator::PoolGuard into(device_.allocator(), pool_);
+    const Allocator::PoolGuard into(device_.allocator(), *pool_);
     backend.begin_capture();
     try {
       work();
@@ -71,6 +76,7 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
     }
     recording.work = backend.end_capture();
   }
+  book(pool_->free_bytes());
   ++captured_;
   for (const auto& [p, stamp] : before.parameters)
     if (p->stamp != stamp) recording.parameters.push_back(p);
@@ -78,6 +84,16 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
     if (b->stamp != stamp) recording.buffers.push_back(b);
   for (const auto& [c, value] : before.counters)
     if (c->value != value) recording.counters.emplace_back(c, c->value - value);
+}
+
+/// What no tensor uses between two replays still belongs to the recordings.
+void CapturedStep::book(std::size_t bytes) {
+  if (bytes == booked_) return;
+  Ledger& ledger = device_.ledger();
+  const Ledger::Scope scope = ledger.scope("recorded work");
+  ledger.remove(Role::workspace, scope, static_cast<std::int64_t>(booked_));
+  ledger.add(Role::workspace, scope, static_cast<std::int64_t>(bytes));
+  booked_ = bytes;
 }
 
 void CapturedStep::repeat_on_host(Recording& recording) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/nn/module.h"
@@ -27,7 +28,7 @@ class CapturedStep {
 
   void run(const Key& key, const std::function<void()>& work);
 
-  /// Drops all recordings: something that they hold the addresses of has moved (parameters that wake up).
+  /// Drops all recordings and their memory: something that they hold the addresses of has moved (parameters that wake up).
   void forget();
 
   bool captures() const { return enabled_; }
@@ -36,6 +37,8 @@ class CapturedStep {
     const auto it = recordings_.find(key);
     return it != recordings_.end() && it->second.work;
   }
+  /// As many recordings as are kept: work of other keys is simply run, until all are forgotten.
+  bool full() const { return captured_ == kMost; }
   std::int64_t replays() const { return replays_; }
 
  private:
@@ -50,6 +53,7 @@ class CapturedStep {
   static constexpr std::size_t kMost = 8;  // recordings
   void capture(Recording& recording, const std::function<void()>& work);
   void repeat_on_host(Recording& recording);
+  void book(std::size_t bytes);
 
   Device& device_;
   Module* model_;
@@ -57,7 +61,8 @@ class CapturedStep {
   std::int64_t replays_ = 0;
   std::size_t captured_ = 0;
   // Where all recordings work: they run one after the other, so what one is done with serves the next.
-  Allocator::Pool pool_;
+  std::optional<Allocator::Pool> pool_;
+  std::size_t booked_ = 0;  // of the pool
   std::map<Key, Recording> recordings_;
 };
 
