@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 
 #include "engine/base/interrupt.h"
 #include "engine/report/progress.h"
-#include "engine/training/captured_step.h"
+#include "models/run/inference.h"
 #include "models/yolo/boxes.h"
 #include "models/yolo/results.h"
 
@@ -17,12 +16,6 @@ using Clock = std::chrono::steady_clock;
 double ms_between(Clock::time_point a, Clock::time_point b) {
   return std::chrono::duration<double, std::milli>(b - a).count();
 }
-
-/// A captured pass reads and writes the same memory each time.
-struct Pass {
-  Tensor pixels;
-  std::vector<Var> maps;
-};
 
 /// How image i of the batch was fitted into the canvas.
 CanvasFit fit_of(const ItemInfo& info) {
@@ -47,33 +40,19 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
   std::optional<LossSettings> loss = options.loss;
   std::int64_t seen = 0, batches = 0;
 
-  CapturedStep forward(device, nullptr, options.cuda_graph);
-  std::map<Shape, Pass> passes;  // by the input's shape, where passes are captured
+  run::Inference network(
+      device, model, options.compute, options.cuda_graph,
+      [&](const Tensor& pixels, const Tensor& input) { backend.normalize_image({.x = pixels, .y = input}); },
+      [&](Context& context, const Var& image) { return model.heads(context, image); });
 
   ProgressBar bar(options.label.empty() ? metrics_header() : options.label, loader.batches(), stderr, options.progress);
   loader.start(0);
   while (DetectionBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
     const auto t0 = Clock::now();
-    const Shape shape{batch->n, batch->h, batch->w, 3};
-    Pass once;
-    Pass& pass = forward.captures() ? passes[shape] : once;
-    Tensor input;
-    if (forward.captures()) {
-      if (!pass.pixels) pass.pixels = Tensor(device, shape, DType::u8, Role::input);
-      backend.upload(pass.pixels.data(), batch->pixels.data(), batch->bytes());
-    } else {
-      input = network_input(device, *batch, options.compute);
-    }
-    backend.synchronize();
+    network.load({batch->n, batch->h, batch->w, 3}, batch->pixels);
     const auto t1 = Clock::now();
-    Context context{.device = device, .compute = options.compute};
-    const CapturedStep::Key key{shape.n, shape.h, shape.w};
-    forward.run(key, [&] {
-      const Tensor x = pass.pixels ? normalised(device, pass.pixels, options.compute) : input;
-      pass.maps = model.heads(context, {x, -1, nullptr});
-    });
-    const std::vector<Var>& maps = pass.maps;
+    const std::vector<Var>& maps = network.run();
     const DecodedRows rows = backend.detect_decode(
         {.levels = model.detect().levels(maps), .classes = model.detect().classes, .conf_threshold = options.conf_thres});
     backend.synchronize();
@@ -92,7 +71,6 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
                                                                   .agnostic = options.single_cls,
                                                                   .max_detections = options.max_det});
     const auto t4 = Clock::now();
-    if (!forward.recorded(key)) passes.erase(shape);  // its memory serves the next shape
     result.pre_ms += ms_between(t0, t1);
     result.inference_ms += ms_between(t1, t2);
     result.nms_ms += ms_between(t3, t4);
