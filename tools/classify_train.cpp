@@ -68,7 +68,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_device(app, c, machine);
   frost::add_precision(app, c, machine);
   frost::add_cuda_choices(app, c, machine);
-  frost::add_cuda_graph(app, c, machine, "training steps once and replay them");
+  frost::add_cuda_graph(app, c, machine, "training steps, and in validation the network, once and replay them");
   frost::add_recompute(app, c, machine);
   app.parse(argc, argv);
   if (weights->count() && !app.count("--model")) c.model.clear();  // the file says what it is

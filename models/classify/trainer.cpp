@@ -95,6 +95,7 @@ class ClassificationTask final : public TrainingTask {
 
   ValidationReport validate(Module& averaged, std::int64_t, bool) override {
     const ValidateOptions options{.compute = compute_,
+                                  .cuda_graph = config_.cuda_graph,
                                   .label_smoothing = static_cast<float>(config_.label_smoothing),
                                   .progress = true,
                                   .label = fmt::format("{:>68}", val_name_ == "test" ? "testing" : "validating"),
@@ -241,7 +242,8 @@ LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, const 
 void validate_result(const TrainConfig& config, const RunDevice& run, ClassificationTask& task,
                      const std::filesystem::path& weights, const std::filesystem::path& folder) {
   const std::unique_ptr<Classifier> model = load_classifier(*run.device, weights);
-  ValidateOptions options{.compute = run.compute, .progress = false, .label = "", .batch_done = {}};
+  ValidateOptions options{
+      .compute = run.compute, .cuda_graph = config.cuda_graph, .progress = false, .label = "", .batch_done = {}};
   if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const Accuracy accuracy = validate(*run.device, *model, task.val_loader(), options);
   fmt::print("\nValidating {}...\n{}", weights.string(), accuracy_table(accuracy, model->names));

@@ -38,7 +38,7 @@ struct TrainConfig {
   bool noaugment = false;  // training images as in validation
   bool noplots = false;
   std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
-  bool cuda_graph = true;                    // capture training steps where the device can
+  bool cuda_graph = true;                    // capture steps and validation where the device can
   bool deterministic = false, tf32 = false;  // see CudaChoices
   bool recompute = true;                     // make activations again in backward instead of keeping them
   std::string resume;                        // a last.safetensors; empty: a new run

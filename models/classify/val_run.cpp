@@ -74,8 +74,10 @@ fs::path run_validation(const ValConfig& config) {
                                          .square = model->preprocessing().square,
                                          .threads = worker_count(config.workers, config.batch_size)});
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
-  ValidateOptions options{
-      .compute = run.compute, .label = data.val_name == "test" ? "testing" : "validating", .batch_done = {}};
+  ValidateOptions options{.compute = run.compute,
+                          .cuda_graph = config.cuda_graph,
+                          .label = data.val_name == "test" ? "testing" : "validating",
+                          .batch_done = {}};
   if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const InterruptGuard guard;
   const Accuracy accuracy = validate(device, *model, *loader, options);
@@ -103,7 +105,7 @@ fs::path run_prediction(const PredictConfig& config) {
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (config.save_txt) make_folders(folder / "labels");
 
-  const Normaliser normalise(device, model->preprocessing());
+  run::Inference network = inference(device, *model, run.compute, config.cuda_graph);
   const InterruptGuard guard;
   std::array<double, 3> total{};  // ms: before, in and after the network
   for (std::size_t i = 0; i < files.size(); ++i) {
@@ -113,15 +115,13 @@ fs::path run_prediction(const PredictConfig& config) {
     const Image view = centre_view(image, imgsz, model->preprocessing().square);
     std::vector<std::uint8_t> rgb(view.pixels.size());
     pack_rgb(view, rgb.data());
-    const Tensor input = network_input(device, rgb, {1, imgsz, imgsz, 3}, normalise, run.compute);
-    device.backend().synchronize();
+    network.load({1, imgsz, imgsz, 3}, rgb);
     total[0] += ms_since(start);
     start = Clock::now();
-    Context context{.device = device, .compute = run.compute};
-    const Tensor logits = model->forward(context, {input, -1, nullptr}).value;
+    const Tensor logits = network.run().front().value;
     device.backend().synchronize();
-    const double inference = ms_since(start);
-    total[1] += inference;
+    const double network_ms = ms_since(start);
+    total[1] += network_ms;
     start = Clock::now();
     const std::vector<float> values = softmax(device, logits);
     std::vector<std::string> said;
@@ -149,7 +149,7 @@ fs::path run_prediction(const PredictConfig& config) {
     }
     total[2] += ms_since(start);
     fmt::print("image {}/{} {}: {}x{} {}, {:.1f}ms\n", i + 1, files.size(), files[i].string(), imgsz, imgsz,
-               fmt::join(said, ", "), inference);
+               fmt::join(said, ", "), network_ms);
   }
   const double count = static_cast<double>(files.size());
   fmt::print("Speed: {:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms post-process per image at shape (1, 3, {}, {})\n",

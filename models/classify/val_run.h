@@ -15,7 +15,7 @@ struct ValConfig {
   std::string name = "exp";
   bool exist_ok = false, half = false, noplots = false;
   std::string precision = "auto";
-  bool deterministic = false, tf32 = false;  // CUDA
+  bool cuda_graph = true, deterministic = false, tf32 = false;  // CUDA
 };
 /// Validates as classify/val.py does and returns the run's folder. Throws Error: one line with the file and the cause.
 std::filesystem::path run_validation(const ValConfig& config);
@@ -30,7 +30,7 @@ struct PredictConfig {
   std::string name = "exp";
   bool exist_ok = false, half = false;
   std::string precision = "auto";
-  bool deterministic = false, tf32 = false;  // CUDA
+  bool cuda_graph = true, deterministic = false, tf32 = false;  // CUDA
 };
 /// Says what is on each picture of a file or folder: the five likeliest classes. Returns the run's folder.
 std::filesystem::path run_prediction(const PredictConfig& config);

@@ -47,8 +47,7 @@ Normaliser::Normaliser(Device& device, const Preprocessing& preprocessing) {
   rstd_ = constant(rstd), ones_ = constant({1, 1, 1}), zeros_ = constant({0, 0, 0});
 }
 
-Tensor Normaliser::operator()(const Tensor& pixels, DType compute) const {
-  const Tensor input(pixels.device(), pixels.shape(), compute, Role::input);
+void Normaliser::operator()(const Tensor& pixels, const Tensor& input) const {
   Backend& backend = pixels.backend();
   backend.normalize_image({.x = pixels, .y = input});
   // A norm with the data set's constants.
@@ -60,6 +59,11 @@ Tensor Normaliser::operator()(const Tensor& pixels, DType compute) const {
                             .activation = {},
                             .residual = {},
                             .y = input});
+}
+
+Tensor Normaliser::operator()(const Tensor& pixels, DType compute) const {
+  const Tensor input(pixels.device(), pixels.shape(), compute, Role::input);
+  (*this)(pixels, input);
   return input;
 }
 
@@ -68,6 +72,17 @@ Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const
   const Tensor pixels(device, shape, DType::u8, Role::input);
   device.backend().upload(pixels.data(), rgb.data(), static_cast<std::size_t>(shape.elements()));
   return normalise(pixels, compute);
+}
+
+run::Inference inference(Device& device, Classifier& model, DType compute, bool capture) {
+  return {device,
+          model,
+          compute,
+          capture,
+          [normalise = Normaliser(device, model.preprocessing())](const Tensor& pixels, const Tensor& input) {
+            normalise(pixels, input);
+          },
+          [&model](Context& context, const Var& image) { return std::vector<Var>{model.forward(context, image)}; }};
 }
 
 std::vector<float> softmax(Device& device, const Tensor& logits) {
@@ -91,19 +106,16 @@ Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const 
   Accuracy result;
   result.classes.resize(static_cast<std::size_t>(classes));
   result.confusion.resize(static_cast<std::size_t>(classes) * static_cast<std::size_t>(classes));
-  const Normaliser normalise(device, model.preprocessing());
+  run::Inference network = inference(device, model, options.compute, options.cuda_graph);
   std::int64_t number = 0;
   ProgressBar bar(options.label, loader.batches(), stderr, options.progress);
   loader.start(0);
   while (const ImageBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
     const auto t0 = Clock::now();
-    const Shape shape{batch->n, batch->side, batch->side, 3};
-    const Tensor input = network_input(device, batch->pixels, shape, normalise, options.compute);
-    device.backend().synchronize();
+    network.load({batch->n, batch->side, batch->side, 3}, batch->pixels);
     const auto t1 = Clock::now();
-    Context context{.device = device, .compute = options.compute};
-    const Tensor logits = model.forward(context, {input, -1, nullptr}).value;
+    const Tensor logits = network.run().front().value;
     device.backend().synchronize();
     const auto t2 = Clock::now();
     result.loss += cross_entropy(device, logits, batch->labels, options.label_smoothing);

@@ -5,6 +5,7 @@
 
 #include "models/classify/classifier.h"
 #include "models/classify/dataset.h"
+#include "models/run/inference.h"
 
 namespace frost::classify {
 
@@ -28,12 +29,16 @@ using BatchDone = std::function<void(std::int64_t, const ImageBatch&, const std:
 
 struct ValidateOptions {
   DType compute = DType::f32;
+  bool cuda_graph = true;  // capture the network where the device can
   float label_smoothing = 0;
   bool progress = true;
   std::string label;  // in front of the progress bar
   BatchDone batch_done;
 };
 Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const ValidateOptions& options);
+
+/// The classifier in evaluation: pixels as the data set has them, one output, the logits. The model stays the caller's.
+run::Inference inference(Device&, Classifier& model, DType compute, bool capture);
 
 /// Of logits (n, 1, 1, classes): (n, classes).
 std::vector<float> softmax(Device& device, const Tensor& logits);
@@ -55,7 +60,9 @@ std::string speed_line(const Accuracy& accuracy, int imgsz);
 class Normaliser {
  public:
   Normaliser(Device&, const Preprocessing&);
-  /// u8 pixels on the device as an input of type `compute`.
+  /// u8 pixels on the device become `input`, of the same shape.
+  void operator()(const Tensor& pixels, const Tensor& input) const;
+  /// The same as a new input of type `compute`.
   Tensor operator()(const Tensor& pixels, DType compute) const;
 
  private:

@@ -9,8 +9,10 @@
 #include "engine/training/updater.h"
 #include "models/classify/step.h"
 #include "models/classify/validator.h"
+#include "models/run/inference.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/step.h"
+#include "models/yolo/validator.h"
 #include "tests/device.h"
 #include "tests/kernels/emulated_backend.h"
 #include "tests/recording_backend.h"
@@ -24,6 +26,12 @@ using frost::testing::RecordingBackend;
 namespace {
 
 constexpr std::int64_t kSide = 64;
+
+std::vector<std::uint8_t> noise_pixels(Rng&& rng, const Shape& shape) {
+  std::vector<std::uint8_t> rgb(static_cast<std::size_t>(shape.elements()));
+  for (std::uint8_t& p : rgb) p = static_cast<std::uint8_t>(rng.next());
+  return rgb;
+}
 
 /// Batches of noise: of two sizes, the last one of each epoch smaller, with few and with many targets.
 struct Batch {
@@ -160,7 +168,20 @@ Outcome train_detector(bool capture, const Recipe& recipe) {
   return training.finish();
 }
 
-/// With dropout, whose choices are new in each step.
+/// A classifier's images to validate on: the last batch is smaller.
+std::unique_ptr<classify::ImageLoader> validation_images(std::int64_t side) {
+  const auto open = [side](classify::ImageBatch& batch, std::int64_t, std::int64_t number) -> std::int64_t {
+    batch.n = number == 3 ? 2 : 4, batch.side = side;
+    batch.pixels = noise_pixels(Rng(300 + static_cast<std::uint64_t>(number)), {batch.n, side, side, 3});
+    batch.labels.clear();
+    for (std::int64_t i = 0; i < batch.n; ++i) batch.labels.push_back((number + i) % 5);
+    return 0;  // nothing is left to do for each image
+  };
+  return std::make_unique<classify::ImageLoader>(
+      BatchSource<classify::ImageBatch>{.batches = 4, .open = open, .item = {}, .close = {}});
+}
+
+/// With dropout, whose choices are new in each step, and a validation of the average after each epoch.
 Outcome train_classifier(bool capture, const Recipe& recipe) {
   constexpr std::int64_t kClassifierSide = 32;
   Device device(capturing(recipe.compute));
@@ -171,6 +192,8 @@ Outcome train_classifier(bool capture, const Recipe& recipe) {
   const classify::Normaliser normalise(device, model->preprocessing());
   std::map<std::int64_t, classify::LossState> losses;
   std::map<std::int64_t, Tensor> inputs;
+  const auto twin = classify::make_classifier(device, "yolov5n-cls", 5, {});
+  const auto val = validation_images(kClassifierSide);
   for (int i = 0; i < 20; ++i) {
     training.begin(i);
     Rng rng(200 + static_cast<std::uint64_t>(i));
@@ -183,14 +206,26 @@ Outcome train_classifier(bool capture, const Recipe& recipe) {
     loss.set_seed(rng.next());
     Tensor& pixels = inputs[n];
     if (!pixels) pixels = Tensor(device, {n, kClassifierSide, kClassifierSide, 3}, DType::u8, Role::input);
-    std::vector<std::uint8_t> rgb(static_cast<std::size_t>(pixels.elements()));
-    for (std::uint8_t& p : rgb) p = static_cast<std::uint8_t>(rng.next());
+    const std::vector<std::uint8_t> rgb = noise_pixels(std::move(rng), pixels.shape());
     device.backend().upload(pixels.data(), rgb.data(), rgb.size());
     training.work.run({n}, [&] {
       classify::train_step({.device = device, .compute = recipe.compute}, *model, normalise(pixels, recipe.compute), loss);
     });
     training.end(i, recipe);
     training.outcome.losses.push_back(loss.value().to_vector());
+    if (i % 5 < 4) continue;
+    training.average.lend_to(*twin);
+    const classify::Accuracy accuracy =
+        classify::validate(device, *twin, *val,
+                           {.compute = recipe.compute,
+                            .cuda_graph = capture,
+                            .label_smoothing = 0.1f,
+                            .progress = false,
+                            .label = "",
+                            .batch_done = [&](std::int64_t, const classify::ImageBatch&, const std::vector<float>& p) {
+                              training.outcome.values.push_back(p);
+                            }});
+    training.outcome.losses.push_back({static_cast<float>(accuracy.loss)});
   }
   return training.finish();
 }
@@ -230,6 +265,163 @@ TEST_CASE("20 training steps, captured and replayed, equal 20 eager ones bit for
     check_same(train_classifier, {.freeze = 9, .optimizer = OptimizerKind::adam, .loss_scaling = true, .spoil = true});
   }
   SUBCASE("a classifier in f16") { check_same(train_classifier, {.loss_scaling = true, .compute = DType::f16}); }
+}
+
+TEST_CASE("inference: what comes again is replayed, what comes once is run, and new weights are seen") {
+  Device device(capturing(DType::f32));
+  const auto model = classify::make_classifier(device, "yolov5n-cls", 5, 1);
+  run::Inference captured = classify::inference(device, *model, DType::f32, true),
+                 eager = classify::inference(device, *model, DType::f32, false);
+  const auto logits = [](run::Inference& network, std::int64_t n, std::uint64_t seed) {
+    const Shape shape{n, 32, 32, 3};
+    network.load(shape, noise_pixels(Rng(seed), shape));
+    return network.run().front().value.to_vector();
+  };
+  const auto same = [&](std::int64_t n, std::uint64_t seed) {
+    const std::vector<float> expected = logits(eager, n, seed);
+    CHECK((logits(captured, n, seed) == expected));
+    return expected;
+  };
+  for (std::uint64_t seed = 0; seed < 4; ++seed) same(4, seed);
+  CHECK(captured.replays() == 2);  // run, recorded, replayed twice
+  same(2, 4);                      // a last batch
+  CHECK(captured.replays() == 2);
+  const std::vector<float> before = same(4, 5);
+  CHECK(captured.replays() == 3);
+
+  // As an optimizer or an average leaves it: other values in the same memory. The first block is folded.
+  Parameter& first = *model->parameters().front();
+  std::vector<float> values = first.value.to_vector();
+  for (float& value : values) value *= 2;
+  first.value.assign(values);
+  first.touch();
+  const std::vector<float> moved = same(4, 5);
+  CHECK((moved != before));
+  CHECK(captured.replays() == 3);
+  same(4, 6), same(4, 7);
+  CHECK(captured.replays() == 4);
+
+  // As an arena leaves it: the same values in other memory, and something else where they were.
+  Parameter& head = model->head().weight;
+  head.value = Tensor::from(device, head.value.shape(), head.value.to_vector(), Role::parameter);
+  head.touch();
+  const Tensor zeros = Tensor::zeros(device, head.value.shape());
+  CHECK((same(4, 5) == moved));
+  same(4, 6), same(4, 7);
+  CHECK(captured.replays() == 5);
+  CHECK(eager.replays() == 0);
+}
+
+TEST_CASE("inference: of many shapes few recordings are kept; their memory is in the books and is given back") {
+  struct Most {
+    std::int64_t bytes = 0, recordings = 0, replays = 0;
+  };
+  const auto most = [](std::int64_t first, std::int64_t last) {
+    auto owned = std::make_unique<RecordingBackend>(frost::testing::make_device_backend());
+    RecordingBackend& backend = *owned;
+    Device device(std::move(owned));
+    Sequential model;
+    for (const auto& [in, out] : {std::pair{3, 8}, {8, 4}}) {
+      auto conv = std::make_unique<Conv2d>(device, in, out, ConvGeometry{}, true);
+      Rng rng(1);
+      conv->initialise(rng);
+      model.append(std::move(conv));
+    }
+    const auto prepare = [&](const Tensor& pixels, const Tensor& input) {
+      backend.normalize_image({.x = pixels, .y = input});
+    };
+    const auto network = [&](Context& context, const Var& image) { return std::vector<Var>{model.forward(context, image)}; };
+    device.allocator().trim();
+    const std::size_t reserved = device.allocator().reserved_bytes();
+    const std::int64_t booked = device.ledger().total().current;
+    Most found;
+    {
+      run::Inference captured(device, model, DType::f32, true, prepare, network),
+          eager(device, model, DType::f32, false, prepare, network);
+      for (std::int64_t i = first; i <= last; ++i) {
+        const Shape shape{1, 512 + 32 * i, 512, 3};
+        const std::vector<std::uint8_t> rgb = noise_pixels(Rng(static_cast<std::uint64_t>(i)), shape);
+        for (int time = 0; time < 3; ++time) {
+          captured.load(shape, rgb);
+          captured.run();
+          found.recordings = std::max(found.recordings, backend.recordings);
+        }
+        const std::vector<float> replayed = captured.run().front().value.to_vector();
+        if (i % 8 > 1) continue;  // where recordings were dropped, and after that
+        eager.load(shape, rgb);
+        CHECK((eager.run().front().value.to_vector() == replayed));
+      }
+      found.replays = captured.replays();
+      CHECK(device.ledger().of(Role::workspace, "recorded work").current > 0);
+    }
+    found.bytes = device.ledger().total().peak;
+    CHECK(backend.recordings == 0);
+    CHECK(device.ledger().total().current == booked);
+    device.allocator().trim();
+    CHECK(device.allocator().reserved_bytes() == reserved);
+    return found;
+  };
+  const Most all = most(0, 17), largest = most(10, 17);
+  CHECK(all.recordings == 8);
+  CHECK(all.replays == 18 * 2 - 2);  // four times each: run, recorded, replayed; twice there was no room at first
+  CHECK(largest.replays == 8 * 2);
+  CHECK(all.bytes <= largest.bytes);  // what earlier shapes needed is gone
+}
+
+TEST_CASE("validation of a detector, captured and replayed, equals an eager one bit for bit") {
+  const auto outcome = [](bool capture) {
+    Device device(capturing(DType::f32));
+    DetectionModel model(device, load_model_spec("yolov5n", 3), 1);
+    const auto open = [](yolo::DetectionBatch& batch, std::int64_t, std::int64_t number) -> std::int64_t {
+      const Batch made = batch_number(number);
+      batch.n = made.n, batch.h = made.h, batch.w = made.w;
+      batch.pixels = made.pixels, batch.targets = made.targets;
+      batch.paths.assign(static_cast<std::size_t>(made.n), "noise.png");
+      batch.infos.assign(static_cast<std::size_t>(made.n),
+                         {.height0 = static_cast<int>(made.h), .width0 = static_cast<int>(made.w)});
+      return 0;
+    };
+    yolo::DetectionLoader loader({.batches = 12, .open = open, .item = {}, .close = {}});
+    std::vector<float> numbers;
+    const auto result = yolo::validate(
+        device, model, loader,
+        {.cuda_graph = capture, .loss = yolo::LossSettings{}, .progress = false, .image_done = [&](const auto& image) {
+           for (const Detection& d : image.native)
+             for (const float value : {d.x1, d.y1, d.x2, d.y2, d.confidence, static_cast<float>(d.label)})
+               numbers.push_back(value);
+         }});
+    for (const double loss : result.losses) numbers.push_back(static_cast<float>(loss));
+    if (const auto* backend = dynamic_cast<RecordingBackend*>(&device.backend())) {
+      CHECK(backend->captures == (capture ? 2 : 0));  // the usual batch, and the smaller one; the wide one comes once
+      CHECK(backend->replays == (capture ? 9 : 0));
+    }
+    return numbers;
+  };
+  const std::vector<float> eager = outcome(false);
+  CHECK((outcome(true) == eager));
+  CHECK(eager.size() > 100);
+}
+
+TEST_CASE("a replay needs the memory of its recording, and the books say so until it is forgotten") {
+  Device device(std::make_unique<RecordingBackend>(frost::testing::make_device_backend()));
+  CapturedStep work(device, nullptr, true);
+  const Tensor x = Tensor::zeros(device, {1, 1024, 1024, 1}), y = Tensor::zeros(device, x.shape());
+  const std::int64_t each = x.elements() * 4;
+  const auto pass = [&] {
+    const Tensor between(device, x.shape());
+    device.backend().copy({.x = x, .y = between});
+    device.backend().copy({.x = between, .y = y});
+  };
+  work.run({1}, pass), work.run({1}, pass);
+  device.ledger().reset_peaks();  // as at the beginning of an epoch
+  work.run({1}, pass);
+  CHECK(work.replays() == 1);
+  CHECK(device.ledger().total().peak >= 3 * each);
+  CHECK(device.ledger().of(Role::workspace, "recorded work").current >= each);
+  work.forget();
+  CHECK(device.ledger().total().current == 2 * each);
+  device.allocator().trim();
+  CHECK(device.allocator().reserved_bytes() == static_cast<std::size_t>(2 * each));
 }
 
 TEST_CASE("a capture that fails leaves the device usable and tells the first error") {

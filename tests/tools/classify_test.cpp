@@ -73,9 +73,10 @@ TEST_CASE("classify: train, validate, predict; a run's folder; the same bits for
   REQUIRE(train("--model yolov5n-cls --epochs 2 --name again --workers 0 --nosave --noplots").code == 0);
   CHECK((slurp(world().dir / "cls" / "again" / "weights" / "last.safetensors") == bits));
 
-  const Outcome val = world().run(
-      kBin + "classify-val --imgsz 32 --project cls --name val --weights cls/first/weights/best.safetensors --data " +
-      data(0).string());
+  const Outcome val = world().run(kBin +
+                                  "classify-val --imgsz 32 --no-cuda-graph --project cls --name val --weights "
+                                  "cls/first/weights/best.safetensors --data " +
+                                  data(0).string());
   CAPTURE(val.err);
   REQUIRE(val.code == 0);
   CHECK(has(val.out, "                stripes2           3"));
@@ -95,10 +96,11 @@ TEST_CASE("classify: train, validate, predict; a run's folder; the same bits for
   CHECK(world()
             .run(kBin + "classify-val --imgsz 32 --project cls --weights cls/first/weights/best.safetensors --data renamed")
             .code == 1);
-  const Outcome predicted = world().run(kBin +
-                                        "classify-predict --imgsz 32 --project cls --name seen --save-txt --weights "
-                                        "cls/first/weights/best.safetensors --source " +
-                                        (data(0) / "val" / "stripes1").string());
+  const Outcome predicted =
+      world().run(kBin +
+                  "classify-predict --imgsz 32 --no-cuda-graph --project cls --name seen --save-txt --weights "
+                  "cls/first/weights/best.safetensors --source " +
+                  (data(0) / "val" / "stripes1").string());
   CAPTURE(predicted.err);
   REQUIRE(predicted.code == 0);
   CHECK(has(predicted.out, "image 1/3 "));
