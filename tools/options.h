@@ -1,5 +1,6 @@
 #pragma once
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -73,7 +74,7 @@ void add_cuda_choices(CLI::App& app, Config& c, const std::string& group) {
   app.add_flag("--tf32", c.tf32, "TF32 tensor cores for f32 convolutions (CUDA)")->group(group);
 }
 
-/// `what` is captured: "training steps once and replay them".
+/// `what` is captured: "the network once for each shape".
 template <class Config>
 void add_cuda_graph(CLI::App& app, Config& c, const std::string& group, const std::string& what) {
   app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture " + what + " (CUDA)")->group(group);
@@ -163,22 +164,32 @@ inline CLI::Option* add_place(CLI::App& app, const std::string& flag, std::strin
       ->check(CLI::IsMember(places));
 }
 
-/// --resume [FILE]. What it returns finds the newest run where no file is named, and says which flags have no effect since
-/// the run has its own; call it after parsing.
+/// --resume [FILE]. What it returns finds the newest run where no file is named, keeps the flags that say on what a run goes
+/// on, and says which others have no effect since the run has its own; call it after parsing.
 template <class Config>
 [[nodiscard]] std::function<void()> add_resume(CLI::App& app, Config& c, const std::string& group) {
   CLI::Option* option =
-      app.add_option("--resume", c.resume, "go on with an interrupted run: its last.safetensors, or the newest one")
+      app.add_option(
+             "--resume", c.resume,
+             "go on with an interrupted run: its last.safetensors, or the newest one. The run's own options hold, but "
+             "for --device (another one may change last bits), --workers, --cache, --cuda-graph and --recompute")
           ->expected(0, 1)
           ->group(group);
   return [&app, &c, option] {
     if (!option->count()) return;
     const bool newest = c.resume.empty() || c.resume == "true";
     std::string ignored;
-    for (const CLI::Option* other : app.get_options())
-      if (other->count() && other != option && !other->check_name("--dry-run") &&
-          !(newest && other->check_name("--project")))
+    for (const CLI::Option* other : app.get_options()) {
+      if (!other->count() || other == option || other->check_name("--dry-run") || (newest && other->check_name("--project")))
+        continue;
+      std::string name = other->get_name().substr(2);
+      std::ranges::replace(name, '-', '_');
+      const auto machine = {"device", "workers", "cache", "cuda_graph", "recompute"};  // no matter for what is computed
+      if (std::ranges::find(machine, name) != machine.end())
+        c.resume_with.push_back(name);
+      else
         ignored += " " + other->get_name();
+    }
     if (!ignored.empty()) std::printf("WARNING: --resume goes on with the run's own options; ignored:%s\n", ignored.c_str());
     if (newest) c.resume = newest_unfinished(c.project).string();
   };

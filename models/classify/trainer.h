@@ -42,6 +42,7 @@ struct TrainConfig {
   bool deterministic = false, tf32 = false;  // see CudaChoices
   bool recompute = true;                     // make activations again in backward instead of keeping them
   std::string resume;                        // a last.safetensors; empty: a new run
+  std::vector<std::string> resume_with;      // options that a resumed run takes from here: "device"
   int save_period = -1;                      // an extra checkpoint every so many epochs
   bool dry_run = false;                      // say what a step costs and stop; nothing is trained or written
 };

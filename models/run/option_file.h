@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
@@ -82,9 +83,11 @@ void write_options(const std::filesystem::path& file, const Config& config, cons
   write_file_atomically(file, std::as_bytes(std::span(text)));
 }
 
-/// The options of an earlier run, to resume it. Throws Error naming the file and the key.
+/// The options of an earlier run, to resume it; those that `taken` names are `given`'s. Throws Error naming the file and the
+/// key.
 template <class Config>
-Config read_options(const std::filesystem::path& file) {
+Config read_options(const std::filesystem::path& file, const Config& given = {},
+                    const std::vector<std::string>& taken = {}) {
   FROST_CHECK(std::filesystem::exists(file), file.string(),
               ": not found; --resume needs the run's folder with its opt.yaml");
   YAML::Node root;
@@ -93,6 +96,9 @@ Config read_options(const std::filesystem::path& file) {
   } catch (const YAML::Exception& e) {
     fail(file.string(), ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
   }
+  each_option(given, [&](const char* key, const auto& value) {
+    if (std::ranges::find(taken, key) != taken.end()) root[key] = YAML::Load(detail::yaml_of(value));
+  });
   Config config;
   each_option(config, [&](const char* key, auto& value) {
     const YAML::Node node = root[key];
@@ -107,13 +113,14 @@ Config read_options(const std::filesystem::path& file) {
 }
 
 /// --resume: exchanges `config`, which names a run's weights/last.safetensors, for the options of that run, wherever this is
-/// called; the file's name becomes absolute. Returns the run's folder; "" for a new run.
+/// called, but for those that `config.resume_with` names; the file's name becomes absolute. Returns the run's folder; "" for
+/// a new run.
 template <class Config>
 std::filesystem::path take_up(Config& config) {
   if (config.resume.empty()) return {};
   const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = last.parent_path().parent_path();
   FROST_CHECK(std::filesystem::is_regular_file(last), config.resume, ": not found");
-  config = read_options<Config>(folder / "opt.yaml");
+  config = read_options(folder / "opt.yaml", config, config.resume_with);
   config.resume = last.string();
   return folder;
 }

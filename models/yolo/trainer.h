@@ -14,9 +14,10 @@ struct TrainConfig {
   std::string weights = "yolov5s.pt", cfg, data = "data/coco128.yaml", hyp = "hyp.scratch-low.yaml";
   int epochs = 100, batch_size = 16, imgsz = 640;
   bool rect = false, nosave = false, noval = false, noautoanchor = false, noplots = false;
-  std::string resume;       // a last.safetensors; empty: a new run
-  std::string cache;        // "", "ram"
-  std::string device = "";  // RunDevice's: "", "auto", "cpu", "cuda:N", "N"
+  std::string resume;                    // a last.safetensors; empty: a new run
+  std::vector<std::string> resume_with;  // options that a resumed run takes from here: "device"
+  std::string cache;                     // "", "ram"
+  std::string device = "";               // RunDevice's: "", "auto", "cpu", "cuda:N", "N"
   bool multi_scale = false, single_cls = false;
   OptimizerKind optimizer = OptimizerKind::sgd;
   int workers = 8;
@@ -37,7 +38,7 @@ struct TrainConfig {
   FrozenBn frozen_bn = FrozenBn::running;
   std::string prune_schedule;                // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
   std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
-  bool cuda_graph = true;                    // capture training steps where the device can
+  bool cuda_graph = true;                    // capture steps and validation where the device can
   bool deterministic = false, tf32 = false;  // see CudaChoices
   bool recompute = true;                     // make activations again in backward instead of keeping them
   bool dry_run = false;                      // say what a step costs and stop; nothing is trained or written

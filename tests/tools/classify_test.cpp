@@ -152,10 +152,14 @@ TEST_CASE("classify: an interrupted run, resumed, equals a whole one, bit for bi
   CAPTURE(stopped.err);
   REQUIRE(stopped.code == 1);
   CHECK(has(stopped.err, "interrupted"));
-  const Outcome resumed = world().run(kBin + "classify-train --resume " + last.string());
+  const Outcome resumed = world().run(kBin + "classify-train --resume " + last.string() +
+                                      " --lr0 1 --workers 0 --cache --no-cuda-graph --no-recompute");
   CAPTURE(resumed.out);
   CAPTURE(resumed.err);
   REQUIRE(resumed.code == 0);
+  CHECK(resumed.out.starts_with("WARNING: --resume goes on with the run's own options; ignored: --lr0\n"));
+  for (const char* option : {" lr0=0.001,", " workers=0,", " cache=ram,", " cuda_graph=false,", " recompute=false,"})
+    CHECK_MESSAGE(has(resumed.out, option), option);
   CHECK(has(resumed.out, "Resuming training from "));
   CHECK(has(resumed.out, " parameters in 5 tensors\n"));
   CHECK((slurp(whole / "weights" / "last.safetensors") == slurp(last)));

@@ -206,13 +206,20 @@ TEST_CASE("Ctrl-C: one line, a whole checkpoint, and --resume goes on to the sam
   expect_error(cut, "yolo-train", {"interrupted", "--resume"});
   CHECK(without_temporaries(world().dir / "stop") == "");
   REQUIRE(fs::exists(last));
-  // From another folder, with a relative path: the run's own folder says everything.
-  const Outcome resumed =
-      world().run("cd stop/cut/weights && " + kBin + "yolo-train --resume last.safetensors --img 96 --epochs 2");
+  if (frost::testing::on_cpu())  // the device is taken from the command line, and there is none
+    expect_error(world().run(kBin + "yolo-train --resume " + last.string() + " --device cuda"), "yolo-train",
+                 {"--device cuda: CUDA is not usable"});
+  // From another folder, with a relative path: the run's own folder says what is trained, the command line may say on what.
+  const Outcome resumed = world().run("cd stop/cut/weights && " + kBin +
+                                      "yolo-train --resume last.safetensors --img 96 --epochs 2 --workers 0 --cache "
+                                      "--no-cuda-graph --no-recompute");
   CAPTURE(resumed.err);
   REQUIRE(resumed.code == 0);
   CHECK(resumed.out.find("Resuming training from") != std::string::npos);
   CHECK(resumed.out.starts_with("WARNING: --resume goes on with the run's own options; ignored: --imgsz --epochs\n"));
+  for (const char* option :
+       {" epochs=12,", " imgsz=64,", " workers=0,", " cache=ram,", " cuda_graph=false,", " recompute=false,"})
+    CHECK_MESSAGE(resumed.out.find(option) != std::string::npos, option);
   // A resumed run equals an uninterrupted one, bit for bit: weights, averages, momentum (epoch 11 is not stripped), the
   // table.
   CHECK((slurp(whole_run / "weights" / "epoch11.safetensors") == slurp(cut_run / "weights" / "epoch11.safetensors")));
