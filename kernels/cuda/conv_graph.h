@@ -12,7 +12,7 @@
 
 #include "kernels/cuda/conv_key.h"
 
-// Of cudnn-frontend, whose headers take a minute to compile: conv_graph.cpp alone includes them.
+// Of cudnn-frontend, whose headers take half a minute to compile: conv_graph.cpp alone includes them.
 namespace cudnn_frontend {
 class DeviceProperties;
 class ExecutionPlan_v8;

@@ -25,6 +25,7 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
     write("kernels/activation.h", "");
     write("kernels/math/silu.h", "#include <cmath>\n#include \"kernels/activation.h\"\n");
     write("kernels/cpu/conv.cpp", "#include <dnnl.hpp>\n#include \"kernels/view.h\"\n#include \"kernels/math/silu.h\"\n");
+    write("kernels/cuda/conv_graph.cpp", "#include <cudnn_frontend.h>\n");
     write("engine/base/rng.h", "");
     write("engine/tensor/tensor.h", "#include \"kernels/view.h\"\n");
     write("engine/autograd/tape.h", "#include \"engine/tensor/tensor.h\"\n");
@@ -49,6 +50,7 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
       {"models/graph/c3.h", "#include \"models/yolo/head.h\"\n", "a circle"},
       {"engine/tensor/tensor.h", "#include <dnnl.hpp>\n", "stays inside kernels/cpu"},
       {"kernels/cpu/conv.cpp", "#include <cudnn.h>\n", "stays inside kernels/cuda"},
+      {"kernels/cuda/conv.cu", "#include <cudnn_frontend.h>\n", "stays inside kernels/cuda/conv_graph.cpp"},
       {"models/yolo/head.h", "#include <jpeglib.h>\n", "stays inside engine"},
       {"engine/base/rng.h", "#include <CLI/CLI.hpp>\n", "stays inside tools"},
       {"engine/base/rng.h", "#include \"view.h\"\n", "from the project's root"},
