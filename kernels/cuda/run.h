@@ -62,8 +62,10 @@ __global__ void __launch_bounds__(Kernel::kThreads) over_blocks(const Kernel ker
   __shared__ typename Kernel::Shared shared;
 #if defined(__CUDA_ARCH__)
   for (std::int64_t block = blockIdx.x; block < count; block += gridDim.x) {
+    auto thread = static_cast<int>(threadIdx.x);
+    asm volatile("" : "+r"(thread));  // what follows from it is computed for each block: kept, it would cost registers
     typename Kernel::Own own{};
-    run_phases(kernel, block, static_cast<int>(threadIdx.x), shared, own, DeviceBarrier{});
+    run_phases(kernel, block, thread, shared, own, DeviceBarrier{});
     if (block + gridDim.x < count) __syncthreads();  // the next one writes where the last phase may still read
   }
 #endif

@@ -41,7 +41,7 @@ FROST_HD void store_pack(T* to, const Pack<T, width>& pack) {
 /// written.
 template <int width, class T>
 FROST_HD Pack<T, width> load_pack(const T* from, int count) {
-  if (count == width) return load_pack<width>(from);
+  if (width > 1 && count == width) return load_pack<width>(from);
   Pack<T, width> pack;
   FROST_UNROLL
   for (int j = 0; j < width; ++j) pack.lane[j] = j < count ? from[j] : T{};
@@ -49,7 +49,7 @@ FROST_HD Pack<T, width> load_pack(const T* from, int count) {
 }
 template <int width, class T>
 FROST_HD void store_pack(T* to, const Pack<T, width>& pack, int count) {
-  if (count == width) return store_pack<width>(to, pack);
+  if (width > 1 && count == width) return store_pack<width>(to, pack);
   FROST_UNROLL
   for (int j = 0; j < width; ++j)
     if (j < count) to[j] = pack.lane[j];

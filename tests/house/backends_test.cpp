@@ -27,19 +27,17 @@ std::map<std::string, std::string> places(const fs::path& folder, const std::str
   return found;
 }
 
-/// Kernels of a header (their structs' names) in front of which no comment names the floor, nor at the header's beginning.
+/// Kernels of a header (their structs' names) in front of which no comment names the floor.
 std::vector<std::string> without_floor(const fs::path& header) {
   std::vector<std::string> nameless;
   std::ifstream in(header);
   std::string line, comment, kernel;
-  bool head = true, floor_for_all = false, floor = false;
+  bool floor = false;
   while (std::getline(in, line)) {
-    if (line.starts_with("namespace ")) head = false;
     if (line.starts_with("//")) comment += line;
-    if (head && comment.find("loor") != std::string::npos) floor_for_all = true;
     if (line.starts_with("struct ")) {
       kernel = line.substr(7, line.find_first_of(" :{", 7) - 7);
-      floor = floor_for_all || comment.find("loor") != std::string::npos;
+      floor = comment.find("Floor: ") != std::string::npos;
     }
     if (line.starts_with("//") || line.starts_with("template ")) continue;
     comment.clear();
