@@ -167,8 +167,12 @@ void ConvPlan::run(cudnnHandle_t handle, const ConvPointers& p, void* workspace)
   check(fe::detail::execute(handle, plan_.get(), pointers, bias_ ? biased : plain, workspace), "a convolution");
 }
 
-std::string ConvPlan::serialized() const try { return plan_->getJsonRepresentation(); } catch (fe::cudnnException& e) {
-  refuse("a plan's written form", e.what());
+std::string ConvPlan::serialized() const {
+  try {
+    return plan_->getJsonRepresentation();
+  } catch (fe::cudnnException& e) {
+    refuse("a plan's written form", e.what());
+  }
 }
 
 ConvGraph::ConvGraph(const ConvKey& key, const CudnnDevice& device)
