@@ -19,11 +19,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--save-txt", c.save_txt, "labels/NAME.txt: probability and class, a line each")->group(output);
   app.add_flag("--nosave", c.nosave, "do not write the pictures with their classes")->group(output);
   frost::add_run_folder(app, c, output);
-  frost::add_device(app, c, machine);
-  frost::add_half(app, c, machine);
-  frost::add_cuda_choices(app, c, machine);
-  frost::add_cuda_graph(app, c, machine, "the network once for each shape");
-  frost::add_precision(app, c, machine);
+  frost::add_evaluation(app, c, machine);
   app.parse(argc, argv);
   frost::classify::run_prediction(c);
   return 0;

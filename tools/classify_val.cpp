@@ -22,11 +22,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_run_folder(app, c, output);
   frost::add_noplots(app, c, output);
   frost::add_workers(app, c, machine);
-  frost::add_device(app, c, machine);
-  frost::add_half(app, c, machine);
-  frost::add_cuda_choices(app, c, machine);
-  frost::add_cuda_graph(app, c, machine, "the network once for each shape");
-  frost::add_precision(app, c, machine);
+  frost::add_evaluation(app, c, machine);
   app.parse(argc, argv);
   frost::classify::run_validation(c);
   return 0;

@@ -53,11 +53,6 @@ void add_device(CLI::App& app, Config& c, const std::string& group) {
 }
 
 template <class Config>
-void add_half(CLI::App& app, Config& c, const std::string& group) {
-  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(group);
-}
-
-template <class Config>
 void add_precision(CLI::App& app, Config& c, const std::string& group) {
   app.add_option("--precision", c.precision,
                  "of activations and convolutions: f32, bf16, f16 (GPU only); auto: bf16 on a GPU, f32 on a CPU")
@@ -74,10 +69,20 @@ void add_cuda_choices(CLI::App& app, Config& c, const std::string& group) {
   app.add_flag("--tf32", c.tf32, "TF32 tensor cores for f32 convolutions (CUDA)")->group(group);
 }
 
-/// `what` is captured: "the network once for each shape".
+/// `what` is captured: "training steps once and replay them".
 template <class Config>
 void add_cuda_graph(CLI::App& app, Config& c, const std::string& group, const std::string& what) {
   app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture " + what + " (CUDA)")->group(group);
+}
+
+/// On what a model is judged or used, and how it computes there: the device, the type of activations, CUDA's choices.
+template <class Config>
+void add_evaluation(CLI::App& app, Config& c, const std::string& group) {
+  add_device(app, c, group);
+  app.add_flag("--half", c.half, "16-bit activations: f16 on a GPU, bf16 on a CPU")->group(group);
+  add_cuda_choices(app, c, group);
+  add_cuda_graph(app, c, group, "the network once for each shape");
+  add_precision(app, c, group);
 }
 
 template <class Config>

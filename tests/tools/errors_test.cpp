@@ -79,6 +79,15 @@ TEST_CASE("usage: exit code 2 and a hint") {
     CHECK(help.out.find(flag) != std::string::npos);
 }
 
+TEST_CASE("--precision f16: where the device has none, each tool that judges or uses a model says so in one line") {
+  if (!frost::testing::on_cpu()) return;  // a GPU has it
+  for (const char* tool : {"yolo-val", "classify-val", "classify-predict"}) {
+    const std::string data = std::string(tool) == "classify-predict" ? "" : " --data d";
+    expect_error(world().run(kBin + tool + " --weights w --precision f16" + data), tool,
+                 {"--precision f16: ", "has no instructions for it"});
+  }
+}
+
 TEST_CASE("missing files") {
   expect_error(world().val("--weights nothing.pt --data " + world().data()), "yolo-val", {"nothing.pt"});
   expect_error(world().val("--weights " + trained().string() + "/weights/best.safetensors --data nothing.yaml"), "yolo-val",
