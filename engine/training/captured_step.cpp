@@ -36,7 +36,7 @@ void CapturedStep::forget() {
 void CapturedStep::run(const Key& key, const std::function<void()>& work) {
   if (!enabled_) return work();
   Recording& recording = recordings_[key];
-  if (!recording.ran || (!recording.work && full())) {
+  if (!recording.ran || !records(key)) {
     recording.ran = true;  // plans are found, caches filled, lazy memory made
     return work();
   }

@@ -37,8 +37,9 @@ class CapturedStep {
     const auto it = recordings_.find(key);
     return it != recordings_.end() && it->second.work;
   }
-  /// As many recordings as are kept: work of other keys is simply run, until all are forgotten.
-  bool full() const { return captured_ == kMost; }
+  /// Is it, or will it be when it comes again? Where there are as many recordings as are kept, work of other keys is simply
+  /// run, until all are forgotten.
+  bool records(const Key& key) const { return enabled_ && (recorded(key) || captured_ < kMost); }
   std::int64_t replays() const { return replays_; }
 
  private:

@@ -27,7 +27,7 @@ const std::vector<Var>& Inference::run() {
   const CapturedStep::Key key = key_of(shape_);
   if (work_.captures()) {
     std::vector<std::uint64_t> now = stamps();
-    if (now != stamps_ || (work_.full() && !work_.recorded(key) && shape_ == before_)) {
+    if (now != stamps_ || (!work_.records(key) && shape_ == before_)) {
       work_.forget();
       std::erase_if(passes_, [&](const auto& pass) { return pass.first != shape_; });
     }

@@ -70,7 +70,7 @@ BatchReport DetectionTask::train_batch() {
   if (features_) {
     features = features_->of(*batch);
     check_room(*batch);
-  } else if (work_.captures()) {
+  } else if (work_.records(key)) {
     pixels = uploaded(*batch, given);
   } else {
     input = network_input(device_, *batch, compute_);

@@ -12,6 +12,7 @@
 #include "models/run/inference.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/step.h"
+#include "models/yolo/task.h"
 #include "models/yolo/validator.h"
 #include "tests/device.h"
 #include "tests/kernels/emulated_backend.h"
@@ -400,6 +401,35 @@ TEST_CASE("validation of a detector, captured and replayed, equals an eager one 
   const std::vector<float> eager = outcome(false);
   CHECK((outcome(true) == eager));
   CHECK(eager.size() > 100);
+}
+
+TEST_CASE("training on many shapes: what is never recorded keeps no pixels") {
+  Device device(std::make_unique<RecordingBackend>(frost::testing::make_device_backend()));
+  DetectionModel model(device, load_model_spec("yolov5n", 3), 1);
+  slim::freeze(model, slim::layer_names(model), {"24"});
+  const yolo::TrainConfig config;
+  const yolo::Hyp hyp = yolo::load_hyp("scratch-low");
+  yolo::DetectionTask task(config, device, model, DType::f32, hyp, 64);
+  constexpr std::int64_t kShapes = 14;
+  const auto open = [](yolo::DetectionBatch& batch, std::int64_t, std::int64_t number) -> std::int64_t {
+    batch.n = 1, batch.h = 32, batch.w = 32 * (1 + number / 2);  // each shape twice in a row, as --rect has it
+    batch.pixels = noise_pixels(Rng(static_cast<std::uint64_t>(number)), {batch.n, batch.h, batch.w, 3});
+    return 0;
+  };
+  yolo::LabelSet labels;
+  labels.images.resize(1);
+  task.give_data(std::make_unique<yolo::DetectionLoader>(
+                     BatchSource<yolo::DetectionBatch>{.batches = 2 * kShapes, .open = open, .item = {}, .close = {}}),
+                 std::make_shared<yolo::DetectionDataset>(std::move(labels), yolo::DatasetOptions{}), nullptr);
+  task.begin_epoch(0);
+  std::vector<std::int64_t> pinned;
+  for (std::int64_t shape = 0; shape < kShapes; ++shape) {
+    task.train_batch(), task.train_batch();
+    pinned.push_back(device.ledger().of(Role::input).current);
+  }
+  const std::int64_t targets = 64 * 6 * 4, columns = 32 * 32 * 3;  // bytes of a loss' targets, and of 32 columns of pixels
+  CHECK(pinned[7] - pinned[6] == 8 * columns + targets);
+  CHECK(pinned[13] - pinned[7] == 6 * targets);
 }
 
 TEST_CASE("a replay needs the memory of its recording, and the books say so until it is forgotten") {
