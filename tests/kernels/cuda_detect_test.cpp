@@ -4,24 +4,23 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/backend.h"
-#include "kernels/cuda/detect_decode.h"
-#include "kernels/cuda/nms.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"
-#include "tests/kernels/host_launch.h"
 
 // Decode and NMS of CUDA, walked on the host, against the CPU's (decode_test.cpp, nms_test.cpp).
 
 using namespace frost;
-using frost::cuda::HostLaunch;
 using frost::testing::by_image;
 using frost::testing::Guarded;
+using frost::testing::HostAccess;
+using frost::testing::make_emulated_backend;
 using frost::testing::randoms;
 
 namespace {
 
-const auto cpu_backend = make_cpu_backend();
+const auto cpu = make_cpu_backend(), cuda_forwards = make_emulated_backend(false, HostAccess::open),
+           cuda_backwards = make_emulated_backend(true, HostAccess::open);
 
 std::vector<float> boxes(std::int64_t count, std::int64_t classes, unsigned seed, float scale) {
   const auto noise = randoms(count * (5 + classes), seed);
@@ -65,20 +64,19 @@ TEST_CASE("cuda nms: the CPU's detections bit for bit") {
                 .iou_threshold = 0.6,
                 .multi_label = multi_label,
                 .agnostic = agnostic};
-          const auto want = cpu_backend->nms(a)[0];
+          const auto want = cpu->nms(a)[0];
           CHECK(want.size() > 20);
-          CHECK(same(cuda::nms(HostLaunch(false), a)[0], want));
-          CHECK(same(cuda::nms(HostLaunch(true), a)[0], want));
+          CHECK(same(cuda_forwards->nms(a)[0], want));
+          CHECK(same(cuda_backwards->nms(a)[0], want));
           a.max_detections = 7, a.max_candidates = 1100;
-          CHECK(same(cuda::nms(HostLaunch(), a)[0], cpu_backend->nms(a)[0]));
+          CHECK(same(cuda_forwards->nms(a)[0], cpu->nms(a)[0]));
           a.max_detections = 300, a.max_candidates = 60, a.keep_classes = {0, 2, 99};
-          CHECK(same(cuda::nms(HostLaunch(), a)[0], cpu_backend->nms(a)[0]));
+          CHECK(same(cuda_forwards->nms(a)[0], cpu->nms(a)[0]));
         }
-  CHECK(cuda::nms(HostLaunch(), {}).empty());
+  CHECK(cuda_forwards->nms({}).empty());
   const auto rows = boxes(10, 2, 1, 640);
-  CHECK(cuda::nms(HostLaunch(), {.rows = rows.data(), .row_counts = {10}, .classes = 2, .conf_threshold = 1})[0].empty());
-  CHECK_THROWS_AS(cuda::nms(HostLaunch(), {.rows = rows.data(), .row_counts = {10}, .classes = 2, .iou_threshold = 2}),
-                  Error);
+  CHECK(cuda_forwards->nms({.rows = rows.data(), .row_counts = {10}, .classes = 2, .conf_threshold = 1})[0].empty());
+  CHECK_THROWS_AS(cuda_forwards->nms({.rows = rows.data(), .row_counts = {10}, .classes = 2, .iou_threshold = 2}), Error);
 }
 
 TEST_CASE("cuda decode: the CPU's rows in the CPU's order") {
@@ -97,9 +95,9 @@ TEST_CASE("cuda decode: the CPU's rows in the CPU's order") {
                              static_cast<std::int64_t>(3 * i));
         for (std::size_t i = 0; i < 3; ++i) levels.push_back({heads[i].view(), anchors[i], static_cast<float>(8 << i)});
         const DetectDecode decode{levels, classes, threshold};
-        const auto want = by_image(cpu_backend->detect_decode(decode), classes);
-        const auto got = by_image(cuda::detect_decode(HostLaunch(false), decode), classes);
-        CHECK(by_image(cuda::detect_decode(HostLaunch(true), decode), classes) == got);
+        const auto want = by_image(cpu->detect_decode(decode), classes);
+        const auto got = by_image(cuda_forwards->detect_decode(decode), classes);
+        CHECK(by_image(cuda_backwards->detect_decode(decode), classes) == got);
         REQUIRE(got.size() == want.size());
         for (std::size_t image = 0; image < want.size(); ++image) {
           REQUIRE(got[image].size() == want[image].size());

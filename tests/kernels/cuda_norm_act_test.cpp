@@ -2,23 +2,24 @@
 
 #include <cmath>
 
-#include "kernels/backend.h"
-#include "kernels/cuda/norm_act.h"
+#include "kernels/cuda/columns.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"
-#include "tests/kernels/host_launch.h"
 
 // The CUDA kernels, walked on the host, against the CPU's: norm_act_test.cpp compares those with plain loops in double.
 
 using namespace frost;
-using frost::cuda::HostLaunch;
 using frost::golden::relative_error;
 using frost::testing::Guarded;
+using frost::testing::HostAccess;
+using frost::testing::make_emulated_backend;
 using frost::testing::randoms;
 
 namespace {
 
-const auto cpu_backend = make_cpu_backend();
+const auto cpu = make_cpu_backend(), cuda_forwards = make_emulated_backend(false, HostAccess::open),
+           cuda_backwards = make_emulated_backend(true, HostAccess::open);
 
 struct Case {
   Shape shape;
@@ -34,8 +35,7 @@ struct Results {
   bool operator==(const Results&) const = default;
 };
 
-template <class Statistics, class Forward, class Backward>
-Results run(const Case& c, DType dtype, const Statistics& statistics, const Forward& forward, const Backward& backward) {
+Results run(Backend& on, const Case& c, DType dtype) {
   const Shape& s = c.shape;
   // Values that every type holds, far enough from 0 that a sum of plain squares would lose digits.
   const auto narrow = [&](std::vector<float> v) { return Guarded(s, v, c.dtype).values(); };
@@ -49,59 +49,46 @@ Results run(const Case& c, DType dtype, const Statistics& statistics, const Forw
   out.running_mean.assign(channels, 0.1f), out.running_var.assign(channels, 2.0f);
   out.dweight.assign(channels, 2.0f), out.dbias.assign(channels, -3.0f);
   if (c.batch)
-    statistics(BatchStatistics{.x = x.view(),
-                               .mean = out.mean.data(),
-                               .rstd = out.rstd.data(),
-                               .running_mean = out.running_mean.data(),
-                               .running_var = out.running_var.data()});
-  NormActBackward b{.x = x.view(),
-                    .dy = dy.view(),
-                    .weight = weight.data(),
-                    .bias = bias.data(),
-                    .mean = out.mean.data(),
-                    .rstd = out.rstd.data(),
-                    .activation = {c.kind, 0.1f},
-                    .batch_statistics = c.batch,
-                    .residual = c.in_front ? ConstView(r.view()) : ConstView{},
-                    .dresidual = c.in_front ? dr.view() : View{},
-                    .dx = c.in_place ? dy.view() : dx.view(),
-                    .dweight = c.wanted_weights ? out.dweight.data() : nullptr,
-                    .dbias = c.wanted_weights ? out.dbias.data() : nullptr};
-  backward(b);
-  out.dx = c.in_place ? dy.values() : dx.values();
-  if (c.in_front) out.dresidual = dr.values();
-  forward(NormActForward{.x = x.view(),
-                         .weight = weight.data(),
-                         .bias = bias.data(),
+    on.batch_statistics({.x = x.view(),
                          .mean = out.mean.data(),
                          .rstd = out.rstd.data(),
-                         .activation = {c.kind, 0.1f},
-                         .residual = c.residual || c.in_front ? ConstView(r.view()) : ConstView{},
-                         .order = c.in_front ? ResidualOrder::before_activation : ResidualOrder::after_activation,
-                         .y = c.in_place ? x.view() : y.view()});
+                         .running_mean = out.running_mean.data(),
+                         .running_var = out.running_var.data()});
+  on.norm_act_backward({.x = x.view(),
+                        .dy = dy.view(),
+                        .weight = weight.data(),
+                        .bias = bias.data(),
+                        .mean = out.mean.data(),
+                        .rstd = out.rstd.data(),
+                        .activation = {c.kind, 0.1f},
+                        .batch_statistics = c.batch,
+                        .residual = c.in_front ? ConstView(r.view()) : ConstView{},
+                        .dresidual = c.in_front ? dr.view() : View{},
+                        .dx = c.in_place ? dy.view() : dx.view(),
+                        .dweight = c.wanted_weights ? out.dweight.data() : nullptr,
+                        .dbias = c.wanted_weights ? out.dbias.data() : nullptr});
+  out.dx = c.in_place ? dy.values() : dx.values();
+  if (c.in_front) out.dresidual = dr.values();
+  on.norm_act_forward({.x = x.view(),
+                       .weight = weight.data(),
+                       .bias = bias.data(),
+                       .mean = out.mean.data(),
+                       .rstd = out.rstd.data(),
+                       .activation = {c.kind, 0.1f},
+                       .residual = c.residual || c.in_front ? ConstView(r.view()) : ConstView{},
+                       .order = c.in_front ? ResidualOrder::before_activation : ResidualOrder::after_activation,
+                       .y = c.in_place ? x.view() : y.view()});
   out.y = c.in_place ? x.values() : y.values();
   out.intact = x.intact() && dy.intact() && r.intact() && y.intact() && dx.intact() && dr.intact();
   return out;
 }
-Results on_cuda(const Case& c, const HostLaunch& launch) {
-  return run(
-      c, c.dtype, [&](const BatchStatistics& a) { cuda::batch_statistics(launch, a); },
-      [&](const NormActForward& a) { cuda::norm_act_forward(launch, a); },
-      [&](const NormActBackward& a) { cuda::norm_act_backward(launch, a); });
-}
-Results on_cpu(const Case& c) {  // in f32, also for f16, which the CPU does not have
-  return run(
-      c, DType::f32, [&](const BatchStatistics& a) { cpu_backend->batch_statistics(a); },
-      [&](const NormActForward& a) { cpu_backend->norm_act_forward(a); },
-      [&](const NormActBackward& a) { cpu_backend->norm_act_backward(a); });
-}
-
 void check_case(const Case& c) {
   CAPTURE(c.shape);
   CAPTURE(name_of(c.dtype));
   CAPTURE(static_cast<int>(c.kind));
   CAPTURE(c.before);
-  const Results got = on_cuda(c, HostLaunch(false)), want = on_cpu(c);
+  const Results got = run(*cuda_forwards, c, c.dtype),
+                want = run(*cpu, c, DType::f32);  // f32 also for f16, which the CPU does not have
   CHECK(got.intact);
   // Elements: sums run in another order, and results are rounded to their type. A dz in front of the norm is rounded too.
   const double exact = 3e-6, stored = c.dtype == DType::f32 ? 1e-5 : c.dtype == DType::bf16 ? 1.0 / 256 : 1.0 / 2048;
@@ -114,7 +101,7 @@ void check_case(const Case& c) {
   CHECK(relative_error(got.dweight, want.dweight) < (c.in_front ? stored : 2 * exact));
   CHECK(relative_error(got.dbias, want.dbias) < (c.in_front ? stored : 2 * exact));
   if (c.in_front) CHECK(relative_error(got.dresidual, want.dresidual) < stored);
-  CHECK(on_cuda(c, HostLaunch(true)) == got);  // no race: threads in the opposite order, the same bits
+  CHECK(run(*cuda_backwards, c, c.dtype) == got);  // no race: threads in the opposite order, the same bits
 }
 
 }  // namespace
@@ -150,8 +137,8 @@ TEST_CASE("cuda norm_act: statistics stay exact where the mean is far from 0") {
   for (auto& v : x) v += 1000;  // a step of f32 there is 6e-5; a plain f32 sum of squares would leave nothing
   std::vector<float> mean(8), rstd(8), want_mean(8), want_rstd(8);
   const ConstView view = packed_view(static_cast<const void*>(x.data()), s);
-  cpu_backend->batch_statistics({.x = view, .eps = 0, .mean = want_mean.data(), .rstd = want_rstd.data()});
-  cuda::batch_statistics(HostLaunch(), {.x = view, .eps = 0, .mean = mean.data(), .rstd = rstd.data()});
+  cpu->batch_statistics({.x = view, .eps = 0, .mean = want_mean.data(), .rstd = want_rstd.data()});
+  cuda_forwards->batch_statistics({.x = view, .eps = 0, .mean = mean.data(), .rstd = rstd.data()});
   CHECK(relative_error(mean, want_mean) < 1e-7);
   CHECK(relative_error(rstd, want_rstd) < 1e-6);
 }
@@ -160,11 +147,11 @@ TEST_CASE("cuda norm_act: nothing, and not enough") {
   const std::vector<float> one(4, 1.0f);
   std::vector<float> out(4);
   const ConstView none = packed_view(static_cast<const void*>(one.data()), {0, 2, 2, 4});
-  CHECK_THROWS_AS(cuda::batch_statistics(HostLaunch(), {.x = none, .mean = out.data(), .rstd = out.data()}), Error);
+  CHECK_THROWS_AS(cuda_forwards->batch_statistics({.x = none, .mean = out.data(), .rstd = out.data()}), Error);
   const ConstView pixel = packed_view(static_cast<const void*>(one.data()), {1, 1, 1, 4});
   const BatchStatistics lone{
       .x = pixel, .mean = out.data(), .rstd = out.data(), .running_mean = out.data(), .running_var = out.data()};
-  CHECK_THROWS_AS(cuda::batch_statistics(HostLaunch(), lone), Error);
+  CHECK_THROWS_AS(cuda_forwards->batch_statistics(lone), Error);
 }
 
 TEST_CASE("cuda columns: each item of each pixel has one thread, and blocks have something to do") {

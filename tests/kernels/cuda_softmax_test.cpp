@@ -3,23 +3,23 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/backend.h"
-#include "kernels/cuda/softmax.h"
 #include "tests/golden/golden.h"
+#include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"
-#include "tests/kernels/host_launch.h"
 
 // Softmax and cross entropy of CUDA, walked on the host, against the CPU's (softmax_test.cpp).
 
 using namespace frost;
-using frost::cuda::HostLaunch;
 using frost::golden::relative_error;
 using frost::testing::Guarded;
+using frost::testing::HostAccess;
+using frost::testing::make_emulated_backend;
 using frost::testing::randoms;
 using frost::testing::to_whole_vectors;
 
 namespace {
-const auto cpu_backend = make_cpu_backend();
+const auto cpu = make_cpu_backend(), cuda_forwards = make_emulated_backend(false, HostAccess::open),
+           cuda_backwards = make_emulated_backend(true, HostAccess::open);
 }
 
 TEST_CASE("cuda softmax: equals the CPU's") {
@@ -43,14 +43,14 @@ TEST_CASE("cuda softmax: equals the CPU's") {
         Guarded x(s, values, dtype, 0, vectors ? rest : 3), dy(s, gradients, dtype, vectors ? 8 : 1, vectors ? rest : 0);
         Guarded y(s, dtype, vectors ? 0 : 2, vectors ? rest : 0), dx(s, dtype, 0, vectors ? rest : 1);
         Guarded again(s, dtype);
-        cuda::softmax_forward(HostLaunch(), {x.view(), y.view(), log});
-        cuda::softmax_backward(HostLaunch(), {y.view(), dy.view(), dx.view(), log});
-        cuda::softmax_backward(HostLaunch(true), {y.view(), dy.view(), again.view(), log});
+        cuda_forwards->softmax_forward({x.view(), y.view(), log});
+        cuda_forwards->softmax_backward({y.view(), dy.view(), dx.view(), log});
+        cuda_backwards->softmax_backward({y.view(), dy.view(), again.view(), log});
         CHECK((y.intact() && dx.intact()));
         CHECK(again.values() == dx.values());
         Guarded wide(s, values), dwide(s, gradients), want(s), kept(s, y.values()), dwant(s);
-        cpu_backend->softmax_forward({wide.view(), want.view(), log});
-        cpu_backend->softmax_backward({kept.view(), dwide.view(), dwant.view(), log});
+        cpu->softmax_forward({wide.view(), want.view(), log});
+        cpu->softmax_backward({kept.view(), dwide.view(), dwant.view(), log});
         const double rounding = dtype == DType::f32 ? 1e-6 : dtype == DType::bf16 ? 1.0 / 256 : 1.0 / 2048;
         CHECK(relative_error(y.values(), want.values()) < rounding);
         CHECK(relative_error(dx.values(), dwant.values()) < rounding);
@@ -68,18 +68,18 @@ TEST_CASE("cuda cross_entropy: equals the CPU's; a label that is no class gives 
       std::vector<float> grad(logits.size() + 1, 7.0f), want_grad(logits.size());
       float loss = 0, want = 0;
       CrossEntropy a{logits.data(), labels.data(), rows, classes, smoothing, &loss, grad.data()};
-      cuda::cross_entropy(HostLaunch(), a);
-      cpu_backend->cross_entropy({logits.data(), labels.data(), rows, classes, smoothing, &want, want_grad.data()});
+      cuda_forwards->cross_entropy(a);
+      cpu->cross_entropy({logits.data(), labels.data(), rows, classes, smoothing, &want, want_grad.data()});
       CHECK(loss == doctest::Approx(want).epsilon(1e-6));
       CHECK(grad.back() == 7.0f);
       grad.pop_back();
       CHECK(relative_error(grad, want_grad) < 1e-6);
       a.dlogits = nullptr;
       const float before = loss;
-      cuda::cross_entropy(HostLaunch(true), a);
+      cuda_backwards->cross_entropy(a);
       CHECK(loss == before);
       labels[0] = classes;
-      cuda::cross_entropy(HostLaunch(), a);
+      cuda_forwards->cross_entropy(a);
       CHECK(std::isnan(loss));
     }
 }

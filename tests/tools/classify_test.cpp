@@ -235,13 +235,13 @@ TEST_CASE("classify: a classifier is pruned, validated, trained on with its zero
     return world().run(kBin + "yolo-prune --weights cls/whole_net/weights/last.safetensors --save pruned.safetensors " +
                        flags);
   };
-  REQUIRE(train("--model resnet18 --epochs 1 --name whole_net --noplots").code == 0);
+  REQUIRE(train("--weights " + detector() + " --epochs 1 --name whole_net --noplots").code == 0);
   const Outcome pruned = prune("--amount 0.5 --imgsz 32 --data " + data(0).string());
   CAPTURE(pruned.out);
   CAPTURE(pruned.err);
   REQUIRE(pruned.code == 0);
-  CHECK(has(pruned.out, "        64x3x7x7        9408        4704     0.5000\n"));
-  CHECK(has(pruned.out, "(20 of 20 convolutions masked)"));  // classify-val says it
+  CHECK(has(pruned.out, "        16x3x6x6        1728         864     0.5000\n"));
+  CHECK(has(pruned.out, "(32 of 32 convolutions masked)"));  // classify-val says it
   const auto size = [&](const char* file) { return static_cast<double>(fs::file_size(world().dir / file)); };
   const char* dense = "cls/whole_net/weights/last.safetensors";
   CHECK(size("pruned.safetensors") / size(dense) == doctest::Approx(0.5 + 1.0 / 32).epsilon(0.01));
@@ -259,21 +259,21 @@ TEST_CASE("classify: a classifier is pruned, validated, trained on with its zero
       CHECK(alive == 0);
       ++compared;
     }
-    CHECK(compared == 20);
+    CHECK(compared == 32);
   };
   const Outcome tuned =
       train("--weights pruned.safetensors --epochs 2 --save-period 1 --noplots --exist-ok --name tuned", 1);
   CAPTURE(tuned.err);
   REQUIRE(tuned.code == 0);
-  CHECK(has(tuned.out, "(20 of 20 convolutions masked): zeros stay zero\n"));
+  CHECK(has(tuned.out, "(32 of 32 convolutions masked): zeros stay zero\n"));
   CHECK(has(tuned.out, "all convolutions"));
   const fs::path run = world().dir / "cls" / "tuned";
   const frost::StateDict last = frost::read_checkpoint(run / "weights" / "last.safetensors").tensors;
   check_zeros(last);
-  CHECK(last.at("layer1.0.conv1.weight") != masks.at("layer1.0.conv1.weight"));  // the others learn
+  CHECK(last.at("model.3.conv.weight") != masks.at("model.3.conv.weight"));  // the others learn
   check_zeros(frost::read_checkpoint(run / "weights" / "epoch0.safetensors").tensors);
   check_zeros(frost::read_checkpoint(run / "weights" / "epoch0.safetensors").tensors.below("ema."));
-  CHECK(has(slurp(run / "summary.json"), "\"conv1.weight\": 0.5"));
+  CHECK(has(slurp(run / "summary.json"), "\"model.0.conv.weight\": 0.5"));
   const std::string bits = slurp(run / "weights" / "last.safetensors");
   REQUIRE(world().run(kBin + "classify-train --resume cls/tuned/weights/epoch0.safetensors").code == 0);
   CHECK((slurp(run / "weights" / "last.safetensors") == bits));
@@ -282,12 +282,8 @@ TEST_CASE("classify: a classifier is pruned, validated, trained on with its zero
     CAPTURE(method);
     CHECK(prune(method).code == 0);
     const frost::StateDict state = frost::read_checkpoint(world().dir / "pruned.safetensors").tensors;
-    CHECK(state.contains("layer1.0.conv1.weight.mask") == !has(method, "--dense"));
+    CHECK(state.contains("model.3.conv.weight.mask") == !has(method, "--dense"));
   }
-  // A file that holds nothing but torchvision's names.
-  frost::write_safetensors(world().dir / "bare.safetensors", frost::read_checkpoint(world().dir / dense).tensors);
-  REQUIRE(world().run(kBin + "yolo-prune --weights bare.safetensors --save bare_half.safetensors --amount 0.5").code == 0);
-  check_zeros(frost::read_checkpoint(world().dir / "bare_half.safetensors").tensors);
 }
 
 TEST_CASE("classify: --method filters makes a smaller classifier that trains on and resumes from its file alone") {
@@ -328,6 +324,14 @@ TEST_CASE("classify: --method filters makes a smaller classifier that trains on 
   CHECK((slurp(anew) == fresh_bits));
   CHECK(world().run(kBin + "classify-val --imgsz 32 --project cls --weights " + last + " --data " + data(0).string()).code ==
         0);
+
+  // A file that holds nothing but torchvision's names.
+  frost::write_safetensors(world().dir / "bare.safetensors",
+                           frost::read_checkpoint(world().dir / "cls/broad/weights/last.safetensors").tensors);
+  REQUIRE(world().run(kBin + "yolo-prune --weights bare.safetensors --save bare_half.safetensors --amount 0.5").code == 0);
+  const std::vector<float> halved =
+      frost::read_checkpoint(world().dir / "bare_half.safetensors").tensors.at("layer1.0.conv1.weight").to_f32();
+  CHECK(std::count(halved.begin(), halved.end(), 0.0f) == 18432);  // of 64x64x3x3
 
   // Widths that do not fit each other.
   const frost::SafetensorsFile file = frost::read_checkpoint(world().dir / "narrow.safetensors");
