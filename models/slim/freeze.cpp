@@ -13,6 +13,8 @@
 namespace frost::slim {
 namespace {
 
+constexpr const char* kBackbone = "backbone";  // the term that names the backbone's layers
+
 std::optional<int> number_of(std::string_view text) {
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -36,9 +38,10 @@ bool begins_with_any(const std::string& name, const std::vector<std::string>& pr
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& p) { return name.starts_with(p); });
 }
 
-/// Names to show beside one that fits nothing: the modules and parameters at the least distance.
+/// Names to show beside one that fits nothing: of the grammar's own word, the modules and the parameters those at the least
+/// distance.
 std::vector<std::string> nearest(Module& model, const std::string& pattern) {
-  std::vector<std::pair<int, std::string>> names;
+  std::vector<std::pair<int, std::string>> names{{glob_distance(pattern, kBackbone), kBackbone}};
   std::set<std::string> seen;
   for (const Parameter* p : model.parameters())
     for (std::size_t dot = 0; dot != std::string::npos;) {
@@ -80,10 +83,10 @@ int glob_distance(const std::string& pattern, const std::string& text) {
 std::vector<Parameter*> select(Module& model, const LayerNames& layers, const std::string& term, const std::string& option) {
   std::vector<std::string> prefixes;
   std::optional<Range> range = range_of(term);
-  if (term == "backbone") range = Range{0, layers.backbone - 1};
+  if (term == kBackbone) range = Range{0, layers.backbone - 1};
   std::vector<Parameter*> chosen;
   if (range) {
-    FROST_CHECK(range->first <= range->last || term == "backbone", option, " ", term, ": the range runs backwards");
+    FROST_CHECK(range->first <= range->last || term == kBackbone, option, " ", term, ": the range runs backwards");
     FROST_CHECK(range->last < layers.count(), option, " ", term, ": layer ", range->last,
                 " does not exist, the model has layers 0 to ", layers.count() - 1);
     for (int layer = range->first; layer <= range->last; ++layer)
