@@ -22,7 +22,7 @@ std::string both(const std::string& now, const std::string& without) {
   return now == without ? now : fmt::format("{} ({})", now, without);
 }
 
-constexpr const char* kRow = "{:<20} {:<13}{:>12}{:>8}{:>15}{:>17}{:>17}{:>15}{:>10}{:>17}{:>17}";
+constexpr const char* kRow = "{:<20} {:<13}{:>12}{:>8}{:>15}{:>17}{:>17}{:>15}{:>15}{:>17}{:>17}";
 
 std::string row(const std::string& name, const std::string& type, const StepCost& a, const StepCost& b, bool timed,
                 const StepCost* measured) {
@@ -31,8 +31,9 @@ std::string row(const std::string& name, const std::string& type, const StepCost
       a.parameters ? fmt::format("{:.0f} %", 100.0 * static_cast<double>(a.trainable) / static_cast<double>(a.parameters))
                    : "",
       both(mb(a.weights + a.buffers), mb(b.weights + b.buffers)), both(mb(a.gradients), mb(b.gradients)),
-      both(mb(a.optimizer + a.average), mb(b.optimizer + b.average)), both(mb(a.saved), mb(b.saved)), gflop(a.forward_flops),
-      both(gflop(a.dgrad_flops), gflop(b.dgrad_flops)), both(gflop(a.wgrad_flops), gflop(b.wgrad_flops)));
+      both(mb(a.optimizer + a.average), mb(b.optimizer + b.average)), both(mb(a.saved), mb(b.saved)),
+      both(gflop(a.forward_flops), gflop(b.forward_flops)), both(gflop(a.dgrad_flops), gflop(b.dgrad_flops)),
+      both(gflop(a.wgrad_flops), gflop(b.wgrad_flops)));
   if (timed) line += fmt::format("{:>18}", both(ms(a.seconds()), ms(b.seconds())));
   if (measured) line += fmt::format("{:>10}", ms(measured->seconds()));
   return line + "\n";

@@ -115,6 +115,25 @@ TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up"
   CHECK(json["predicted"]["total"]["forward_seconds"] > 0);
 }
 
+TEST_CASE("yolo-explain: brackets say what would be without freezing, of the forward pass too") {
+  const auto rows = [](const std::string& flags) {
+    const Outcome outcome = world().run(kExplain + "--freeze 10 " + flags);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome.out;
+  };
+  // The three kinds of arithmetic end a row. Two images of 64 px: 2 x 32x32x16 outputs of 6x6x3 multiply-adds, 7.1 MFLOP.
+  const std::string plain = rows(""), cached = rows("--cache-features");
+  CHECK(std::regex_search(plain, std::regex("\nmodel\\.0 .*\\) +0\\.007 +0 +0 \\(0\\.007\\)\n")));
+  CHECK(std::regex_search(cached, std::regex("\nmodel\\.0 .*\\) +0 \\(0\\.007\\) +0 +0 \\(0\\.007\\)\n")));
+  const std::string both = " +([0-9.]+) \\(([0-9.]+)\\)";
+  std::smatch total;
+  CHECK_FALSE(std::regex_search(plain, std::regex("\ntotal .*" + both + both + both + "\n")));
+  REQUIRE(std::regex_search(cached, total, std::regex("\ntotal .*" + both + both + both + "\n")));
+  CHECK(std::stod(total[1]) < std::stod(total[2]));
+  CHECK(total[2] == total[6]);  // each convolution's forward pass and weight gradient cost the same
+}
+
 TEST_CASE("yolo-explain: a classifier, by name and as a file says; its slider counts what --freeze counts") {
   const std::string flags = "yolo-explain --batch-size 2 --imgsz 64 --freeze '!fc' ";
   const Outcome outcome = world().run(kBin + flags + "--model resnet18 --classes 2 --measure --json r.json --html r.html");
