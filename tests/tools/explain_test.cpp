@@ -36,6 +36,29 @@ std::string text_of(const std::string& dom, const std::string& id) {
   return std::regex_replace(dom.substr(begin, dom.find("</" + tag + ">", begin) - begin), std::regex("<[^>]*>"), " ");
 }
 
+/// The number behind these texts, each found behind the one before.
+double number_behind(const std::string& dom, const std::vector<std::string>& texts) {
+  std::size_t at = 0;
+  for (const std::string& text : texts) {
+    CAPTURE(text);
+    at = dom.find(text, at);
+    REQUIRE(at != std::string::npos);
+    at += text.size();
+  }
+  return std::stod(dom.substr(at, 20));
+}
+double memory_bar(const std::string& dom, int module) {  // in percent of the highest there is
+  return number_behind(dom, {"id=\"m" + std::to_string(module) + "\"", "class=\"stack\"", "height: "});
+}
+double time_bar(const std::string& dom, int module) {
+  return number_behind(dom,
+                       {"id=\"m" + std::to_string(module) + "\"", "class=\"plot time\"", "class=\"stack\"", "height: "});
+}
+double peak_meter(const std::string& dom) {
+  return number_behind(dom, {"id=\"figure-peak\"", "class=\"meter\"", "width: "});
+}
+double step_time(const std::string& dom) { return number_behind(dom, {"id=\"figure-time\"", ">"}); }
+
 /// The page as a headless browser has it after its scripts have run; empty where there is no browser.
 std::string browse(const std::string& page, const std::string& hash) {
   static const std::string browser = [] {
@@ -292,6 +315,22 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
   CHECK(text_of(none, "tensors").find("Computed: these weights train.") != std::string::npos);
   CHECK(text_of(none, "tensors").find("Never made") == std::string::npos);
 
+  // Bars and meters are as long as what they stand for; a browser writes six digits.
+  const auto bytes = [&](const char* which) {
+    double sum = 0;
+    for (const char* kind : {"weight", "buffer", "gradient", "optimizer", "average", "saved"})
+      sum += json[which]["modules"][8][kind + std::string("_bytes")].get<double>();
+    return sum;
+  };
+  CHECK(memory_bar(start, 8) / memory_bar(none, 8) ==
+        doctest::Approx(bytes("predicted") / bytes("all_trainable")).epsilon(1e-4));
+  CHECK(peak_meter(none) == 100);
+  CHECK(peak_meter(start) == doctest::Approx(100 * json["predicted"]["peak_bytes"].get<double>() /
+                                             json["all_trainable"]["peak_bytes"].get<double>())
+                                 .epsilon(1e-4));
+  CHECK(time_bar(start, 8) < time_bar(none, 8));
+  CHECK(step_time(start) < step_time(none));
+
   // A hand on the slider, a click, an arrow key: what a person does, done by a script in a copy of the page.
   write(world().dir / "driven.html",
         page +
@@ -300,6 +339,11 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
             "document.getElementById('m8').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));</script>");
   const std::string driven = browse("driven.html", "");
   CHECK(text_of(driven, "n") == "24");
+  CHECK(text_of(driven, "figure-peak") != text_of(start, "figure-peak"));
+  CHECK(peak_meter(driven) < peak_meter(start));
+  CHECK(step_time(driven) < step_time(start));
+  CHECK(memory_bar(driven, 23) < memory_bar(start, 23));  // trained at 10, frozen at 24
+  CHECK(time_bar(driven, 23) < time_bar(start, 23));
   CHECK(text_of(driven, "chosen").find("model.9") == 0);
   CHECK(text_of(driven, "chosen-state").find("frozen, 164,608 parameters") == 0);
   for (const char* sentence :
