@@ -107,6 +107,7 @@ TEST_CASE("the schedule: a cubic curve from one sparsity to the other, and what 
   const PruneSchedule s = parse_prune_schedule("0.1:0.6:10");
   CHECK(s.epochs == 10);
   CHECK(s.at(0) == doctest::Approx(0.1));
+  CHECK(s.at(0.25) == doctest::Approx(0.6 - 0.5 * 27 / 64));
   CHECK(s.at(0.5) == doctest::Approx(0.6 - 0.5 / 8));
   CHECK(s.at(1) == doctest::Approx(0.6));
   for (const char* wrong :
@@ -153,7 +154,7 @@ TEST_CASE("gradual pruning: what wakes up joins in; behind the schedule it is pr
   }
 }
 
-TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked share at the end") {
+TEST_CASE("gradual pruning: ten times an epoch, never back, each time exactly the schedule's share") {
   for (const std::int64_t batches : {3, 25}) {
     CAPTURE(batches);
     frost::testing::TestDevice device;
@@ -166,12 +167,18 @@ TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked sh
     ParameterArena arena(device, *net, 5e-4f, true);
     Optimizer optimizer(arena, device, OptimizerKind::sgd);
     Rng rng(4);
-    int updates = 0;
+    const std::int64_t all_updates = 2 * std::min<std::int64_t>(10, batches);
+    std::int64_t updates = 0;
     std::vector<float> before = convs[1]->weight.mask.to_vector();
     for (std::int64_t epoch = 0; epoch < 3; ++epoch)
       for (std::int64_t batch = 0; batch < batches; ++batch) {
         if (gradual.before_batch(arena, epoch, batch, batches)) {
-          ++updates;
+          const double x = static_cast<double>(updates++) / static_cast<double>(all_updates - 1);
+          for (std::size_t i = 1; i < convs.size(); ++i) {
+            const std::vector<float> mask = convs[i]->weight.mask.to_vector();
+            const auto count = static_cast<std::int64_t>(mask.size());
+            CHECK(std::count(mask.begin(), mask.end(), 0.0f) == pruned_count(schedule.at(x), count));
+          }
           check_masked(arena.groups()[ParameterArena::kWeight], false);
           const std::vector<float> now = convs[1]->weight.mask.to_vector();
           bool revived = false;
@@ -181,7 +188,7 @@ TEST_CASE("gradual pruning: ten times an epoch, never back, exactly the asked sh
         }
         random_step(arena, optimizer, rng);
       }
-    CHECK(updates == 2 * std::min<std::int64_t>(10, batches));
+    CHECK(updates == all_updates);
     for (std::size_t i = 1; i < convs.size(); ++i) {
       const std::vector<float> values = convs[i]->weight.value.to_vector();
       CHECK(std::count(values.begin(), values.end(), 0.0f) == pruned_count(0.6, static_cast<std::int64_t>(values.size())));
