@@ -30,6 +30,11 @@ ParameterArena::ParameterArena(Device& device, Module& model, float weight_decay
   adopt(0);
 }
 
+std::size_t ParameterArena::kind_of(const Module& module, const Parameter& parameter) {
+  if (parameter.name.ends_with("bias")) return kBias;
+  return dynamic_cast<const BatchNorm2d*>(&module) ? kNorm : kWeight;
+}
+
 std::size_t ParameterArena::adopt(std::int64_t born) {
   std::set<const Parameter*> known;
   for (const ParameterGroup& group : groups_)
@@ -42,9 +47,8 @@ std::size_t ParameterArena::adopt(std::int64_t born) {
   std::map<Key, std::vector<Parameter*>> fresh;
   std::size_t count = 0;
   model_.walk([&](const std::string&, Module& module) {
-    const bool norm = dynamic_cast<BatchNorm2d*>(&module) != nullptr;
     for (Parameter* p : module.own_parameters()) {
-      const std::size_t kind = p->name.ends_with("bias") ? kBias : norm ? kNorm : kWeight;
+      const std::size_t kind = kind_of(module, *p);
       ++sizes_[kind];
       if (!p->trainable || known.contains(p)) continue;
       fresh[{p->lr_scale, kind}].push_back(p);

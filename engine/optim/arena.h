@@ -25,6 +25,8 @@ struct ParameterGroup {
 class ParameterArena {
  public:
   static constexpr std::size_t kBias = 0, kWeight = 1, kNorm = 2;
+  /// Which of them a module's own parameter belongs to.
+  static std::size_t kind_of(const Module& module, const Parameter& parameter);
   ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema);
 
   /// Takes in the parameters that have become trainable since, in groups of their own: what those that were awake hold does
