@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
+#include <tuple>
 
 namespace frost::slim {
 
@@ -18,11 +20,32 @@ Plan::Plan(Module& model, const LayerNames& layers, const PlanFlags& flags)
               stages_.empty() ? "" : stages_.back().text, ": training ends after ", flags.epochs, " epochs");
   FROST_CHECK(flags.dry_run || !stages_.empty() || frozen_.size() < model.parameters().size(), "--freeze ",
               fmt::format("{}", fmt::join(flags.freeze, " ")), " leaves nothing to train");
+  check_groups();
   if (flags.prune_schedule.empty()) return;
   schedule_ = parse_prune_schedule(flags.prune_schedule);
   FROST_CHECK(schedule_.epochs <= flags.epochs, "--prune-schedule ", flags.prune_schedule, ": longer than the ",
               flags.epochs, " epochs of --epochs");
   gradual_.emplace(model, schedule_);
+}
+
+void Plan::check_groups() {
+  std::set<const Parameter*> awake;
+  std::set<std::tuple<std::int64_t, float, std::size_t>> groups;  // epoch of waking up, scale, kind: as the arena's
+  const auto wake = [&](std::int64_t epoch) {
+    model_.walk([&](const std::string&, Module& module) {
+      for (const Parameter* p : module.own_parameters())
+        if (p->trainable && awake.insert(p).second) groups.emplace(epoch, p->lr_scale, ParameterArena::kind_of(module, *p));
+    });
+  };
+  wake(0);
+  for (const UnfreezeStage& stage : stages_) {
+    freeze(model_, layers_, stage.freeze);
+    wake(stage.epoch);
+  }
+  freeze(model_, layers_, flags_.freeze);
+  FROST_CHECK(groups.size() <= kStepGroups, "--unfreeze-at, --lr-scale: ", groups.size(),
+              " groups of parameters (by stage, scale, and weights, biases or norms), there is room for ", kStepGroups,
+              ": fewer stages, or fewer different scales");
 }
 
 std::vector<std::string> Plan::begin_last_stage() {

@@ -41,6 +41,8 @@ class Plan {
   void steer(LoopOptions& options, ParameterArena& arena, std::function<void()> woken);
 
  private:
+  void check_groups();  // that the optimizer has room for all that there will be
+
   Module& model_;
   LayerNames layers_;
   PlanFlags flags_;

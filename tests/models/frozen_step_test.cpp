@@ -5,6 +5,7 @@
 #include "engine/training/updater.h"
 #include "kernels/trace/trace.h"
 #include "models/slim/freeze.h"
+#include "models/slim/plan.h"
 #include "models/yolo/step.h"
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
@@ -349,4 +350,30 @@ TEST_CASE("--unfreeze-at: stages must follow each other and wake something") {
     CAPTURE(texts.back());
     CHECK_THROWS_AS(stages(texts, {"10"}), Error);
   }
+}
+
+TEST_CASE("--unfreeze-at and --lr-scale: more groups than the optimizer has room for are refused before training") {
+  // Layer 24 has weights and biases, the others norms too: two groups, three for each stage, another three for layer 9.
+  const std::vector<int> stages{23, 21, 20, 18, 17, 14, 13, 10, 8};
+  slim::PlanFlags flags{
+      .freeze = {"24"}, .unfreeze_at = {}, .lr_scale = {"model.9:0.5"}, .prune_schedule = "", .epochs = 20};
+  for (std::size_t i = 0; i < stages.size(); ++i)
+    flags.unfreeze_at.push_back(std::to_string(i + 1) + ":" + std::to_string(stages[i]));
+  Machine machine;
+  const slim::Plan plan(machine.model, machine.layers, flags);
+  CHECK(slim::freeze_summary(machine.model).find("frozen: 171 of 177 tensors") == 0);  // as --freeze 24 leaves it
+  machine.start(OptimizerKind::sgd);
+  CHECK(machine.arena->groups().size() == 2);
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    slim::freeze(machine.model, machine.layers, {std::to_string(stages[i])});
+    machine.updater->wake(static_cast<std::int64_t>(i));
+  }
+  CHECK(std::ssize(machine.arena->groups()) == kStepGroups);  // just what there is room for
+
+  Machine other;
+  flags.lr_scale.push_back("model.24.m.0:2");  // its weight and its bias get groups of their own
+  CHECK_THROWS_WITH_AS(slim::Plan(other.model, other.layers, flags),
+                       "--unfreeze-at, --lr-scale: 34 groups of parameters (by stage, scale, and weights, biases or norms), "
+                       "there is room for 32: fewer stages, or fewer different scales",
+                       Error);
 }
