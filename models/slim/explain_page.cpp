@@ -52,8 +52,8 @@ Json report_json(const StepReport& report) {
 }  // namespace
 
 std::string explain_page(const PageText& text, const std::vector<StepReport>& freezes) {
-  Json data{{"model", text.model}, {"setting", text.setting},   {"footer", text.footer},
-            {"start", text.start}, {"backbone", text.backbone}, {"columns", kColumns}};
+  Json data{{"model", text.model},       {"setting", text.setting}, {"footer", text.footer}, {"start", text.start},
+            {"backbone", text.backbone}, {"columns", kColumns},     {"asked", text.asked}};
   data["modules"] = data["freezes"] = Json::array();
   for (const ModuleCost& module : freezes.front().modules)
     data["modules"].push_back({{"name", module.name}, {"type", module.type}});

@@ -78,6 +78,7 @@ void explain(const ExplainConfig& config, const Subject& subject) {
     for (int n = 0; n <= subject.layers; ++n)
       freezes.push_back(predict_step(freezing({std::to_string(n)}), step, backend, timer));
     const bool one = config.freeze.size() == 1 && config.freeze[0].find_first_not_of("0123456789") == std::string::npos;
+    if (!one) freezes.push_back(e.now);
     write(config.html,
           explain_page({.model = subject.name,
                         .setting = fmt::format("One training step, {}, frozen batch norms: {} statistics", setting,
@@ -86,7 +87,8 @@ void explain(const ExplainConfig& config, const Subject& subject) {
                                               "Times are predicted from {} single calls, timed on {}.",
                                               times->measured(), backend.description()),
                         .backbone = subject.backbone,
-                        .start = one ? std::stoi(config.freeze[0]) : 0},
+                        .start = one ? std::stoi(config.freeze[0]) : 0,
+                        .asked = one ? "" : fmt::format("{}", fmt::join(config.freeze, " "))},
                        freezes));
   }
 }

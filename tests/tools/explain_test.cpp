@@ -178,6 +178,7 @@ TEST_CASE("yolo-explain: a classifier, by name and as a file says; its slider co
   if (one.empty()) {
     MESSAGE("SKIPPED: no chromium here; third_party/install.sh tests installs it");
   } else {
+    CHECK(text_of(browse("r.html", ""), "n") == "!fc");
     CHECK(text_of(one, "meaning").find("11,168,002 of 11,177,538 parameters train.") != std::string::npos);
     CHECK(text_of(one, "chosen-state").find("trains, 147,968 parameters") == 0);
     CHECK(text_of(browse("r.html", "#freeze=5"), "meaning").find("the backbone. 1,026 of") != std::string::npos);
@@ -299,6 +300,7 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
     return;
   }
   CHECK(text_of(start, "n") == "10");  // --freeze 10: there the slider stands
+  CHECK(start.find("<button id=\"asked\" type=\"button\" hidden=") != std::string::npos);
   const Json json = Json::parse(slurp(world().dir / "page.json"));
   const auto megabytes = [](const Json& bytes) {
     const double mb = bytes.get<double>() / 1e6;
@@ -351,4 +353,38 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
         "Not kept: nothing in or below this module trains", "Not computed: no weight here trains."})
     CHECK(text_of(driven, "tensors").find(sentence) != std::string::npos);
   CHECK(driven.find("aria-pressed=\"true\"") == driven.rfind("aria-pressed=\"true\""));  // one module is chosen
+}
+
+TEST_CASE("yolo-explain --html: what --freeze names and no number of layers says has a button beside the slider") {
+  const Outcome outcome = world().run(kExplain + "--freeze 10-24 'model.*.bn.*' --json asked.json --html asked.html");
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const std::string start = browse("asked.html", "#select=model.17");
+  if (start.empty()) {
+    MESSAGE("SKIPPED: no chromium here; third_party/install.sh tests installs it");
+    return;
+  }
+  const Json json = Json::parse(slurp(world().dir / "asked.json"));
+  CHECK(text_of(start, "n") == "10-24 model.*.bn.*");
+  CHECK(text_of(start, "asked") == "--freeze 10-24 model.*.bn.*");
+  CHECK(start.find("<button id=\"asked\" type=\"button\" aria-pressed=\"true\">") != std::string::npos);
+  CHECK(text_of(start, "meaning") == "1,041,088 of 1,872,157 parameters train.");
+  const auto share = [&](const char* which) { return json[which]["peak_bytes"].get<double>(); };
+  CHECK(peak_meter(start) == doctest::Approx(100 * share("predicted") / share("all_trainable")).epsilon(1e-4));
+  // A frozen layer above trainable ones, and one whose norms alone are frozen.
+  CHECK(text_of(start, "tensors").find("a module further down trains, so the gradient passes through here") !=
+        std::string::npos);
+  const std::string four = browse("asked.html", "#freeze=asked&select=model.4");
+  for (const char* sentence : {"Kept: running statistics of the batch norms, constants here.",
+                               "Kept: validation uses the moving average of the weights.", "Computed: these weights train."})
+    CHECK(text_of(four, "tensors").find(sentence) != std::string::npos);
+
+  // The button goes to where the slider stands and back.
+  write(world().dir / "asked_driven.html",
+        slurp(world().dir / "asked.html") +
+            "<p id='seen'></p><script>const s = document.getElementById('freeze'), b = document.getElementById('asked');"
+            "const see = () => document.getElementById('seen').append(document.getElementById('n').textContent + ';');"
+            "see(); b.click(); see(); s.value = 5; s.dispatchEvent(new Event('input')); see(); b.click(); see();"
+            "b.click(); see();</script>");
+  CHECK(text_of(browse("asked_driven.html", ""), "seen") == "10-24 model.*.bn.*;0;5;10-24 model.*.bn.*;5;");
 }
