@@ -139,9 +139,9 @@ std::int64_t blocks_bytes(Module& model, int first, int last, bool batch_statist
 
 TEST_CASE("frozen layers above a trainable one save the exact minimum") {
   Net net;
-  const auto saved = [&](const std::vector<std::string>& terms) {
+  const auto saved = [&](const std::vector<std::string>& terms, FrozenBn frozen_bn = FrozenBn::running) {
     slim::freeze(net.model, net.layers, terms);
-    const Step step = net.step();
+    const Step step = net.step(frozen_bn);
     CHECK(step.saved_peak == step.saved);  // nothing is booked in between and given back
     for (Parameter* p : net.model.parameters()) p->grad = Tensor();
     return step.saved;
@@ -157,6 +157,16 @@ TEST_CASE("frozen layers above a trainable one save the exact minimum") {
   CHECK(saved({"10"}) == blocks_bytes(m, 10, 23, true) + map_bytes(8, 64) + map_bytes(16, 128) + map_bytes(32, 256));
   CHECK(saved({"24"}) == map_bytes(8, 64) + map_bytes(16, 128) + map_bytes(32, 256));
   CHECK(saved({"25"}) == 0);
+  // Layer 13 alone trains: its first two convolutions read layer 12, a constant; what is above passes the gradient on.
+  CHECK(saved({"!13"}) == blocks_bytes(m, 13, 13, true) + blocks_bytes(m, 14, 23, false) + map_bytes(16, 256));
+  // Frozen norms in trainable blocks need no channel vectors; frozen convolutions below trainable norms change nothing.
+  CHECK(saved({"model.*.bn.*"}) == blocks_bytes(m, 0, 23, false));
+  CHECK(saved({"*.conv.weight"}) == all);
+  // Batch statistics: a norm that the gradient passes keeps its channel vectors, frozen or not; below, nothing is kept.
+  CHECK(saved({"10-24"}, FrozenBn::batch) == all);
+  CHECK(saved({"model.*.bn.*"}, FrozenBn::batch) == all);
+  CHECK(saved({"10"}, FrozenBn::batch) == saved({"10"}));
+  CHECK(saved({"24"}, FrozenBn::batch) == saved({"24"}));
 }
 
 TEST_CASE("gradients, optimizer state and averages exist for trainable values alone; the averaged twin owns nothing") {
