@@ -17,6 +17,7 @@
 #include "engine/tensor/run_device.h"
 #include "engine/training/captured_step.h"
 #include "models/classify/step.h"
+#include "models/classify/weights.h"
 #include "models/slim/freeze.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/step.h"
@@ -178,11 +179,27 @@ Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, con
   return {ms / batch, convolution_ms(device, profile, run.compute, settings.repeats) / batch, ledger, rss};
 }
 
+bool is_checkpoint(const std::string& name) {
+  const std::filesystem::path kind = std::filesystem::path(name).extension();
+  return kind == ".pt" || kind == ".pth" || kind == ".safetensors";
+}
+
 /// A checkpoint's model, as wide as its tensors are, or a new one of a YAML.
 std::unique_ptr<DetectionModel> detector(Device& device, const std::string& name) {
-  const std::filesystem::path kind = std::filesystem::path(name).extension();
-  if (kind == ".pt" || kind == ".safetensors") return yolo::load_model(device, name);
+  if (is_checkpoint(name)) return yolo::load_model(device, name);
   return std::make_unique<DetectionModel>(device, load_model_spec(name));
+}
+
+/// A checkpoint's model, as wide as its tensors are, or a new one of 1000 classes.
+std::unique_ptr<classify::Classifier> classifier(Device& device, const std::string& name) {
+  if (is_checkpoint(name)) return classify::load_classifier(device, name);
+  return classify::make_classifier(device, name, 1000);
+}
+
+bool is_classifier(const std::string& name) {
+  if (is_checkpoint(name)) return !classify::read_classifier_weights(name).detector;
+  const std::vector<std::string> names = classify::classifier_names();
+  return std::ranges::find(names, name) != names.end();
 }
 
 Row detector_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
@@ -216,7 +233,7 @@ Row detector_training(const std::string& name, int batch, int imgsz, const Setti
 
 Row classifier_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
   RunDevice run(settings.device, settings.precision);
-  const auto model = classify::make_classifier(*run.device, name, 1000);
+  const auto model = classifier(*run.device, name);
   Var logits;
   return inference(run, batch, imgsz, settings,
                    [&](Context& context, const Var& image) { logits = model->forward(context, image); });
@@ -225,10 +242,10 @@ Row classifier_inference(const std::string& name, int batch, int imgsz, const Se
 Row classifier_training(const std::string& name, int batch, int imgsz, const Settings& settings, bool head_alone,
                         bool recompute) {
   RunDevice run(settings.device, settings.precision);
-  const auto model = classify::make_classifier(*run.device, name, 1000);
+  const auto model = classifier(*run.device, name);
   if (head_alone) slim::freeze(*model, model->layers(), {"!" + model->head().name()});
   std::vector<std::int64_t> labels;
-  for (int i = 0; i < batch; ++i) labels.push_back(i % 1000);
+  for (int i = 0; i < batch; ++i) labels.push_back(i % model->classes());
   classify::LossState loss(*run.device, batch, 0.1f);
   return training(run, batch, imgsz, settings,
                   {.model = *model,
@@ -321,8 +338,8 @@ int run(CLI::App& app, int argc, char** argv) {
       "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle "
       "machine.");
   app.add_option("--model", models,
-                 "model YAMLs or built-in names, detectors' checkpoints, or classifiers: resnet18 resnet50 (at 224, batches "
-                 "of 1 and 32)")
+                 "model YAMLs, built-in names of detectors or classifiers (yolov5s, resnet18), or checkpoints of either "
+                 "(.safetensors, .pt, .pth), as narrow as they are; classifiers at 224, batches of 1 and 32")
       ->capture_default_str();
   app.add_option("--device", settings.device, kDeviceHelp);
   app.add_option("--compare", compare, "torch: PyTorch's times beside frost's, for yolov5n to yolov5x or --model")
@@ -355,27 +372,26 @@ int run(CLI::App& app, int argc, char** argv) {
     }
     return 0;
   }
-  const std::vector<std::string> classifiers = classify::classifier_names();
   const std::string keep = no_recompute ? " keep all" : "";
   for (const std::string& precision : precisions) {
     settings.precision = precision;
     print_rates(settings);
     fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv floor", "share", "ledger MB", "RSS MB");
     for (const std::string& model : models) {
-      const bool classifier = std::ranges::find(classifiers, model) != classifiers.end();
-      const int many = app.count("--batch-size") || !classifier ? batch : 32;
+      const bool classifies = in_child([&] { return Row{is_classifier(model) ? 1.0 : 0.0}; }).ms > 0;
+      const int many = app.count("--batch-size") || !classifies ? batch : 32;
       if (!training_only)
-        for (const int b : {1, classifier ? many : 16}) {
+        for (const int b : {1, classifies ? many : 16}) {
           Settings more = settings;
           if (b == 1) more.repeats *= 4;
-          const int size = !classifier ? 640 : app.count("--imgsz") ? sizes[0] : 224;
+          const int size = !classifies ? 640 : app.count("--imgsz") ? sizes[0] : 224;
           print(fmt::format("{} inference {} b{} {}", model, size, b, precision), in_child([&] {
-                  return classifier ? classifier_inference(model, b, size, more) : detector_inference(model, b, size, more);
+                  return classifies ? classifier_inference(model, b, size, more) : detector_inference(model, b, size, more);
                 }));
         }
       if (inference_only) continue;
       const auto step = [&](int size, int b) { return fmt::format("{} step {} b{} {}", model, size, b, precision); };
-      if (classifier)
+      if (classifies)
         for (const int size : app.count("--imgsz") ? sizes : std::vector<int>{224})
           for (const int b : {1, many})
             for (const bool head_alone : {false, true})

@@ -293,6 +293,18 @@ TEST_CASE("classify: --method filters makes a smaller classifier that trains on 
   CAPTURE(pruned.err);
   REQUIRE(pruned.code == 0);
   CHECK(has(pruned.out, "FLOPs of the convolutions 4"));
+  const auto bench_mb = [](const std::string& model, const std::string& flags) {  // an inference's tensors
+    const Outcome timed =
+        world().run(kBin + "frost-bench --precision f32 --imgsz 64 --batch-size 2 --repeats 1 --model " + model + flags);
+    CAPTURE(timed.err);
+    REQUIRE(timed.code == 0);
+    std::smatch row;
+    REQUIRE(std::regex_search(timed.out, row,
+                              std::regex("\n" + model + " inference 64 b2 f32 +[0-9.]+ +[0-9.]+ +[0-9]+% +([0-9.]+)")));
+    CHECK(has(timed.out, model + " step 64 b2 f32 head alone ") == flags.empty());
+    return std::stod(row[1]);
+  };
+  CHECK(bench_mb("narrow.safetensors", "") < 0.8 * bench_mb("cls/broad/weights/last.safetensors", " --infer"));
   const Outcome tuned = train("--weights narrow.safetensors --epochs 2 --save-period 1 --noplots --exist-ok --name narrow");
   CAPTURE(tuned.err);
   REQUIRE(tuned.code == 0);
