@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h needs FILE
@@ -449,13 +450,25 @@ void write_jpeg(const fs::path& path, const Image& image, int quality, bool full
   write_file_atomically(path, std::as_bytes(std::span(bytes)));
 }
 
-void write_png(const fs::path& path, const Image& image) {
+namespace {
+void write_with_stb(const fs::path& path, const Image& image, const char* format, decltype(stb::encode_png)& encode) {
   check_writable(path, image, 1 << 20);
   std::vector<std::uint8_t> rgb(image.pixels.size());
   swap_red_blue(image.pixels.data(), rgb.data(), rgb.size() / 3);
-  const auto png = stb::encode_png(rgb.data(), image.width, image.height);
-  FROST_CHECK(!png.empty(), path.string(), ": cannot encode PNG");
-  write_file_atomically(path, std::as_bytes(std::span(png)));
+  const auto bytes = encode(rgb.data(), image.width, image.height);
+  FROST_CHECK(!bytes.empty(), path.string(), ": cannot encode ", format);
+  write_file_atomically(path, std::as_bytes(std::span(bytes)));
+}
+}  // namespace
+
+void write_png(const fs::path& path, const Image& image) { write_with_stb(path, image, "PNG", stb::encode_png); }
+
+void write_image(const fs::path& path, const Image& image) {
+  std::string ending = path.extension().string();
+  std::ranges::transform(ending, ending.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
+  if (ending == ".png") return write_png(path, image);
+  if (ending == ".bmp") return write_with_stb(path, image, "BMP", stb::encode_bmp);
+  write_jpeg(path, image);
 }
 
 }  // namespace frost

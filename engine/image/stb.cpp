@@ -1,4 +1,4 @@
-// The one place where stb's code is compiled: PNG and BMP readers, the PNG writer, nothing else.
+// The one place where stb's code is compiled: PNG and BMP, read and written, nothing else.
 #include "engine/image/stb.h"
 
 #define STB_IMAGE_IMPLEMENTATION
@@ -41,14 +41,23 @@ bool decode_rgb(std::span<const std::uint8_t> bytes, int& width, int& height, st
   return true;
 }
 
+namespace {
+void append(void* context, void* data, int size) {
+  auto& out = *static_cast<std::vector<std::uint8_t>*>(context);
+  const auto* first = static_cast<const std::uint8_t*>(data);
+  out.insert(out.end(), first, first + size);
+}
+}  // namespace
+
 std::vector<std::uint8_t> encode_png(const std::uint8_t* rgb, int width, int height) {
   std::vector<std::uint8_t> out;
-  const auto append = [](void* context, void* data, int size) {
-    const auto* first = static_cast<const std::uint8_t*>(data);
-    static_cast<std::vector<std::uint8_t>*>(context)->insert(static_cast<std::vector<std::uint8_t>*>(context)->end(), first,
-                                                             first + size);
-  };
   if (!stbi_write_png_to_func(append, &out, width, height, 3, rgb, width * 3)) out.clear();
+  return out;
+}
+
+std::vector<std::uint8_t> encode_bmp(const std::uint8_t* rgb, int width, int height) {
+  std::vector<std::uint8_t> out;
+  if (!stbi_write_bmp_to_func(append, &out, width, height, 3, rgb)) out.clear();
   return out;
 }
 

@@ -13,5 +13,6 @@ bool decode_rgb(std::span<const std::uint8_t> bytes, int& width, int& height, st
 
 /// Empty on failure.
 std::vector<std::uint8_t> encode_png(const std::uint8_t* rgb, int width, int height);
+std::vector<std::uint8_t> encode_bmp(const std::uint8_t* rgb, int width, int height);
 
 }  // namespace frost::stb

@@ -131,7 +131,12 @@ fs::path run_prediction(const PredictConfig& config) {
       said.push_back(fmt::format("{} {:.2f}", model->names[at], values[at]));
       lines += fmt::format("{:.2f} {}\n", values[at], model->names[at]);
     }
-    if (config.save_txt) std::ofstream(folder / "labels" / (files[i].stem().string() + ".txt"), std::ios::app) << lines;
+    if (config.save_txt) {
+      const fs::path labels = folder / "labels" / (files[i].stem().string() + ".txt");
+      if (fs::exists(labels))
+        fmt::print("WARNING: {} is there already: {} adds its lines\n", labels.string(), files[i].string());
+      std::ofstream(labels, std::ios::app) << lines;
+    }
     if (!config.nosave) {
       const int scale = std::max(1, std::min(image.height, image.width) / 240), step = text_height(scale) + 3 * scale;
       for (int row = 0, from = 0; row < static_cast<int>(said.size()); ++row) {
@@ -142,10 +147,7 @@ fs::path run_prediction(const PredictConfig& config) {
           draw_text(image, 8 * scale + shift, 8 * scale + row * step + shift, text, colour, scale);
         from = end + 1;
       }
-      if (files[i].extension() == ".png")
-        write_png(folder / files[i].filename(), image);
-      else
-        write_jpeg(folder / files[i].filename().replace_extension(".jpg"), image);
+      write_image(folder / files[i].filename(), image);
     }
     total[2] += ms_since(start);
     fmt::print("image {}/{} {}: {}x{} {}, {:.1f}ms\n", i + 1, files.size(), files[i].string(), imgsz, imgsz,

@@ -306,6 +306,11 @@ TEST_CASE("bmp: 24 bits, bottom-up") {
                0,   0,   1,  0, 24, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0,  0, 0, 0,  0,  0,  0, 0, 0, 0,
                0,   0,   0,  0, 0,  0, 1, 2, 3, 4, 5,  6, 0, 0, 7,  8, 9, 10, 11, 12, 0, 0};
   CHECK(decode_image(bmp, "x.bmp").pixels == Bytes{7, 8, 9, 10, 11, 12, 1, 2, 3, 4, 5, 6});
+  const Folder folder;
+  const Image source = golden::noise(9, 7, "bmp");  // rows padded to four bytes
+  write_image(folder.path / "a.bmp", source);
+  CHECK(probe_image(folder.path / "a.bmp").format == "bmp");
+  CHECK(decode_image(folder.path / "a.bmp").pixels == source.pixels);
   bmp.resize(60);
   (void)error_of(bmp);  // stb pads or refuses; it must only not crash
 }

@@ -108,6 +108,26 @@ TEST_CASE("classify: train, validate, predict; a run's folder; the same bits for
   CHECK(fs::exists(world().dir / "cls" / "seen" / "0.png"));
   const std::string lines = slurp(world().dir / "cls" / "seen" / "labels" / "0.txt");
   CHECK(std::count(lines.begin(), lines.end(), '\n') == 3);
+  CHECK_FALSE(has(predicted.out, "WARNING"));
+
+  // Each picture keeps its name and its format; labels of one stem share a file, and that is said.
+  const frost::Image picture = frost::testing::stripes(0, 1, 5, 40);
+  for (const char* name : {"a.BMP", "a.jpg", "b.jpeg", "c.PNG"}) write_image(world().dir / "kinds" / name, picture);
+  const Outcome kinds = world().run(kBin +
+                                    "classify-predict --imgsz 32 --project cls --name kinds --save-txt --weights "
+                                    "cls/first/weights/best.safetensors --source kinds");
+  CAPTURE(kinds.err);
+  REQUIRE(kinds.code == 0);
+  const fs::path kept = world().dir / "cls" / "kinds";
+  for (const auto& [name, format] : {std::pair{"a.BMP", "bmp"}, {"a.jpg", "jpeg"}, {"b.jpeg", "jpeg"}, {"c.PNG", "png"}}) {
+    CAPTURE(name);
+    CHECK(frost::probe_image(kept / name).format == format);
+    CHECK(frost::decode_image(kept / name).pixels != picture.pixels);  // its classes are drawn on it
+  }
+  CHECK(std::distance(fs::directory_iterator(kept), fs::directory_iterator()) == 5);  // and labels/
+  CHECK(has(kinds.out, "WARNING: cls/kinds/labels/a.txt is there already: kinds/a.jpg adds its lines\n"));
+  const std::string both = slurp(kept / "labels" / "a.txt");
+  CHECK(std::count(both.begin(), both.end(), '\n') == 6);
 }
 
 TEST_CASE("classify: transfer from the command line: a new head alone, then everything") {
