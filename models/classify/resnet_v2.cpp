@@ -57,7 +57,7 @@ Var PreActivationBlock::forward(Context& context, const Var& x, const Place& pla
 }
 
 ResNetV2::ResNetV2(Device& device, int classes, Seed seed)
-    : Classifier("resnet50v2"), stem_(add_child("conv1_conv", conv(device, 3, 64, 7, 2, true))) {
+    : Classifier("resnet50v2"), conv1_(add_child("conv1_conv", conv(device, 3, 64, 7, 2, true))) {
   constexpr std::array<int, 4> kBlocks{3, 4, 6, 3};
   slim::LayerNames layers{.prefixes = {{"conv1_conv."}}, .backbone = 5};
   std::int64_t channels = 64;
@@ -87,14 +87,14 @@ void ResNetV2::draw_weights(Rng rng) {
   initialise(predictions_->weight, &predictions_->bias, rng);
 }
 
+Var ResNetV2::stem(Context& context, const Var& x) {
+  const Device::ScopeGuard scope(context.device, conv1_.name());
+  const Var y = zero_pad(context, conv1_.forward(context, x), 1, 1, 1, 1);  // zeros, not minus infinity: y may be negative
+  return max_pool(context, y, {.kernel = 3, .stride = 2});
+}
+
 Var ResNetV2::forward(Context& context, const Var& x, const Place&) {
-  Var y = x;
-  {
-    const Device::ScopeGuard scope(context.device, stem_.name());
-    y = stem_.forward(context, y);
-    y = zero_pad(context, y, 1, 1, 1, 1);  // zeros, not minus infinity: the values may be negative
-    y = max_pool(context, y, {.kernel = 3, .stride = 2});
-  }
+  Var y = stem(context, x);
   for (PreActivationBlock* block : blocks_) y = block->forward(context, y);
   y = post_bn_->apply(context, y, kRelu);
   return predictions_->forward(context, average_pool(context, y, 1, 1));

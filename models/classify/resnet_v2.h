@@ -33,12 +33,14 @@ class ResNetV2 : public Classifier {
  public:
   ResNetV2(Device& device, int classes, Seed seed);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  /// conv1_conv and pool1_pool: (n, h, w, 3) -> (n, h / 4, w / 4, 64).
+  Var stem(Context& context, const Var& x);
   Linear& head() const override { return *predictions_; }
   void draw_weights(Rng rng) override;
   Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .deviation = {0.5f, 0.5f, 0.5f}}; }
 
  private:
-  Conv2d& stem_;
+  Conv2d& conv1_;
   std::vector<PreActivationBlock*> blocks_;
   BatchNorm2d* post_bn_ = nullptr;
   Linear* predictions_ = nullptr;
