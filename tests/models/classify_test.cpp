@@ -357,11 +357,15 @@ TEST_CASE("torchvision's own file: names, loading, logits") {
                            "    x = (torch.arange(3 * 64 * 64).float() * 0.37).sin().reshape(1, 3, 64, 64)\n"
                            "    with torch.no_grad(): y = m(x)\n"
                            "    open(sys.argv[2] + name, 'w').write(' '.join('%.9g' % v for v in y.flatten().tolist()))\n";
-  const std::string command = " " + script.string() + " " + weights.string() + " " + numbers.string() + " > /dev/null 2>&1";
-  if (std::system(("python3" + command + " || /usr/bin/python3" + command).c_str()) != 0) {
+  std::string python;
+  for (const char* candidate : {"python3", "/usr/bin/python3"})
+    if (python.empty() && std::system((candidate + std::string(" -c 'import torchvision' > /dev/null 2>&1")).c_str()) == 0)
+      python = candidate;
+  if (python.empty()) {
     MESSAGE("SKIPPED: needs python3 with torchvision (Debian: python3-torchvision)");
     return;
   }
+  REQUIRE(std::system((python + " " + script.string() + " " + weights.string() + " " + numbers.string()).c_str()) == 0);
   std::vector<float> pixels(3 * 64 * 64);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(static_cast<float>(i) * 0.37f);
   frost::testing::TestDevice device;
