@@ -139,6 +139,8 @@ TEST_CASE("classify: transfer from the command line: a new head alone, then ever
   REQUIRE(head.code == 0);
   CHECK(has(head.out, "fc: 3 classes in cls/base/weights/best.safetensors, 3 here: a new fc.weight and fc.bias\n"));
   CHECK(has(head.out, "1539 of 11178051 parameters in 2 tensors\n  fc.weight 3x512\n  fc.bias 3\n"));
+  const auto summary = nlohmann::json::parse(slurp(world().dir / "cls" / "head" / "summary.json"));
+  CHECK(summary["peak_bytes"]["saved activation"] == 6 * 512 * 4);  // what fc reads of a batch; the frozen part: nothing
   const Outcome part = train("--weights cls/head/weights/best.safetensors --freeze 3 --epochs 1 --name part --noplots", 1);
   CHECK(part.code == 0);
   CHECK(has(part.out, "Transferred 122/122 items"));
