@@ -17,6 +17,9 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
   for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
   return values;
 }
+/// True of a pass on a dry device through a model that lives on another one. It reads no values, so nothing is made from
+/// them: that would stay in the model's device.
+bool walked(const Context& context, const Parameter& of) { return &context.device != &of.value.device(); }
 }  // namespace
 
 Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias)
@@ -125,7 +128,9 @@ Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Re
                           .running_mean = running_mean.value,
                           .running_var = running_var.value,
                           .mean = running_mean.value,
-                          .rstd = running ? running_rstd() : Tensor(),
+                          .rstd = !running                  ? Tensor()
+                                  : walked(context, weight) ? running_var.value
+                                                            : running_rstd(),
                           .eps = eps,
                           .momentum = momentum,
                           .batch_statistics = !running};
@@ -200,11 +205,12 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
   // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
   if (fused_ || (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation())) {
     FROST_CHECK(x.shape().c == conv_.in, conv_.name(), ": x has ", x.shape().c, " channels, the weight expects ", conv_.in);
-    if (!fused_) fold();
+    const bool plain = fused_ || walked(context, conv_.weight);
+    if (!plain) fold();
     if (context.profile && !fused_) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
     const Filters weight =
-        fused_ ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{folded_weight_.f32(), folded_stamp_};
-    const float* bias = fused_ ? conv_.bias->value.f32() : folded_bias_.f32();
+        plain ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{folded_weight_.f32(), folded_stamp_};
+    const float* bias = (fused_ ? conv_.bias->value : plain ? bn_.bias.value : folded_bias_).f32();
     if (!residual) return conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation, place);
     const Var y = conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation);
     return add(context, *residual.value, y, place);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "kernels/trace/trace.h"
 #include "models/classify/resnet.h"
 #include "models/classify/resnet_v2.h"
 #include "models/classify/vgg.h"
@@ -32,8 +33,9 @@ std::string Classifier::summary(Device& device, int imgsz) {
     if (p->trainable) trainable += p->value.elements();
   }
   Profile profile;
-  Context context{.device = device, .profile = &profile};
-  forward(context, {Tensor::zeros(device, {1, imgsz, imgsz, 3}), -1, nullptr});
+  Device dry(make_dry_backend(device.backend(), {}));
+  Context context{.device = dry, .profile = &profile};
+  forward(context, {Tensor(dry, {1, imgsz, imgsz, 3}), -1, nullptr});
   const double macs = static_cast<double>(profile.convolution + profile.norm + profile.linear);
   return fmt::format("{} summary: {} layers, {} parameters, {} gradients, {:.1f} GFLOPs at {}", architecture(), layers,
                      parameters, trainable, 2 * macs / 1e9, imgsz);

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <set>
 
+#include "kernels/trace/trace.h"
 #include "models/graph/registry.h"
 
 namespace frost {
@@ -127,12 +128,13 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   walk([&](const std::string&, Module& module) {
     if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
   });
-  // The strides, from one pass over an empty image. YOLOv5 does it in training mode with its batch norms still at momentum
-  // 0.1, which leaves every running variance at 0.9 and every counter at 1.
-  Context context{.device = device};
+  // The strides, from one pass on a dry device. YOLOv5 does it in training mode over an empty image with its batch norms
+  // still at momentum 0.1, which leaves every running variance at 0.9 and every counter at 1.
+  Device dry(make_dry_backend(device.backend(), {}));
+  Context context{.device = dry};
   const std::int64_t side = 256;
   std::vector<std::int64_t> actual;
-  const std::vector<Var> maps = heads(context, {Tensor::zeros(device, {1, side, side, spec_.channels}), -1, nullptr},
+  const std::vector<Var> maps = heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr},
                                       [&](int, const Var& y) { actual.push_back(y.shape().c); });
   if (!widths.empty()) describe_widths(channels, actual);
   std::vector<float> strides;
@@ -294,9 +296,10 @@ std::string DetectionModel::summary(bool folded, bool gradients) {
     trainable = parameters;
   }
   Profile profile;
-  Context context{.device = device_, .profile = &profile};
+  Device dry(make_dry_backend(device_.backend(), {}));
+  Context context{.device = dry, .profile = &profile};
   const std::int64_t side = stride();
-  heads(context, {Tensor::zeros(device_, {1, side, side, spec_.channels}), -1, nullptr});
+  heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr});
   const double macs = static_cast<double>(profile.convolution + profile.resize + (folded ? 0 : profile.norm));
   const double gflops = 2 * macs / 1e9 * (640.0 / static_cast<double>(side)) * (640.0 / static_cast<double>(side));
   std::string stem =

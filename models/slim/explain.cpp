@@ -5,7 +5,6 @@
 #include <map>
 #include <optional>
 
-#include "engine/report/run_summary.h"
 #include "engine/training/average.h"
 
 namespace frost::slim {
@@ -146,10 +145,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     twin->validate();
   };
   Ledger& ledger = device.ledger();
-  RunSummary training;  // the most of what was noted
-  ledger.reset_peaks();
-  step();  // folded weights, filters in the device's own order: made once
-  if (options.first_step) training.note_peaks(ledger);
+  step();                // folded weights, filters in the device's own order: made once
   if (twin) validate();  // what it folds stays while the next epoch trains
   ledger.reset_peaks();
   StepReport report;
@@ -171,11 +167,12 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     if (const auto kept = ledger.of(Role::buffer, scope).current; kept && !scope.empty()) books.at(scope).buffers += kept;
   }
   fill(report, trainee->rows(), model, books);
-  training.note_peaks(ledger);
-  report.peaks = training.peaks;
-  for (int role = 0; role < kRoleCount; ++role)
-    report.resident[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).current;
-  report.peak = report.whole_peak = training.peak_total;
+  for (int role = 0; role < kRoleCount; ++role) {
+    const Ledger::Count count = ledger.of(static_cast<Role>(role));
+    report.peaks[static_cast<std::size_t>(role)] = count.peak;
+    report.resident[static_cast<std::size_t>(role)] = count.current;
+  }
+  report.peak = report.whole_peak = ledger.total().peak;
   StepCost loss;  // its balances are a buffer of no module
   loss.buffers = report.peak_of(Role::buffer) - report.total.buffers;
   report.rest.add(loss);

@@ -77,7 +77,6 @@ struct StepOptions {
   FrozenBn frozen_bn = FrozenBn::running;
   bool average = true;      // an exponential moving average is kept
   bool validation = false;  // ... and validated after the epoch, as a second model that shares what is frozen
-  bool first_step = false;  // the peaks are a whole run's: those of the first step too, which finds what was made before
 };
 
 /// How long a call takes; see CallTimes.

@@ -103,10 +103,7 @@ void explain_training(Module& model, const TrainingSetting& setting, const Backe
         if (real.at(p->name)->mask) p->mask = Tensor(p->value.device(), p->value.shape(), DType::f32, Role::parameter);
       }
     };
-    const StepOptions step{.optimizer = setting.optimizer,
-                           .frozen_bn = setting.frozen_bn,
-                           .validation = true,
-                           .first_step = features != FeatureCache::filled};
+    const StepOptions step{.optimizer = setting.optimizer, .frozen_bn = setting.frozen_bn, .validation = true};
     return predict_step(trainee(mark, features), step, like);
   };
   const bool frozen = std::ranges::any_of(real, [](const auto& entry) { return !entry.second->trainable; });

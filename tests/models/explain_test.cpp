@@ -197,6 +197,35 @@ TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
     }
 }
 
+namespace {
+/// What a device holds beyond a model's parameters and buffers.
+std::int64_t beside(Device& device, Module& model) {
+  std::int64_t bytes = device.ledger().total().current;
+  for (const Parameter* p : model.parameters()) bytes -= p->value.elements() * 4;
+  for (const Buffer* buffer : model.buffers()) bytes -= buffer->value.elements() * 4;
+  return bytes;
+}
+}  // namespace
+
+TEST_CASE("a model that was built and has said its summary leaves nothing but itself on the device") {
+  for (const char* name : {"yolov5n", "yolov5n6", "yolov3-tiny", "yolov5s-ghost"}) {
+    CAPTURE(name);
+    testing::TestDevice device;
+    DetectionModel model(device, load_model_spec(name));
+    CHECK(beside(device, model) == 0);
+    CHECK(model.summary(false, true).find(" GFLOPs") != std::string::npos);
+    CHECK(beside(device, model) == 0);
+    CHECK(device.ledger().total().peak == device.ledger().total().current);
+  }
+  for (const std::string name : {"resnet18", "resnet50v2", "yolov5n-cls"}) {  // v2: norms that cannot be folded
+    CAPTURE(name);
+    testing::TestDevice device;
+    const auto model = classify::make_classifier(device, name, 10, {});
+    CHECK(model->summary(device, 64).find(" GFLOPs") != std::string::npos);
+    CHECK(beside(device, *model) == 0);
+  }
+}
+
 TEST_CASE("explain: asking about a step that no machine here could run costs nothing") {
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
   const StepReport report = predict_step(trainee("yolov5l", 0, {.batch_size = 512, .imgsz = 1280}), {}, *backend);

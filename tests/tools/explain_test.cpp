@@ -75,6 +75,22 @@ std::string browse(const std::string& page, const std::string& hash) {
   return outcome.out;
 }
 
+/// The rows of memory that a dry run and its run are compared by.
+const std::vector<std::string> kRoles{
+    "parameter", "buffer", "gradient", "optimizer state", "saved activation", "transient activation", "all at a time"};
+/// What a dry run said of the run itself: the last column.
+std::string megabytes(const Outcome& said, const std::string& role) {
+  CAPTURE(said.err);
+  REQUIRE(said.code == 0);
+  std::smatch match;
+  REQUIRE(std::regex_search(said.out, match, std::regex("\n  " + role + "(?: +[<0-9.]+)? +([<0-9.]+)")));
+  return match[1];
+}
+/// What the run's ledger then had: `peaks` of summary.json.
+double booked_mb(const Json& peaks, const std::string& role) {
+  return peaks[role == "all at a time" ? "total" : role].get<double>() / 1e6;
+}
+
 }  // namespace
 
 TEST_CASE("yolo-explain: usage and mistakes") {
@@ -204,24 +220,28 @@ TEST_CASE("yolo-explain --weights: the file says that it is a classifier") {
 }
 
 TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what was said") {
-  const std::string flags = "--weights '' --cfg yolov5n.yaml --freeze 10 --noautoanchor --project dry ";
-  const Outcome said = world().train(flags + "--dry-run");
-  CAPTURE(said.err);
-  REQUIRE(said.code == 0);
-  CHECK(said.out.find("Dry run: batches of 4 at 64x64, f32, SGD.") != std::string::npos);
-  CHECK(said.out.find("all labels") == std::string::npos);
-  CHECK_FALSE(fs::exists(world().dir / "dry"));
-  const Outcome done = world().train(flags);
-  REQUIRE(done.code == 0);
-  const Json summary = Json::parse(slurp(world().dir / "dry" / "exp" / "summary.json"));
-  const auto said_mb = [&](const std::string& role) {  // the second column: with --freeze 10
-    std::smatch match;
-    REQUIRE(std::regex_search(said.out, match, std::regex("\n  " + role + " +[<0-9.]+ +([0-9.]+)")));
-    return std::stod(match[1]);
-  };
-  for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation"}) {
-    CAPTURE(role);  // three digits are printed
-    CHECK(said_mb(role) == doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));
+  for (const std::string freeze : {"--freeze 0", "--freeze 10", "--freeze 10 --frozen-bn batch"}) {
+    CAPTURE(freeze);
+    // Two epochs: what the averaged copy folds for its first validation stays.
+    const auto train = [&](const std::string& flags) {
+      return world().run(kBin + "yolo-train --data " + world().data() +
+                         " --imgsz 64 --batch-size 4 --epochs 2 --weights '' --cfg yolov5n.yaml --noautoanchor --noplots "
+                         "--project dry " +
+                         freeze + flags);
+    };
+    fs::remove_all(world().dir / "dry");
+    const Outcome said = train(" --dry-run");
+    CAPTURE(said.err);
+    REQUIRE(said.code == 0);
+    CHECK(said.out.find("Dry run: batches of 4 at 64x64, f32, SGD.") != std::string::npos);
+    CHECK(said.out.find("all labels") == std::string::npos);
+    CHECK_FALSE(fs::exists(world().dir / "dry"));
+    REQUIRE(train("").code == 0);
+    const Json peaks = Json::parse(slurp(world().dir / "dry" / "exp" / "summary.json"))["peak_bytes"];
+    for (const std::string& role : kRoles) {
+      CAPTURE(role);  // three digits are printed
+      CHECK(std::stod(megabytes(said, role)) == doctest::Approx(booked_mb(peaks, role)).epsilon(0.006));
+    }
   }
   const Outcome few = world().run(kBin + "yolo-train --data " + world().data() +
                                   " --imgsz 64 --batch-size 32 --weights '' --cfg yolov5n.yaml --dry-run");
@@ -242,15 +262,13 @@ TEST_CASE("yolo-train --dry-run --cache-features: the first epoch and the later 
   CHECK(said.out.find("--cache-features keeps 0.029 MB of each image") != std::string::npos);
   CHECK(done.out.find("kept features: layers 0 to 9, 0.2 MB (ram); 3 of 6 batches came from there") != std::string::npos);
   const Json peaks = Json::parse(slurp(world().dir / "dry" / "cached" / "summary.json"))["peak_bytes"];
-  for (const std::string role :
-       {"parameter", "buffer", "gradient", "optimizer state", "saved activation", "transient activation", "all at a time"}) {
+  for (const std::string& role : kRoles) {
     CAPTURE(role);
     std::smatch match;  // all trainable, the first epoch, what it saves, later ones
     REQUIRE(std::regex_search(said.out, match,
                               std::regex("\n  " + role + " +[0-9.]+ +([0-9.]+)(?: +[-+][0-9]+ %)? +([0-9.]+)\n")));
     CHECK(std::max(std::stod(match[1]), std::stod(match[2])) ==
-          doctest::Approx(peaks[role == "all at a time" ? "total" : role].get<double>() / 1e6)
-              .epsilon(0.006));  // three digits are printed
+          doctest::Approx(booked_mb(peaks, role)).epsilon(0.006));  // three digits are printed
   }
 }
 
@@ -259,13 +277,6 @@ TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up"
     return world().run(kBin + "yolo-train --data " + world().data() +
                        " --imgsz 64 --batch-size 4 --epochs 3 --weights '' --cfg yolov5n.yaml --noautoanchor --dry-run " +
                        flags);
-  };
-  const auto megabytes = [](const Outcome& said, const std::string& role) {  // of the run itself: the last column
-    CAPTURE(said.err);
-    REQUIRE(said.code == 0);
-    std::smatch match;
-    REQUIRE(std::regex_search(said.out, match, std::regex("\n  " + role + "(?: +[<0-9.]+)? +([<0-9.]+)")));
-    return std::string(match[1]);
   };
   const Outcome plain = dry(""), frozen = dry("--freeze 10"), pruned = dry("--prune-schedule 0:0.5:1"),
                 woken = dry("--freeze 10 --unfreeze-at 1:5 2:0"), half_woken = dry("--freeze 10 --unfreeze-at 1:5"),
