@@ -242,9 +242,12 @@ TEST_CASE("classify: --dry-run writes nothing, and the run then takes what was s
     REQUIRE(std::regex_search(outcome.out, match, std::regex("\n  " + role + "(?: +[<0-9.]+)? +([<0-9.]+)")));
     return std::string(match[1]);
   };
-  for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation"}) {
+  const auto& peaks = summary["peak_bytes"];
+  for (const std::string role :
+       {"parameter", "buffer", "gradient", "optimizer state", "saved activation", "transient activation", "all at a time"}) {
     CAPTURE(role);  // three digits are printed
-    CHECK(std::stod(said_mb(said, role)) == doctest::Approx(summary["peak_bytes"][role].get<double>() / 1e6).epsilon(0.006));
+    CHECK(std::stod(said_mb(said, role)) ==
+          doctest::Approx(peaks[role == "all at a time" ? "total" : role].get<double>() / 1e6).epsilon(0.006));
   }
   const Outcome woken = train(flags + "--unfreeze-at 1:0 --dry-run"), all = train(any + "--dry-run");
   CHECK(has(woken.out, "--unfreeze-at 1:0: the last stage counts"));
