@@ -11,8 +11,8 @@
 
 namespace frost {
 
-ByteStore::ByteStore(const std::filesystem::path& folder) : folder_(folder) {
-  if (folder.empty()) return;
+ByteStore::ByteStore(const std::filesystem::path& folder, bool sizes_alone) : folder_(folder), sizes_alone_(sizes_alone) {
+  if (folder.empty() || sizes_alone) return;
   std::string name = (folder / ".store-XXXXXX").string();
   file_ = mkstemp(name.data());
   FROST_CHECK(file_ >= 0, folder.string(), ": no file can be made here: ", std::strerror(errno));
@@ -25,7 +25,7 @@ ByteStore::~ByteStore() {
 
 std::size_t ByteStore::put(std::span<const std::byte> bytes) {
   Record record{.offset = end_, .bytes = bytes.size(), .memory = {}};
-  if (file_ < 0) {
+  if (file_ < 0 && !sizes_alone_) {
     record.memory = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
     std::copy(bytes.begin(), bytes.end(), record.memory.get());
   }
@@ -47,7 +47,7 @@ void ByteStore::get(std::size_t number, std::span<std::byte> to) const {
     std::copy_n(record.memory.get(), record.bytes, to.begin());
     return;
   }
-  for (std::size_t done = 0; done < record.bytes;) {
+  for (std::size_t done = 0; done < record.bytes && !sizes_alone_;) {
     const auto got =
         pread(file_, to.data() + done, record.bytes - done, static_cast<off_t>(record.offset) + static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;

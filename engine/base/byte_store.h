@@ -9,11 +9,11 @@
 namespace frost {
 
 /// Records of bytes that live as long as this object: in memory, or in a file without a name in a folder, which is gone
-/// however the process ends.
+/// however the process ends; or, of records that hold nothing worth keeping (a dry device's), their sizes alone.
 class ByteStore {
  public:
   /// `folder` empty: in memory. Throws Error where no file can be made there.
-  explicit ByteStore(const std::filesystem::path& folder = {});
+  explicit ByteStore(const std::filesystem::path& folder = {}, bool sizes_alone = false);
   ~ByteStore();
   ByteStore(const ByteStore&) = delete;
   ByteStore& operator=(const ByteStore&) = delete;
@@ -21,7 +21,7 @@ class ByteStore {
   /// Appends a record and returns its number. Throws Error naming the folder where the disk is full.
   std::size_t put(std::span<const std::byte> bytes);
   std::size_t size_of(std::size_t record) const { return records_[record].bytes; }
-  void get(std::size_t record, std::span<std::byte> to) const;  // `to`: size_of(record) bytes
+  void get(std::size_t record, std::span<std::byte> to) const;  // `to`: size_of(record) bytes; sizes alone leave it as it is
   std::int64_t bytes() const { return end_; }
 
  private:
@@ -31,6 +31,7 @@ class ByteStore {
     std::unique_ptr<std::byte[]> memory;
   };
   std::filesystem::path folder_;
+  bool sizes_alone_;
   int file_ = -1;
   std::int64_t end_ = 0;
   std::vector<Record> records_;

@@ -277,6 +277,7 @@ class TraceBackend final : public Backend {
     for (const auto& [memory, bytes] : reserved_) munmap(memory, bytes);
   }
 
+  bool dry() const { return !inner_; }
   std::string description() const override { return like_.description(); }
   bool supports(DType compute) const override { return like_.supports(compute); }
 
@@ -458,6 +459,10 @@ class TraceBackend final : public Backend {
 
 std::unique_ptr<Backend> make_dry_backend(const Backend& like, Observer observer) {
   return std::make_unique<TraceBackend>(nullptr, like, std::move(observer));
+}
+bool is_dry(const Backend& backend) {
+  const auto* trace = dynamic_cast<const TraceBackend*>(&backend);
+  return trace && trace->dry();
 }
 std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer) {
   return std::make_unique<TraceBackend>(&inner, inner, std::move(observer));

@@ -75,6 +75,8 @@ using Observer = std::function<void(const PrimitiveCall&)>;
 /// of a training step exact before the first one has run. Questions (types, sizes of workspaces) it answers as `like`, which
 /// must outlive it.
 std::unique_ptr<Backend> make_dry_backend(const Backend& like, Observer observer);
+/// True of such a device: what would be uploaded need not exist.
+bool is_dry(const Backend& backend);
 
 /// `inner`, watched: the observer sees each call after it ran, with its time. `inner` must outlive it.
 std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer);

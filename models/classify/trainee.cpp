@@ -14,10 +14,12 @@ namespace {
 class ClassificationTrainee final : public slim::Trainee {
  public:
   ClassificationTrainee(Device& device, std::unique_ptr<Classifier> model, const TraineeOptions& options)
-      : device_(device), model_(std::move(model)), options_(options), normalise_(device, model_->preprocessing()) {
+      : device_(device),
+        model_(std::move(model)),
+        options_(options),
+        normalise_(device, model_->preprocessing()),
+        pixels_(slim::noise(device.backend(), static_cast<std::size_t>(images(2).elements()))) {
     Rng rng(0);
-    pixels_.resize(static_cast<std::size_t>(2 * images(1).elements()));
-    for (std::uint8_t& pixel : pixels_) pixel = static_cast<std::uint8_t>(rng.next());
     for (int i = 0; i < 2 * options.batch_size; ++i) labels_.push_back(rng.below(model_->classes()));
   }
 

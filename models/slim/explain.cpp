@@ -190,6 +190,15 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
 
 }  // namespace
 
+std::vector<std::uint8_t> noise(const Backend& backend, std::size_t bytes) {
+  std::vector<std::uint8_t> pixels;
+  if (is_dry(backend)) return pixels;
+  Rng rng(0);
+  pixels.resize(bytes);
+  for (std::uint8_t& pixel : pixels) pixel = static_cast<std::uint8_t>(rng.next());
+  return pixels;
+}
+
 void StepCost::add(const StepCost& o) {
   parameters += o.parameters, trainable += o.trainable;
   weights += o.weights, buffers += o.buffers, gradients += o.gradients;

@@ -67,6 +67,9 @@ class Trainee {
   /// Bytes that are kept of each image for later epochs (--cache-features), in host memory or on disk.
   virtual std::int64_t kept_each() const { return 0; }
 };
+/// The pictures of a trainee's batch: noise, the same in each run; nothing for a dry device, which reads none.
+std::vector<std::uint8_t> noise(const Backend& backend, std::size_t bytes);
+
 /// Which step of a run with --cache-features: one of its first epoch, or one of a later epoch.
 enum class FeatureCache : std::uint8_t { off, filling, filled };
 /// Builds the model with `trainable` of its parameters as the run will have them.

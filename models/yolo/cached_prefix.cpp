@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "kernels/trace/trace.h"
 #include "models/yolo/validator.h"
 
 namespace frost::yolo {
@@ -20,7 +21,11 @@ Shape of_one(Shape shape) {
 }  // namespace
 
 CachedPrefix::CachedPrefix(Device& device, DetectionModel& model, DType compute, const std::filesystem::path& folder)
-    : device_(device), model_(model), compute_(compute), cut_(model.frozen_prefix()), store_(folder) {}
+    : device_(device),
+      model_(model),
+      compute_(compute),
+      cut_(model.frozen_prefix()),
+      store_(folder, is_dry(device.backend())) {}
 
 PrefixOutput CachedPrefix::of(const DetectionBatch& batch) {
   const bool kept = on_ && std::all_of(batch.indices.begin(), batch.indices.end(), [&](std::int64_t image) {

@@ -20,11 +20,10 @@ class DetectionTrainee final : public slim::Trainee {
         loss_{.gains = {}, .balance = default_balance(model_->detect().levels_count)} {
     batch_.n = options.batch_size;
     batch_.h = batch_.w = options.imgsz;
-    Rng rng(0);
-    batch_.pixels.resize(batch_.bytes());
+    batch_.pixels = slim::noise(device.backend(), batch_.bytes());
     batch_.indices.resize(static_cast<std::size_t>(batch_.n));
     std::iota(batch_.indices.begin(), batch_.indices.end(), 0);
-    for (std::uint8_t& pixel : batch_.pixels) pixel = static_cast<std::uint8_t>(rng.next());
+    Rng rng(0);
     for (int i = 0; i < options.batch_size * options.boxes_each; ++i) {
       const double cls = std::floor(rng.uniform(0, model_->detect().classes));
       for (const double value : {static_cast<double>(i / options.boxes_each), cls, rng.uniform(0.2, 0.8),
@@ -53,7 +52,7 @@ class DetectionTrainee final : public slim::Trainee {
     DetectionBatch batch;
     batch.n = 2 * batch_.n;
     batch.h = batch.w = side;
-    batch.pixels.resize(batch.bytes());
+    batch.pixels = slim::noise(device_.backend(), batch.bytes());
     const Tensor input = network_input(device_, batch, options_.compute);
     Context context{.device = device_, .compute = options_.compute};
     const std::vector<Var> maps = model_->heads(context, {input, -1, nullptr});
