@@ -13,7 +13,7 @@ namespace frost {
 
 /// What a finished run cost and what it reached, for programs that compare runs: summary.json in the run's folder.
 struct RunSummary {
-  std::int64_t epochs = 0, steps = 0;  // trained by this process: of a resumed run the rest
+  std::int64_t epochs = 0, steps = 0;  // trained; what came before a resumption counts, as in seconds and peaks
   std::int64_t batch_size = 0;
   double train_seconds = 0;  // in train epochs, without validation
   std::int64_t parameters = 0, trainable = 0;

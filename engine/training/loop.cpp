@@ -23,6 +23,8 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 constexpr std::int64_t kReadInterval = 20;  // batches whose losses are read at once
 
 constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
+// What the run has cost so far: apart from the state, which is the same in every such run.
+constexpr const char* kCostsKey = "frost.costs";
 
 /// Share of zeros in each masked parameter and in all parameters; nothing for a dense model.
 std::map<std::string, double> sparsity_of(Module& model) {
@@ -275,6 +277,12 @@ SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
                                        {"wakes", wakes_},
                                        {"batches_per_epoch", task_.batches_per_epoch()}}
                             .dump();
+  const nlohmann::json costs{{"epochs", summary_.epochs},
+                             {"steps", summary_.steps},
+                             {"train_seconds", summary_.train_seconds},
+                             {"peak_total", summary_.peak_total},
+                             {"peaks", summary_.peaks}};
+  metadata[kCostsKey] = costs.dump();
   return {std::move(all), std::move(metadata)};
 }
 
@@ -305,6 +313,14 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     state.ema_updates = json.at("ema_updates");
     state.skipped = json.value("skipped", state.skipped);
     state.loss_scale = {json.value("loss_scale", state.loss_scale.scale), json.value("good_steps", 0)};
+    if (const auto costs = saved.metadata.find(kCostsKey); costs != saved.metadata.end()) {  // older files have none
+      const auto before = nlohmann::json::parse(costs->second);
+      summary_.epochs = before.at("epochs");
+      summary_.steps = before.at("steps");
+      summary_.train_seconds = before.at("train_seconds");
+      summary_.peak_total = before.at("peak_total");
+      summary_.peaks = before.at("peaks");
+    }
     if (json.contains("wakes")) wakes = json["wakes"].get<decltype(wakes)>();
     FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ",
                 json.at("optimizer").get<std::string>(), ", not with ", name_of(options_.optimizer));
@@ -352,6 +368,7 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
 
 void end_training(Metadata& metadata) {
   metadata.erase(kStateKey);
+  metadata.erase(kCostsKey);
   metadata["epoch"] = "-1";
 }
 

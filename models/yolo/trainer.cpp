@@ -246,6 +246,7 @@ std::filesystem::path train(const TrainConfig& given) {
       "epochs...\n",
       imgsz, imgsz, workers, bold(folder.string()), config.epochs);
   std::fflush(stdout);
+  const std::int64_t earlier_steps = loop.summary().steps;  // before a resumption
   loop.run();
 
   run::print_costs(loop, *model, train_data->size());
@@ -254,7 +255,8 @@ std::filesystem::path train(const TrainConfig& given) {
     if (const CachedPrefix* features = task.features())
       now = fmt::format("layers 0 to {}, {:.1f} MB ({})", features->cut() - 1, static_cast<double>(features->bytes()) / 1e6,
                         config.cache_features);
-    fmt::print("kept features: {}; {} of {} batches came from there\n", now, task.cached_batches(), loop.summary().steps);
+    fmt::print("kept features: {}; {} of {} batches came from there\n", now, task.cached_batches(),
+               loop.summary().steps - earlier_steps);
   }
   validate_result(config, run_device, task, loop.result(), names, folder);
   return folder;

@@ -1,12 +1,16 @@
 #include <doctest/doctest.h>
 #include <zip.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
+#include "engine/checkpoint/safetensors.h"
+#include "engine/report/run_summary.h"
 #include "kernels/cuda_loader.h"
 #include "tests/tools/world.h"
 
@@ -215,6 +219,9 @@ TEST_CASE("Ctrl-C: one line, a whole checkpoint, and --resume goes on to the sam
   expect_error(cut, "yolo-train", {"interrupted", "--resume"});
   CHECK(without_temporaries(world().dir / "stop") == "");
   REQUIRE(fs::exists(last));
+  const double seconds_before =
+      nlohmann::json::parse(frost::read_safetensors(last).metadata.at("frost.costs")).at("train_seconds");
+  CHECK(seconds_before > 0);
   if (frost::testing::on_cpu())  // the device is taken from the command line, and there is none
     expect_error(world().run(kBin + "yolo-train --resume " + last.string() + " --device cuda"), "yolo-train",
                  {"--device cuda: CUDA is not usable"});
@@ -230,11 +237,20 @@ TEST_CASE("Ctrl-C: one line, a whole checkpoint, and --resume goes on to the sam
        {" epochs=12,", " imgsz=64,", " workers=0,", " cache=ram,", " cuda_graph=false,", " recompute=false,"})
     CHECK_MESSAGE(resumed.out.find(option) != std::string::npos, option);
   // A resumed run equals an uninterrupted one, bit for bit: weights, averages, momentum (epoch 11 is not stripped), the
-  // table.
-  CHECK((slurp(whole_run / "weights" / "epoch11.safetensors") == slurp(cut_run / "weights" / "epoch11.safetensors")));
+  // table; and what it cost is the whole run's.
+  frost::SafetensorsFile of_whole = frost::read_safetensors(whole_run / "weights" / "epoch11.safetensors"),
+                         of_cut = frost::read_safetensors(cut_run / "weights" / "epoch11.safetensors");
+  for (frost::SafetensorsFile* file : {&of_whole, &of_cut}) CHECK(file->metadata.erase("frost.costs") == 1);  // times
+  CHECK((of_whole.metadata == of_cut.metadata));
+  CHECK(std::equal(of_whole.tensors.begin(), of_whole.tensors.end(), of_cut.tensors.begin(), of_cut.tensors.end()));
+  const frost::RunSummary whole = frost::read_run_summary(whole_run), sum = frost::read_run_summary(cut_run);
+  CHECK(whole.epochs == 12);
+  CHECK(sum.epochs == whole.epochs);
+  CHECK(sum.steps == whole.steps);
+  CHECK(sum.train_seconds > seconds_before);
   CHECK((slurp(whole_run / "weights" / "last.safetensors") == slurp(last)));
   CHECK(slurp(whole_run / "results.csv") == slurp(cut_run / "results.csv"));
-  CHECK_FALSE(slurp(whole_run / "weights" / "epoch11.safetensors").empty());
+  CHECK_FALSE(of_whole.tensors.empty());
   // A finished run has nothing to resume.
   expect_error(world().run(kBin + "yolo-train --resume " + last.string()), "yolo-train", {"nothing to resume"});
 }
