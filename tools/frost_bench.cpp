@@ -105,8 +105,8 @@ double convolution_ms(Device& device, const Profile& profile, DType type, int re
       backend.conv_forward({.geometry = call.geometry,
                             .x = x,
                             .weight = filters,
-                            .bias = call.folded ? bias.f32() : nullptr,
-                            .activation = {call.folded ? ActivationKind::silu : ActivationKind::identity},
+                            .bias = call.bias ? bias.f32() : nullptr,
+                            .activation = call.activation,
                             .y = y});
       if (call.backward_data) backend.conv_backward_data({.geometry = call.geometry, .dy = dy, .weight = filters, .dx = dx});
       if (call.backward_weight)

@@ -19,7 +19,8 @@ struct Profile {
     Shape x;
     std::int64_t filters;
     DType out;
-    bool backward_data, backward_weight, folded;
+    bool backward_data, backward_weight, bias;
+    Activation activation;  // in the same call: a folded block's
   };
   std::vector<ConvCall> calls;
 };

@@ -22,12 +22,12 @@ void add_channel_sums(const Tensor& dy, float* sums) {
 }
 
 void count_convolution(Context& context, const Var& x, const ConvGeometry& geometry, std::int64_t filters, DType out,
-                       bool trainable, bool folded) {
+                       bool trainable, bool bias, Activation activation) {
   if (!context.profile) return;
   context.profile->convolution += geometry.output(x.shape(), filters).elements() * (x.shape().c / geometry.groups) *
                                   geometry.kernel_h * geometry.kernel_w;
   context.profile->calls.push_back(
-      {geometry, x.shape(), filters, out, context.records(x), context.tape && trainable, folded});
+      {geometry, x.shape(), filters, out, context.records(x), context.tape && trainable, bias, activation});
 }
 
 struct ConvNode final : Node {
@@ -65,7 +65,7 @@ Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, c
               " channels, the weight expects ", weight.value.shape().c * geometry.groups);
   const Shape y_shape = geometry.output(x.shape(), filters);
   FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d ", weight.name, ": input ", x.shape(), " is smaller than the kernel");
-  count_convolution(context, x, geometry, filters, out, weight.trainable, false);
+  count_convolution(context, x, geometry, filters, out, weight.trainable, bias != nullptr, {});
   Tensor y = place.tensor(context, y_shape, out);
   context.device.backend().conv_forward({.geometry = geometry,
                                          .x = x.value,
@@ -89,7 +89,7 @@ Var conv2d_constant(Context& context, const Var& x, Filters weight, std::int64_t
   FROST_CHECK(!context.records(x), "conv2d_constant: its input needs a gradient");
   const Shape y_shape = geometry.output(x.shape(), out_channels);
   FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d: input ", x.shape(), " is smaller than the kernel");
-  count_convolution(context, x, geometry, out_channels, context.compute, false, true);
+  count_convolution(context, x, geometry, out_channels, context.compute, false, bias != nullptr, activation);
   Tensor y = place.tensor(context, y_shape, context.compute);
   context.device.backend().conv_forward(
       {.geometry = geometry, .x = x.value, .weight = weight, .bias = bias, .activation = activation, .y = y});
