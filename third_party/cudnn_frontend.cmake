@@ -1,5 +1,5 @@
-# cudnn-frontend, NVIDIA's header-only C++ door to cuDNN's graph API. An installed one is taken where it is as new as the one
-# that was tested. Else the headers come out of its Python package: pip knows the user's index and proxy; where it does not
+# cudnn-frontend, NVIDIA's header-only C++ door to cuDNN's graph API. An installed one is taken where it has the minor version
+# that was tested: conv_graph.cpp also uses what lies beneath the frontend's stable part. Else the headers come out of its Python package: pip knows the user's index and proxy; where it does not
 # help, the file is fetched from PyPI itself. All wheels of a version hold the same headers; this one's hash is known.
 set(FROST_CUDNN_FRONTEND_VERSION 1.32.0)
 
@@ -10,7 +10,9 @@ function(frost_cudnn_frontend_is_new result folder)
     list(TRANSFORM version REPLACE "[^0-9]+" "")
     list(JOIN version . version)
   endif()
-  if(version VERSION_LESS FROST_CUDNN_FRONTEND_VERSION)
+  string(REGEX MATCH "^[0-9]+[.][0-9]+[.]" tested ${FROST_CUDNN_FRONTEND_VERSION})
+  string(FIND "${version}" "${tested}" at)
+  if(NOT at EQUAL 0 OR version VERSION_LESS FROST_CUDNN_FRONTEND_VERSION)
     set(${result} FALSE PARENT_SCOPE)
   endif()
 endfunction()
@@ -26,10 +28,16 @@ function(frost_find_cudnn_frontend)
   endif()
   set(look FROST_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${ARGV} ENV CUDNN_ROOT PATHS ${homes} PATH_SUFFIXES include
     VALIDATOR frost_cudnn_frontend_is_new)
+  set(known TRUE)
+  frost_cudnn_frontend_is_new(known "${FROST_CUDNN_FRONTEND_INCLUDE}")
+  if(NOT known)  # what an earlier run of CMake found may be gone
+    unset(FROST_CUDNN_FRONTEND_INCLUDE CACHE)
+  endif()
   find_path(${look})
   if(FROST_CUDNN_FRONTEND_INCLUDE)
     return()
   endif()
+  message(STATUS "cudnn-frontend ${FROST_CUDNN_FRONTEND_VERSION}: fetching its headers from PyPI")
 
   set(wheel nvidia_cudnn_frontend-${FROST_CUDNN_FRONTEND_VERSION}-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl)
   set(address https://files.pythonhosted.org/packages/c6/1d/d30c756cfbb9bef18d99face13fd1af5629f56e2a477a6648d95c6c45141)
@@ -51,12 +59,17 @@ function(frost_find_cudnn_frontend)
         nvidia-cudnn-frontend==${FROST_CUDNN_FRONTEND_VERSION})
   endif()
   if(NOT EXISTS ${work}/${wheel})
-    file(DOWNLOAD ${address}/${wheel} ${work}/${wheel} INACTIVITY_TIMEOUT 30 STATUS ignored)
+    file(DOWNLOAD ${address}/${wheel} ${work}/${wheel} TIMEOUT 120 INACTIVITY_TIMEOUT 30 STATUS ignored)
   endif()
   file(SHA256 ${work}/${wheel} got)
   if(got STREQUAL sha256)
     file(ARCHIVE_EXTRACT INPUT ${work}/${wheel} DESTINATION ${work} PATTERNS "include/*" "*/licenses/*")
     file(REMOVE ${work}/${wheel})
+    set(known TRUE)
+    frost_cudnn_frontend_is_new(known ${home}/include)
+    if(NOT known)
+      file(REMOVE_RECURSE ${home})  # half of it
+    endif()
     file(RENAME ${work} ${home} RESULT ignored)  # not where another build was first
     message(STATUS "cudnn-frontend ${FROST_CUDNN_FRONTEND_VERSION}: fetched into ${home}")
   endif()
