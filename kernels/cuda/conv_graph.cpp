@@ -77,10 +77,11 @@ fe::graph::Pointwise_attributes activation(const Activation& a) {
     case ActivationKind::sigmoid:
       return pointwise.set_mode(fe::PointwiseMode_t::SIGMOID_FWD);
     case ActivationKind::leaky_relu:
-      pointwise.set_relu_lower_clip_slope(a.slope);
-      [[fallthrough]];
-    default:
+      return pointwise.set_mode(fe::PointwiseMode_t::RELU_FWD).set_relu_lower_clip_slope(a.slope);
+    case ActivationKind::relu:
       return pointwise.set_mode(fe::PointwiseMode_t::RELU_FWD);
+    default:
+      fail("conv2d: cuDNN fuses no such activation");
   }
 }
 
@@ -97,15 +98,16 @@ bool allowed(const ConvKey& key, cudnnBackendDescriptor_t config) {
          !fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_FFT>(config);
 }
 
-Candidate described(fe::ManagedOpaqueDescriptor config) {
+/// Empty where cuDNN does not tell of it what has to be known: another one will do.
+std::optional<Candidate> described(fe::ManagedOpaqueDescriptor config) {
   Candidate candidate;
   std::vector<std::pair<cudnnBackendKnobType_t, std::int64_t>> knobs;
-  FROST_CUDA(fe::detail::get_engine_id_and_knobs(config, candidate.choice.engine, knobs));
+  if (fe::detail::get_engine_id_and_knobs(config, candidate.choice.engine, knobs) != CUDNN_STATUS_SUCCESS) return {};
   std::sort(knobs.begin(), knobs.end());  // they come in any order
   candidate.choice.knobs.assign(knobs.begin(), knobs.end());
   candidate.compiled_at_run_time =
       fe::hasBehaviorNote<CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION>(config->get_backend_descriptor());
-  check(fe::detail::get_workspace_size(config, candidate.workspace), "an engine's workspace");
+  if (fe::detail::get_workspace_size(config, candidate.workspace).is_bad()) return {};
   candidate.config = std::move(config);
   return candidate;
 }
@@ -145,7 +147,7 @@ std::optional<EngineChoice> engine_choice(std::string_view text) {
   for (char separator = ':'; !text.empty(); separator = ',') {
     auto& [knob, value] = choice.knobs.emplace_back();
     if (!skip(separator) || !number(knob) || !skip('=') || !number(value)) return {};
-    if (knob < 0 || knob >= CUDNN_KNOB_TYPE_COUNTS) return {};
+    if (knob < 0) return {};  // which there are is known to the cuDNN that runs
   }
   return choice;
 }
@@ -222,7 +224,8 @@ std::vector<Candidate> ConvGraph::candidates(std::int64_t most) const {
                             .build();
       for (auto& config : heuristics.getEngineConfig(heuristics.getEngineConfigCount())) {
         if (static_cast<std::int64_t>(found.size()) == most) break;
-        if (allowed(key_, config->get_backend_descriptor())) found.push_back(described(config));
+        if (!allowed(key_, config->get_backend_descriptor())) continue;
+        if (auto candidate = described(config)) found.push_back(std::move(*candidate));
       }
       if (!found.empty()) break;
     } catch (fe::cudnnException& e) {
@@ -241,9 +244,12 @@ std::optional<Candidate> ConvGraph::candidate(const EngineChoice& choice) const 
   for (const auto& [knob, value] : choice.knobs) {
     const auto type = static_cast<cudnnBackendKnobType_t>(knob);
     auto& k = knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
-    FROST_CUDA(cudnnBackendSetAttribute(k.get_ptr(), CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type));
-    FROST_CUDA(cudnnBackendSetAttribute(k.get_ptr(), CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value));
-    if (k.finalize().is_bad()) return {};
+    const auto set = [&](cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t of, const void* to) {
+      return cudnnBackendSetAttribute(k.get_ptr(), name, of, 1, to) == CUDNN_STATUS_SUCCESS;
+    };
+    if (!set(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) ||
+        !set(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &value) || k.finalize().is_bad())
+      return {};
   }
   auto config = fe::make_shared_backend_pointer(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
   if (fe::detail::create_engine_config(config, engine, knobs).is_bad()) return {};

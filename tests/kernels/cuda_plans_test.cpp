@@ -288,6 +288,7 @@ TEST_CASE("a choice can be written down and made again") {
     // What an edited file may hold: engines and knobs that do not exist.
     CHECK(!graph.candidate({.engine = 100000, .knobs = {}}));
     CHECK(!graph.candidate({.engine = graph.candidates(1)[0].choice.engine, .knobs = {{2, 123456789}}}));
+    CHECK(!graph.candidate({.engine = graph.candidates(1)[0].choice.engine, .knobs = {{123456789, 2}}}));
   }
   // A finished plan, too: cuDNN's own form of it goes to disk and back.
   const ConvKey key = conv_key(ConvPass::forward, k3x3, {16, 80, 80, 64}, {16, 80, 80, 64}, DType::f16);
@@ -303,9 +304,10 @@ TEST_CASE("a choice can be written down and made again") {
   CHECK(!graph.plan(std::string_view(serialized).substr(0, serialized.size() / 2)));
 
   CHECK(*engine_choice("28") == EngineChoice{28, {}});
+  CHECK(*engine_choice("1:99=0") == EngineChoice{1, {{99, 0}}});  // of a newer cuDNN than the one that we were built with
   CHECK(*engine_choice("10:12=-1,2=5") == EngineChoice{10, {{12, -1}, {2, 5}}});
   for (const char* text :
-       {"", "x", "-1", "1:", "1:2", "1:2=", "1:2=3,", "1:2=3;", "1:99=0", "1:-1=0", "1:2=3,4", "99999999999999999999", "1 "})
+       {"", "x", "-1", "1:", "1:2", "1:2=", "1:2=3,", "1:2=3;", "1:-1=0", "1:2=3,4", "99999999999999999999", "1 "})
     CHECK_MESSAGE(!engine_choice(text), text);
 }
 
