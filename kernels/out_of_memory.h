@@ -5,11 +5,12 @@
 
 namespace frost {
 
-/// The device has no memory left: thrown by allocate(). The engine catches it to add what the memory is used for.
+/// The device has no memory left: thrown by allocate(), and where a library needed some. The engine catches it to add what
+/// the memory is used for.
 class OutOfMemory : public Error {
  public:
   OutOfMemory(const std::string& message, std::size_t wanted) : Error(message), bytes(wanted) {}
-  std::size_t bytes;  // that were asked for
+  std::size_t bytes;  // that were asked for; 0 where a library does not say
 };
 
 }  // namespace frost

@@ -177,7 +177,8 @@ template <class Config>
       app.add_option(
              "--resume", c.resume,
              "go on with an interrupted run: its last.safetensors, or the newest one. The run's own options hold, but "
-             "for --device (another one may change last bits), --workers, --cache, --cuda-graph and --recompute")
+             "for --workers, --cache, --cuda-graph and --recompute, which change nothing in the result, and --device and "
+             "--precision, which change it within rounding")
           ->expected(0, 1)
           ->group(group);
   return [&app, &c, option] {
@@ -189,7 +190,7 @@ template <class Config>
         continue;
       std::string name = other->get_name().substr(2);
       std::ranges::replace(name, '-', '_');
-      const auto machine = {"device", "workers", "cache", "cuda_graph", "recompute"};  // no matter for what is computed
+      const auto machine = {"device", "precision", "workers", "cache", "cuda_graph", "recompute"};
       if (std::ranges::find(machine, name) != machine.end())
         c.resume_with.push_back(name);
       else

@@ -115,7 +115,12 @@ UpdateState Optimizer::state() const {
   return state;
 }
 
-void Optimizer::restore(const UpdateState& state) { device_.backend().upload(state_.data(), &state, sizeof state); }
+void Optimizer::restore(const UpdateState& given) {
+  UpdateState state = given;
+  if (!loss_scaling_) state.loss_scale = {};
+  if (loss_scaling_ && state.loss_scale.scale == 1) state.loss_scale.scale = math::kFirstLossScale;
+  device_.backend().upload(state_.data(), &state, sizeof state);
+}
 
 void BufferAverage::adopt(const std::vector<Buffer*>& buffers) {
   for (Buffer* buffer : buffers) {

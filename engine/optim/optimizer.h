@@ -36,7 +36,9 @@ class Optimizer {
 
   /// The state as it is after everything that was queued: waits for the device.
   UpdateState state() const;
-  void restore(const UpdateState& state);  // for resuming
+  /// For resuming. The loss scale belongs to the type that is computed in: a run that goes on without scaling drops it, one
+  /// that goes on with it begins anew.
+  void restore(const UpdateState& state);
   const UpdateState* device_state() const { return static_cast<const UpdateState*>(state_.data()); }
   /// The scale that the loss's gradient is multiplied with: one f32 of the state, in device memory.
   Tensor loss_scale() const { return state_.part(offsetof(UpdateState, loss_scale) / sizeof(float), {1, 1, 1, 1}); }

@@ -1,7 +1,5 @@
 #include "engine/tensor/device.h"
 
-#include "kernels/out_of_memory.h"
-
 namespace frost {
 
 Device::Device(std::unique_ptr<Backend> backend) : backend_(std::move(backend)), allocator_(*backend_) {
@@ -9,22 +7,17 @@ Device::Device(std::unique_ptr<Backend> backend) : backend_(std::move(backend)),
 }
 Device::~Device() { backend_->keep_memory_from({}); }
 
-template <class Make>
-void* Device::made(const Make& make) const {
-  try {
-    return make();
-  } catch (const OutOfMemory& error) {
-    fail(error.what(), "; ", ledger_.in_use(),
-         ". A smaller --batch-size or --imgsz, --freeze 10 or --precision bf16 need less");
-  }
+void Device::explain(const OutOfMemory& error) const {
+  fail(error.what(), "; ", ledger_.in_use(),
+       ". A smaller --batch-size or --imgsz, --freeze 10 or --precision bf16 need less");
 }
 
 void* Device::acquire(std::size_t bytes) {
-  return made([&] { return allocator_.acquire(bytes); });
+  return explaining([&] { return allocator_.acquire(bytes); });
 }
 
 KeptMemory Device::keep(std::size_t bytes) {
-  void* block = made([&] { return allocator_.acquire_apart(bytes); });
+  void* block = explaining([&] { return allocator_.acquire_apart(bytes); });
   const auto booked = static_cast<std::int64_t>(bytes);
   const Ledger::Scope scope = scope_;
   ledger_.add(Role::workspace, scope, booked);

@@ -5,6 +5,7 @@
 #include "engine/tensor/allocator.h"
 #include "engine/tensor/ledger.h"
 #include "kernels/backend.h"
+#include "kernels/out_of_memory.h"
 
 namespace frost {
 
@@ -24,6 +25,15 @@ class Device {
   /// Memory for a tensor. Where there is none left: one Error that says what the memory is used for and what would need
   /// less.
   void* acquire(std::size_t bytes);
+  /// What `work` returns; where it finds no memory left, the same Error.
+  template <class Work>
+  auto explaining(const Work& work) const {
+    try {
+      return work();
+    } catch (const OutOfMemory& error) {
+      explain(error);
+    }
+  }
 
   /// While it lives, allocations are booked under the module path `name`.
   class ScopeGuard {
@@ -41,8 +51,7 @@ class Device {
 
  private:
   KeptMemory keep(std::size_t bytes);  // for the backend itself: booked as workspace, under the scope that needed it
-  template <class Make>
-  void* made(const Make& make) const;
+  [[noreturn]] void explain(const OutOfMemory& error) const;
 
   std::unique_ptr<Backend> backend_;
   Allocator allocator_;

@@ -23,7 +23,14 @@ CapturedStep::CapturedStep(Device& device, Module* model, bool enabled)
   pool_.emplace(device.allocator());
 }
 
-CapturedStep::~CapturedStep() { forget(); }
+CapturedStep::~CapturedStep() {
+  try {
+    forget();
+  } catch (const Error&) {  // a broken device: the error that told of it is on its way
+    recordings_.clear();
+    book(0);
+  }
+}
 
 void CapturedStep::forget() {
   if (captured_ > 0) device_.backend().synchronize();  // nothing replays when its memory goes
@@ -74,7 +81,7 @@ void CapturedStep::capture(Recording& recording, const std::function<void()>& wo
       }
       throw;
     }
-    recording.work = backend.end_capture();
+    recording.work = device_.explaining([&] { return backend.end_capture(); });
   }
   book(pool_->free_bytes());
   ++captured_;

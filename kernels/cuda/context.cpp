@@ -14,7 +14,10 @@ std::string mebibytes(std::size_t bytes) { return std::to_string((bytes + (std::
 
 void fail_call(cudaError_t status, const char* call, const char* file, int line) {
   (void)cudaGetLastError();  // not left behind for a call that has nothing to do with it
-  fail(call, ": ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ") at ", place(file, line));
+  const std::string message = frost::detail::join(call, ": ", cudaGetErrorName(status), " (", cudaGetErrorString(status),
+                                                  ") at ", place(file, line));
+  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(message, 0);
+  throw Error(message);
 }
 void fail_call(cublasStatus_t status, const char* call, const char* file, int line) {
   fail(call, ": ", cublasLtGetStatusName(status), " (", cublasLtGetStatusString(status), ") at ", place(file, line));

@@ -96,6 +96,7 @@ Config read_options(const std::filesystem::path& file, const Config& given = {},
   } catch (const YAML::Exception& e) {
     fail(file.string(), ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
   }
+  FROST_CHECK(root.IsMap(), file.string(), ": is no list of options");
   each_option(given, [&](const char* key, const auto& value) {
     if (std::ranges::find(taken, key) != taken.end()) root[key] = YAML::Load(detail::yaml_of(value));
   });

@@ -479,3 +479,60 @@ TEST_CASE("switched off, or on a device that cannot capture, the work is simply 
     CHECK(runs == 4);
   }
 }
+
+TEST_CASE("a device that breaks or runs out of memory around a capture: one Error, and no end of the program") {
+  struct Failing final : RecordingBackend {
+    bool broken = false, full = false;
+    void synchronize() override {
+      if (broken) fail("illegal address");
+      RecordingBackend::synchronize();
+    }
+    std::unique_ptr<Captured> end_capture() override {
+      auto work = RecordingBackend::end_capture();
+      if (full) throw OutOfMemory("no room for a graph", 0);
+      return work;
+    }
+  };
+  auto owned = std::make_unique<Failing>();
+  Failing& backend = *owned;
+  Device device(std::move(owned));
+  const Tensor numbers = Tensor::from(device, {1, 1, 1, 4}, {1, 2, 3, 4}, Role::input);
+  const auto work = [&] { backend.zero(numbers.data(), 4 * sizeof(float)); };
+  const auto said = [&](const std::function<void()>& run) {
+    try {
+      run();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(said([&] {
+          CapturedStep step(device, nullptr, true);
+          for (int i = 0; i < 2; ++i) step.run({1}, work);
+          CHECK(backend.recordings == 1);
+          backend.broken = true;
+          backend.synchronize();  // as the next download would; the step dies on the way
+        }) == "illegal address");
+  CHECK(backend.recordings == 0);
+  backend.broken = false, backend.full = true;
+  CHECK(said([&] {
+          CapturedStep step(device, nullptr, true);
+          for (int i = 0; i < 2; ++i) step.run({1}, work);
+        }).starts_with("no room for a graph; "));
+}
+
+TEST_CASE("a resumed run's loss scale: kept, dropped or begun anew as the type wants it") {
+  Device device(make_cpu_backend());
+  const auto model = classify::make_classifier(device, "yolov5n-cls", 2, 1);
+  ParameterArena arena(device, *model, 0, true);
+  Optimizer plain(arena, device, OptimizerKind::sgd, false), scaling(arena, device, OptimizerKind::sgd, true);
+  UpdateState saved;
+  saved.steps = 7, saved.loss_scale.scale = 256;
+  plain.restore(saved);
+  CHECK(plain.state().steps == 7);
+  CHECK(plain.state().loss_scale.scale == 1);
+  scaling.restore(saved);
+  CHECK(scaling.state().loss_scale.scale == 256);
+  scaling.restore(plain.state());
+  CHECK(scaling.state().loss_scale.scale == 65536);
+}
