@@ -204,7 +204,7 @@ void check_recipe(const std::string& recipe, DType type = DType::f32) {
   const std::vector<double> rounding = exact ? std::vector<double>() : effect_of_rounding(g, type);
 
   RecipeRun run(g, type);
-  int steps = 0;
+  int steps = 0, compared = 0;
   for (std::size_t ni = 0; ni < losses.size(); ++ni) {
     INFO("batch ", ni);
     const RecipeRun::Batch batch = run.next();
@@ -222,14 +222,17 @@ void check_recipe(const std::string& recipe, DType type = DType::f32) {
     if (exact) {
       const double limit = sgd ? (steps == 0 ? 1e-4 : 2e-3) : (steps < 3 ? 5e-2 : 0.15);
       CHECK(run.gradient_norm() == doctest::Approx(norms[ni]).epsilon(limit));
-    } else {  // weights, activations and gradients are rounded, where effect_of_rounding moves weights alone
+    } else if (rounding[ni] < 0.2) {  // else the norm says nothing
       INFO("rounded weights alone move the norm by ", rounding[ni]);
+      // Activations and gradients are rounded too, where effect_of_rounding moves weights alone.
       CHECK(apart(run.gradient_norm(), norms[ni]) < std::max(tolerance(type), 4 * rounding[ni]));
+      ++compared;
     }
     ++steps;
     if (g.has("step" + std::to_string(steps) + ".model.l2")) check_state(run, g, steps, type);
   }
   CHECK(steps >= 6);
+  if (!exact) CHECK(compared >= 2);
   for (Parameter* p : run.model().parameters()) {
     if (p->trainable || g.fact("half_init") == "true") continue;
     INFO(p->name);
