@@ -20,6 +20,10 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
 /// True of a pass on a dry device through a model that lives on another one. It reads no values, so nothing is made from
 /// them: that would stay in the model's device.
 bool walked(const Context& context, const Parameter& of) { return &context.device != &of.value.device(); }
+
+void check_widths(const Conv2d& conv, const BatchNorm2d& bn) {
+  FROST_CHECK(bn.channels == conv.out, bn.name(), ": ", bn.channels, " channels behind a convolution's ", conv.out);
+}
 }  // namespace
 
 Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias)
@@ -145,6 +149,7 @@ ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, cons
       fused_(conv, bn) {}
 
 void FusedConvNorm::fold() {
+  check_widths(conv_, bn_);
   const std::uint64_t now[6] = {conv_.weight.stamp,     conv_.bias ? conv_.bias->stamp : 0,
                                 bn_.weight.stamp,       bn_.bias.stamp,
                                 bn_.running_mean.stamp, bn_.running_var.stamp};
@@ -154,7 +159,6 @@ void FusedConvNorm::fold() {
   const std::vector<float> gamma = bn_.weight.value.to_vector(), mean = bn_.running_mean.value.to_vector(),
                            var = bn_.running_var.value.to_vector();
   const std::vector<float> conv_bias = conv_.bias ? conv_.bias->value.to_vector() : std::vector<float>(bias.size(), 0.0f);
-  FROST_CHECK(bn_.channels == conv_.out, bn_.name(), ": ", bn_.channels, " channels behind a convolution's ", conv_.out);
   const std::size_t filter = weight.size() / bias.size();
   for (std::size_t o = 0; o < bias.size(); ++o) {
     const float s = gamma[o] / std::sqrt(var[o] + bn_.eps);
@@ -205,6 +209,7 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
   // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
   if (fused_ || (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation())) {
     FROST_CHECK(x.shape().c == conv_.in, conv_.name(), ": x has ", x.shape().c, " channels, the weight expects ", conv_.in);
+    if (!fused_) check_widths(conv_, bn_);
     const bool plain = fused_ || walked(context, conv_.weight);
     if (!plain) fold();
     if (context.profile && !fused_) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
