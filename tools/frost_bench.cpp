@@ -220,8 +220,10 @@ Row detector_inference(const std::string& name, int batch, int imgsz, const Sett
   RunDevice run(settings.device, settings.precision);
   const auto model = detector(*run.device, name);
   std::vector<Var> maps;
-  return inference(run, batch, imgsz, settings,
-                   [&](Context& context, const Var& image) { maps = model->heads(context, image); });
+  return inference(run, batch, imgsz, settings, [&](Context& context, const Var& image) {
+    maps.clear();  // the last pass' results do not stand beside this one's
+    maps = model->heads(context, image);
+  });
 }
 
 Row detector_training(const std::string& name, int batch, int imgsz, const Settings& settings, int freeze, bool recompute) {
@@ -249,8 +251,10 @@ Row classifier_inference(const std::string& name, int batch, int imgsz, const Se
   RunDevice run(settings.device, settings.precision);
   const auto model = classifier(*run.device, name);
   Var logits;
-  return inference(run, batch, imgsz, settings,
-                   [&](Context& context, const Var& image) { logits = model->forward(context, image); });
+  return inference(run, batch, imgsz, settings, [&](Context& context, const Var& image) {
+    logits = Var();
+    logits = model->forward(context, image);
+  });
 }
 
 Row classifier_training(const std::string& name, int batch, int imgsz, const Settings& settings, bool head_alone,
