@@ -62,9 +62,11 @@ struct Row {
   double ms = 0, floor_ms = 0, ledger_mb = 0, rss_mb = 0;  // times for each image
 };
 
-/// Each line is measured in a process of its own, so that no line inherits another's memory. Must run before OpenMP has
-/// threads, and before the parent has opened a device.
-Row in_child(const std::function<Row()>& work) {
+/// What `work` returns. Each line is measured in a process of its own, so that no line inherits another's memory. Must run
+/// before OpenMP has threads, and before the parent has opened a device.
+template <class Work, class Result = std::invoke_result_t<Work>>
+Result in_child(const Work& work) {
+  static_assert(std::is_trivially_copyable_v<Result>, "it goes through a pipe");
   std::fflush(stdout);
   int ends[2];
   FROST_CHECK(pipe(ends) == 0, "cannot make a pipe");
@@ -72,22 +74,22 @@ Row in_child(const std::function<Row()>& work) {
   FROST_CHECK(child >= 0, "cannot start a process");
   if (child == 0) {
     try {
-      const Row row = work();
+      const Result result = work();
       std::fflush(stdout);
-      _exit(write(ends[1], &row, sizeof row) == sizeof row ? 0 : 1);
+      _exit(write(ends[1], &result, sizeof result) == sizeof result ? 0 : 1);
     } catch (const std::exception& e) {
       std::fprintf(stderr, "frost-bench: %s\n", e.what());
       _exit(1);
     }
   }
-  Row row;
+  Result result;
   close(ends[1]);
-  const bool whole = read(ends[0], &row, sizeof row) == sizeof row;
+  const bool whole = read(ends[0], &result, sizeof result) == sizeof result;
   close(ends[0]);
   int status = 0;
   FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status), "a measurement was killed");
   if (WEXITSTATUS(status) != 0 || !whole) std::exit(1);  // the child has said why
-  return row;
+  return result;
 }
 
 /// Times of the model's convolutions alone, same shapes and passes, through the same backend: `best` keeps the best of each.
@@ -276,7 +278,10 @@ Row classifier_training(const std::string& name, int batch, int imgsz, const Set
 
 /// What the chip can do: a copy of 256 MB, and a product of 16384 x 4096 by 4096 x 4096 values.
 void print_rates(const Settings& settings) {
-  const Row rates = in_child([&] {
+  struct Rates {
+    double copy_gbps, product_tflops;
+  };
+  const Rates rates = in_child([&] {
     RunDevice run(settings.device, settings.precision);
     Device& device = *run.device;
     fmt::print("{}\n", run.line);
@@ -290,10 +295,10 @@ void print_rates(const Settings& settings) {
     const double gemm_ms = best_ms(device, settings.repeats, [&] {
       device.backend().conv_forward({.geometry = {}, .x = x, .weight = filters, .activation = {}, .y = y});
     });
-    return Row{2.0 * 4 * static_cast<double>(from.elements()) / copy_ms / 1e6,
-               2.0 * static_cast<double>(rows) * static_cast<double>(width * width) / gemm_ms / 1e9};
+    return Rates{2.0 * 4 * static_cast<double>(from.elements()) / copy_ms / 1e6,
+                 2.0 * static_cast<double>(rows) * static_cast<double>(width * width) / gemm_ms / 1e9};
   });
-  fmt::print("copy {:.1f} GB/s, product {:.2f} TFLOP/s\n\n", rates.ms, rates.floor_ms);
+  fmt::print("copy {:.1f} GB/s, product {:.2f} TFLOP/s\n\n", rates.copy_gbps, rates.product_tflops);
 }
 
 /// What compare_torch.py says, or why it says nothing.
@@ -396,7 +401,7 @@ int run(CLI::App& app, int argc, char** argv) {
     print_rates(settings);
     fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv floor", "share", "ledger MB", "RSS MB");
     for (const std::string& model : models) {
-      const bool classifies = in_child([&] { return Row{is_classifier(model) ? 1.0 : 0.0}; }).ms > 0;
+      const bool classifies = in_child([&] { return is_classifier(model); });
       const int many = app.count("--batch-size") || !classifies ? batch : 32;
       if (!training_only)
         for (const int b : {1, classifies ? many : 16}) {

@@ -37,7 +37,7 @@ class Optimizer {
   /// The state as it is after everything that was queued: waits for the device.
   UpdateState state() const;
   /// For resuming. The loss scale belongs to the type that is computed in: a run that goes on without scaling drops it, one
-  /// that goes on with it begins anew.
+  /// that scales where it did not before begins as a new one.
   void restore(const UpdateState& state);
   const UpdateState* device_state() const { return static_cast<const UpdateState*>(state_.data()); }
   /// The scale that the loss's gradient is multiplied with: one f32 of the state, in device memory.

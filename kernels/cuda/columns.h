@@ -43,9 +43,10 @@ struct Columns {
     return static_cast<int>(block % tiles) * columns + thread % columns;
   }
   FROST_HD bool works(std::int64_t block, int thread) const { return row(thread) < rows && item(block, thread) < items; }
-  template <int phase, int phases, class T, class Join>
+  static constexpr int kJoinPhases = 9;  // of a kernel that joins its rows: a block has at most 2^8
+  template <int phase, class T, class Join>
   FROST_HD void join_rows(int thread, T* shared, T& own, const Join& join) const {
-    join_tree<phase, phases>(row(thread), rows, columns, thread, shared, own, join);
+    join_tree<phase, kJoinPhases>(row(thread), rows, columns, thread, shared, own, join);
   }
 };
 

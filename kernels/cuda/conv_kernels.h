@@ -174,7 +174,7 @@ void deliver_filters(const Launcher& launch, const ConstView& from, const View& 
 /// once.
 template <class T, int width>
 struct BlockChannelSums {
-  static constexpr int kThreads = cuda::kThreads, kPhases = 9;  // 2^8 rows at most are joined in a block
+  static constexpr int kThreads = cuda::kThreads, kPhases = Columns::kJoinPhases;
   struct Shared {
     Lanes<width> sums[kThreads];
   };
@@ -199,7 +199,7 @@ struct BlockChannelSums {
             FROST_UNROLL
             for (int j = 0; j < width; ++j) own.sums[j] += math::to_float(pack.lane[j]);
           });
-    columns.join_rows<phase, kPhases>(thread, shared.sums, own.sums, [](Lanes<width>& a, const Lanes<width>& b) {
+    columns.join_rows<phase>(thread, shared.sums, own.sums, [](Lanes<width>& a, const Lanes<width>& b) {
       FROST_UNROLL
       for (int j = 0; j < width; ++j) a[j] += b[j];
     });

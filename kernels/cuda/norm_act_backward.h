@@ -49,7 +49,7 @@ struct ResidualGradient {
 /// Each block's sums of dz and of dz * xhat, to `partial` (chunks, 2, channels). Floor: reads x and dy once.
 template <class T, int width, ActivationKind kind>
 struct BlockGradientSums {
-  static constexpr int kThreads = cuda::kThreads, kPhases = 9;
+  static constexpr int kThreads = cuda::kThreads, kPhases = Columns::kJoinPhases;
   struct Sums {
     Lanes<width> dz, dz_xhat;
   };
@@ -91,7 +91,7 @@ struct BlockGradientSums {
       };
       walk_pixels<2>(columns, block, thread, read, add);
     }
-    columns.join_rows<phase, kPhases>(thread, shared.sums, own.sums, [](Sums& a, const Sums& b) {
+    columns.join_rows<phase>(thread, shared.sums, own.sums, [](Sums& a, const Sums& b) {
       FROST_UNROLL
       for (int j = 0; j < width; ++j) {
         a.dz[j] += b.dz[j];

@@ -17,7 +17,7 @@ struct MomentLanes {
 /// value: close to the mean, so that f32 keeps its digits where the mean is far from 0. Floor: reads x once.
 template <class T, int width>
 struct BlockMoments {
-  static constexpr int kThreads = cuda::kThreads, kPhases = 9;  // 2^8 rows at most are joined in a block
+  static constexpr int kThreads = cuda::kThreads, kPhases = Columns::kJoinPhases;
   struct Shared {
     MomentLanes<width> moments[kThreads];
   };
@@ -46,7 +46,7 @@ struct BlockMoments {
               math::take(own.moments.lane[j], math::to_float(pack.lane[j]) - pivot[j], inverse);
           });
     }
-    columns.join_rows<phase, kPhases>(thread, shared.moments, own.moments, [](MomentLanes<width>& a, const auto& b) {
+    columns.join_rows<phase>(thread, shared.moments, own.moments, [](MomentLanes<width>& a, const auto& b) {
       const float share = b.count > 0 ? b.count / (a.count + b.count) : 0.0f;
       FROST_UNROLL
       for (int j = 0; j < width; ++j) a.lane[j] = math::merged(a.lane[j], a.count, b.lane[j], share);
