@@ -35,11 +35,13 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
   FROST_CHECK(cutoff >= 2 && cutoff <= most, "--cutoff ", cutoff, ": ", spec.name, " can be cut at layers 2 to ", most);
   slim::LayerNames layers{.prefixes = {}, .backbone = cutoff - 1};
   std::int64_t channels = spec.channels;
+  GraphBudget budget;
+  const BlockBuilder builder{.device = device, .budget = budget, .activation = spec.activation};
   for (int i = 0; i < cutoff - 1; ++i) {
     const LayerSpec& layer = spec.layers[static_cast<std::size_t>(i)];
     FROST_CHECK(layer.from == std::vector<int>{-1}, "--cutoff ", cutoff, ": layer ", i, " (", layer.module, ") of ",
                 spec.name, " reads other layers than the one before it; cut above it");
-    BuiltLayer built = build_layer({.device = device, .activation = spec.activation}, spec, layer, {channels});
+    BuiltLayer built = build_layer(builder, spec, layer, {channels});
     channels = built.channels;
     graph_.append(std::move(built.module));
   }

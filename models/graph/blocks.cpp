@@ -1,21 +1,73 @@
 #include "models/graph/blocks.h"
 
-#include <numeric>
-
 namespace frost {
 
-std::unique_ptr<ConvNormAct> BlockBuilder::conv(std::int64_t c1, std::int64_t c2, int k, int s, int p, int groups,
-                                                bool act) const {
-  const int pad = p < 0 ? k / 2 : p;
-  const ConvGeometry geometry{
-      .kernel_h = k, .kernel_w = k, .stride_h = s, .stride_w = s, .pad_h = pad, .pad_w = pad, .groups = groups};
-  return std::make_unique<ConvNormAct>(device, c1, c2, geometry, act ? activation : Activation{ActivationKind::identity});
+void GraphBudget::spend_module(const std::string& where) {
+  FROST_CHECK(++modules_ <= kModules, where, ": more than ", kModules, " modules up to here; frost builds no larger graph");
+}
+
+void GraphBudget::spend_parameters(const std::string& where, double count) {
+  parameters_ += count;
+  FROST_CHECK(parameters_ <= static_cast<double>(kParameters), where, ": more than ", kParameters,
+              " parameters up to here; frost builds no larger graph");
+}
+
+ConvGeometry ConvOptions::geometry() const {
+  const auto half = [](int k, int d) { return (d * (k - 1) + 1) / 2; };
+  const Pair pad = padding ? *padding : Pair(half(kernel.h, dilation.h), half(kernel.w, dilation.w));
+  return {.kernel_h = kernel.h,
+          .kernel_w = kernel.w,
+          .stride_h = stride.h,
+          .stride_w = stride.w,
+          .pad_h = pad.h,
+          .pad_w = pad.w,
+          .dilation_h = dilation.h,
+          .dilation_w = dilation.w,
+          .groups = static_cast<int>(groups)};
+}
+
+std::int64_t BlockBuilder::checked(std::int64_t channels) const {
+  FROST_CHECK(channels >= 1 && channels <= GraphBudget::kChannels, where, ": ", channels, " channels, expected 1 to ",
+              GraphBudget::kChannels);
+  return channels;
+}
+
+std::int64_t BlockBuilder::hidden(std::int64_t c2, double e) const {
+  return checked(static_cast<std::int64_t>(static_cast<double>(checked(c2)) * e));  // e is at most 100
+}
+
+void BlockBuilder::spend_conv(std::int64_t c1, std::int64_t c2, const ConvGeometry& g) const {
+  checked(c1), checked(c2);
+  FROST_CHECK(c1 % g.groups == 0 && c2 % g.groups == 0, where, ": ", c1, " -> ", c2, " channels cannot be cut into ",
+              g.groups, " groups");
+  budget.spend_module(where);
+  budget.spend_parameters(where, static_cast<double>(c1 / g.groups) * static_cast<double>(c2) * g.kernel_h * g.kernel_w);
+}
+
+void BlockBuilder::spend_norm(std::int64_t channels) const {
+  budget.spend_parameters(where, 4.0 * static_cast<double>(checked(channels)));  // two trained, two statistics
+}
+
+std::unique_ptr<ConvNormAct> BlockBuilder::conv(std::int64_t c1, std::int64_t c2, const ConvOptions& options) const {
+  const ConvGeometry geometry = options.geometry();
+  spend_conv(c1, c2, geometry);
+  spend_norm(c2);
+  return std::make_unique<ConvNormAct>(device, c1, c2, geometry, options.activation.value_or(activation));
+}
+
+std::unique_ptr<Conv2d> BlockBuilder::plain_conv(std::int64_t c1, std::int64_t c2, const ConvGeometry& geometry,
+                                                 bool bias) const {
+  spend_conv(c1, c2, geometry);
+  return std::make_unique<Conv2d>(device, c1, c2, geometry, bias);
+}
+
+std::unique_ptr<BatchNorm2d> BlockBuilder::norm(std::int64_t channels) const {
+  spend_norm(channels);
+  return std::make_unique<BatchNorm2d>(device, channels);
 }
 
 namespace {
-std::int64_t scaled(std::int64_t channels, double e) { return static_cast<std::int64_t>(static_cast<double>(channels) * e); }
-
-ConvGeometry pointwise() { return {}; }
+constexpr Activation kNone{ActivationKind::identity};
 
 std::unique_ptr<Sequential> bottlenecks(const BlockBuilder& b, std::int64_t width, int n, bool shortcut, int groups) {
   auto chain = std::make_unique<Sequential>();
@@ -25,8 +77,8 @@ std::unique_ptr<Sequential> bottlenecks(const BlockBuilder& b, std::int64_t widt
 }  // namespace
 
 Bottleneck::Bottleneck(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e)
-    : cv1_(add_child("cv1", b.conv(c1, scaled(c2, e)))),
-      cv2_(add_child("cv2", b.conv(scaled(c2, e), c2, 3, 1, -1, groups))),
+    : cv1_(add_child("cv1", b.conv(c1, b.hidden(c2, e)))),
+      cv2_(add_child("cv2", b.conv(b.hidden(c2, e), c2, {.kernel = 3, .groups = groups}))),
       add_(shortcut && c1 == c2) {}
 
 Var Bottleneck::forward(Context& context, const Var& x, const Place& place) {
@@ -34,7 +86,7 @@ Var Bottleneck::forward(Context& context, const Var& x, const Place& place) {
 }
 
 C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e)
-    : C3(b, c1, c2, scaled(c2, e), bottlenecks(b, scaled(c2, e), n, shortcut, groups)) {}
+    : C3(b, c1, c2, b.hidden(c2, e), bottlenecks(b, b.hidden(c2, e), n, shortcut, groups)) {}
 
 C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m)
     : cv1_(add_child("cv1", b.conv(c1, hidden))),
@@ -53,25 +105,25 @@ Var C3::forward(Context& context, const Var& x, const Place& place) {
 namespace {
 std::unique_ptr<Sequential> ghosts(const BlockBuilder& b, std::int64_t width, int n) {
   auto chain = std::make_unique<Sequential>();
-  for (int i = 0; i < n; ++i) chain->append(std::make_unique<GhostBottleneck>(b, width, width));
+  for (int i = 0; i < n; ++i) chain->append(std::make_unique<GhostBottleneck>(b, width, width, 3, 1));
   return chain;
 }
 }  // namespace
 
 C3Ghost::C3Ghost(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, double e)
-    : C3(b, c1, c2, scaled(c2, e), ghosts(b, scaled(c2, e), n)) {}
+    : C3(b, c1, c2, b.hidden(c2, e), ghosts(b, b.hidden(c2, e), n)) {}
 
 BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups,
                              double e)
-    : BottleneckCSP(b, c1, c2, scaled(c2, e), bottlenecks(b, scaled(c2, e), n, shortcut, groups)) {}
+    : BottleneckCSP(b, c1, c2, b.hidden(c2, e), bottlenecks(b, b.hidden(c2, e), n, shortcut, groups)) {}
 
 BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hidden,
                              std::unique_ptr<Sequential> m)
     : cv1_(add_child("cv1", b.conv(c1, hidden))),
-      cv2_(add_child("cv2", std::make_unique<Conv2d>(b.device, c1, hidden, pointwise(), false))),
-      cv3_(add_child("cv3", std::make_unique<Conv2d>(b.device, hidden, hidden, pointwise(), false))),
+      cv2_(add_child("cv2", b.plain_conv(c1, hidden, {}, false))),
+      cv3_(add_child("cv3", b.plain_conv(hidden, hidden, {}, false))),
       cv4_(add_child("cv4", b.conv(2 * hidden, c2))),
-      bn_(add_child("bn", std::make_unique<BatchNorm2d>(b.device, 2 * hidden))),
+      bn_(add_child("bn", b.norm(2 * hidden))),
       m_(add_child("m", std::move(m))),
       activation_(b.activation) {}
 
@@ -110,38 +162,38 @@ Var SPPF::forward(Context& context, const Var& x, const Place& place) {
   return cv2_.forward(context, all.join(parts), place);
 }
 
-Focus::Focus(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k, int s, int p, int groups)
-    : conv_(add_child("conv", b.conv(4 * c1, c2, k, s, p, groups))) {}
+Focus::Focus(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const ConvOptions& options)
+    : conv_(add_child("conv", b.conv(4 * c1, c2, options))) {}
 
 Var Focus::forward(Context& context, const Var& x, const Place& place) {
   return conv_.forward(context, space_to_depth(context, x), place);
 }
 
-GhostConv::GhostConv(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k, int s, int groups, bool act)
-    : cv1_(add_child("cv1", b.conv(c1, c2 / 2, k, s, -1, groups, act))),
-      cv2_(add_child("cv2", b.conv(c2 / 2, c2 / 2, 5, 1, -1, static_cast<int>(c2 / 2), act))) {}
+GhostConv::GhostConv(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const ConvOptions& options)
+    : cv1_(add_child("cv1", b.conv(c1, c2 / 2, options))),
+      cv2_(add_child("cv2", b.conv(c2 / 2, c2 / 2, {.kernel = 5, .groups = c2 / 2, .activation = options.activation}))) {}
 
 Var GhostConv::forward(Context& context, const Var& x, const Place&) {
   const Var primary = cv1_.forward(context, x);
   return concat(context, {primary, cv2_.forward(context, primary)});
 }
 
-GhostBottleneck::GhostBottleneck(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k, int s)
+GhostBottleneck::GhostBottleneck(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, Pair k, int s)
     : conv_(add_child("conv", std::make_unique<Sequential>())), shortcut_(nullptr) {
-  const std::int64_t hidden = c2 / 2;
-  const auto depthwise = [&](std::int64_t from, std::int64_t to) {
-    return b.conv(from, to, k, s, -1, static_cast<int>(std::gcd(from, to)), false);
+  const std::int64_t hidden = b.checked(c2 / 2);
+  const auto depthwise = [&](std::int64_t channels) {
+    return b.conv(channels, channels, {.kernel = k, .stride = s, .groups = channels, .activation = kNone});
   };
-  conv_.append(std::make_unique<GhostConv>(b, c1, hidden));
+  conv_.append(std::make_unique<GhostConv>(b, c1, hidden, ConvOptions{}));
   if (s == 2)
-    conv_.append(depthwise(hidden, hidden));
+    conv_.append(depthwise(hidden));
   else
     conv_.append(std::make_unique<Identity>());
-  conv_.append(std::make_unique<GhostConv>(b, hidden, c2, 1, 1, 1, false));
+  conv_.append(std::make_unique<GhostConv>(b, hidden, c2, ConvOptions{.activation = kNone}));
   if (s == 2) {
     auto shortcut = std::make_unique<Sequential>();
-    shortcut->append(depthwise(c1, c1));
-    shortcut->append(b.conv(c1, c2, 1, 1, -1, 1, false));
+    shortcut->append(depthwise(c1));
+    shortcut->append(b.conv(c1, c2, {.activation = kNone}));
     shortcut_ = &add_child("shortcut", std::move(shortcut));
   } else {
     add_child("shortcut", std::make_unique<Identity>());

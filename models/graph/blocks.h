@@ -1,20 +1,69 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/nn/layers.h"
 
 namespace frost {
 
-/// What every block needs to be built.
+/// Rows and columns; one number stands for both.
+struct Pair {
+  int h, w;
+  Pair(int both) : h(both), w(both) {}
+  Pair(int h, int w) : h(h), w(w) {}
+};
+
+/// How large one graph may be, all of its rows together: a file of a few kB must not ask for hours or for all memory.
+/// YOLOv5x6, the largest of YOLOv5's own, has 140 million parameters in some 500 modules.
+class GraphBudget {
+ public:
+  static constexpr std::int64_t kChannels = 1 << 20;    // of one convolution, norm or concatenation
+  static constexpr std::int64_t kParameters = 1 << 28;  // 1 GiB of f32
+  static constexpr std::int64_t kModules = 4096;
+  static constexpr int kInputs = 1 << 14;  // entries of all rows' `from`
+
+  void spend_module(const std::string& where);
+  void spend_parameters(const std::string& where, double count);
+
+ private:
+  std::int64_t modules_ = 0;
+  double parameters_ = 0;
+};
+
+/// What YOLOv5's Conv may be told beside its channels (spec/model.md 3.1).
+struct ConvOptions {
+  Pair kernel = 1, stride = 1;
+  std::optional<Pair> padding{};  // none: half of what the kernel covers
+  std::int64_t groups = 1;
+  Pair dilation = 1;
+  std::optional<Activation> activation{};  // none: the graph's default
+
+  ConvGeometry geometry() const;
+};
+
+/// What every block needs to be built. Each convolution and norm is made here, which is where channels and budget are
+/// checked before anything is computed from them.
 struct BlockBuilder {
   Device& device;
+  GraphBudget& budget;
   Activation activation{ActivationKind::silu};  // the graph's default
+  std::string where{};                          // the row, for messages
 
-  /// YOLOv5's Conv: kernel k, stride s, padding k / 2 unless given, then batch norm and activation (spec/model.md 3.1).
-  std::unique_ptr<ConvNormAct> conv(std::int64_t c1, std::int64_t c2, int k = 1, int s = 1, int p = -1, int groups = 1,
-                                    bool act = true) const;
+  /// Convolution, batch norm, activation.
+  std::unique_ptr<ConvNormAct> conv(std::int64_t c1, std::int64_t c2, const ConvOptions& options = {}) const;
+  std::unique_ptr<Conv2d> plain_conv(std::int64_t c1, std::int64_t c2, const ConvGeometry& geometry, bool bias) const;
+  std::unique_ptr<BatchNorm2d> norm(std::int64_t channels) const;
+  /// A block's inner width: c2 * e, rounded down.
+  std::int64_t hidden(std::int64_t c2, double e) const;
+  /// Refuses a number of channels that is not 1 to GraphBudget::kChannels.
+  std::int64_t checked(std::int64_t channels) const;
+
+ private:
+  void spend_conv(std::int64_t c1, std::int64_t c2, const ConvGeometry& geometry) const;
+  void spend_norm(std::int64_t channels) const;
 };
 
 // Blocks of spec/model.md section 3.2. Children carry the state dict's names. Each forward is the block's picture; it asks
@@ -23,7 +72,7 @@ struct BlockBuilder {
 /// y = cv2(cv1(x)) [+ x]
 class Bottleneck : public Module {
  public:
-  Bottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, bool shortcut = true, int groups = 1, double e = 0.5);
+  Bottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -34,7 +83,7 @@ class Bottleneck : public Module {
 /// y = cv3([m(cv1(x)), cv2(x)]), m a chain of n bottlenecks (or of another module of equal width).
 class C3 : public Module {
  public:
-  C3(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n = 1, bool shortcut = true, int groups = 1, double e = 0.5);
+  C3(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  protected:
@@ -48,14 +97,13 @@ class C3 : public Module {
 /// C3 with GhostBottlenecks.
 class C3Ghost : public C3 {
  public:
-  C3Ghost(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n = 1, double e = 0.5);
+  C3Ghost(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, double e);
 };
 
 /// y = cv4(act(bn([cv3(m(cv1(x))), cv2(x)]))), cv2 and cv3 plain convolutions: the CSP block before C3.
 class BottleneckCSP : public Module {
  public:
-  BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n = 1, bool shortcut = true, int groups = 1,
-                double e = 0.5);
+  BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -71,7 +119,7 @@ class BottleneckCSP : public Module {
 /// y = cv2([x', pool5(x'), pool9(x'), pool13(x')]), x' = cv1(x)
 class SPP : public Module {
  public:
-  SPP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels = {5, 9, 13});
+  SPP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -82,7 +130,7 @@ class SPP : public Module {
 /// SPP with one pool of size k applied three times: the same values, less work.
 class SPPF : public Module {
  public:
-  SPPF(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k = 5);
+  SPPF(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -93,7 +141,7 @@ class SPPF : public Module {
 /// Pixels of each 2x2 cell into channels, then a convolution.
 class Focus : public Module {
  public:
-  Focus(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k = 1, int s = 1, int p = -1, int groups = 1);
+  Focus(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const ConvOptions& options);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -103,7 +151,7 @@ class Focus : public Module {
 /// Half of the channels by a convolution, the other half by a cheap depthwise one of it.
 class GhostConv : public Module {
  public:
-  GhostConv(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k = 1, int s = 1, int groups = 1, bool act = true);
+  GhostConv(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const ConvOptions& options);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -112,7 +160,7 @@ class GhostConv : public Module {
 
 class GhostBottleneck : public Module {
  public:
-  GhostBottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k = 3, int s = 1);
+  GhostBottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, Pair k, int s);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:

@@ -110,17 +110,48 @@ std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {
   return result;
 }
 
+namespace {
+
+/// Channels of what a layer reads; -1 stands for the image.
+std::vector<std::int64_t> input_channels(const ModelSpec& spec, const LayerSpec& layer,
+                                         const std::vector<std::int64_t>& channels) {
+  std::vector<std::int64_t> inputs;
+  for (const int f : layer.from) {
+    const int absolute = f < 0 ? layer.index + f : f;
+    inputs.push_back(absolute < 0 ? spec.channels : channels[static_cast<std::size_t>(absolute)]);
+  }
+  return inputs;
+}
+
+/// Builds every row once where nothing costs memory, and drops it: what is refused is refused before any is taken.
+void check_graph(Device& device, const ModelSpec& spec) {
+  Device dry(make_dry_backend(device.backend(), {}));
+  GraphBudget budget;
+  const BlockBuilder builder{.device = dry, .budget = budget, .activation = spec.activation};
+  std::vector<std::int64_t> channels;
+  bool headed = false;
+  for (const LayerSpec& layer : spec.layers) {
+    FROST_CHECK(!headed, spec.name, ": layer ", layer.index, " follows Detect, which must be the last");
+    channels.push_back(build_layer(builder, spec, layer, input_channels(spec, layer, channels)).channels);
+    headed = layer.module == "Detect";
+  }
+  FROST_CHECK(headed, spec.name, ": the last layer must be Detect");
+}
+
+}  // namespace
+
 DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed, const Widths& widths)
     : device_(device), spec_(std::move(spec)) {
   for (int c = 0; c < spec_.classes; ++c) names.push_back(std::to_string(c));
   Sequential& graph = add_child("model", std::make_unique<Sequential>());
   std::vector<std::int64_t> channels;  // of each layer's output
+  check_graph(device, spec_);
+  GraphBudget budget;
+  const BlockBuilder builder{.device = device, .budget = budget, .activation = spec_.activation};
   for (const LayerSpec& layer : spec_.layers) {
-    FROST_CHECK(!detect_, spec_.name, ": layer ", layer.index, " follows Detect, which must be the last");
-    Module& module = build(layer, channels, graph);
+    Module& module = build(builder, layer, channels, graph);
     rows_.back().parameters = parameter_count(module);
   }
-  FROST_CHECK(detect_, spec_.name, ": the last layer must be Detect");
   name_all("");
   if (!widths.empty()) fit(widths);
 
@@ -178,16 +209,15 @@ void DetectionModel::describe_widths(const std::vector<std::int64_t>& built, con
   }
 }
 
-Module& DetectionModel::build(const LayerSpec& layer, std::vector<std::int64_t>& channels, Sequential& graph) {
+Module& DetectionModel::build(const BlockBuilder& builder, const LayerSpec& layer, std::vector<std::int64_t>& channels,
+                              Sequential& graph) {
   Layer node;
-  std::vector<std::int64_t> inputs;
   for (const int f : layer.from) {
     const int absolute = f < 0 ? layer.index + f : f;
     node.from.push_back(absolute);
-    inputs.push_back(absolute < 0 ? spec_.channels : channels[static_cast<std::size_t>(absolute)]);
     if (absolute >= 0) uses_[static_cast<std::size_t>(absolute)] = layer.index;
   }
-  BuiltLayer built = build_layer({.device = device_, .activation = spec_.activation}, spec_, layer, inputs);
+  BuiltLayer built = build_layer(builder, spec_, layer, input_channels(spec_, layer, channels));
   detect_ = dynamic_cast<Detect*>(built.module.get());
   node.module = &graph.append(std::move(built.module));
   layers_.push_back(node);

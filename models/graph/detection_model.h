@@ -5,6 +5,7 @@
 #include "engine/nn/layers.h"
 #include "engine/nn/widths.h"
 #include "kernels/detect.h"
+#include "models/graph/blocks.h"
 #include "models/graph/model_spec.h"
 
 namespace frost {
@@ -79,7 +80,7 @@ class DetectionModel : public Module {
   };
   void fit(Widths widths);
   void describe_widths(const std::vector<std::int64_t>& built, const std::vector<std::int64_t>& channels);
-  Module& build(const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
+  Module& build(const BlockBuilder& builder, const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
   /// Runs layers [first, last) on `outputs`, whose place i + 1 is layer i's and whose first is the image. The head maps
   /// where Detect is among them.
   std::vector<Var> run(Context& context, std::vector<Var>& outputs, int first, int last,

@@ -1,13 +1,16 @@
 #include "models/graph/model_spec.h"
 
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "kernels/error.h"
 #include "models/graph/builtin_files.h"
+#include "models/graph/registry.h"
 
 namespace frost {
 namespace {
@@ -23,6 +26,24 @@ T required(const YAML::Node& root, const char* key, const std::string& name) {
   }
 }
 
+/// What would make every other message point at the wrong place: modules that are not known, and the marks of another
+/// project's files. Then how much the rows ask for together.
+void check_rows(const YAML::Node& root, const std::string& name) {
+  int index = 0;
+  std::size_t inputs = 0;
+  for (const char* part : {"backbone", "head"})
+    for (const YAML::Node& row : root[part]) {
+      FROST_CHECK(index < GraphBudget::kModules, name, ": more than ", GraphBudget::kModules, " layers");
+      if (row.IsSequence() && row.size() > 2 && row[2].IsScalar()) check_module_name(name, index, row[2].Scalar());
+      if (row.IsSequence() && row.size() > 0) inputs += row[0].size();
+      FROST_CHECK(inputs <= GraphBudget::kInputs, name, ": layer ", index, ": more than ", GraphBudget::kInputs,
+                  " inputs up to here");
+      ++index;
+    }
+  FROST_CHECK(!root["scales"] || root["anchors"], name,
+              ": 'scales' without 'anchors': models of the ultralytics package (v8 and later) are not read");
+}
+
 LayerSpec parse_row(const YAML::Node& row, int index, const ModelSpec& spec) {
   const std::string where = detail::join(spec.name, ": layer ", index);
   FROST_CHECK(row.IsSequence() && row.size() == 4 && row[3].IsSequence(), where, ": expected [from, number, module, args]");
@@ -32,6 +53,7 @@ LayerSpec parse_row(const YAML::Node& row, int index, const ModelSpec& spec) {
     layer.from_is_list = row[0].IsSequence();
     layer.from = layer.from_is_list ? row[0].as<std::vector<int>>() : std::vector<int>{row[0].as<int>()};
     const int number = row[1].as<int>();
+    FROST_CHECK(number >= 1 && number <= 1000, where, ": ", number, " repeats, expected 1 to 1000");
     layer.number = number > 1 ? std::max(static_cast<int>(std::nearbyint(number * spec.depth_multiple)), 1) : number;
     layer.module = row[2].as<std::string>();
   } catch (const YAML::Exception&) {
@@ -48,27 +70,43 @@ LayerSpec parse_row(const YAML::Node& row, int index, const ModelSpec& spec) {
 }  // namespace
 
 Activation parse_activation(const std::string& text, const std::string& where) {
-  // "nn.LeakyReLU(0.1)": prefixes, a name, and arguments of which only a leading number counts.
+  // "nn.LeakyReLU(0.1, inplace=True)": prefixes, a name, and arguments of which only the slope counts.
   std::string kind = text, arguments;
   for (const char* prefix : {"torch.", "nn."})
     if (kind.starts_with(prefix)) kind.erase(0, std::string(prefix).size());
   if (const auto open = kind.find('('); open != std::string::npos) {
-    FROST_CHECK(kind.ends_with(')'), where, ": activation '", text, "' is not understood");
+    FROST_CHECK(kind.ends_with(')'), where, ": activation '", text.substr(0, 60), "' is not understood");
     arguments = kind.substr(open + 1, kind.size() - open - 2);
     kind.erase(open);
   }
-  if (kind == "SiLU") return {ActivationKind::silu};
-  if (kind == "ReLU") return {ActivationKind::relu};
-  if (kind == "Hardswish") return {ActivationKind::hardswish};
-  if (kind == "Sigmoid") return {ActivationKind::sigmoid};
-  if (kind == "Identity") return {ActivationKind::identity};
-  FROST_CHECK(kind == "LeakyReLU", where, ": activation '", text,
+  std::erase_if(arguments, [](unsigned char c) { return std::isspace(c); });
+  static const std::map<std::string, ActivationKind> kinds{{"SiLU", ActivationKind::silu},
+                                                           {"ReLU", ActivationKind::relu},
+                                                           {"LeakyReLU", ActivationKind::leaky_relu},
+                                                           {"Hardswish", ActivationKind::hardswish},
+                                                           {"Sigmoid", ActivationKind::sigmoid},
+                                                           {"Identity", ActivationKind::identity}};
+  const auto known = kinds.find(kind);
+  FROST_CHECK(known != kinds.end(), where, ": activation '", text.substr(0, 60),
               "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Sigmoid, Identity");
-  char* end = nullptr;
-  const float slope = std::strtof(arguments.c_str(), &end);
-  const bool given = end != arguments.c_str();
-  FROST_CHECK(!given || std::isfinite(slope), where, ": activation '", text, "' has a slope that is not a number");
-  return {ActivationKind::leaky_relu, given ? slope : 0.01f};
+  Activation activation{known->second};
+  const bool leaky = activation.kind == ActivationKind::leaky_relu;
+  if (leaky) activation.slope = 0.01f;  // PyTorch's default
+  std::stringstream list(arguments);
+  bool first = true;
+  for (std::string argument; std::getline(list, argument, ','); first = false) {
+    const auto equals = argument.find('=');
+    const std::string name = equals == std::string::npos ? "" : argument.substr(0, equals),
+                      value = argument.substr(equals == std::string::npos ? 0 : equals + 1);
+    if ((value == "True" || value == "False") && (name.empty() || name == "inplace")) continue;  // the same values
+    char* end = nullptr;
+    const float slope = std::strtof(value.c_str(), &end);
+    FROST_CHECK(leaky && (name == "negative_slope" || (name.empty() && first)) && !value.empty() && *end == '\0', where,
+                ": activation '", text.substr(0, 60), "': argument '", argument.substr(0, 60), "' is not understood");
+    FROST_CHECK(std::isfinite(slope), where, ": activation '", text.substr(0, 60), "' has a slope that is not a number");
+    activation.slope = slope;
+  }
+  return activation;
 }
 
 ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes,
@@ -81,6 +119,7 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
   }
   FROST_CHECK(root.IsMap(), name,
               ": not a model YAML (expected nc, depth_multiple, width_multiple, anchors, backbone, head)");
+  check_rows(root, name);
   ModelSpec spec;
   spec.name = name;
   spec.classes = classes ? *classes : required<int>(root, "nc", name);

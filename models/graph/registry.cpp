@@ -6,146 +6,140 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "models/graph/detection_model.h"
+#include "models/graph/row_args.h"
 
 namespace frost {
 namespace {
 
-/// The arguments of one row, read with defaults; every wrong one is an Error that names the row.
-class Args {
- public:
-  Args(const ModelSpec& spec, const LayerSpec& layer) : spec_(spec), layer_(layer) {}
-  std::size_t size() const { return layer_.args.size(); }
-  std::string where() const { return fmt::format("{}: layer {} ({})", spec_.name, layer_.index, layer_.module); }
-
-  int integer(std::size_t i, int otherwise) const { return given(i) ? read<int>(i, "a whole number") : otherwise; }
-  int integer(std::size_t i) const {
-    FROST_CHECK(given(i), where(), ": argument ", i + 1, " is missing");
-    return integer(i, 0);
-  }
-  /// A kernel, a stride, a count of groups: at least 1, and nothing that overflows.
-  int positive(std::size_t i, int otherwise) const { return within(i, integer(i, otherwise), 1); }
-  int not_negative(std::size_t i, int otherwise) const { return within(i, integer(i, otherwise), 0); }
-  /// A padding, where -1 (not given) asks for half the kernel.
-  int padding(std::size_t i) const { return given(i) ? not_negative(i, 0) : -1; }
-  int within(std::size_t i, int value, int least) const {
-    FROST_CHECK(value >= least && value <= 4096, where(), ": argument ", i + 1, " is ", value, ", expected ", least,
-                " to 4096");
-    return value;
-  }
-  double real(std::size_t i, double otherwise) const { return given(i) ? read<double>(i, "a number") : otherwise; }
-  bool flag(std::size_t i, bool otherwise) const { return given(i) ? read<bool>(i, "True or False") : otherwise; }
-  std::string text(std::size_t i, const std::string& otherwise) const {
-    return given(i) ? read<std::string>(i, "a word") : otherwise;
-  }
-  std::vector<int> list(std::size_t i, const std::vector<int>& otherwise, int least) const {
-    const std::vector<int> values = given(i) ? read<std::vector<int>>(i, "a list of whole numbers") : otherwise;
-    for (const int value : values) within(i, value, least);
-    return values;
-  }
-  /// The argument as YOLOv5 prints it.
-  std::string printed(std::size_t i) const {
-    const YAML::Node& node = layer_.args[i];
-    if (node.IsSequence()) {
-      std::vector<std::string> items;
-      for (const YAML::Node& item : node) items.push_back(item.IsSequence() ? "[...]" : item.as<std::string>());
-      return fmt::format("[{}]", fmt::join(items, ", "));
-    }
-    const std::string text = node.as<std::string>();
-    if (text == "nearest" || text == "bilinear") return "'" + text + "'";
-    return text;
-  }
-
- private:
-  bool given(std::size_t i) const {
-    return i < layer_.args.size() && !layer_.args[i].IsNull() &&
-           !(layer_.args[i].IsScalar() && layer_.args[i].Scalar() == "None");
-  }
-  template <class T>
-  T read(std::size_t i, const char* expected) const {
-    try {
-      return layer_.args[i].as<T>();
-    } catch (const YAML::Exception&) {
-      fail(where(), ": argument ", i + 1, " should be ", expected);
-    }
-  }
-  const ModelSpec& spec_;
-  const LayerSpec& layer_;
-};
-
 struct Row {  // what a maker sees of its row
   const BlockBuilder& builder;
-  const Args& args;
+  const RowArgs& args;
   std::int64_t c1, c2;
   int number;  // repeats, for blocks that repeat inside
 };
+using Make = std::function<std::unique_ptr<Module>(const Row&)>;
+
+/// v7.0's arguments end with dilation and activation; up to v6.2 there was no dilation, and the activation stood in its
+/// place. A value there that is no number is that older form.
+struct DilationAndActivation {
+  Pair dilation = 1;
+  Activation activation;
+  DilationAndActivation(const Row& r, std::size_t at) {
+    const bool older = r.args.size() == at + 1 && !r.args.whole_number(at) && !r.args.list(at);
+    dilation = older ? Pair(1) : r.args.pair(at, 1, 1);
+    activation = r.args.activation(older ? at : at + 1, r.builder.activation);
+  }
+};
+
 struct Block {
   const char* type;
-  bool repeats_inside;
-  std::function<std::unique_ptr<Module>(const Row&)> make;
+  std::vector<std::string> arguments;  // what a row may list, the output's channels first
+  Make make;
+  bool repeats_inside = false;
 };
 
 /// Blocks with (c1, c2, args[1:]...): the output's channels are args[0], scaled by width_multiple.
 const std::map<std::string, Block>& blocks() {
+  static const std::vector<std::string> csp{"channels", "shortcut", "groups", "expansion"};
   static const std::map<std::string, Block> table = {
       {"Conv",
-       {"models.common.Conv", false,
+       {"models.common.Conv",
+        {"channels", "kernel", "stride", "padding", "groups", "dilation", "activation"},
         [](const Row& r) {
-          return r.builder.conv(r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1), r.args.padding(3),
-                                r.args.positive(4, 1));
+          const DilationAndActivation last(r, 5);
+          return r.builder.conv(r.c1, r.c2,
+                                {.kernel = r.args.pair(1, 1, 1),
+                                 .stride = r.args.pair(2, 1, 1),
+                                 .padding = r.args.padding(3),
+                                 .groups = r.args.whole(4, 1, 1),
+                                 .dilation = last.dilation,
+                                 .activation = last.activation});
         }}},
       {"DWConv",
-       {"models.common.DWConv", false,
+       {"models.common.DWConv",
+        {"channels", "kernel", "stride", "dilation", "activation"},
         [](const Row& r) {
-          return r.builder.conv(r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1), -1,
-                                static_cast<int>(std::gcd(r.c1, r.c2)));
+          const DilationAndActivation last(r, 3);
+          return r.builder.conv(r.c1, r.c2,
+                                {.kernel = r.args.pair(1, 1, 1),
+                                 .stride = r.args.pair(2, 1, 1),
+                                 .groups = std::gcd(r.c1, r.c2),
+                                 .dilation = last.dilation,
+                                 .activation = last.activation});
         }}},
       {"Bottleneck",
-       {"models.common.Bottleneck", false,
+       {"models.common.Bottleneck", csp,
         [](const Row& r) {
-          return std::make_unique<Bottleneck>(r.builder, r.c1, r.c2, r.args.flag(1, true), r.args.positive(2, 1),
-                                              r.args.real(3, 0.5));
+          return std::make_unique<Bottleneck>(r.builder, r.c1, r.c2, r.args.flag(1, true), r.args.whole(2, 1, 1),
+                                              r.args.expansion(3, 0.5));
         }}},
       {"BottleneckCSP",
-       {"models.common.BottleneckCSP", true,
+       {"models.common.BottleneckCSP", csp,
         [](const Row& r) {
           return std::make_unique<BottleneckCSP>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true),
-                                                 r.args.positive(2, 1), r.args.real(3, 0.5));
-        }}},
+                                                 r.args.whole(2, 1, 1), r.args.expansion(3, 0.5));
+        },
+        true}},
       {"C3",
-       {"models.common.C3", true,
+       {"models.common.C3", csp,
         [](const Row& r) {
-          return std::make_unique<C3>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.positive(2, 1),
-                                      r.args.real(3, 0.5));
-        }}},
+          return std::make_unique<C3>(r.builder, r.c1, r.c2, r.number, r.args.flag(1, true), r.args.whole(2, 1, 1),
+                                      r.args.expansion(3, 0.5));
+        },
+        true}},
       {"C3Ghost",
-       {"models.common.C3Ghost", true,
-        [](const Row& r) { return std::make_unique<C3Ghost>(r.builder, r.c1, r.c2, r.number, r.args.real(3, 0.5)); }}},
-      {"SPP",
-       {"models.common.SPP", false,
+       {"models.common.C3Ghost", csp,
         [](const Row& r) {
-          return std::make_unique<SPP>(r.builder, r.c1, r.c2, r.args.list(1, {5, 9, 13}, 1));
+          r.args.flag(1, true), r.args.whole(2, 1, 1);  // GhostBottlenecks have neither: YOLOv5 ignores both
+          return std::make_unique<C3Ghost>(r.builder, r.c1, r.c2, r.number, r.args.expansion(3, 0.5));
+        },
+        true}},
+      {"SPP",
+       {"models.common.SPP",
+        {"channels", "kernels"},
+        [](const Row& r) {
+          const std::vector<int> kernels = r.args.whole_list(1, {5, 9, 13}, 1);
+          for (const int k : kernels)
+            if (k % 2 == 0) r.args.refuse(1, "odd kernels: others change the size");
+          return std::make_unique<SPP>(r.builder, r.c1, r.c2, kernels);
         }}},
       {"SPPF",
-       {"models.common.SPPF", false,
-        [](const Row& r) { return std::make_unique<SPPF>(r.builder, r.c1, r.c2, r.args.positive(1, 5)); }}},
-      {"Focus",
-       {"models.common.Focus", false,
+       {"models.common.SPPF",
+        {"channels", "kernel"},
         [](const Row& r) {
-          return std::make_unique<Focus>(r.builder, r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1),
-                                         r.args.padding(3), r.args.positive(4, 1));
+          const int kernel = r.args.whole(1, 5, 1);
+          if (kernel % 2 == 0) r.args.refuse(1, "an odd kernel: others change the size");
+          return std::make_unique<SPPF>(r.builder, r.c1, r.c2, kernel);
+        }}},
+      {"Focus",
+       {"models.common.Focus",
+        {"channels", "kernel", "stride", "padding", "groups", "activation"},
+        [](const Row& r) {
+          return std::make_unique<Focus>(r.builder, r.c1, r.c2,
+                                         ConvOptions{.kernel = r.args.pair(1, 1, 1),
+                                                     .stride = r.args.pair(2, 1, 1),
+                                                     .padding = r.args.padding(3),
+                                                     .groups = r.args.whole(4, 1, 1),
+                                                     .activation = r.args.activation(5, r.builder.activation)});
         }}},
       {"GhostConv",
-       {"models.common.GhostConv", false,
+       {"models.common.GhostConv",
+        {"channels", "kernel", "stride", "groups", "activation"},
         [](const Row& r) {
-          return std::make_unique<GhostConv>(r.builder, r.c1, r.c2, r.args.positive(1, 1), r.args.positive(2, 1),
-                                             r.args.positive(3, 1));
+          return std::make_unique<GhostConv>(r.builder, r.c1, r.c2,
+                                             ConvOptions{.kernel = r.args.pair(1, 1, 1),
+                                                         .stride = r.args.pair(2, 1, 1),
+                                                         .groups = r.args.whole(3, 1, 1),
+                                                         .activation = r.args.activation(4, r.builder.activation)});
         }}},
       {"GhostBottleneck",
-       {"models.common.GhostBottleneck", false,
+       {"models.common.GhostBottleneck",
+        {"channels", "kernel", "stride"},
         [](const Row& r) {
-          return std::make_unique<GhostBottleneck>(r.builder, r.c1, r.c2, r.args.positive(1, 3), r.args.positive(2, 1));
+          return std::make_unique<GhostBottleneck>(r.builder, r.c1, r.c2, r.args.pair(1, 3, 1), r.args.whole(2, 1, 1, 2));
         }}},
   };
   return table;
@@ -154,41 +148,62 @@ const std::map<std::string, Block>& blocks() {
 /// Modules that keep the number of channels and take their arguments as written.
 struct Plain {
   const char* type;
-  std::function<std::unique_ptr<Module>(const Args&)> make;
+  std::vector<std::string> arguments;
+  Make make;
 };
 const std::map<std::string, Plain>& plain_modules() {
   static const std::map<std::string, Plain> table = {
       {"nn.Upsample",
        {"torch.nn.modules.upsampling.Upsample",
-        [](const Args& a) -> std::unique_ptr<Module> {
+        {"size", "scale_factor", "mode", "align_corners"},
+        [](const Row& r) -> std::unique_ptr<Module> {
+          const RowArgs& a = r.args;
           const std::string mode = a.text(2, "nearest");
-          FROST_CHECK(mode == "nearest" || mode == "bilinear", a.where(), ": mode '", mode, "' is not nearest or bilinear");
-          return std::make_unique<Upsample>(a.positive(1, 2),
+          if (mode != "nearest" && mode != "bilinear") a.refuse(2, "nearest or bilinear");
+          a.only(0, a.none(0), "None");
+          a.only(3, a.none(3) || (mode == "bilinear" && !a.flag(3, false)), mode == "nearest" ? "None" : "False");
+          return std::make_unique<Upsample>(static_cast<int>(a.whole(1, std::int64_t{1}, std::int64_t{RowArgs::kLargest})),
                                             mode == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear);
         }}},
       {"nn.MaxPool2d",
        {"torch.nn.modules.pooling.MaxPool2d",
-        [](const Args& a) -> std::unique_ptr<Module> {
-          const int kernel = a.positive(0, 0);
-          return std::make_unique<MaxPool2d>(PoolGeometry{kernel, a.positive(1, kernel), a.not_negative(2, 0)});
+        {"kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"},
+        [](const Row& r) -> std::unique_ptr<Module> {
+          const RowArgs& a = r.args;
+          const int kernel = a.square(0, {}, 1), stride = a.none(1) ? kernel : a.square(1, kernel, 1);
+          const int pad = a.square(2, 0, 0);
+          FROST_CHECK(2 * pad <= kernel, a.at(2), " is ", pad, ", more than half the kernel of ", kernel);
+          a.only(3, a.square(3, 1, 1) == 1, "1");
+          a.only(4, !a.flag(4, false), "False");
+          a.only(5, !a.flag(5, false), "False");
+          return std::make_unique<MaxPool2d>(PoolGeometry{kernel, stride, pad});
         }}},
       {"nn.ZeroPad2d",
        {"torch.nn.modules.padding.ZeroPad2d",
-        [](const Args& a) -> std::unique_ptr<Module> {
-          const std::vector<int> p = a.list(0, {}, 0);
-          FROST_CHECK(p.size() == 4, a.where(), ": expected [left, right, top, bottom]");
+        {"padding"},
+        [](const Row& r) -> std::unique_ptr<Module> {
+          const RowArgs& a = r.args;
+          if (a.whole_number(0)) {
+            const int all = a.whole(0, 0, 0);
+            return std::make_unique<ZeroPad2d>(all, all, all, all);
+          }
+          const std::vector<int> p = a.whole_list(0, {}, 0);
+          if (p.size() != 4) a.refuse(0, "a whole number or a list [left, right, top, bottom]");
           return std::make_unique<ZeroPad2d>(p[0], p[1], p[2], p[3]);
         }}},
       {"nn.Identity",
        {"torch.nn.modules.linear.Identity",
-        [](const Args&) -> std::unique_ptr<Module> { return std::make_unique<Identity>(); }}},
+        {},
+        [](const Row&) -> std::unique_ptr<Module> { return std::make_unique<Identity>(); }}},
   };
   return table;
 }
 
-std::string joined_args(std::vector<std::string> items, const Args& args, std::size_t first) {
-  for (std::size_t i = first; i < args.size(); ++i) items.push_back(args.printed(i));
-  return fmt::format("[{}]", fmt::join(items, ", "));
+std::vector<std::string> known_modules() {
+  std::vector<std::string> names{"Concat", "Detect"};
+  for (const auto& [name, block] : blocks()) names.push_back(name);
+  for (const auto& [name, plain] : plain_modules()) names.push_back(name);
+  return names;
 }
 
 std::vector<std::vector<float>> level_anchors(const ModelSpec& spec, std::size_t levels) {
@@ -198,81 +213,170 @@ std::vector<std::vector<float>> level_anchors(const ModelSpec& spec, std::size_t
   return std::vector<std::vector<float>>(levels, placeholder);
 }
 
+/// `number` modules one after the other, as YOLOv5 repeats a row: all with the same arguments.
+std::unique_ptr<Module> repeated(const BlockBuilder& builder, int number,
+                                 const std::function<std::unique_ptr<Module>()>& make) {
+  const auto one = [&] {
+    builder.budget.spend_module(builder.where);
+    return make();
+  };
+  if (number == 1) return one();
+  auto chain = std::make_unique<Sequential>();
+  for (int i = 0; i < number; ++i) chain->append(one());
+  return chain;
+}
+
 BuiltLayer build_block(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, const Block& block,
-                       const Args& args, std::int64_t c1) {
-  std::int64_t c2 = args.integer(0);
+                       std::int64_t c1) {
+  const RowArgs args(spec, layer, block.arguments);
+  std::int64_t c2 = args.whole(0, std::int64_t{1}, GraphBudget::kChannels);
   const std::int64_t outputs = static_cast<std::int64_t>(spec.anchor_count()) * (spec.classes + 5);
   if (c2 != outputs) c2 = static_cast<std::int64_t>(std::ceil(static_cast<double>(c2) * spec.width_multiple / 8)) * 8;
-  FROST_CHECK(c2 > 0 && c2 <= 1 << 20, args.where(), ": ", c2, " channels");
+  builder.checked(c2);
   const int repeats = block.repeats_inside ? 1 : layer.number;
-  BuiltLayer built;
-  std::int64_t in = c1;
-  const auto make = [&] {
-    auto module = block.make({builder, args, in, c2, layer.number});
-    return module;
-  };
-  if (repeats == 1) {
-    built.module = make();
-  } else {  // YOLOv5 repeats with the same arguments, so a repeated block must keep its channels
-    FROST_CHECK(c1 == c2, args.where(), ": ", layer.number, " repeats need equal input and output channels, got ", c1,
-                " and ", c2);
-    auto chain = std::make_unique<Sequential>();
-    for (int i = 0; i < repeats; ++i) chain->append(make());
-    built.module = std::move(chain);
-  }
-  built.channels = c2;
-  built.type = block.type;
+  FROST_CHECK(repeats == 1 || c1 == c2, args.where(), ": ", repeats, " repeats need equal input and output channels, got ",
+              c1, " and ", c2);
   std::vector<std::string> head{std::to_string(c1), std::to_string(c2)};
   if (block.repeats_inside) head.push_back(std::to_string(layer.number));
-  built.arguments = joined_args(std::move(head), args, 1);
-  return built;
+  return {.module = repeated(builder, repeats,
+                             [&] {
+                               return block.make({builder, args, c1, c2, layer.number});
+                             }),
+          .channels = c2,
+          .printed_number = layer.number,
+          .type = block.type,
+          .arguments = args.printed(std::move(head), 1)};
+}
+
+BuiltLayer build_plain(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, const Plain& plain,
+                       std::int64_t c) {
+  const RowArgs args(spec, layer, plain.arguments);
+  return {.module = repeated(builder, layer.number,
+                             [&] {
+                               return plain.make({builder, args, c, c, layer.number});
+                             }),
+          .channels = c,
+          .printed_number = layer.number,
+          .type = plain.type,
+          .arguments = args.printed({}, 0)};
+}
+
+BuiltLayer build_concat(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer,
+                        const std::vector<std::int64_t>& inputs) {
+  const RowArgs args(spec, layer, {"dimension"});
+  if (args.present(0) && !args.text_is(0, "1") && !args.text_is(0, "-3")) args.refuse(0, "1: only channels can be joined");
+  FROST_CHECK(layer.number == 1, args.where(), ": cannot be repeated");
+  std::int64_t sum = 0;
+  for (const std::int64_t c : inputs) sum = builder.checked(sum + c);
+  return {.module = repeated(builder, 1, [] { return std::make_unique<Concat>(); }),
+          .channels = sum,
+          .printed_number = layer.number,
+          .type = "models.common.Concat",
+          .arguments = args.printed({}, 0)};
+}
+
+BuiltLayer build_detect(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer,
+                        const std::vector<std::int64_t>& inputs) {
+  const RowArgs args(spec, layer, {"nc", "anchors"});
+  FROST_CHECK(layer.number == 1, args.where(), ": cannot be repeated");
+  if (!args.text_is(0, "nc") && args.whole(0, std::int64_t{1}, std::int64_t{1} << 20) != spec.classes)
+    args.refuse(0, fmt::format("nc, which is {}", spec.classes));
+  if (!args.text_is(1, "anchors")) args.refuse(1, "the word anchors: their values stand under that key");
+  const auto anchors = level_anchors(spec, inputs.size());
+  FROST_CHECK(anchors.size() == inputs.size(), args.where(), ": ", inputs.size(), " inputs but anchors for ", anchors.size(),
+              " levels");
+  const std::int64_t outputs = builder.checked(static_cast<std::int64_t>(spec.anchor_count()) * (spec.classes + 5));
+  for (const std::int64_t c : inputs) {
+    builder.budget.spend_module(builder.where);
+    builder.budget.spend_parameters(builder.where, static_cast<double>(builder.checked(c)) * static_cast<double>(outputs));
+  }
+  std::vector<std::string> levels;
+  for (const auto& level : anchors) levels.push_back(fmt::format("[{}]", fmt::join(level, ", ")));
+  return {.module = std::make_unique<Detect>(builder.device, spec.classes, anchors, inputs),
+          .channels = 0,
+          .printed_number = layer.number,
+          .type = "models.yolo.Detect",
+          .arguments = fmt::format("[{}, [{}], [{}]]", spec.classes, fmt::join(levels, ", "), fmt::join(inputs, ", "))};
+}
+
+/// What is known about a name that frost does not build; empty: nothing.
+std::string hint(const std::string& module) {
+  static const std::set<std::string> segmentation{"Segment", "Proto"};
+  static const std::set<std::string> yolov5{"C3SPP",
+                                            "C3TR",
+                                            "C3x",
+                                            "Classify",
+                                            "Contract",
+                                            "CrossConv",
+                                            "Expand",
+                                            "MixConv2d",
+                                            "DWConvTranspose2d",
+                                            "TransformerBlock",
+                                            "TransformerLayer",
+                                            "nn.ConvTranspose2d"};
+  static const std::set<std::string> ultralytics{"A2C2f",
+                                                 "ADown",
+                                                 "AConv",
+                                                 "AIFI",
+                                                 "C1",
+                                                 "C2",
+                                                 "C2PSA",
+                                                 "C2f",
+                                                 "C2fAttn",
+                                                 "C2fCIB",
+                                                 "C2fPSA",
+                                                 "C3k",
+                                                 "C3k2",
+                                                 "CBFuse",
+                                                 "CBLinear",
+                                                 "CIB",
+                                                 "Conv2",
+                                                 "ELAN1",
+                                                 "HGBlock",
+                                                 "HGStem",
+                                                 "LRPCHead",
+                                                 "Index",
+                                                 "OBB",
+                                                 "PSA",
+                                                 "Pose",
+                                                 "RTDETRDecoder",
+                                                 "RepC3",
+                                                 "RepNCSPELAN4",
+                                                 "ResNetLayer",
+                                                 "SCDown",
+                                                 "SPPELAN",
+                                                 "TorchVision",
+                                                 "WorldDetect",
+                                                 "YOLOEDetect",
+                                                 "YOLOESegment",
+                                                 "v10Detect",
+                                                 "ImagePoolingAttn"};
+  if (segmentation.contains(module)) return ": segmentation is not supported";
+  if (yolov5.contains(module)) return ": a module of YOLOv5 that frost does not support";
+  if (ultralytics.contains(module)) return ": models of the ultralytics package (v8 and later) are not read";
+  return "";
 }
 
 }  // namespace
 
-std::vector<std::string> known_modules() {
-  std::vector<std::string> names{"Concat", "Detect"};
-  for (const auto& [name, block] : blocks()) names.push_back(name);
-  for (const auto& [name, plain] : plain_modules()) names.push_back(name);
-  return names;
+void check_module_name(const std::string& file, int layer, const std::string& module) {
+  const std::vector<std::string> known = known_modules();
+  if (std::ranges::find(known, module) != known.end()) return;
+  fail(file, ": layer ", layer, ": unknown module '", module.substr(0, 60), "'", hint(module),
+       " (known: ", fmt::format("{}", fmt::join(known, ", ")), ")");
 }
 
-BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer,
+BuiltLayer build_layer(const BlockBuilder& given, const ModelSpec& spec, const LayerSpec& layer,
                        const std::vector<std::int64_t>& inputs) {
-  const Args args(spec, layer);
-  BuiltLayer built;
-  if (layer.module == "Concat") {
-    FROST_CHECK(args.integer(0, 1) == 1, args.where(), ": only channels (axis 1) can be joined");
-    built.module = std::make_unique<Concat>();
-    built.channels = std::accumulate(inputs.begin(), inputs.end(), std::int64_t{0});
-    built.type = "models.common.Concat";
-    built.arguments = joined_args({}, args, 0);
-  } else if (layer.module == "Detect") {
-    const auto anchors = level_anchors(spec, inputs.size());
-    FROST_CHECK(anchors.size() == inputs.size(), args.where(), ": ", inputs.size(), " inputs but anchors for ",
-                anchors.size(), " levels");
-    built.module = std::make_unique<Detect>(builder.device, spec.classes, anchors, inputs);
-    built.channels = 0;
-    built.type = "models.yolo.Detect";
-    std::vector<std::string> levels;
-    for (const auto& level : anchors) levels.push_back(fmt::format("[{}]", fmt::join(level, ", ")));
-    built.arguments = fmt::format("[{}, [{}], [{}]]", spec.classes, fmt::join(levels, ", "), fmt::join(inputs, ", "));
-  } else {
-    FROST_CHECK(inputs.size() == 1, args.where(), ": takes one input, 'from' lists ", inputs.size());
-    if (const auto block = blocks().find(layer.module); block != blocks().end()) {
-      built = build_block(builder, spec, layer, block->second, args, inputs[0]);
-    } else if (const auto plain = plain_modules().find(layer.module); plain != plain_modules().end()) {
-      built.module = plain->second.make(args);
-      built.channels = inputs[0];
-      built.type = plain->second.type;
-      built.arguments = joined_args({}, args, 0);
-    } else {
-      fail(spec.name, ": layer ", layer.index, ": unknown module '", layer.module,
-           "' (known: ", fmt::format("{}", fmt::join(known_modules(), ", ")), ")");
-    }
-  }
-  built.printed_number = layer.number;
-  return built;
+  check_module_name(spec.name, layer.index, layer.module);
+  BlockBuilder builder = given;
+  builder.where = fmt::format("{}: layer {} ({})", spec.name, layer.index, layer.module);
+  if (layer.module == "Concat") return build_concat(builder, spec, layer, inputs);
+  if (layer.module == "Detect") return build_detect(builder, spec, layer, inputs);
+  FROST_CHECK(inputs.size() == 1, builder.where, ": takes one input, 'from' lists ", inputs.size());
+  if (const auto block = blocks().find(layer.module); block != blocks().end())
+    return build_block(builder, spec, layer, block->second, inputs[0]);
+  return build_plain(builder, spec, layer, plain_modules().at(layer.module), inputs[0]);
 }
 
 }  // namespace frost

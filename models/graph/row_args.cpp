@@ -1,0 +1,189 @@
+#include "models/graph/row_args.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <set>
+
+namespace frost {
+namespace {
+
+/// Python's tuples and lists as text, "(3, 1)", are lists; everything else is itself.
+YAML::Node evaluated(const YAML::Node& node) {
+  if (!node.IsScalar()) return node;
+  const std::string& text = node.Scalar();
+  if (text.size() < 2 || !((text.front() == '(' && text.back() == ')') || (text.front() == '[' && text.back() == ']')))
+    return node;
+  try {
+    return YAML::Load("[" + text.substr(1, text.size() - 2) + "]");
+  } catch (const YAML::Exception&) {
+    return node;
+  }
+}
+
+std::string shown(const YAML::Node& node) {
+  if (node.IsNull()) return "None";
+  std::string text = node.IsScalar() ? node.Scalar() : "";
+  if (node.IsSequence()) {
+    for (const YAML::Node& item : node) {
+      if (text.size() > 40) break;
+      text += (text.empty() ? "" : ", ") + (item.IsScalar() ? item.Scalar() : std::string("..."));
+    }
+    text = "[" + text + "]";
+  }
+  if (node.IsMap()) return "a mapping";
+  if (text.size() > 40) text = text.substr(0, 40) + "...";
+  return text;
+}
+
+bool is_true(const std::string& text) {
+  static const std::set<std::string> words{"True", "true", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"};
+  return words.contains(text);
+}
+bool is_false(const std::string& text) {
+  static const std::set<std::string> words{"False", "false", "FALSE", "no", "No", "NO", "off", "Off", "OFF"};
+  return words.contains(text);
+}
+
+}  // namespace
+
+RowArgs::RowArgs(const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names)
+    : spec_(spec), names_(std::move(names)), where_(fmt::format("{}: layer {} ({})", spec.name, layer.index, layer.module)) {
+  for (const YAML::Node& node : layer.args) nodes_.push_back(evaluated(node));
+  FROST_CHECK(nodes_.size() <= names_.size(), where_, ": ", nodes_.size(), " arguments, it takes ",
+              names_.empty() ? std::string("none") : fmt::format("at most {}: {}", names_.size(), fmt::join(names_, ", ")));
+}
+
+std::string RowArgs::at(std::size_t i) const { return fmt::format("{}: argument {} ({})", where_, i + 1, names_.at(i)); }
+
+void RowArgs::refuse(std::size_t i, const std::string& expected) const {
+  if (!present(i)) fail(at(i), " is missing, expected ", expected);
+  const std::string text = shown(nodes_[i]);
+  const bool torn = text.starts_with("(") && !text.ends_with(")");  // YAML splits a flow list's (3, 1) at the comma
+  fail(at(i), " is ", text, ", expected ", expected, torn ? "; write a pair as [3, 1]" : "");
+}
+
+bool RowArgs::none(std::size_t i) const { return present(i) && (nodes_[i].IsNull() || text_is(i, "None")); }
+
+bool RowArgs::text_is(std::size_t i, const char* text) const {
+  return present(i) && nodes_[i].IsScalar() && nodes_[i].Scalar() == text;
+}
+
+std::optional<std::int64_t> RowArgs::as_whole(const YAML::Node& node) const {
+  if (!node.IsScalar()) return {};
+  const std::string& text = node.Scalar();
+  if (text == "nc") return spec_.classes;
+  if (text == "na") return spec_.anchor_count();
+  if (text == "no") return static_cast<std::int64_t>(spec_.anchor_count()) * (spec_.classes + 5);
+  std::int64_t value = 0;
+  if (!YAML::convert<std::int64_t>::decode(node, value)) return {};
+  return value;
+}
+
+std::optional<std::vector<int>> RowArgs::as_wholes(const YAML::Node& node, int least, int most) const {
+  if (!node.IsSequence()) return {};
+  std::vector<int> values;
+  for (const YAML::Node& item : node) {
+    const auto value = as_whole(item);
+    if (!value || *value < least || *value > most) return {};
+    values.push_back(static_cast<int>(*value));
+  }
+  return values;
+}
+
+std::int64_t RowArgs::whole(std::size_t i, std::int64_t least, std::int64_t most) const {
+  const auto value = present(i) ? as_whole(nodes_[i]) : std::nullopt;
+  if (!value || *value < least || *value > most) refuse(i, fmt::format("a whole number from {} to {}", least, most));
+  return *value;
+}
+
+int RowArgs::whole(std::size_t i, int otherwise, int least, int most) const {
+  return present(i) ? static_cast<int>(whole(i, std::int64_t{least}, std::int64_t{most})) : otherwise;
+}
+
+Pair RowArgs::pair(std::size_t i, Pair otherwise, int least) const {
+  if (!present(i)) return otherwise;
+  if (!list(i)) {
+    const auto value = as_whole(nodes_[i]);
+    if (value && *value >= least && *value <= kLargest) return static_cast<int>(*value);
+  } else if (const auto values = as_wholes(nodes_[i], least, kLargest); values && values->size() == 2) {
+    return {(*values)[0], (*values)[1]};
+  }
+  refuse(i, fmt::format("a whole number from {} to {}, or a list of two", least, kLargest));
+}
+
+int RowArgs::square(std::size_t i, std::optional<int> otherwise, int least) const {
+  if (!present(i) && !otherwise) refuse(i, fmt::format("a whole number from {} to {}", least, kLargest));
+  const Pair both = pair(i, otherwise.value_or(0), least);
+  if (both.h != both.w) refuse(i, "one number for rows and columns");
+  return both.h;
+}
+
+std::optional<Pair> RowArgs::padding(std::size_t i) const {
+  if (!present(i) || none(i)) return {};
+  return pair(i, 0, 0);
+}
+
+std::vector<int> RowArgs::whole_list(std::size_t i, const std::vector<int>& otherwise, int least) const {
+  if (!present(i)) return otherwise;
+  const auto values = as_wholes(nodes_[i], least, kLargest);
+  if (!values) refuse(i, fmt::format("a list of whole numbers from {} to {}", least, kLargest));
+  return *values;
+}
+
+double RowArgs::real(std::size_t i, double otherwise) const {
+  if (!present(i)) return otherwise;
+  double value = 0;
+  if (!nodes_[i].IsScalar() || !YAML::convert<double>::decode(nodes_[i], value) || !std::isfinite(value))
+    refuse(i, "a number");
+  return value;
+}
+
+double RowArgs::expansion(std::size_t i, double otherwise) const {
+  if (!present(i)) return otherwise;
+  double value = 0;
+  const bool number = nodes_[i].IsScalar() && YAML::convert<double>::decode(nodes_[i], value);
+  if (!number || !(value > 0 && value <= 100)) refuse(i, "a number above 0 and up to 100");
+  return value;
+}
+
+bool RowArgs::flag(std::size_t i, bool otherwise) const {
+  if (!present(i)) return otherwise;
+  if (nodes_[i].IsScalar()) {
+    const std::string& text = nodes_[i].Scalar();
+    if (is_true(text) || text == "1") return true;
+    if (is_false(text) || text == "0") return false;
+  }
+  refuse(i, "True or False");
+}
+
+std::string RowArgs::text(std::size_t i, const std::string& otherwise) const {
+  if (!present(i)) return otherwise;
+  if (!nodes_[i].IsScalar()) refuse(i, "a word");
+  return nodes_[i].Scalar();
+}
+
+Activation RowArgs::activation(std::size_t i, Activation standard) const {
+  if (!present(i)) return standard;
+  if (none(i)) return {ActivationKind::identity};
+  const std::string word = nodes_[i].IsScalar() ? nodes_[i].Scalar() : "";
+  if (is_true(word)) return standard;
+  if (is_false(word)) return {ActivationKind::identity};
+  // A class without parentheses, or a number, would be no activation at all in YOLOv5, which is hardly what was meant.
+  if (!word.ends_with(')')) refuse(i, "True, False, None or an activation with parentheses, such as nn.ReLU()");
+  return parse_activation(word, at(i));
+}
+
+void RowArgs::only(std::size_t i, bool fits, const char* value) const {
+  if (present(i) && !fits) fail(at(i), " is ", shown(nodes_[i]), "; frost supports ", value, " alone");
+}
+
+std::string RowArgs::printed(std::vector<std::string> head, std::size_t first) const {
+  for (std::size_t i = first; i < nodes_.size(); ++i) {
+    const std::string text = shown(nodes_[i]);
+    head.push_back(text == "nearest" || text == "bilinear" ? "'" + text + "'" : text);
+  }
+  return fmt::format("[{}]", fmt::join(head, ", "));
+}
+
+}  // namespace frost

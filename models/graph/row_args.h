@@ -1,0 +1,67 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/graph/blocks.h"
+#include "models/graph/model_spec.h"
+
+namespace frost {
+
+/// The arguments of one row of a model YAML, read with defaults. Whatever is not what the module takes is an Error that
+/// names the file, the row and the argument; so are arguments behind the last one that the module has.
+class RowArgs {
+ public:
+  /// `names`: what the module's arguments are called, in the row's order.
+  RowArgs(const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names);
+
+  std::size_t size() const { return nodes_.size(); }
+  /// "yolo.yaml: layer 3 (Conv)"
+  const std::string& where() const { return where_; }
+  /// "yolo.yaml: layer 3 (Conv): argument 6 (dilation)"
+  std::string at(std::size_t i) const;
+  /// Says what is there and what should be.
+  [[noreturn]] void refuse(std::size_t i, const std::string& expected) const;
+
+  bool present(std::size_t i) const { return i < nodes_.size(); }
+  bool none(std::size_t i) const;  // an explicit None
+  bool whole_number(std::size_t i) const { return present(i) && as_whole(nodes_[i]).has_value(); }
+  bool text_is(std::size_t i, const char* text) const;
+  bool list(std::size_t i) const { return present(i) && nodes_[i].IsSequence(); }
+
+  /// A whole number; `nc`, `na` and `no` are known, as in YOLOv5.
+  std::int64_t whole(std::size_t i, std::int64_t least, std::int64_t most) const;  // required
+  int whole(std::size_t i, int otherwise, int least, int most = kLargest) const;
+  /// One number for both sides, or a list (rows, columns).
+  Pair pair(std::size_t i, Pair otherwise, int least) const;
+  /// As pair, for modules that have one number for both sides. Nothing as `otherwise`: required.
+  int square(std::size_t i, std::optional<int> otherwise, int least) const;
+  /// Padding: None or nothing asks for half the kernel.
+  std::optional<Pair> padding(std::size_t i) const;
+  std::vector<int> whole_list(std::size_t i, const std::vector<int>& otherwise, int least) const;
+  double expansion(std::size_t i, double otherwise) const;
+  double real(std::size_t i, double otherwise) const;
+  bool flag(std::size_t i, bool otherwise) const;
+  std::string text(std::size_t i, const std::string& otherwise) const;
+  /// True: the default, which is `standard`. False or None: none. Else the text of an activation.
+  Activation activation(std::size_t i, Activation standard) const;
+  /// Refuses an argument that has another value than the only one that frost computes.
+  void only(std::size_t i, bool fits, const char* value) const;
+
+  /// The arguments as YOLOv5 prints them, from `first` on, behind `head`.
+  std::string printed(std::vector<std::string> head, std::size_t first) const;
+
+  static constexpr int kLargest = 4096;  // kernel, stride, padding, dilation
+
+ private:
+  std::optional<std::int64_t> as_whole(const YAML::Node& node) const;
+  std::optional<std::vector<int>> as_wholes(const YAML::Node& node, int least, int most) const;
+
+  const ModelSpec& spec_;
+  std::vector<std::string> names_;
+  std::string where_;
+  std::vector<YAML::Node> nodes_;
+};
+
+}  // namespace frost

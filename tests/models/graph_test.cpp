@@ -1,0 +1,226 @@
+#include <doctest/doctest.h>
+
+#include "models/graph/detection_model.h"
+#include "models/graph/registry.h"
+#include "tests/device.h"
+
+/// What the rows of a model YAML build: every argument of a row is honoured or refused by name.
+namespace frost {
+namespace {
+using frost::testing::TestDevice;
+
+/// A model whose layers 0 to n - 1 are `rows` ("-1, 1, Conv, [16, 3]") on an image of 3 channels, with a head behind them.
+std::string yaml_of(const std::vector<std::string>& rows, const std::string& keys = "") {
+  std::string text = "nc: 2\ndepth_multiple: 1.0\nwidth_multiple: 1.0\nanchors: 3\n" + keys + "backbone:\n";
+  for (const std::string& row : rows) text += "  - [" + row + "]\n";
+  return text + "head:\n  - [[-1], 1, Detect, [nc, anchors]]\n";
+}
+std::unique_ptr<DetectionModel> built(Device& device, const std::vector<std::string>& rows, const std::string& keys = "") {
+  return std::make_unique<DetectionModel>(device, parse_model_yaml(yaml_of(rows, keys), "g.yaml"), 1);
+}
+/// The message of what is refused; "" where nothing is.
+std::string refusal(const std::vector<std::string>& rows, const std::string& keys = "") {
+  TestDevice device;
+  try {
+    built(device, rows, keys);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+template <class M>
+M& module(DetectionModel& model, const std::string& name) {
+  M* found = nullptr;
+  model.walk([&](const std::string& at, Module& m) {
+    if (at == name) found = dynamic_cast<M*>(&m);
+  });
+  REQUIRE_MESSAGE(found, name);
+  return *found;
+}
+/// The block that `row` builds behind a Conv of 16 channels.
+struct OneRow {
+  TestDevice device;
+  std::unique_ptr<DetectionModel> model;
+  explicit OneRow(const std::string& row, const std::string& keys = "")
+      : model(built(device, {"-1, 1, Conv, [16, 3, 2]", row}, keys)) {}
+  ConvNormAct& conv(const std::string& name = "model.1") { return module<ConvNormAct>(*model, name); }
+};
+
+}  // namespace
+
+TEST_CASE("a row's kernel, stride, padding, groups and dilation are the convolution's") {
+  const std::vector<std::pair<std::string, ConvGeometry>> rows{
+      {"-1, 1, Conv, [16]", {}},
+      {"-1, 1, Conv, [16, 3, 2]", {3, 3, 2, 2, 1, 1}},
+      {"-1, 1, Conv, [16, [1, 1]]", {1, 1, 1, 1, 0, 0}},
+      {"-1, 1, Conv, [16, [3, 1], [2, 1]]", {3, 1, 2, 1, 1, 0}},
+      {"-1, 1, Conv, [16, '(3, 5)']", {3, 5, 1, 1, 1, 2}},
+      {"-1, 1, Conv, [16, 3, 1, [0, 2]]", {3, 3, 1, 1, 0, 2}},
+      {"-1, 1, Conv, [16, 3, 1, None, 4]", {3, 3, 1, 1, 1, 1, 1, 1, 4}},
+      {"-1, 1, Conv, [16, 3, 1, null, 1, 2]", {3, 3, 1, 1, 2, 2, 2, 2}},
+      {"-1, 1, Conv, [16, [3, 5], 1, None, 1, 3, False]", {3, 5, 1, 1, 3, 6, 3, 3}},
+      {"-1, 1, Conv, [16, 3, 1, 0, 1, 2]", {3, 3, 1, 1, 0, 0, 2, 2}},
+      {"-1, 1, DWConv, [16, 5, 2, 2]", {5, 5, 2, 2, 4, 4, 2, 2, 16}},
+      {"-1, 1, DWConv, [24, 3]", {3, 3, 1, 1, 1, 1, 1, 1, 8}}};
+  for (const auto& [row, geometry] : rows) {
+    CAPTURE(row);
+    CHECK(OneRow(row).conv().conv.geometry == geometry);
+  }
+  CHECK(OneRow("-1, 1, Focus, [16, 3, 1, 0, 4, nn.ReLU()]").conv("model.1.conv").conv.geometry ==
+        ConvGeometry{3, 3, 1, 1, 0, 0, 1, 1, 4});
+  CHECK(OneRow("-1, 1, GhostConv, [16, 3, 2, 4]").conv("model.1.cv1").conv.geometry ==
+        ConvGeometry{3, 3, 2, 2, 1, 1, 1, 1, 4});
+  CHECK(OneRow("-1, 1, Bottleneck, [16, False, 2, 1.0]").conv("model.1.cv2").conv.geometry.groups == 2);
+  CHECK(OneRow("-1, 1, C3, [16, True, 4, 1.0]").conv("model.1.m.0.cv2").conv.geometry.groups == 4);
+}
+
+TEST_CASE("a row's activation is the block's; True is the graph's, False and None are none") {
+  const Activation silu{ActivationKind::silu}, none{ActivationKind::identity}, relu{ActivationKind::relu};
+  const Activation leaky{ActivationKind::leaky_relu, 0.1f};
+  const std::vector<std::pair<std::string, Activation>> rows{
+      {"-1, 1, Conv, [16]", silu},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, 1, True]", silu},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, 1, False]", none},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, 1, None]", none},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, 1, nn.ReLU()]", relu},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, 1, 'nn.LeakyReLU(0.1, inplace=True)']", leaky},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, 1, nn.LeakyReLU(negative_slope=0.1)]", leaky},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, nn.LeakyReLU(0.1)]", leaky},  // v6.x: no dilation
+      {"-1, 1, Conv, [16, 3, 1, None, 1, False]", none},
+      {"-1, 1, Conv, [16, 3, 1, None, 1, True]", silu},
+      {"-1, 1, DWConv, [16, 3, 1, 1, nn.ReLU()]", relu},
+      {"-1, 1, DWConv, [16, 3, 1, nn.ReLU()]", relu}};
+  for (const auto& [row, activation] : rows) {
+    CAPTURE(row);
+    const OneRow one(row);
+    CHECK(module<ConvNormAct>(*one.model, "model.1").activation.kind == activation.kind);
+    if (activation.kind == ActivationKind::leaky_relu)
+      CHECK(module<ConvNormAct>(*one.model, "model.1").activation.slope == activation.slope);
+  }
+  CHECK(OneRow("-1, 1, Focus, [16, 3, 1, None, 1, nn.ReLU()]").conv("model.1.conv").activation.kind == relu.kind);
+  for (const char* part : {"model.1.cv1", "model.1.cv2"})
+    CHECK(OneRow("-1, 1, GhostConv, [16, 1, 1, 1, nn.ReLU()]").conv(part).activation.kind == relu.kind);
+  CHECK(OneRow("-1, 1, Conv, [16, 3, 1, None, 1, 1, True]", "activation: nn.ReLU()\n").conv().activation.kind == relu.kind);
+}
+
+TEST_CASE("a dilated convolution is the plain one whose kernel has zeros between its taps") {
+  OneRow dilated("-1, 1, Conv, [16, 3, 1, None, 1, 2]"), wide("-1, 1, Conv, [16, 5]");
+  const Tensor& small = dilated.conv().conv.weight.value;
+  const std::vector<float> taps = small.to_vector();
+  std::vector<float> spread(static_cast<std::size_t>(wide.conv().conv.weight.value.elements()), 0.0f);
+  for (std::size_t o = 0; o < 16; ++o)
+    for (std::size_t h = 0; h < 3; ++h)
+      for (std::size_t w = 0; w < 3; ++w)
+        for (std::size_t i = 0; i < 16; ++i)
+          spread[((o * 5 + 2 * h) * 5 + 2 * w) * 16 + i] = taps[((o * 3 + h) * 3 + w) * 16 + i];
+  wide.conv().conv.weight.value.assign(spread);
+  wide.conv().conv.weight.touch();
+  const auto output = [](OneRow& one) {
+    std::vector<float> values(1 * 9 * 7 * 16);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 37 % 101) / 50.0f - 1.0f;
+    Context context{.device = one.device};
+    return one.conv().forward(context, {Tensor::from(one.device, {1, 9, 7, 16}, values), -1, nullptr}).value.to_vector();
+  };
+  const std::vector<float> a = output(dilated), b = output(wide);
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == doctest::Approx(b[i]).epsilon(1e-4));
+}
+
+TEST_CASE("an argument that is not what the module takes is refused by its name") {
+  const std::vector<std::pair<std::string, std::string>> rows{
+      {"-1, 1, Conv, []", "(Conv): argument 1 (channels) is missing"},
+      {"-1, 1, Conv, [64, 3.5]", "argument 2 (kernel) is 3.5, expected a whole number from 1 to 4096"},
+      {"-1, 1, Conv, [64, [1, 2, 3]]", "argument 2 (kernel) is [1, 2, 3]"},
+      {"-1, 1, Conv, [64, (3, 1)]", "argument 2 (kernel) is (3, expected"},
+      {"-1, 1, Conv, [64, 3, 0]", "argument 3 (stride) is 0"},
+      {"-1, 1, Conv, [64, 3, 1, -1]", "argument 4 (padding) is -1"},
+      {"-1, 1, Conv, [64, 3, 1, same]", "argument 4 (padding) is same"},
+      {"-1, 1, Conv, [64, 3, 1, None, 5]", "3 -> 64 channels cannot be cut into 5 groups"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, 0]", "argument 6 (dilation) is 0"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, nn.ReLU(), True]", "argument 6 (dilation) is nn.ReLU()"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, 1, 1]", "argument 7 (activation) is 1, expected True, False, None"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, 1, nn.ReLU]", "argument 7 (activation) is nn.ReLU, expected"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, 1, nn.GELU()]", "argument 7 (activation): activation 'nn.GELU()' is not one of"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, 1, nn.LeakyReLU(slope=0.1)]", "argument 'slope=0.1' is not understood"},
+      {"-1, 1, Conv, [64, 3, 1, None, 1, 1, True, 5]", "(Conv): 8 arguments, it takes at most 7: channels, kernel"},
+      {"-1, 1, Conv, [99999999999]", "argument 1 (channels) is 99999999999, expected a whole number from 1 to 1048576"},
+      {"-1, 1, DWConv, [64, 3, 1, 1, True, 2]", "(DWConv): 6 arguments, it takes at most 5"},
+      {"-1, 1, Bottleneck, [64, 2]", "argument 2 (shortcut) is 2, expected True or False"},
+      {"-1, 1, C3, [64, True, 1, 0.5, 7]", "(C3): 5 arguments"},
+      {"-1, 1, C3Ghost, [64, maybe]", "argument 2 (shortcut) is maybe"},
+      {"-1, 1, SPP, [64, [5, 8]]", "argument 2 (kernels) is [5, 8], expected odd kernels"},
+      {"-1, 1, SPPF, [64, 5, 1]", "(SPPF): 3 arguments"},
+      {"-1, 1, GhostConv, [64, 3, 1, 1, True, 1]", "(GhostConv): 6 arguments"},
+      {"-1, 1, GhostBottleneck, [64, 3, 3]", "argument 3 (stride) is 3"},
+      {"-1, 1, nn.Upsample, [None, 2, bicubic]", "argument 3 (mode) is bicubic, expected nearest or bilinear"},
+      {"-1, 1, nn.Upsample, [None, 2, nearest, True]", "argument 4 (align_corners) is True"},
+      {"-1, 1, nn.Upsample, [None, 1.5, nearest]", "argument 2 (scale_factor) is 1.5"},
+      {"-1, 1, nn.MaxPool2d, [3, 1, 2]", "argument 3 (padding) is 2, more than half the kernel of 3"},
+      {"-1, 1, nn.MaxPool2d, [[3, 2]]", "argument 1 (kernel_size) is [3, 2], expected one number"},
+      {"-1, 1, nn.MaxPool2d, [3, 1, 1, 2]", "argument 4 (dilation) is 2; frost supports 1 alone"},
+      {"-1, 1, nn.MaxPool2d, [3, 1, 1, 1, True]", "argument 5 (return_indices) is True"},
+      {"-1, 1, nn.ZeroPad2d, [[1, 2]]", "argument 1 (padding) is [1, 2]"},
+      {"[-1], 1, Concat, [2]", "argument 1 (dimension) is 2"},
+      {"[-1], 2, Concat, [1]", "(Concat): cannot be repeated"}};
+  for (const auto& [row, message] : rows) {
+    const std::string said = refusal({row});
+    CAPTURE(row);
+    CHECK_MESSAGE(said.find("g.yaml: layer 0") != std::string::npos, said);
+    CHECK_MESSAGE(said.find(message) != std::string::npos, said);
+    CHECK(said.find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("an unknown module is named before anything else is said, with what is known about such files") {
+  const auto names = [](const std::vector<std::string>& rows, const std::string& expected) {
+    const std::string said = refusal(rows);
+    CHECK_MESSAGE(said.starts_with(expected), said);
+  };
+  names({"-1, 1, Conv, [16]", "[0, 0], 1, BiFPN_Add2, [16, 16]"}, "g.yaml: layer 1: unknown module 'BiFPN_Add2' (known: ");
+  names({"-1, 1, Conv, [0]", "[0, 7], 5000, Sum, [2]"}, "g.yaml: layer 1: unknown module 'Sum' (known: ");
+  names({"[-1, -1], 1, Segment, [nc, anchors, 32, 256]"},
+        "g.yaml: layer 0: unknown module 'Segment': segmentation is not supported (known: ");
+  names({"-1, 1, C2f, [64]"},
+        "g.yaml: layer 0: unknown module 'C2f': models of the ultralytics package (v8 and later) are not read (known: ");
+  names({"-1, 3, C3TR, [64]"}, "g.yaml: layer 0: unknown module 'C3TR': a module of YOLOv5 that frost does not support");
+  // a file of another project that has not even our keys
+  const auto of = [](const std::string& text) {
+    try {
+      parse_model_yaml(text, "v8.yaml");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(of("nc: 80\nscales:\n  n: [0.33, 0.25, 1024]\nbackbone:\n  - [-1, 1, Conv, [64, 3, 2]]\n  - [-1, 3, C2f, [128, "
+           "True]]\nhead:\n  - [[1], 1, Detect, [nc]]\n")
+            .starts_with("v8.yaml: layer 1: unknown module 'C2f': models of the ultralytics package"));
+  CHECK(of("nc: 80\nscales:\n  n: [0.33, 0.25, 1024]\nbackbone:\n  - [-1, 1, Conv, [64, 3, 2]]\nhead:\n  - [[0], 1, "
+           "Detect, [nc]]\n")
+            .find("ultralytics package") != std::string::npos);
+}
+
+TEST_CASE("bounds hold for channels, and for all rows together") {
+  CHECK(refusal({"-1, 1, Conv, [2000000]"}).find("argument 1 (channels) is 2000000") != std::string::npos);
+  for (const char* e : {"1e18", "-1e300", ".nan", ".inf", "0", "100.5"}) {
+    CAPTURE(e);
+    for (const std::string block : {"Bottleneck", "C3", "C3Ghost", "BottleneckCSP"})
+      CHECK(refusal({"-1, 1, " + block + ", [16, True, 1, " + e + "]"}).find("argument 4 (expansion) is ") !=
+            std::string::npos);
+  }
+  CHECK(refusal({"-1, 1, C3, [8, True, 1, 0.1]"}).find("0 channels, expected 1 to 1048576") != std::string::npos);
+  std::vector<std::string> doubled{"-1, 1, Conv, [16]"};
+  for (int i = 0; i < 70; ++i) doubled.push_back("[-1, -1], 1, Concat, [1]");
+  CHECK(refusal(doubled).find("layer 17 (Concat): 2097152 channels, expected 1 to 1048576") != std::string::npos);
+  std::vector<std::string> repeats{"-1, 1, Conv, [8]"};
+  for (int i = 0; i < 40; ++i) repeats.push_back("-1, 1000, Bottleneck, [8]");
+  CHECK(refusal(repeats).find("more than 4096 modules up to here") != std::string::npos);
+  CHECK(refusal(std::vector<std::string>(5000, "-1, 1, nn.Identity, []")).find("more than 4096 layers") !=
+        std::string::npos);
+  CHECK(refusal({"-1, 1, Conv, [1048576]", "-1, 1, Conv, [1048576]"}).find("more than 268435456 parameters up to here") !=
+        std::string::npos);
+  CHECK(refusal({"-1, 1, Conv, [16]", "-1, 1, Conv, [1000000, 3]", "-1, 1, DWConv, [1000000, 16]"})
+            .find("more than 268435456 parameters") != std::string::npos);
+}
+
+}  // namespace frost
