@@ -13,7 +13,10 @@ libraries=(
   libcli11-dev         # command lines
   libzip-dev           # PyTorch checkpoints are zip files
   libjpeg62-turbo-dev  # JPEG
-  libstb-dev           # PNG, BMP
+  zlib1g-dev           # PNG
+  libwebp-dev          # WebP
+  libtiff-dev          # TIFF
+  libstb-dev           # PNG and BMP, written
   libcurl4-openssl-dev # downloads of weights
   ca-certificates      # ... over https
   doctest-dev          # tests

@@ -5,74 +5,27 @@
 #include <cctype>
 #include <cerrno>
 #include <csetjmp>
-#include <cstdio>  // jpeglib.h needs FILE
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <new>
-
-#include <jpeglib.h>  // after <cstdio>
+#include <optional>
 
 #include "engine/base/atomic_file.h"
 #include "engine/image/color.h"
+#include "engine/image/formats.h"
+#include "engine/image/jpeg_errors.h"
 #include "engine/image/stb.h"
 #include "kernels/error.h"
 
 namespace frost {
-namespace {
+namespace image {
 
-namespace fs = std::filesystem;
-using Bytes = std::span<const std::uint8_t>;
-
-std::string reason() { return errno ? std::strerror(errno) : "unknown cause"; }
-
-/// The first `most` bytes of a file, or all.
-std::vector<std::uint8_t> read_file(const fs::path& path, std::size_t most = static_cast<std::size_t>(-1)) {
-  std::error_code error;
-  FROST_CHECK(!fs::is_directory(path, error), path.string(), ": is a folder, not an image");
-  errno = 0;
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  FROST_CHECK(in, path.string(), ": cannot open: ", reason());
-  const std::streamoff size = in.tellg();
-  FROST_CHECK(size >= 0, path.string(), ": cannot read: ", reason());
-  std::vector<std::uint8_t> bytes(std::min(static_cast<std::size_t>(size), most));
-  in.seekg(0);
-  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  FROST_CHECK(static_cast<std::size_t>(in.gcount()) == bytes.size(), path.string(), ": cannot read: ", reason());
-  return bytes;
-}
-
-/// Bounds-checked integers of either byte order; outside the data they are 0, and callers check lengths first.
-struct Reader {
-  Bytes bytes;
-  bool big_endian = true;
-  std::uint32_t u8(std::size_t at) const { return at < bytes.size() ? bytes[at] : 0; }
-  std::uint32_t u16(std::size_t at) const { return big_endian ? u8(at) << 8 | u8(at + 1) : u8(at + 1) << 8 | u8(at); }
-  std::uint32_t u32(std::size_t at) const { return big_endian ? u16(at) << 16 | u16(at + 2) : u16(at + 2) << 16 | u16(at); }
-};
-
-bool starts_with(Bytes bytes, std::string_view magic) {
-  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
-}
-
-std::string format_of(Bytes bytes) {
-  using namespace std::string_view_literals;
-  if (starts_with(bytes, "\xff\xd8\xff"sv)) return "jpeg";
-  if (starts_with(bytes, "\x89PNG\r\n\x1a\n"sv)) return "png";
-  if (starts_with(bytes, "BM"sv)) return "bmp";
-  if (starts_with(bytes, "GIF8"sv)) return "gif";
-  if (starts_with(bytes, "II*\0"sv) || starts_with(bytes, "MM\0*"sv)) return "tiff";
-  if (starts_with(bytes, "RIFF"sv) && bytes.size() > 12 && starts_with(bytes.subspan(8), "WEBP"sv)) return "webp";
-  if (starts_with(bytes, "PF\n"sv) || starts_with(bytes, "Pf\n"sv)) return "pfm";
-  return {};
-}
-
-/// Orientation 1..8 from a TIFF block as EXIF holds it; 1 where there is none or it makes no sense.
-int tiff_orientation(Bytes tiff) {
+int exif_orientation(Bytes tiff) {
   if (tiff.size() < 8) return 1;
   const bool little = tiff[0] == 'I' && tiff[1] == 'I';
   if (!little && !(tiff[0] == 'M' && tiff[1] == 'M')) return 1;
-  const Reader in{tiff, !little};
+  const ByteReader in{tiff, !little};
   if (in.u16(2) != 42) return 1;
   const std::size_t directory = in.u32(4);
   if (directory > tiff.size() || tiff.size() - directory < 2) return 1;
@@ -87,107 +40,113 @@ int tiff_orientation(Bytes tiff) {
   return 1;
 }
 
-enum class Header { ok, cut, bad };
+}  // namespace image
 
-Header jpeg_header(Bytes bytes, ImageInfo& info) {
-  const Reader in{bytes};
-  std::size_t at = 2;  // behind the start-of-image marker
-  bool exif_seen = false;
-  while (true) {
-    while (at < bytes.size() && bytes[at] != 0xff) ++at;  // stray bytes: libjpeg skips them too
-    while (at < bytes.size() && bytes[at] == 0xff) ++at;  // fill bytes
-    if (at >= bytes.size()) return Header::cut;
-    const unsigned marker = bytes[at++];
-    if (marker == 0 || marker == 0x01 || (marker >= 0xd0 && marker <= 0xd8)) continue;  // no length follows
-    if (marker == 0xd9 || marker == 0xda) return Header::bad;                           // data before any frame header
-    if (bytes.size() - at < 2) return Header::cut;
-    const std::size_t length = in.u16(at);
-    if (length < 2) return Header::bad;
-    if (bytes.size() - at < length) return Header::cut;
-    const Bytes body = bytes.subspan(at + 2, length - 2);
-    using namespace std::string_view_literals;
-    if (marker == 0xe1 && !exif_seen && starts_with(body, "Exif\0\0"sv)) {
-      info.orientation = tiff_orientation(body.subspan(6));
-      exif_seen = true;
-    }
-    const bool frame = marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
-    if (frame) {
-      if (body.size() < 6) return Header::bad;
-      info.height = static_cast<int>(in.u16(at + 3));
-      info.width = static_cast<int>(in.u16(at + 5));
-      return Header::ok;
-    }
-    at += length;
+namespace {
+
+namespace fs = std::filesystem;
+using image::Bytes;
+using image::Header;
+
+std::string reason() { return errno ? std::strerror(errno) : "unknown cause"; }
+
+/// A picture's file, open.
+class PictureFile {
+ public:
+  explicit PictureFile(const fs::path& path) : path_(path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    FROST_CHECK(!fs::is_directory(status), path.string(), ": is a folder, not an image");
+    FROST_CHECK(!fs::exists(status) || fs::is_regular_file(status), path.string(), ": not a regular file");
+    errno = 0;
+    in_.open(path, std::ios::binary | std::ios::ate);
+    FROST_CHECK(in_, path.string(), ": cannot open: ", reason());
+    const std::streamoff size = in_.tellg();
+    FROST_CHECK(size >= 0, path.string(), ": cannot read: ", reason());
+    size_ = static_cast<std::size_t>(size);
   }
-}
-
-Header png_header(Bytes bytes, ImageInfo& info) {
-  const Reader in{bytes};
-  std::size_t at = 8;
-  while (true) {
-    if (bytes.size() - at < 8) return Header::cut;
-    const std::size_t length = in.u32(at);
-    const Bytes type = bytes.subspan(at + 4, 4);
-    if (at == 8) {
-      if (!starts_with(type, "IHDR") || length != 13) return Header::bad;
-    } else if (starts_with(type, "IDAT")) {
-      return Header::ok;
-    }
-    if (starts_with(type, "IEND")) return Header::bad;
-    if (bytes.size() - at - 8 < length + 4) return Header::cut;
-    if (at == 8) {
-      info.width = static_cast<int>(std::min<std::uint32_t>(in.u32(at + 8), 0x7fffffff));
-      info.height = static_cast<int>(std::min<std::uint32_t>(in.u32(at + 12), 0x7fffffff));
-    }
-    if (starts_with(type, "eXIf")) info.orientation = tiff_orientation(bytes.subspan(at + 8, length));
-    at += 12 + length;  // length, type, body, checksum
+  std::size_t size() const { return size_; }
+  std::vector<std::uint8_t> read(std::size_t from, std::size_t most) {
+    std::vector<std::uint8_t> bytes(std::min(size_ - from, most));
+    in_.seekg(static_cast<std::streamoff>(from));
+    in_.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    FROST_CHECK(static_cast<std::size_t>(in_.gcount()) == bytes.size(), path_.string(), ": cannot read: ", reason());
+    return bytes;
   }
+  std::vector<std::uint8_t> read() { return read(0, size_); }
+
+ private:
+  fs::path path_;
+  std::ifstream in_;
+  std::size_t size_ = 0;
+};
+
+std::string format_of(Bytes bytes) {
+  using namespace std::string_view_literals;
+  const auto begins = [&](std::string_view magic) { return image::starts_with(bytes, magic); };
+  if (begins("\xff\xd8\xff"sv)) return "jpeg";
+  if (begins("\x89PNG\r\n\x1a\n"sv)) return "png";
+  if (begins("BM"sv)) return "bmp";
+  if (begins("GIF8"sv)) return "gif";
+  if (begins("II*\0"sv) || begins("MM\0*"sv) || begins("II+\0"sv) || begins("MM\0+"sv)) return "tiff";
+  if (begins("RIFF"sv) && bytes.size() > 12 && image::starts_with(bytes.subspan(8), "WEBP"sv)) return "webp";
+  if (begins("PF\n"sv) || begins("Pf\n"sv)) return "pfm";
+  return {};
 }
 
-Header bmp_header(Bytes bytes, ImageInfo& info) {
-  if (bytes.size() < 30) return Header::cut;
-  const Reader in{bytes, false};
-  if (in.u32(14) == 12) {  // OS/2
-    info.width = static_cast<int>(in.u16(18));
-    info.height = static_cast<int>(in.u16(20));
-  } else {
-    info.width = static_cast<int>(in.u32(18));
-    const auto height = static_cast<std::int32_t>(in.u32(22));  // negative: rows run from top to bottom
-    if (height == INT32_MIN) return Header::bad;
-    info.height = std::abs(height);
-  }
-  return Header::ok;
+/// `bytes` may be the beginning of a file.
+Header read_header(Bytes bytes) {
+  const std::string format = format_of(bytes);
+  if (format == "jpeg") return image::jpeg::read_header(bytes);
+  if (format == "png") return image::png::read_header(bytes);
+  if (format == "bmp") return image::bmp::read_header(bytes);
+  if (format == "webp") return image::webp::read_header(bytes);
+  if (format == "tiff") return image::tiff::read_header(bytes);
+  return {.state = format.empty() ? Header::bad : Header::ok, .info = {.format = format}};
 }
 
-/// `bytes` may be the beginning of a file of file_size bytes.
-Header read_header(Bytes bytes, ImageInfo& info) {
-  info = {};
-  info.format = format_of(bytes);
-  if (info.format == "jpeg") return jpeg_header(bytes, info);
-  if (info.format == "png") return png_header(bytes, info);
-  if (info.format == "bmp") return bmp_header(bytes, info);
-  return info.format.empty() ? Header::bad : Header::ok;
-}
-
-/// A hostile or damaged header must not make us allocate gigabytes: sizes are bounded as in OpenCV, and by the file's own
-/// size (a JPEG spends at least one bit on a 32 x 32 block, a PNG at least one byte on about 8000 pixels: 65536 is
-/// generous).
-void check_size(const ImageInfo& info, std::size_t file_size, const std::string& name) {
+/// A picture's memory is bounded by its file's size, so that a hostile or damaged header cannot make us allocate gigabytes:
+///   - by what the format can code in so many bytes (Header::least_bytes);
+///   - 2048 pixels for each byte, or 8192 x 8192 in all, whichever is more: formats that code flat pictures without limit;
+///   - and PIL's limit for any file.
+void check_size(const Header& header, std::size_t file_size) {
+  constexpr std::int64_t kMost = 178956970, kAlways = std::int64_t{1} << 26, kPerByte = 2048;
+  const ImageInfo& info = header.info;
   const auto pixels = static_cast<std::int64_t>(info.width) * info.height;
-  FROST_CHECK(info.width > 0 && info.height > 0 && info.width <= 1 << 20 && info.height <= 1 << 20 && pixels <= 1 << 30 &&
-                  static_cast<std::uint64_t>(pixels) / 65536 <= file_size,
-              name, ": image size ", info.width, " x ", info.height, " is not plausible");
+  const auto size = static_cast<std::int64_t>(file_size);
+  FROST_CHECK(info.width > 0 && info.height > 0 && info.width <= 1 << 20 && info.height <= 1 << 20, "image size ",
+              info.width, " x ", info.height, " is not plausible");
+  FROST_CHECK(pixels <= kMost, "image size ", info.width, " x ", info.height, " is not plausible: more than ", kMost,
+              " pixels");
+  FROST_CHECK(header.least_bytes <= file_size && pixels <= std::max(kAlways, kPerByte * size), "image size ", info.width,
+              " x ", info.height, " is not plausible for a file of ", file_size, " bytes");
 }
 
-ImageInfo checked_header(Bytes bytes, std::size_t file_size, const std::string& name) {
-  ImageInfo info;
-  const Header state = read_header(bytes, info);
-  FROST_CHECK(!bytes.empty(), name, ": the file is empty");
-  FROST_CHECK(!info.format.empty(), name, ": not an image (unknown format)");
-  FROST_CHECK(state != Header::cut, name, ": the ", info.format, " file ends within its header");
-  FROST_CHECK(state == Header::ok, name, ": the ", info.format, " header is damaged");
-  if (info.format == "jpeg" || info.format == "png" || info.format == "bmp") check_size(info, file_size, name);
-  return info;
+bool decodes(const std::string& format) { return format != "gif" && format != "pfm"; }
+
+ImageInfo checked_header(Bytes bytes, std::size_t file_size) {
+  FROST_CHECK(!bytes.empty(), "the file is empty");
+  FROST_CHECK(!image::starts_with(bytes, "version https://git-lfs"),
+              "a git-lfs pointer, not the image itself; `git lfs pull` fetches it");
+  const Header header = read_header(bytes);
+  const std::string& format = header.info.format;
+  FROST_CHECK(!format.empty(), "not an image (unknown format)");
+  FROST_CHECK(header.state != Header::cut, "the ", format, " file ends within its header");
+  FROST_CHECK(header.state == Header::ok, "the ", format, " header is damaged");
+  if (decodes(format)) check_size(header, file_size);
+  return header.info;
+}
+
+/// What is thrown within says the cause; this puts the name before it.
+template <class Work>
+auto naming(const std::string& name, Work work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    fail(name, ": not enough memory to decode the image");
+  } catch (const Error& e) {
+    fail(name, ": ", e.what());
+  }
 }
 
 /// The picture as a person should see it. Orientation o maps target (y, x) to a source pixel; 5..8 transpose.
@@ -207,105 +166,7 @@ Image turned(Image source, int orientation) {
   return out;
 }
 
-// ---- JPEG
-// ------------------------------------------------------------------------------------------------------------------
-
-/// libjpeg reports errors by a callback that must not return: it jumps back into the function that called libjpeg. Those
-/// functions own nothing that needs a destructor.
-struct JpegErrors : jpeg_error_mgr {
-  std::jmp_buf jump;
-  char text[JMSG_LENGTH_MAX] = {};  // of the error, or of the first warning
-};
-
-void on_error(j_common_ptr codec) {
-  auto* errors = static_cast<JpegErrors*>(codec->err);
-  errors->format_message(codec, errors->text);
-  std::longjmp(errors->jump, 1);
-}
-
-void on_message(j_common_ptr codec, int level) {
-  auto* errors = static_cast<JpegErrors*>(codec->err);
-  if (level < 0 && errors->num_warnings++ == 0) errors->format_message(codec, errors->text);
-}
-
-void install(JpegErrors& errors) {
-  jpeg_std_error(&errors);
-  errors.error_exit = on_error;
-  errors.emit_message = on_message;
-}
-
-class JpegDecoder {
- public:
-  JpegDecoder() { install(errors_); }
-  ~JpegDecoder() { jpeg_destroy_decompress(&codec_); }  // harmless on a zeroed struct
-  JpegDecoder(const JpegDecoder&) = delete;
-  JpegDecoder& operator=(const JpegDecoder&) = delete;
-
-  bool start(Bytes bytes) {
-    codec_.err = &errors_;
-    if (setjmp(errors_.jump)) return false;
-    jpeg_create_decompress(&codec_);
-    progress_.progress_monitor = [](j_common_ptr codec) {
-      // A progressive file of a few kilobytes can ask for thousands of passes over a huge image.
-      auto* self = reinterpret_cast<j_decompress_ptr>(codec);
-      if (self->input_scan_number > 500) {
-        auto* errors = static_cast<JpegErrors*>(codec->err);
-        std::strcpy(errors->text, "more than 500 scans");
-        std::longjmp(errors->jump, 1);
-      }
-    };
-    codec_.progress = &progress_;
-    jpeg_mem_src(&codec_, bytes.data(), static_cast<unsigned long>(bytes.size()));
-    jpeg_read_header(&codec_, TRUE);
-    codec_.out_color_space = four_inks() ? JCS_CMYK : JCS_EXT_BGR;
-    codec_.dct_method = JDCT_ISLOW;
-    codec_.do_fancy_upsampling = TRUE;
-    jpeg_start_decompress(&codec_);
-    return true;
-  }
-  bool read_row(std::uint8_t* row) {
-    if (setjmp(errors_.jump)) return false;
-    JSAMPROW rows[1] = {row};
-    return jpeg_read_scanlines(&codec_, rows, 1) == 1;
-  }
-  bool finish() {
-    if (setjmp(errors_.jump)) return false;
-    jpeg_finish_decompress(&codec_);
-    return true;
-  }
-  bool four_inks() const { return codec_.num_components == 4; }
-  int width() const { return static_cast<int>(codec_.output_width); }
-  int height() const { return static_cast<int>(codec_.output_height); }
-  bool warned() const { return errors_.num_warnings > 0; }
-  std::string text() const { return errors_.text; }
-
- private:
-  JpegErrors errors_;
-  jpeg_progress_mgr progress_ = {};
-  jpeg_decompress_struct codec_ = {};
-};
-
-Image decode_jpeg(Bytes bytes, const ImageInfo& info, const std::string& name, std::string& damage) {
-  JpegDecoder decoder;
-  FROST_CHECK(decoder.start(bytes), name, ": cannot decode JPEG: ", decoder.text());
-  FROST_CHECK(decoder.width() == info.width && decoder.height() == info.height, name,
-              ": cannot decode JPEG: contradictory sizes");
-  Image image(decoder.height(), decoder.width());
-  std::vector<std::uint8_t> inks(decoder.four_inks() ? static_cast<std::size_t>(image.width) * 4 : 0);
-  for (int y = 0; y < image.height; ++y) {
-    std::uint8_t* row = image.at(y, 0);
-    FROST_CHECK(decoder.read_row(inks.empty() ? row : inks.data()), name, ": cannot decode JPEG: ", decoder.text());
-    for (std::size_t x = 0; x < inks.size() / 4; ++x) {  // Adobe's inverted CMYK: 255 is no ink
-      const int black = inks[4 * x + 3];
-      for (int c = 0; c < 3; ++c) {
-        row[3 * x + static_cast<std::size_t>(2 - c)] =
-            static_cast<std::uint8_t>(black - ((255 - inks[4 * x + static_cast<std::size_t>(c)]) * black >> 8));
-      }
-    }
-  }
-  if (!decoder.finish() || decoder.warned()) damage = decoder.text();
-  return image;
-}
+using image::JpegErrors;
 
 class JpegEncoder {
  public:
@@ -347,51 +208,6 @@ class JpegEncoder {
   unsigned long size_ = 0;
 };
 
-// ---- PNG
-// -------------------------------------------------------------------------------------------------------------------
-
-std::uint32_t crc32(Bytes bytes) {
-  static const auto table = [] {
-    std::array<std::uint32_t, 256> t{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      t[i] = i;
-      for (int bit = 0; bit < 8; ++bit) t[i] = t[i] >> 1 ^ (t[i] & 1 ? 0xedb88320u : 0u);
-    }
-    return t;
-  }();
-  std::uint32_t crc = 0xffffffffu;
-  for (const auto byte : bytes) crc = crc >> 8 ^ table[(crc ^ byte) & 255];
-  return ~crc;
-}
-
-/// stb does not look at checksums; without this, flipped bits would become noise in a training picture.
-void check_png_chunks(Bytes bytes, const std::string& name) {
-  const Reader in{bytes};
-  for (std::size_t at = 8;;) {
-    FROST_CHECK(bytes.size() - at >= 12, name, ": the png file is cut off");
-    const std::size_t length = in.u32(at);
-    FROST_CHECK(bytes.size() - at - 12 >= length, name, ": the png file is cut off");
-    FROST_CHECK(crc32(bytes.subspan(at + 4, length + 4)) == in.u32(at + 8 + length), name,
-                ": the png file is damaged (checksum of a chunk)");
-    if (starts_with(bytes.subspan(at + 4), "IEND")) return;
-    at += 12 + length;
-  }
-}
-
-Image decode_with_stb(Bytes bytes, const ImageInfo& info, const std::string& name) {
-  if (info.format == "png") check_png_chunks(bytes, name);
-  int width = 0, height = 0;
-  Image image;
-  std::string cause;
-  FROST_CHECK(stb::decode_rgb(bytes, width, height, image.pixels, cause), name, ": cannot decode ", info.format, ": ",
-              cause);
-  FROST_CHECK(width == info.width && height == info.height, name, ": cannot decode ", info.format, ": contradictory sizes");
-  image.height = height;
-  image.width = width;
-  swap_red_blue(image.pixels.data(), image.pixels.data(), image.pixels.size() / 3);
-  return image;
-}
-
 void check_writable(const fs::path& path, const Image& image, int most) {
   FROST_CHECK(image.width > 0 && image.height > 0 && image.width <= most && image.height <= most, path.string(),
               ": cannot write an image of ", image.width, " x ", image.height, " pixels");
@@ -399,42 +215,51 @@ void check_writable(const fs::path& path, const Image& image, int most) {
 
 }  // namespace
 
-ImageInfo probe_image(const fs::path& path) {
+ImageInfo probe_image(const fs::path& path, std::string* warning) {
   constexpr std::size_t kUsual = 64 << 10;  // EXIF with its thumbnail fits; colour profiles may not
-  auto bytes = read_file(path, kUsual);
-  std::size_t file_size = bytes.size();
-  if (bytes.size() == kUsual) {
-    ImageInfo info;
-    if (read_header(bytes, info) == Header::cut) {
-      bytes = read_file(path);
-      file_size = bytes.size();
-    } else {
-      file_size = fs::file_size(path);
+  if (warning) warning->clear();
+  PictureFile file(path);
+  std::vector<std::uint8_t> bytes = file.read(0, kUsual);
+  // A JPEG says what it is before its pixels, the others must be seen whole.
+  const bool partial = format_of(bytes) == "jpeg" && read_header(bytes).state == Header::ok;
+  if (!partial && file.size() > bytes.size()) bytes = file.read();
+  const std::vector<std::uint8_t> end = file.read(file.size() - std::min<std::size_t>(file.size(), 2), 2);
+  return naming(path.string(), [&] {
+    const ImageInfo info = checked_header(bytes, file.size());
+    if (info.format == "jpeg") {
+      image::jpeg::check(bytes);
+      if (warning && end != std::vector<std::uint8_t>{0xff, 0xd9})
+        *warning = path.string() + ": JPEG has no end marker (cut off?), kept as it is";
     }
-  }
-  return checked_header(bytes, file_size, path.string());
+    if (info.format == "png") image::png::check(bytes);
+    if (info.format == "bmp") image::bmp::check(bytes);
+    if (info.format == "webp") image::webp::check(bytes);
+    if (info.format == "tiff") image::tiff::check(bytes);
+    return info;
+  });
 }
 
 Image decode_image(const fs::path& path, std::string* warning) {
-  return decode_image(read_file(path), path.string(), warning);
+  return decode_image(PictureFile(path).read(), path.string(), warning);
 }
 
-Image decode_image(Bytes bytes, const std::string& name, std::string* warning) try {
+Image decode_image(Bytes bytes, const std::string& name, std::string* warning) {
   if (warning) warning->clear();
-  const ImageInfo info = checked_header(bytes, bytes.size(), name);
-  Image image;
-  if (info.format == "jpeg") {
+  return naming(name, [&] {
+    const ImageInfo info = checked_header(bytes, bytes.size());
     std::string damage;
-    image = decode_jpeg(bytes, info, name, damage);
+    const auto decode = [&] {
+      if (info.format == "jpeg") return image::jpeg::decode(bytes, damage);
+      if (info.format == "png") return image::png::decode(bytes);
+      if (info.format == "bmp") return image::bmp::decode(bytes);
+      if (info.format == "webp") return image::webp::decode(bytes);
+      if (info.format == "tiff") return image::tiff::decode(bytes);
+      fail(info.format, " images are not supported, convert the file to JPEG or PNG");
+    };
+    Image image = turned(decode(), info.orientation);
     if (warning && !damage.empty()) *warning = name + ": damaged JPEG: " + damage;
-  } else if (info.format == "png" || info.format == "bmp") {
-    image = decode_with_stb(bytes, info, name);
-  } else {
-    fail(name, ": ", info.format, " images are not supported, convert the file to JPEG or PNG");
-  }
-  return turned(std::move(image), info.orientation);
-} catch (const std::bad_alloc&) {
-  fail(name, ": not enough memory to decode the image");
+    return image;
+  });
 }
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality, bool full_chroma) {

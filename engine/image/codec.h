@@ -9,19 +9,26 @@
 
 namespace frost {
 
-/// What a file's header says, before any turning by its EXIF orientation.
+/// What a file's header says, before any turning by its orientation.
 struct ImageInfo {
   int width = 0, height = 0;
-  std::string format;   // "jpeg", "png", "bmp"; "gif", "tiff", "webp", "pfm": known, but cannot be decoded here
+  std::string format;   // "jpeg", "png", "bmp", "webp", "tiff"; "gif", "pfm": known, but cannot be decoded here
   int orientation = 1;  // EXIF 1..8; 5..8 exchange width and height when the image is decoded
 };
 
-/// Reads the header alone. For formats that cannot be decoded width and height stay 0.
-/// Throws Error naming the file if it is no image, is cut within its header, or claims a size that is not plausible.
-ImageInfo probe_image(const std::filesystem::path& path);
+/// Reads the header, and finds the damage that can be found without making the picture: a PNG's checksums and compressed
+/// data, a JPEG's scan, a BMP's or TIFF's kind and extent, a WebP's length. For formats that cannot be decoded width and
+/// height stay 0. Throws Error naming the file and the cause.
+///
+/// A JPEG that does not end as it should is kept (spec data.md section 4, step 5); `*warning` (if given) then says so in one
+/// line naming the file, and is empty otherwise.
+ImageInfo probe_image(const std::filesystem::path& path, std::string* warning = nullptr);
 
-/// Decodes JPEG, PNG or BMP, recognised by content. Grey is replicated, alpha dropped, 16 bits become the upper 8, the EXIF
-/// orientation (JPEG, PNG) is applied: the pixels that OpenCV's imread gives (spec data.md section 6).
+/// Decodes JPEG, PNG, BMP, WebP or TIFF (its first page), recognised by content. Grey is replicated, alpha dropped, 16 bits
+/// become the upper 8, the orientation (EXIF in JPEG, PNG and WebP, TIFF's own tag) is applied: the pixels that OpenCV's
+/// imread gives (spec data.md section 6), which leaves a WebP's orientation out.
+///
+/// Memory is in proportion to the file: see check_size in codec.cpp.
 ///
 /// A damaged JPEG of which the header and some data are sound is kept, with grey or repeated pixels where data is missing,
 /// as YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file, and is empty otherwise.

@@ -265,7 +265,7 @@ TEST_CASE("jpeg: damaged files are kept with a warning, hopeless ones refused") 
     std::fill_n(huge.begin() + static_cast<std::ptrdiff_t>(i) + 5, 4, 0xff);  // 65535 x 65535
     break;
   }
-  CHECK(error_of(huge) == "test.img: image size 65535 x 65535 is not plausible");
+  CHECK(error_of(huge) == "test.img: image size 65535 x 65535 is not plausible: more than 178956970 pixels");
 }
 
 TEST_CASE("png: write and read, kinds of pixels") {
@@ -316,14 +316,9 @@ TEST_CASE("bmp: 24 bits, bottom-up") {
 }
 
 TEST_CASE("formats that are known but not decoded say so") {
-  const auto text = [](Bytes bytes) {
-    bytes.resize(64);
-    return error_of(bytes);
-  };
-  CHECK(text({'I', 'I', '*', 0}) == "test.img: tiff images are not supported, convert the file to JPEG or PNG");
-  CHECK(text({'R', 'I', 'F', 'F', 0, 0, 0, 0, 'W', 'E', 'B', 'P'}) ==
-        "test.img: webp images are not supported, convert the file to JPEG or PNG");
-  CHECK(text({'G', 'I', 'F', '8'}) == "test.img: gif images are not supported, convert the file to JPEG or PNG");
+  Bytes gif = {'G', 'I', 'F', '8'};
+  gif.resize(64);
+  CHECK(error_of(gif) == "test.img: gif images are not supported, convert the file to JPEG or PNG");
   CHECK_THROWS_AS(probe_image("/nonexistent/a.jpg"), Error);
   CHECK_THROWS_AS(probe_image(fs::temp_directory_path()), Error);
 }

@@ -1,0 +1,72 @@
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/image/codec.h"
+
+/// The readers of single formats behind codec.h. They throw Error with the cause alone; codec.cpp puts the file's name
+/// before it.
+namespace frost::image {
+
+using Bytes = std::span<const std::uint8_t>;
+
+/// Bounds-checked integers of either byte order; outside the data they are 0, and callers check lengths first.
+struct ByteReader {
+  Bytes bytes;
+  bool big_endian = true;
+  std::uint32_t u8(std::size_t at) const { return at < bytes.size() ? bytes[at] : 0; }
+  std::uint32_t u16(std::size_t at) const { return big_endian ? u8(at) << 8 | u8(at + 1) : u8(at + 1) << 8 | u8(at); }
+  std::uint32_t u32(std::size_t at) const { return big_endian ? u16(at) << 16 | u16(at + 2) : u16(at + 2) << 16 | u16(at); }
+};
+
+inline bool starts_with(Bytes bytes, std::string_view magic) {
+  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
+}
+
+/// What stands before the pixels.
+struct Header {
+  enum State { ok, cut, bad } state = bad;
+  ImageInfo info{};
+  std::uint64_t least_bytes = 0;  // no whole file of this size and kind of pixels is shorter
+};
+
+/// Orientation 1..8 from a TIFF block as EXIF holds it; 1 where there is none or it makes no sense.
+int exif_orientation(Bytes tiff);
+
+/// Each format has three functions.
+///   read_header: of a file, or of its beginning; state `cut` where more of the file is needed.
+///   check: throws what decode() would throw, as far as it can be found without making the picture. Whole files.
+///   decode: the pixels as they are stored, not turned. Whole files, of which the header was found plausible.
+namespace jpeg {
+Header read_header(Bytes bytes);
+/// Of a file or its beginning, as far as the first scan.
+void check(Bytes bytes);
+/// `damage` stays empty where nothing is missing.
+Image decode(Bytes bytes, std::string& damage);
+}  // namespace jpeg
+namespace png {
+Header read_header(Bytes bytes);
+void check(Bytes bytes);
+Image decode(Bytes bytes);
+}  // namespace png
+namespace bmp {
+Header read_header(Bytes bytes);
+void check(Bytes bytes);
+Image decode(Bytes bytes);
+}  // namespace bmp
+namespace webp {
+Header read_header(Bytes bytes);
+void check(Bytes bytes);
+Image decode(Bytes bytes);
+}  // namespace webp
+/// Whole files only: a directory may stand behind the pixels.
+namespace tiff {
+Header read_header(Bytes bytes);
+void check(Bytes bytes);
+Image decode(Bytes bytes);
+}  // namespace tiff
+
+}  // namespace frost::image

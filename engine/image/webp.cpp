@@ -1,0 +1,73 @@
+#include <webp/decode.h>
+
+#include "engine/image/formats.h"
+#include "kernels/error.h"
+
+namespace frost::image::webp {
+namespace {
+
+/// The body of a RIFF chunk; empty where there is none.
+Bytes chunk(Bytes bytes, std::string_view type) {
+  const ByteReader in{bytes, false};
+  for (std::size_t at = 12; at <= bytes.size() && bytes.size() - at >= 8;) {
+    const std::size_t length = in.u32(at + 4), room = bytes.size() - at - 8;
+    if (starts_with(bytes.subspan(at), type)) return bytes.subspan(at + 8, std::min(length, room));
+    if (length + length % 2 > room) break;
+    at += 8 + length + length % 2;
+  }
+  return {};
+}
+
+std::string cause_of(VP8StatusCode status) {
+  switch (status) {
+    case VP8_STATUS_OUT_OF_MEMORY:
+      return "out of memory";
+    case VP8_STATUS_UNSUPPORTED_FEATURE:
+      return "a feature that is not read";
+    case VP8_STATUS_SUSPENDED:
+    case VP8_STATUS_NOT_ENOUGH_DATA:
+      return "the file is cut off";
+    default:
+      return "damaged data";
+  }
+}
+
+}  // namespace
+
+Header read_header(Bytes bytes) {
+  Header header{.state = Header::cut, .info = {.format = "webp"}};
+  WebPBitstreamFeatures features;
+  const VP8StatusCode status = WebPGetFeatures(bytes.data(), bytes.size(), &features);
+  if (status == VP8_STATUS_NOT_ENOUGH_DATA) return header;
+  header.state = status == VP8_STATUS_OK ? Header::ok : Header::bad;
+  header.info.width = features.width;
+  header.info.height = features.height;
+  Bytes exif = chunk(bytes, "EXIF");                                               // behind the pixels
+  if (starts_with(exif, std::string_view("Exif\0\0", 6))) exif = exif.subspan(6);  // some writers copy JPEG's whole segment
+  header.info.orientation = exif_orientation(exif);
+  return header;
+}
+
+void check(Bytes bytes) {
+  WebPBitstreamFeatures features;
+  FROST_CHECK(WebPGetFeatures(bytes.data(), bytes.size(), &features) == VP8_STATUS_OK, "the webp header is damaged");
+  FROST_CHECK(!features.has_animation, "animated webp files are not read");
+  const std::uint64_t promised = std::uint64_t{ByteReader{bytes, false}.u32(4)} + 8;
+  FROST_CHECK(promised <= bytes.size(), "the webp file is cut off");
+}
+
+Image decode(Bytes bytes) {
+  check(bytes);
+  WebPDecoderConfig config;
+  FROST_CHECK(WebPInitDecoderConfig(&config) && WebPGetFeatures(bytes.data(), bytes.size(), &config.input) == VP8_STATUS_OK,
+              "cannot decode webp: damaged header");
+  Image image(config.input.height, config.input.width);
+  config.output.colorspace = MODE_BGR;  // alpha is dropped, not blended
+  config.output.is_external_memory = 1;
+  config.output.u.RGBA = {.rgba = image.pixels.data(), .stride = 3 * image.width, .size = image.pixels.size()};
+  const VP8StatusCode status = WebPDecode(bytes.data(), bytes.size(), &config);
+  FROST_CHECK(status == VP8_STATUS_OK, "cannot decode webp: ", cause_of(status));
+  return image;
+}
+
+}  // namespace frost::image::webp
