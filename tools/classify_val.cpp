@@ -18,6 +18,8 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(what);
   frost::add_image_size(app, c, what);
   frost::add_batch_size(app, c, what);
+  app.add_flag("--strict", c.strict, "a damaged picture ends the run; otherwise it is left out, with a warning")
+      ->group(what);
   app.add_flag("--verbose,!--no-verbose", c.verbose, "print the tables")->group(output);
   frost::add_run_folder(app, c, output);
   frost::add_noplots(app, c, output);

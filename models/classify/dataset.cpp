@@ -1,5 +1,7 @@
 #include "models/classify/dataset.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -8,7 +10,9 @@
 #include <iterator>
 #include <mutex>
 
+#include "engine/data/clutter.h"
 #include "engine/data/epoch_order.h"
+#include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
 #include "engine/image/color.h"
 #include "engine/image/resize.h"
@@ -51,7 +55,8 @@ class Collator {
       : folder_(std::move(folder)),
         options_(options),
         orders_(folder_->size(), options.seed),
-        cached_(options.cache ? folder_->items.size() : 0) {}
+        cached_(options.cache ? folder_->items.size() : 0),
+        faults_(options.faults ? options.faults : std::make_shared<PictureFaults>(folder_->size())) {}
 
   std::int64_t open(ImageBatch& b, std::int64_t epoch, std::int64_t place) {
     const std::int64_t first = place * options_.batch_size;
@@ -62,6 +67,7 @@ class Collator {
     const auto count = static_cast<std::size_t>(b.n);
     b.labels.resize(count);
     b.items.resize(count);
+    b.usable.resize(count);
     const auto order = options_.shuffle ? orders_.of(epoch) : nullptr;
     for (std::size_t i = 0; i < count; ++i) {
       const std::int64_t position = first + static_cast<std::int64_t>(i);
@@ -73,20 +79,55 @@ class Collator {
 
   void item(ImageBatch& b, std::int64_t epoch, std::int64_t place, std::int64_t i) {
     const auto slot = static_cast<std::size_t>(i);
-    const std::shared_ptr<const Image> image = picture(static_cast<std::size_t>(b.items[slot]));
+    std::shared_ptr<const Image> image = picture(b.items[slot]);
+    for (std::int64_t tried = 1; options_.stand_ins && !image; ++tried) {
+      FROST_CHECK(tried < folder_->size(), folder_->folder.string(), ": none of ", folder_->size(),
+                  " pictures can be decoded; the first: ", faults_->first_cause());
+      b.items[slot] = (b.items[slot] + 1) % folder_->size();
+      b.labels[slot] = folder_->items[static_cast<std::size_t>(b.items[slot])].label;
+      image = picture(b.items[slot]);
+    }
+    b.usable[slot] = image != nullptr;
+    if (!image) return;
     Rng rng(options_.seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(place * options_.batch_size + i));
     const Image view =
         options_.augment ? random_view(*image, options_.side, rng) : centre_view(*image, options_.side, options_.square);
     pack_rgb(view, b.pixels.data() + slot * b.image_bytes());
   }
 
+  /// Leaves out what is not usable: what follows moves up.
+  static void close(ImageBatch& b) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < b.usable.size(); ++i) {
+      if (!b.usable[i]) continue;
+      if (kept < i) {
+        std::copy_n(b.pixels.data() + i * b.image_bytes(), b.image_bytes(), b.pixels.data() + kept * b.image_bytes());
+        b.labels[kept] = b.labels[i], b.items[kept] = b.items[i];
+      }
+      ++kept;
+    }
+    b.n = static_cast<std::int64_t>(kept);
+    b.labels.resize(kept), b.items.resize(kept), b.usable.resize(kept);
+  }
+
  private:
-  std::shared_ptr<const Image> picture(std::size_t i) {
+  /// Null where the file cannot be decoded.
+  std::shared_ptr<const Image> picture(std::int64_t item) {
+    const auto i = static_cast<std::size_t>(item);
     if (!cached_.empty()) {
       const std::lock_guard lock(mutex_);
       if (cached_[i]) return cached_[i];
     }
-    auto image = std::make_shared<const Image>(read_picture(folder_->items[i].path));
+    if (faults_->unreadable(item)) return nullptr;
+    std::shared_ptr<const Image> image;
+    try {
+      std::string warning;
+      image = std::make_shared<const Image>(read_picture(folder_->items[i].path, &warning));
+      if (!warning.empty()) faults_->warn(item, warning);
+    } catch (const Error& e) {
+      faults_->give_up(item, e.what());
+      return nullptr;
+    }
     if (!cached_.empty()) {
       const std::lock_guard lock(mutex_);
       cached_[i] = image;
@@ -99,6 +140,7 @@ class Collator {
   EpochOrders orders_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<const Image>> cached_;
+  std::shared_ptr<PictureFaults> faults_;
 };
 
 bool has_ending(const fs::path& file, std::initializer_list<const char*> endings) {
@@ -114,42 +156,108 @@ bool is_picture(const fs::path& file) {
   return has_ending(file, {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"});
 }
 
-Image read_picture(const fs::path& file) {
+namespace {
+void check_sides(const fs::path& file, int height, int width) {
   constexpr std::int64_t kLongest = 64;
-  Image image = decode_image(file);
-  const auto [shorter, longer] = std::minmax(image.height, image.width);
-  FROST_CHECK(longer <= kLongest * shorter, file.string(), ": ", image.width, "x", image.height, " pixels: more than ",
-              kLongest, " times as long as wide");
+  const auto [shorter, longer] = std::minmax(height, width);
+  FROST_CHECK(longer <= kLongest * shorter, file.string(), ": ", width, "x", height, " pixels: more than ", kLongest,
+              " times as long as wide");
+}
+
+/// In order of their paths.
+std::vector<fs::path> pictures_below(const fs::path& folder) {
+  std::vector<fs::path> files;
+  const auto options = fs::directory_options::follow_directory_symlink | fs::directory_options::skip_permission_denied;
+  for (auto it = fs::recursive_directory_iterator(folder, options); it != fs::recursive_directory_iterator(); ++it) {
+    std::error_code error;
+    if (is_clutter(it->path().filename().string()))
+      it.disable_recursion_pending();
+    else if (is_picture(it->path()) && !it->is_directory(error))
+      files.push_back(it->path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+void leave_out_damaged(ImageFolder& found) {
+  std::vector<std::string> causes(found.items.size());
+  const int threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 8);
+  parallel_for(found.size(), threads, [&](std::int64_t i) {
+    const fs::path& file = found.items[static_cast<std::size_t>(i)].path;
+    try {
+      const ImageInfo info = probe_image(file);
+      FROST_CHECK(info.width > 0 && info.height > 0, file.string(), ": ", info.format, " images are not supported");
+      check_sides(file, info.height, info.width);
+    } catch (const Error& e) {
+      causes[static_cast<std::size_t>(i)] = e.what();
+    }
+  });
+  std::vector<ImageFolder::Item> good;
+  for (std::size_t i = 0; i < causes.size(); ++i) {
+    if (causes[i].empty())
+      good.push_back(std::move(found.items[i]));
+    else
+      found.damaged.push_back("WARNING ⚠️ " + causes[i] + ": left out");
+  }
+  FROST_CHECK(!good.empty(), found.folder.string(), ": none of ", causes.size(),
+              " pictures can be used; the first: ", causes.front());
+  found.items = std::move(good);
+}
+}  // namespace
+
+Image read_picture(const fs::path& file, std::string* warning) {
+  Image image = decode_image(file, warning);
+  check_sides(file, image.height, image.width);
   return image;
 }
 
-ImageFolder scan_image_folder(const fs::path& folder) {
+ImageFolder scan_image_folder(const fs::path& folder, const std::vector<std::string>& known) {
   FROST_CHECK(fs::is_directory(folder), folder.string(), ": not found; expected a folder with one folder for each class");
-  ImageFolder found{.folder = folder, .classes = {}, .items = {}};
+  ImageFolder found{.folder = folder, .classes = {}, .items = {}, .notes = {}, .damaged = {}};
+  std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_directory()) found.classes.push_back(entry.path().filename().string());
-  std::sort(found.classes.begin(), found.classes.end());
-  FROST_CHECK(!found.classes.empty(), folder.string(), ": no folders in it; expected one for each class");
-  for (std::size_t label = 0; label < found.classes.size(); ++label) {
-    std::vector<fs::path> files;
-    for (const auto& entry : fs::recursive_directory_iterator(folder / found.classes[label]))
-      if (entry.is_regular_file() && is_picture(entry.path())) files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-    for (const fs::path& file : files)  // said here, before a training run stops at it
-      FROST_CHECK(has_ending(file, {".jpg", ".jpeg", ".png", ".bmp"}), file.string(),
-                  ": pictures are JPEG, PNG or BMP; this kind cannot be read");
-    for (fs::path& file : files) found.items.push_back({std::move(file), static_cast<std::int64_t>(label)});
+    if (entry.is_directory() && !is_clutter(entry.path().filename().string()))
+      names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  FROST_CHECK(!names.empty(), folder.string(), ": no folders in it; expected one for each class");
+  std::string empty;
+  for (const std::string& name : names) {
+    std::vector<fs::path> files = pictures_below(folder / name);
+    const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
+    if (files.empty() && !is_known) empty += (empty.empty() ? "" : ", ") + name;
+    if (files.empty() && is_known)
+      found.notes.push_back("WARNING ⚠️ " + folder.string() + ": no pictures of class " + name);
+    if (files.empty() && !is_known) continue;
+    for (fs::path& file : files) found.items.push_back({std::move(file), static_cast<std::int64_t>(found.classes.size())});
+    found.classes.push_back(name);
   }
-  FROST_CHECK(!found.items.empty(), folder.string(), ": no pictures (.jpg, .png, .bmp) in its class folders");
+  if (!empty.empty())
+    found.notes.push_back("WARNING ⚠️ " + folder.string() + ": folders without pictures are no classes: " + empty);
+  FROST_CHECK(!found.items.empty(), folder.string(), ": no pictures (.jpg, .png, .bmp, .webp, .tif) in its class folders");
+  leave_out_damaged(found);
   return found;
 }
 
-DataSplits find_splits(const fs::path& data, bool need_train) {
+void report_scan(const ImageFolder& folder, bool strict) {
+  for (const std::string& note : folder.notes) fmt::print("{}\n", note);
+  for (const std::string& damage : folder.damaged) {
+    if (strict) fail(damage);
+    fmt::print("{}\n", damage);
+  }
+}
+
+DataSplits find_val_split(const fs::path& data, const std::vector<std::string>& known) {
   FROST_CHECK(fs::is_directory(data), data.string(), ": not found; --data is a folder with train/ and val/ (or test/)");
   DataSplits splits{.train = {}, .val = {}, .val_name = fs::is_directory(data / "test") ? "test" : "val"};
-  splits.val = scan_image_folder(data / splits.val_name);
-  if (!need_train) return splits;
-  splits.train = scan_image_folder(data / "train");
+  splits.val = scan_image_folder(data / splits.val_name, known);
+  return splits;
+}
+
+DataSplits find_splits(const fs::path& data) {
+  FROST_CHECK(fs::is_directory(data), data.string(), ": not found; --data is a folder with train/ and val/ (or test/)");
+  ImageFolder train = scan_image_folder(data / "train");
+  DataSplits splits = find_val_split(data, train.classes);
+  splits.train = std::move(train);
   std::vector<std::string> odd;
   std::set_symmetric_difference(splits.train.classes.begin(), splits.train.classes.end(), splits.val.classes.begin(),
                                 splits.val.classes.end(), std::back_inserter(odd));
@@ -216,7 +324,7 @@ std::unique_ptr<ImageLoader> make_image_loader(std::shared_ptr<const ImageFolder
       .open = [collator](ImageBatch& b, std::int64_t epoch, std::int64_t place) { return collator->open(b, epoch, place); },
       .item = [collator](ImageBatch& b, std::int64_t epoch, std::int64_t place,
                          std::int64_t i) { collator->item(b, epoch, place, i); },
-      .close = {}};
+      .close = [](ImageBatch& b, std::int64_t, std::int64_t) { Collator::close(b); }};
   return std::make_unique<ImageLoader>(
       std::move(source), LoaderOptions{.threads = options.threads, .prefetch = 3, .run_ahead = options.augment});
 }

@@ -8,12 +8,13 @@
 
 #include "engine/base/rng.h"
 #include "engine/data/loader.h"
+#include "engine/data/picture_faults.h"
 #include "engine/image/image.h"
 
 namespace frost::classify {
 
 /// A folder with one folder for each class. Classes are sorted by name, and so are a class' files; what is no picture by its
-/// ending is left alone.
+/// ending is left alone, and so is what is_clutter names.
 struct ImageFolder {
   struct Item {
     std::filesystem::path path;
@@ -22,24 +23,32 @@ struct ImageFolder {
   std::filesystem::path folder;
   std::vector<std::string> classes;
   std::vector<Item> items;
+  std::vector<std::string> notes;    // what a person should read, one line each
+  std::vector<std::string> damaged;  // and a line for each picture that was left out
   std::int64_t size() const { return static_cast<std::int64_t>(items.size()); }
 };
-/// Throws Error: not there, no class folders, no pictures, one of a kind that cannot be decoded.
-ImageFolder scan_image_folder(const std::filesystem::path& folder);
+/// A folder without pictures is a class only where `known` has its name. Pictures that probe_image refuses are left out.
+/// Throws Error: not there, no class folders, no pictures.
+ImageFolder scan_image_folder(const std::filesystem::path& folder, const std::vector<std::string>& known = {});
+/// Prints the notes and what was left out; with `strict`, the first of these is an Error.
+void report_scan(const ImageFolder& folder, bool strict);
 
 /// `<data>/train`, and `<data>/test` if that exists, else `<data>/val`. The classes are those of train.
 struct DataSplits {
   ImageFolder train, val;
   std::string val_name;  // "test" or "val"
 };
-/// `need_train` false: only the second is read. Throws Error: missing folders; a class in one that the other has not.
-DataSplits find_splits(const std::filesystem::path& data, bool need_train = true);
+/// Throws Error: missing folders; a class in one that the other has not.
+DataSplits find_splits(const std::filesystem::path& data);
+/// The second alone, for a model of `known` classes.
+DataSplits find_val_split(const std::filesystem::path& data, const std::vector<std::string>& known);
 
 /// By its ending.
 bool is_picture(const std::filesystem::path& file);
 
-/// A decoded file. Refuses by name one that is more than 64 times as long as wide: centre_view would enlarge it without end.
-Image read_picture(const std::filesystem::path& file);
+/// A decoded file; `warning` as in decode_image. Refuses by name one that is more than 64 times as long as wide: centre_view
+/// would enlarge it without end.
+Image read_picture(const std::filesystem::path& file, std::string* warning = nullptr);
 
 /// The smallest image that covers side x side after the family's resize, and its middle square of that side.
 ///   torchvision: shorter side to 8/7 of `side` (256 for 224), antialiased; then the middle.
@@ -49,11 +58,13 @@ Image centre_view(const Image& image, int side, bool square);
 /// contrast and saturation within 0.6 to 1.4.
 Image random_view(const Image& image, int side, Rng& rng);
 
+/// In validation without the pictures that cannot be decoded, and so maybe empty.
 struct ImageBatch {
   std::int64_t n = 0, side = 0;
   std::vector<std::uint8_t> pixels;  // (n, side, side, 3) R G B; recycled, may be longer
   std::vector<std::int64_t> labels;  // (n)
   std::vector<std::int64_t> items;   // (n) numbers in the folder
+  std::vector<char> usable;          // (n) scratch of collation
   std::size_t image_bytes() const { return static_cast<std::size_t>(side * side * 3); }
   /// Image i, B G R, for pictures.
   Image image(std::int64_t i) const;
@@ -63,11 +74,15 @@ using ImageLoader = Loader<ImageBatch>;
 struct ImageLoaderOptions {
   int side = 224, batch_size = 64;
   bool augment = false, shuffle = false, square = false, cache = false;
+  /// Training: a picture that cannot be decoded is replaced by the next one of the folder that can be, with its label.
+  /// Otherwise the batch is shorter.
+  bool stand_ins = false;
   std::uint64_t seed = 0;
   int threads = 0;
+  std::shared_ptr<PictureFaults> faults{};  // hears what cannot be decoded; empty: nobody does
 };
 /// Batches of a folder; the last of an epoch may be smaller. Same seed, same batches, for any number of threads. `cache`
-/// keeps decoded images in memory as they are first read.
+/// keeps decoded images in memory as they are first read. next() throws Error where none can be decoded and `stand_ins`.
 std::unique_ptr<ImageLoader> make_image_loader(std::shared_ptr<const ImageFolder> folder, const ImageLoaderOptions& options);
 
 }  // namespace frost::classify

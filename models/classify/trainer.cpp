@@ -38,17 +38,23 @@ class ClassificationTask final : public TrainingTask {
         compute_(compute),
         val_name_(data.val_name),
         normalise_(device, model.preprocessing()),
-        work_(device, &model, config.cuda_graph) {
+        work_(device, &model, config.cuda_graph),
+        train_faults_(std::make_shared<PictureFaults>(data.train.size())),
+        val_faults_(std::make_shared<PictureFaults>(data.val.size())),
+        faults_(config.strict) {
     ImageLoaderOptions options{.side = imgsz,
                                .batch_size = config.batch_size,
                                .augment = !config.noaugment,
                                .shuffle = true,
                                .square = model.preprocessing().square,
                                .cache = !config.cache.empty(),
+                               .stand_ins = true,
                                .seed = config.seed,
-                               .threads = workers};
+                               .threads = workers,
+                               .faults = train_faults_};
     train_ = make_image_loader(std::make_shared<ImageFolder>(data.train), options);
-    options.batch_size *= 2, options.augment = options.shuffle = false;
+    options.batch_size *= 2, options.augment = options.shuffle = options.stand_ins = false;
+    options.faults = val_faults_;
     val_ = make_image_loader(std::make_shared<ImageFolder>(data.val), options);
   }
   void pictures(const std::filesystem::path& folder) { folder_ = folder; }
@@ -59,6 +65,7 @@ class ClassificationTask final : public TrainingTask {
   }
   std::int64_t batches_per_epoch() const override { return train_->batches(); }
   void begin_epoch(std::int64_t epoch) override {
+    faults_.check();
     epoch_ = epoch;
     batch_ = 0;
     train_->start(epoch);
@@ -67,6 +74,7 @@ class ClassificationTask final : public TrainingTask {
   BatchReport train_batch() override {
     const ImageBatch* batch = train_->next();
     FROST_CHECK(batch, "the data ended before the epoch");
+    faults_.of_training(train_faults_->take());
     if (!folder_.empty() && epoch_ == 0 && batch_ == 0)
       write_jpeg(folder_ / "train_images.jpg", draw_sheet(*batch, model_.names));
     const Shape shape{batch->n, batch->side, batch->side, 3};
@@ -101,6 +109,7 @@ class ClassificationTask final : public TrainingTask {
                                   .label = fmt::format("{:>68}", val_name_ == "test" ? "testing" : "validating"),
                                   .batch_done = {}};
     const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(averaged), *val_, options);
+    faults_.of_validation(val_faults_->take());
     fmt::print("{}{:>12.3g}{:>12.3g}{:>12.3g}\n", row_, a.loss, a.top1(), a.top5());
     std::fflush(stdout);
     return {{a.loss, a.top1(), a.top5()}, a.top1()};
@@ -119,6 +128,8 @@ class ClassificationTask final : public TrainingTask {
 
   std::map<std::string, std::string> metadata() const override { return classifier_metadata(model_); }
   ImageLoader& val_loader() { return *val_; }
+  /// After the last epoch: what --strict has against its validation.
+  void check_faults() const { faults_.check(); }
 
  private:
   /// The batch in memory that is the same for each batch of its size: captured steps read it there.
@@ -139,6 +150,8 @@ class ClassificationTask final : public TrainingTask {
   std::map<std::int64_t, Tensor> pixels_;
   Tensor loss_scale_;  // f16 training
   CapturedStep work_;
+  std::shared_ptr<PictureFaults> train_faults_, val_faults_;
+  run::FaultReports faults_;
   std::unique_ptr<ImageLoader> train_, val_;
   std::filesystem::path folder_;
   std::int64_t epoch_ = 0, batch_ = 0;
@@ -273,6 +286,7 @@ std::filesystem::path train(const TrainConfig& given) {
   fmt::print("{}{}\n{}\n\n", bold_blue("classify/train: "), run::options_line(config), run_device.line);
 
   const DataSplits data = find_splits(config.data);
+  report_scan(data.train, config.strict), report_scan(data.val, config.strict);
   config.batch_size = static_cast<int>(std::min<std::int64_t>(config.batch_size, data.train.size()));
   const int imgsz = Classifier::whole_strides(config.imgsz);
 
@@ -315,6 +329,7 @@ std::filesystem::path train(const TrainConfig& given) {
       std::filesystem::path(config.data).lexically_normal().string(), model->classes(), config.epochs);
   std::fflush(stdout);
   loop.run();
+  task.check_faults();
 
   run::print_costs(loop, *model, data.train.size());
   validate_result(config, run_device, task, loop.result(), folder);

@@ -36,6 +36,7 @@ struct TrainConfig {
   bool feature_extract = false;          // everything frozen but a new head
   FrozenBn frozen_bn = FrozenBn::running;
   bool noaugment = false;  // training images as in validation
+  bool strict = false;     // a damaged picture ends the run instead of being left out
   bool noplots = false;
   std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
   bool cuda_graph = true;                    // capture steps and validation where the device can
@@ -58,7 +59,8 @@ void each_option(Config& c, F&& f) {
   f("feature_extract", c.feature_extract), f("frozen_bn", c.frozen_bn), f("noaugment", c.noaugment);
   f("noplots", c.noplots), f("precision", c.precision), f("recompute", c.recompute), f("resume", c.resume);
   f("unfreeze_at", c.unfreeze_at), f("lr_scale", c.lr_scale), f("prune_schedule", c.prune_schedule);
-  f("save_period", c.save_period), f("cuda_graph", c.cuda_graph), f("deterministic", c.deterministic), f("tf32", c.tf32);
+  f("save_period", c.save_period), f("strict", c.strict), f("cuda_graph", c.cuda_graph), f("deterministic", c.deterministic),
+      f("tf32", c.tf32);
 }
 
 /// Trains as classify/train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the

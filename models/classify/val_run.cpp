@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "engine/base/interrupt.h"
+#include "engine/data/clutter.h"
 #include "engine/data/epoch_order.h"
 #include "engine/image/codec.h"
 #include "engine/image/color.h"
@@ -44,7 +45,8 @@ std::vector<fs::path> pictures_of(const std::string& source) {
   if (!fs::is_directory(source)) return {source};
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(source))
-    if (entry.is_regular_file() && is_picture(entry.path())) files.push_back(entry.path());
+    if (!entry.is_directory() && is_picture(entry.path()) && !is_clutter(entry.path().filename().string()))
+      files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   FROST_CHECK(!files.empty(), source, ": no pictures in it");
   return files;
@@ -64,15 +66,18 @@ fs::path run_validation(const ValConfig& config) {
   const int imgsz = Classifier::whole_strides(config.imgsz);
   fmt::print("{}\n", model->summary(device, imgsz));
   if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
-  const DataSplits data = find_splits(config.data, false);
+  const DataSplits data = find_val_split(config.data, model->names);
+  report_scan(data.val, config.strict);
   check_classes(*model, data.val, config.weights);
   model->names = data.val.classes;
 
-  const auto loader = make_image_loader(std::make_shared<ImageFolder>(data.val),
-                                        {.side = imgsz,
-                                         .batch_size = config.batch_size,
-                                         .square = model->preprocessing().square,
-                                         .threads = worker_count(config.workers, config.batch_size)});
+  const auto faults = std::make_shared<PictureFaults>(data.val.size());
+  const auto loader =
+      make_image_loader(std::make_shared<ImageFolder>(data.val), {.side = imgsz,
+                                                                  .batch_size = config.batch_size,
+                                                                  .square = model->preprocessing().square,
+                                                                  .threads = worker_count(config.workers, config.batch_size),
+                                                                  .faults = faults});
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
   ValidateOptions options{.compute = run.compute,
                           .cuda_graph = config.cuda_graph,
@@ -81,6 +86,12 @@ fs::path run_validation(const ValConfig& config) {
   if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const InterruptGuard guard;
   const Accuracy accuracy = validate(device, *model, *loader, options);
+  for (const std::string& warning : faults->take()) {
+    if (config.strict) fail(warning);
+    fmt::print("{}\n", warning);
+  }
+  FROST_CHECK(accuracy.all().images > 0, data.val.folder.string(), ": none of ", data.val.size(),
+              " pictures can be decoded; the first: ", faults->first_cause());
   if (config.verbose) {
     fmt::print("{}", accuracy_table(accuracy, model->names));
     if (model->classes() <= 10) fmt::print("\n{}", confusion_table(accuracy, model->names));

@@ -112,6 +112,10 @@ Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const 
   loader.start(0);
   while (const ImageBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
+    if (batch->n == 0) {  // none of its pictures could be decoded
+      bar.advance();
+      continue;
+    }
     const auto t0 = Clock::now();
     network.load({batch->n, batch->side, batch->side, 3}, batch->pixels);
     const auto t1 = Clock::now();

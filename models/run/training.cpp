@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "engine/report/text.h"
+#include "kernels/error.h"
 #include "models/slim/prune.h"
 
 namespace frost::run {
@@ -26,6 +29,24 @@ void print_costs(const TrainingLoop& loop, Module& model, std::int64_t images) {
                1000 * summary.seconds_per_epoch() / static_cast<double>(images), summary.steps, summary.batch_size,
                summary.memory_table());
   if (!summary.sparsity.empty()) fmt::print("{}", slim::sparsity_table(slim::sparsity(model)));
+}
+
+void FaultReports::of_training(const std::vector<std::string>& warnings) const {
+  for (const std::string& warning : warnings) {
+    if (strict_) fail(warning);
+    fmt::print(stderr, "\n{}\n", warning);
+  }
+}
+
+void FaultReports::of_validation(const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) {
+    if (first_.empty()) first_ = warning;
+    fmt::print(stderr, "{}\n", warning);
+  }
+}
+
+void FaultReports::check() const {
+  if (strict_ && !first_.empty()) fail(first_);
 }
 
 }  // namespace frost::run

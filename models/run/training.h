@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <vector>
 
 #include "engine/training/loop.h"
 
@@ -15,5 +16,20 @@ void go_on(TrainingLoop& loop, const std::string& checkpoint, int epochs);
 /// After the loop: the time of an image, peak memory by role, and where masks are, the zeros of each convolution. `images`:
 /// of an epoch.
 void print_costs(const TrainingLoop& loop, Module& model, std::int64_t images);
+
+/// What a run does about pictures that cannot be decoded: it says so once for each, and with --strict it ends. A fault of
+/// validation ends it only after the epoch's checkpoint has been written.
+class FaultReports {
+ public:
+  explicit FaultReports(bool strict) : strict_(strict) {}
+  void of_training(const std::vector<std::string>& warnings) const;
+  void of_validation(const std::vector<std::string>& warnings);
+  /// At the beginning of an epoch and after the last.
+  void check() const;
+
+ private:
+  bool strict_;
+  std::string first_;  // of validation
+};
 
 }  // namespace frost::run

@@ -44,6 +44,7 @@ class Collator {
   }
 
   static void close(DetectionBatch& b) {
+    leave_out_unusable(b);
     b.targets.clear();
     for (std::size_t i = 0; i < b.items.size(); ++i)
       for (const LabelRow& r : b.items[i].rows)
@@ -51,6 +52,24 @@ class Collator {
   }
 
  private:
+  /// What follows moves up.
+  static void leave_out_unusable(DetectionBatch& b) {
+    std::int64_t kept = 0;
+    for (std::int64_t i = 0; i < b.n; ++i) {
+      const auto from = static_cast<std::size_t>(i), to = static_cast<std::size_t>(kept);
+      if (!b.items[from].usable) continue;
+      if (to < from) {
+        std::copy_n(b.image(i), b.h * b.w * 3, b.image(kept));
+        b.items[to] = std::move(b.items[from]), b.infos[to] = b.infos[from];
+        b.paths[to] = std::move(b.paths[from]), b.indices[to] = b.indices[from];
+      }
+      ++kept;
+    }
+    b.n = kept;
+    const auto count = static_cast<std::size_t>(kept);
+    b.items.resize(count), b.infos.resize(count), b.paths.resize(count), b.indices.resize(count);
+  }
+
   std::shared_ptr<const DetectionDataset> data_;
   BatchOptions options_;
   EpochOrders orders_;

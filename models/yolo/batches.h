@@ -10,7 +10,8 @@
 
 namespace frost::yolo {
 
-/// What a network trains or is validated on in one step.
+/// What a network trains or is validated on in one step. In validation it is without the pictures that cannot be decoded,
+/// and so may be empty.
 struct DetectionBatch {
   std::int64_t n = 0, h = 0, w = 0;
   std::vector<std::uint8_t> pixels;   // (n, h, w, 3) R G B; the buffer is recycled and may be longer than that

@@ -67,6 +67,7 @@ Entry entry(const YAML::Node& yaml, const std::string& file, const std::string& 
 std::vector<std::string> under(const fs::path& root, const Entry& entry) {
   std::vector<std::string> paths;
   for (const std::string& value : entry.values) {
+    if (value.empty()) continue;
     std::string path = resolved(root / value);
     if (!entry.list && !present(path) && value.starts_with("../")) path = resolved(root / value.substr(3));
     paths.push_back(std::move(path));
@@ -118,7 +119,22 @@ std::vector<std::string> class_names(const YAML::Node& node, const std::string& 
   return names;
 }
 
+/// YOLOv5 fetches an address, or runs a line of bash or a script of Python.
+std::string download_hint(const std::string& download) {
+  const std::string line = download.substr(0, download.find_first_of("\r\n"));
+  if (download.find_first_not_of(" \t\r\n") == std::string::npos) return "";
+  if (line.starts_with("http://") || line.starts_with("https://") || line.starts_with("bash "))
+    return "; frost does not download data sets: get it from " + line;
+  return "; it has a download script, which frost does not run";
+}
+
 }  // namespace
+
+const std::vector<std::string>& DataConfig::split(const std::string& key) const {
+  const std::vector<std::string>& paths = key == "train" ? train : key == "test" ? test : val;
+  FROST_CHECK(!paths.empty(), yaml, ": key '", key, "' is missing or empty");
+  return paths;
+}
 
 bool DataConfig::is_coco() const { return val.size() == 1 && val[0].ends_with("coco/val2017.txt"); }
 
@@ -143,9 +159,7 @@ DataConfig load_data_config(const std::string& file, bool must_exist) {
   if (const auto missing = missing_of(config.val); must_exist && !missing.empty()) {
     std::string list;
     for (const std::string& item : missing) list += (list.empty() ? "'" : ", '") + item + "'";
-    const std::string source = config.download.substr(0, config.download.find('\n'));
-    fail("Dataset not found ❌ ", file, ": missing paths [", list, "]",
-         source.empty() ? "" : "; frost does not download data sets: get it from " + source);
+    fail("Dataset not found ❌ ", file, ": missing paths [", list, "]", download_hint(config.download));
   }
   return config;
 }

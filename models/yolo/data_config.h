@@ -12,6 +12,8 @@ struct DataConfig {
   std::vector<std::string> names;             // class index -> name
   std::string download;                       // what YOLOv5 would fetch; frost reports it and stops
 
+  /// The paths of "train", "val" or "test". Throws Error where the file names none.
+  const std::vector<std::string>& split(const std::string& key) const;
   int class_count() const { return static_cast<int>(names.size()); }
   /// `val` is COCO val2017, so that COCO's own annotations and 91 category ids apply.
   bool is_coco() const;

@@ -72,7 +72,7 @@ DetectionDataset::DetectionDataset(LabelSet labels, const DatasetOptions& option
       images_(std::move(labels.images)),
       counts_(labels.counts),
       index_list_(images_.size()),
-      warned_(images_.size()) {
+      faults_(static_cast<std::int64_t>(images_.size())) {
   FROST_CHECK(!images_.empty(), "the data set has no images");
   FROST_CHECK(options.imgsz > 0 && options.stride > 0 && options.batch_size > 0, "data set: image size ", options.imgsz,
               ", stride ", options.stride, " and batch size ", options.batch_size, " must be positive");
@@ -96,16 +96,26 @@ Shape2 DetectionDataset::batch_shape(std::int64_t batch) const {
 DetectionDataset::Resized DetectionDataset::resized(std::int64_t index) const {
   const auto place = static_cast<std::size_t>(index);
   if (!cache_.empty()) return cache_[place];
-  std::string warning;
-  Image full = decode_image(images_[place].path, &warning);
-  if (!warning.empty()) {
-    const std::lock_guard lock(warnings_mutex_);
-    if (!warned_[place]) warnings_.push_back("WARNING ⚠️ " + images_[place].path + ": " + warning);
-    warned_[place] = true;
+  if (faults_.unreadable(index)) return {};
+  try {
+    std::string warning;
+    Image full = decode_image(images_[place].path, &warning);
+    if (!warning.empty()) faults_.warn(index, warning);
+    Resized result{.image = {}, .height0 = full.height, .width0 = full.width};
+    result.image = std::make_shared<const Image>(resize_longest(std::move(full), options_.imgsz, !options_.augment));
+    return result;
+  } catch (const Error& e) {
+    faults_.give_up(index, e.what());
+    return {};
   }
-  Resized result{.image = {}, .height0 = full.height, .width0 = full.width};
-  result.image = std::make_shared<const Image>(resize_longest(std::move(full), options_.imgsz, !options_.augment));
-  return result;
+}
+
+std::pair<std::int64_t, DetectionDataset::Resized> DetectionDataset::stand_in(std::int64_t index) const {
+  for (std::int64_t k = 0; k < size(); ++k) {
+    const std::int64_t other = (index + k) % size();
+    if (Resized loaded = resized(other); loaded.image) return {other, std::move(loaded)};
+  }
+  fail("none of ", size(), " images can be decoded; the first: ", faults_.first_cause());
 }
 
 void DetectionDataset::get(std::int64_t index, std::int64_t batch, Rng& rng, std::uint8_t* rgb, Item& item) const {
@@ -115,7 +125,8 @@ void DetectionDataset::get(std::int64_t index, std::int64_t batch, Rng& rng, std
   if (options_.augment) {
     const ItemSource source{.load =
                                 [this](std::int64_t i) {
-                                  return LoadedImage{resized(i).image, image(i).rows, image(i).segments};
+                                  const auto [other, loaded] = stand_in(i);
+                                  return LoadedImage{loaded.image, image(other).rows, image(other).segments};
                                 },
                             .index_list = index_list_,
                             .count = size(),
@@ -132,6 +143,8 @@ void DetectionDataset::get(std::int64_t index, std::int64_t batch, Rng& rng, std
     return;
   }
   const Resized loaded = resized(index);
+  item.usable = loaded.image != nullptr;
+  if (!item.usable) return;
   const int h = loaded.image->height, w = loaded.image->width;
   const Letterbox box = letterbox_rgb(*loaded.image, {.height = shape.height, .width = shape.width, .enlarge = false}, rgb);
   item.info = {.height0 = loaded.height0,
@@ -175,18 +188,13 @@ std::string DetectionDataset::cache_images(int threads, const std::string& prefi
       [&](std::int64_t i) {
         Resized& kept = cache[static_cast<std::size_t>(i)];
         kept = resized(i);
-        bytes += kept.image->pixels.size();
+        if (kept.image) bytes += kept.image->pixels.size();
       },
       [&](std::int64_t done) {
         if (progress) progress(done, size(), static_cast<double>(bytes));
       });
   cache_ = std::move(cache);
   return "";
-}
-
-std::vector<std::string> DetectionDataset::take_warnings() const {
-  const std::lock_guard lock(warnings_mutex_);
-  return std::exchange(warnings_, {});
 }
 
 }  // namespace frost::yolo

@@ -3,12 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/rng.h"
+#include "engine/data/picture_faults.h"
 #include "engine/image/image.h"
 #include "models/yolo/augment.h"
 #include "models/yolo/labels.h"
@@ -36,6 +37,7 @@ struct ItemInfo {
 struct Item {
   std::vector<LabelRow> rows;  // fractions of the item's picture
   ItemInfo info;               // not set where a picture is augmented: nothing maps back
+  bool usable = true;          // false: the file cannot be decoded, there are no pixels
 };
 
 struct Shape2 {
@@ -67,7 +69,10 @@ class DetectionDataset {
   Shape2 batch_shape(std::int64_t batch) const;
 
   /// Writes image `index` as height * width * 3 bytes R, G, B, where height and width are those of `batch`.
-  /// Throws Error naming the file if it cannot be decoded (any more).
+  ///
+  /// A file that cannot be decoded (any more) costs its picture: in training the next one of the data set that can be
+  /// decoded takes its place, as a tile of a mosaic too; in validation the item is not usable. What happens depends on the
+  /// files alone, never on threads. Throws Error where no picture can be decoded.
   void get(std::int64_t index, std::int64_t batch, Rng& rng, std::uint8_t* rgb, Item& item) const;
 
   /// The images that positions of an epoch, and tiles of mosaics, stand for: 0, 1, ... n - 1, unless an epoch weights its
@@ -84,14 +89,19 @@ class DetectionDataset {
                            const std::function<void(std::int64_t, std::int64_t, double)>& progress = {});
 
   /// Warnings about damaged files since the last call, one for each file.
-  std::vector<std::string> take_warnings() const;
+  std::vector<std::string> take_warnings() const { return faults_.take(); }
+  /// Of the first file that could not be decoded; empty where all could.
+  std::string first_fault() const { return faults_.first_cause(); }
 
  private:
   struct Resized {
     std::shared_ptr<const Image> image;
     int height0 = 0, width0 = 0;
   };
+  /// Without an image where the file cannot be decoded; faults_ knows why.
   Resized resized(std::int64_t index) const;
+  /// The first image from `index` on that can be decoded, and its number.
+  std::pair<std::int64_t, Resized> stand_in(std::int64_t index) const;
 
   DatasetOptions options_;
   std::vector<LabeledImage> images_;
@@ -99,9 +109,7 @@ class DetectionDataset {
   std::vector<Shape2> shapes_;  // one for each batch where rect
   std::vector<std::int64_t> index_list_;
   std::vector<Resized> cache_;  // empty, or one for each image
-  mutable std::mutex warnings_mutex_;
-  mutable std::vector<std::string> warnings_;
-  mutable std::vector<bool> warned_;
+  mutable PictureFaults faults_;
 };
 
 }  // namespace frost::yolo

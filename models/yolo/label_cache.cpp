@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kMagic[8] = {'f', 'r', 'o', 's', 't', 'l', 'b', 'l'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;  // also where the scan finds more than it did
 
 struct CacheHeader {
   char magic[8];
@@ -99,7 +99,7 @@ std::string pack(const LabelSet& set, const std::vector<std::string>& files) {
   std::uint32_t place = 0;
   for (const LabeledImage& image : set.images) {
     while (files[place] != image.path) ++place;  // both have the list's order
-    out.value(place);
+    out.value(place++);                          // a file that is listed twice has two places
     out.value(image.width);
     out.value(image.height);
     out.list(image.rows);

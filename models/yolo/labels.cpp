@@ -11,6 +11,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "engine/data/clutter.h"
 #include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
 #include "kernels/error.h"
@@ -23,6 +24,7 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng", "jpeg", "jpg",  "mpo",
                                                              "png", "tif", "tiff", "webp", "pfm"};
 constexpr const char* kIgnoring = "ignoring corrupt image/label: ";
+constexpr std::string_view kLfsPointer = "version https://git-lfs";
 constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
 
 std::string lower(std::string text) {
@@ -65,6 +67,20 @@ std::vector<std::string_view> split(std::string_view text, IsSeparator separates
   return pieces;
 }
 
+/// For a message.
+std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, 40));
+  std::ranges::replace_if(
+      shown, [](char c) { return static_cast<unsigned char>(c) < ' '; }, '?');
+  return shown;
+}
+
+/// As few digits as tell it from its neighbours.
+std::string text_of(float value) {
+  std::array<char, 32> digits{};
+  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr};
+}
+
 float number(std::string_view text, std::size_t line) {
   std::string_view digits = text;
   if (digits.size() > 1 && digits[0] == '+' && digits[1] != '-') digits.remove_prefix(1);
@@ -73,10 +89,7 @@ float number(std::string_view text, std::size_t line) {
   if (error == std::errc::result_out_of_range)
     value = digits.find("e-") != digits.npos || digits.find("E-") != digits.npos ? 0 : INFINITY;
   if (error == std::errc::invalid_argument || end != digits.data() + digits.size()) {
-    std::string shown(text.substr(0, 40));
-    std::ranges::replace_if(
-        shown, [](char c) { return static_cast<unsigned char>(c) < ' '; }, '?');
-    fail("'", shown, "' in row ", line, " is not a number");
+    fail("'", printable(text), "' in row ", line, " is not a number");
   }
   return static_cast<float>(value);
 }
@@ -96,15 +109,15 @@ LabelRow box_of(float cls, const Segment& points) {
 template <class Bad>
 std::string values_where(const std::vector<LabelRow>& rows, int first, Bad bad) {
   constexpr int kShown = 10;
-  std::ostringstream text;
+  std::string text;
   int count = 0;
   for (const LabelRow& r : rows) {
     const float values[5] = {r.cls, r.x, r.y, r.w, r.h};
     for (int i = first; i < 5; ++i)
-      if (bad(values[i]) && count++ < kShown) text << (count > 1 ? " " : "") << values[i];
+      if (bad(values[i]) && count++ < kShown) text += (count > 1 ? " " : "") + text_of(values[i]);
   }
-  if (count > kShown) text << " ...";
-  return text.str();
+  if (count > kShown) text += " ...";
+  return text;
 }
 
 void remove_duplicates(Labels& labels) {
@@ -124,11 +137,25 @@ void remove_duplicates(Labels& labels) {
   labels = std::move(kept);
 }
 
-bool ends_like_jpeg(const std::string& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (in.tellg() < 2) return false;
-  in.seekg(-2, std::ios::end);
-  return in.get() == 0xff && in.get() == 0xd9;
+/// What a label's place holds where that is neither a file nor nothing; empty otherwise.
+std::string odd_kind(const std::string& label) {
+  std::error_code error;
+  switch (const fs::file_status status = fs::status(label, error); status.type()) {
+    case fs::file_type::regular:
+      return "";
+    case fs::file_type::not_found:
+      return fs::is_symlink(fs::symlink_status(label, error)) ? "a link to nothing" : "";
+    case fs::file_type::directory:
+      return "a folder";
+    case fs::file_type::fifo:
+      return "a pipe";
+    case fs::file_type::socket:
+      return "a socket";
+    case fs::file_type::none:
+      return "out of reach (" + error.message() + ")";
+    default:
+      return "a device";
+  }
 }
 
 /// What one image's check says; `corrupt` holds the reason why the image is left out.
@@ -143,7 +170,8 @@ Verdict check_image(const std::string& path) {
   v.image.path = path;
   const std::string warning = "WARNING ⚠️ " + path + ": ";
   try {
-    const ImageInfo info = probe_image(path);
+    std::string doubt;
+    const ImageInfo info = probe_image(path, &doubt);
     const bool turned = info.orientation == 6 || info.orientation == 8;
     v.image.width = turned ? info.height : info.width;
     v.image.height = turned ? info.width : info.height;
@@ -153,12 +181,13 @@ Verdict check_image(const std::string& path) {
     FROST_CHECK(std::min(info.width, info.height) >= kSmallestSide, "image size (", v.image.width, ", ", v.image.height,
                 ") <", kSmallestSide, " pixels");
     // YOLOv5 rewrites such a file; a training program should not change its input.
-    if (info.format == "jpeg" && !ends_like_jpeg(path))
-      v.messages.push_back(warning + "JPEG has no end marker (cut off?), kept as it is");
+    if (!doubt.empty()) v.messages.push_back("WARNING ⚠️ " + doubt);
     const std::string file = label_path(path);
     std::error_code error;
     if (!fs::is_regular_file(file, error)) {
       v.missing = true;
+      if (const std::string kind = odd_kind(file); !kind.empty())
+        v.messages.push_back(warning + "its label " + file + " is " + kind + ", not a regular file: taken as no label");
       return v;
     }
     v.found = true;
@@ -181,7 +210,7 @@ void list_folder(const fs::path& folder, std::vector<std::string>& files) {
   for (auto it = fs::recursive_directory_iterator(folder, options); it != fs::recursive_directory_iterator(); ++it) {
     const std::string name = it->path().filename().string();
     std::error_code error;
-    if (name.starts_with('.')) {
+    if (is_clutter(name)) {
       it.disable_recursion_pending();
     } else if (known_suffix(name) && !it->is_directory(error)) {
       files.push_back(it->path().string());
@@ -189,18 +218,33 @@ void list_folder(const fs::path& folder, std::vector<std::string>& files) {
   }
 }
 
-void list_file(const fs::path& list, std::vector<std::string>& files) {
+void list_file(const fs::path& list, std::vector<std::string>& files, std::vector<std::string>& messages) {
   const std::string text = read_text(list.string()), folder = (list.parent_path() / "").string();
-  for (const std::string_view line : split(strip(text), is_line_end)) {
+  FROST_CHECK(!text.starts_with(kLfsPointer), list.string(), " is a git-lfs pointer; `git lfs pull` fetches the list");
+  std::string_view rest = text;
+  if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);  // a byte order mark
+  std::int64_t foreign = 0;
+  std::string first;
+  for (const std::string_view whole : split(rest, is_line_end)) {
+    const std::string_view line = strip(whole);
+    if (line.empty()) continue;
     std::string file = line.starts_with("./") ? folder + std::string(line.substr(2)) : std::string(line);
-    if (known_suffix(file)) files.push_back(std::move(file));
+    if (known_suffix(file)) {
+      files.push_back(std::move(file));
+    } else if (foreign++ == 0) {
+      first = printable(line);
+    }
   }
+  if (foreign > 0)
+    messages.push_back("WARNING ⚠️ " + list.string() + ": " + std::to_string(foreign) +
+                       " lines name no image by their ending and are left out, the first: '" + first + "'");
 }
 
 }  // namespace
 
-std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix) {
-  std::vector<std::string> files;
+std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix,
+                                     std::vector<std::string>* messages) {
+  std::vector<std::string> files, notes;
   std::string given;
   for (const std::string& path : paths) given += (given.empty() ? "" : ", ") + path;
   try {
@@ -208,7 +252,7 @@ std::vector<std::string> list_images(const std::vector<std::string>& paths, cons
       if (fs::is_directory(path)) {
         list_folder(path, files);
       } else if (fs::is_regular_file(path)) {
-        list_file(path, files);
+        list_file(path, files, notes);
       } else {
         fail(path, " does not exist");
       }
@@ -218,6 +262,7 @@ std::vector<std::string> list_images(const std::vector<std::string>& paths, cons
     fail(prefix, "Error loading data from ", given, ": ", e.what(), ". ", kHelp);
   }
   std::ranges::sort(files);
+  if (messages) *messages = std::move(notes);
   return files;
 }
 
@@ -229,6 +274,7 @@ std::string label_path(const std::string& image) {
 }
 
 Labels parse_labels(const std::string& text) {
+  FROST_CHECK(!text.starts_with(kLfsPointer), "its label is a git-lfs pointer; `git lfs pull` fetches it");
   std::vector<std::vector<std::string_view>> fields;
   for (const std::string_view line : split(strip(text), is_line_end)) fields.push_back(split(line, is_space));
   const bool segments = std::ranges::any_of(fields, [](const auto& row) { return row.size() > 6; });
@@ -262,7 +308,8 @@ Labels parse_labels(const std::string& text) {
 }
 
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options) {
-  const std::vector<std::string> files = list_images(paths, options.prefix);
+  std::vector<std::string> list_messages;
+  const std::vector<std::string> files = list_images(paths, options.prefix, &list_messages);
   const auto count = static_cast<std::int64_t>(files.size());
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int threads = options.threads > 0 ? options.threads : std::clamp(cores, 1, 8);
@@ -302,6 +349,7 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
     }
   }
   set.cache_path = cache;
+  set.messages.insert(set.messages.begin(), list_messages.begin(), list_messages.end());
   if (set.counts.found == 0) set.messages.push_back("WARNING ⚠️ No labels found in " + cache + ". " + kHelp);
   for (std::string& message : set.messages) message.insert(0, options.prefix);
   FROST_CHECK(!set.images.empty(), options.prefix, "none of ", files.size(),
@@ -309,15 +357,29 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   return set;
 }
 
+namespace {
+/// A class as the label file has it: a float may stand for other digits.
+std::string class_text(const std::string& file, float value) {
+  try {
+    const std::string text = read_text(file);
+    for (const std::string_view line : split(strip(text), is_line_end))
+      if (const auto fields = split(line, is_space); !fields.empty() && number(fields[0], 1) == value)
+        return printable(fields[0]);
+  } catch (const Error&) {  // the labels came from a cache, and the file has changed
+  }
+  return text_of(value);
+}
+}  // namespace
+
 void check_classes(const LabelSet& set, int classes, const std::string& data) {
   const LabeledImage* worst = nullptr;
   float highest = -1;
   for (const LabeledImage& image : set.images)
     for (const LabelRow& row : image.rows)
       if (row.cls > highest) highest = row.cls, worst = &image;
-  FROST_CHECK(!worst || std::trunc(highest) < static_cast<float>(classes), "Label class ",
-              static_cast<std::int64_t>(highest), " exceeds nc=", classes, " in ", data, ". Possible class labels are 0-",
-              classes - 1, " (", label_path(worst->path), ")");
+  if (!worst || std::trunc(highest) < static_cast<float>(classes)) return;
+  fail("Label class ", class_text(label_path(worst->path), highest), " exceeds nc=", classes, " in ", data,
+       ". Possible class labels are 0-", classes - 1, " (", label_path(worst->path), ")");
 }
 
 void check_trainable(const LabelSet& set, int classes, const std::string& data) {

@@ -50,9 +50,11 @@ struct ScanOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress{};  // called on the calling thread
 };
 
-/// Image files below folders (recursive, hidden ones skipped) and in .txt lists, ordered by path; spec data.md section 2.
-/// A list's lines that begin with "./" belong to the list's folder. Throws Error if a path is missing or no image is found.
-std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix = "");
+/// Image files below folders (recursive, without is_clutter's) and in .txt lists, ordered by path; spec data.md section 2.
+/// A list's lines that begin with "./" belong to the list's folder; blanks around a line do not count. `messages` says which
+/// lists name something else. Throws Error if a path is missing or no image is found.
+std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix = "",
+                                     std::vector<std::string>* messages = nullptr);
 
 /// The last "/images/" becomes "/labels/", the suffix ".txt"; spec data.md section 3.
 std::string label_path(const std::string& image);
@@ -61,9 +63,9 @@ std::string label_path(const std::string& image);
 /// name).
 Labels parse_labels(const std::string& text);
 
-/// Checks every image's header and label file (spec data.md section 4), or takes the result from the cache file of an
-/// earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size or time of
-/// change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
+/// Checks every image (probe_image) and its label file (spec data.md section 4), or takes the result from the cache file of
+/// an earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size or time
+/// of change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
 /// Sides of a usable image, pixels.

@@ -25,13 +25,15 @@ DetectionTask::DetectionTask(const TrainConfig& config, Device& device, Detectio
       loss_{.gains = scaled_gains(hyp, model.detect().levels_count, model.detect().classes, imgsz,
                                   static_cast<float>(config.label_smoothing)),
             .balance = default_balance(model.detect().levels_count)},
-      work_(device, &model, config.cuda_graph) {}
+      work_(device, &model, config.cuda_graph),
+      faults_(config.strict) {}
 
 void DetectionTask::give_data(std::unique_ptr<DetectionLoader> train, std::shared_ptr<DetectionDataset> train_data,
-                              std::unique_ptr<DetectionLoader> val) {
+                              std::unique_ptr<DetectionLoader> val, std::shared_ptr<DetectionDataset> val_data) {
   train_ = std::move(train);
   train_data_ = std::move(train_data);
   val_ = std::move(val);
+  val_data_ = std::move(val_data);
 }
 
 void DetectionTask::cache_features(const std::filesystem::path& folder) {
@@ -42,6 +44,7 @@ void DetectionTask::cache_features(const std::filesystem::path& folder) {
 }
 
 void DetectionTask::begin_epoch(std::int64_t epoch) {
+  faults_.check();
   epoch_ = epoch;
   if (first_epoch_ < 0) first_epoch_ = epoch;
   batch_ = 0;
@@ -51,10 +54,7 @@ void DetectionTask::begin_epoch(std::int64_t epoch) {
 BatchReport DetectionTask::train_batch() {
   DetectionBatch* batch = train_->next();
   FROST_CHECK(batch, "the data ended before the epoch");
-  for (const std::string& warning : train_data_->take_warnings()) {
-    if (config_.strict) fail(warning);
-    fmt::print(stderr, "\n{}\n", warning);
-  }
+  faults_.of_training(train_data_->take_warnings());
   if (!folder_.empty() && epoch_ == 0 && batch_ < 3)
     write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
   const Shape given{batch->n, batch->h, batch->w, 3}, used = config_.multi_scale ? rescaled(given) : given;
@@ -101,6 +101,7 @@ ValidationReport DetectionTask::validate(Module& averaged, std::int64_t, bool) {
   ValidateOptions options{
       .single_cls = config_.single_cls, .compute = compute_, .cuda_graph = config_.cuda_graph, .loss = loss_};
   const ValidationResult result = yolo::validate(device_, dynamic_cast<DetectionModel&>(averaged), *val_, options);
+  faults_.of_validation(val_data_->take_warnings());
   const DetectionSummary& s = result.summary;
   fmt::print("{}", metrics_table(s, model_.names, false));
   std::fflush(stdout);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/training/loop.h"
+#include "models/run/training.h"
 #include "models/yolo/batches.h"
 #include "models/yolo/cached_prefix.h"
 #include "models/yolo/hyp.h"
@@ -20,7 +21,7 @@ class DetectionTask final : public TrainingTask {
   DetectionTask(const TrainConfig& config, Device& device, DetectionModel& model, DType compute, const Hyp& hyp, int imgsz);
 
   void give_data(std::unique_ptr<DetectionLoader> train, std::shared_ptr<DetectionDataset> train_data,
-                 std::unique_ptr<DetectionLoader> val);
+                 std::unique_ptr<DetectionLoader> val, std::shared_ptr<DetectionDataset> val_data);
   void pictures(const std::filesystem::path& folder) { folder_ = folder; }
   /// Parameters have woken up: captured steps know neither their gradients nor where they are now.
   void forget_steps() { work_.forget(); }
@@ -45,6 +46,8 @@ class DetectionTask final : public TrainingTask {
   /// Batches that began at kept features, of this frozen prefix and of those before something woke up.
   std::int64_t cached_batches() const { return earlier_hits_ + (features_ ? features_->hits() : 0); }
   const LossSettings& loss() const { return loss_; }
+  /// After the last epoch: what --strict has against its validation.
+  void check_faults() const { faults_.check(); }
 
  private:
   /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (spec/train.md section 7, step 3).
@@ -65,8 +68,9 @@ class DetectionTask final : public TrainingTask {
   std::map<CapturedStep::Key, LossState> losses_;
   std::map<Shape, Tensor> pixels_;
   CapturedStep work_;
+  run::FaultReports faults_;
   std::unique_ptr<DetectionLoader> train_, val_;
-  std::shared_ptr<DetectionDataset> train_data_;
+  std::shared_ptr<DetectionDataset> train_data_, val_data_;
   std::unique_ptr<CachedPrefix> features_;
   std::int64_t earlier_hits_ = 0;
   std::filesystem::path folder_;

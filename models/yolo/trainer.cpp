@@ -168,14 +168,14 @@ std::filesystem::path train(const TrainConfig& given) {
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
   if (config.dry_run) {
-    config.batch_size = batch_size_for(config, list_images(data.train).size());
+    config.batch_size = batch_size_for(config, list_images(data.split("train")).size());
     config.freeze = plan.begin_last_stage();
     explain_training(config, *model, imgsz, run_device);
     return {};
   }
 
-  LabelSet train_labels = scan_with_progress(data.train, bold_blue("train: ")),
-           val_labels = scan_with_progress(data.val, bold_blue("val: "));
+  LabelSet train_labels = scan_with_progress(data.split("train"), bold_blue("train: ")),
+           val_labels = scan_with_progress(data.split("val"), bold_blue("val: "));
   if (config.strict) check_undamaged(train_labels), check_undamaged(val_labels);
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
@@ -222,7 +222,7 @@ std::filesystem::path train(const TrainConfig& given) {
   DetectionTask task(config, device, *model, run_device.compute, hyp, imgsz);
   task.give_data(
       make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}),
-      train_data, make_loader(val_data, {.threads = workers}));
+      train_data, make_loader(val_data, {.threads = workers}), val_data);
   if (folder.empty()) folder = make_run_folder(config.project, config.name, config.exist_ok);
   if (!config.noplots) task.pictures(folder);
   if (config.resume.empty()) {
@@ -248,6 +248,7 @@ std::filesystem::path train(const TrainConfig& given) {
   std::fflush(stdout);
   const std::int64_t earlier_steps = loop.summary().steps;  // before a resumption
   loop.run();
+  task.check_faults();
 
   run::print_costs(loop, *model, train_data->size());
   if (!config.cache_features.empty()) {

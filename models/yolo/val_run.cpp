@@ -73,8 +73,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
   if (imgsz != config.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
 
-  const std::vector<std::string>& paths = config.task == "train" ? data.train : config.task == "test" ? data.test : data.val;
-  FROST_CHECK(!paths.empty(), config.data, ": key '", config.task, "' is missing or empty, needed for --task ", config.task);
+  const std::vector<std::string>& paths = data.split(speed ? "val" : config.task);
   LabelSet labels = scan_with_progress(paths, bold_blue((speed ? "val" : config.task) + ": "));
   if (config.strict) check_undamaged(labels);
   if (!config.single_cls) check_classes(labels, classes, config.data);
@@ -118,6 +117,8 @@ std::filesystem::path run_validation(const ValConfig& given) {
     if (config.strict) fail(warning);
     fmt::print("{}\n", warning);
   }
+  FROST_CHECK(result.images > 0, config.data, ": none of ", dataset->size(),
+              " images can be decoded; the first: ", dataset->first_fault());
 
   const bool rows = config.verbose || (data.class_count() < 50 && data.class_count() > 1);
   fmt::print("{}", metrics_table(result.summary, data.names, rows));

@@ -36,7 +36,7 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
   Backend& backend = device.backend();
   const int classes = options.single_cls ? 1 : model.detect().classes;
   DetectionMetrics metrics(classes);
-  ValidationResult result{.summary = {}, .confusion = ConfusionMatrix(classes)};
+  ValidationResult result{.images = 0, .summary = {}, .confusion = ConfusionMatrix(classes)};
   std::optional<LossSettings> loss = options.loss;
   std::int64_t seen = 0, batches = 0;
 
@@ -49,6 +49,10 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
   loader.start(0);
   while (DetectionBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");
+    if (batch->n == 0) {  // none of its pictures could be decoded
+      bar.advance();
+      continue;
+    }
     const auto t0 = Clock::now();
     network.load({batch->n, batch->h, batch->w, 3}, batch->pixels);
     const auto t1 = Clock::now();
@@ -106,6 +110,7 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
     bar.advance();
   }
   bar.finish();
+  result.images = seen;
   result.summary = metrics.summary();
   result.confusion = metrics.confusion();
   for (double& value : result.losses) value /= static_cast<double>(std::max<std::int64_t>(batches, 1));

@@ -37,6 +37,7 @@ struct ValidateOptions {
 };
 
 struct ValidationResult {
+  std::int64_t images = 0;  // that could be decoded
   DetectionSummary summary;
   ConfusionMatrix confusion;
   std::array<double, 3> losses{};                   // box, obj, cls: means over batches

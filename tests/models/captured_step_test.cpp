@@ -420,7 +420,7 @@ TEST_CASE("training on many shapes: what is never recorded keeps no pixels") {
   labels.images.resize(1);
   task.give_data(std::make_unique<yolo::DetectionLoader>(
                      BatchSource<yolo::DetectionBatch>{.batches = 2 * kShapes, .open = open, .item = {}, .close = {}}),
-                 std::make_shared<yolo::DetectionDataset>(std::move(labels), yolo::DatasetOptions{}), nullptr);
+                 std::make_shared<yolo::DetectionDataset>(std::move(labels), yolo::DatasetOptions{}), nullptr, nullptr);
   task.begin_epoch(0);
   std::vector<std::int64_t> pinned;
   for (std::int64_t shape = 0; shape < kShapes; ++shape) {

@@ -437,20 +437,49 @@ TEST_CASE("folders: sorted classes, only pictures, and what is wrong with them")
     if (first.empty()) first = bytes;
     CHECK(bytes == first);
   }
-  const fs::path odd = data / "train" / "stripes1" / "x.webp", thin = data / "thin.png";
-  std::ofstream(odd) << "RIFF";
-  CHECK(has(error_of([&] { classify::find_splits(data); }), odd.string() + ": pictures are JPEG, PNG or BMP"));
-  fs::remove(odd);
+  const fs::path thin = data / "thin.png";
   write_png(thin, Image(2, 129));
   CHECK(has(error_of([&] { classify::read_picture(thin); }), thin.string() + ": 129x2 pixels: more than 64 times"));
   write_png(thin, Image(128, 2));
   CHECK(classify::read_picture(thin).height == 128);
-  fs::create_directories(data / "train" / "zebra");
+  write_png(data / "val" / "zebra" / "a.png", Image(12, 12));
   CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'zebra'"));
   CHECK(has(error_of([&] { classify::find_splits(folder() / "nowhere"); }), "nowhere: not found"));
   fs::create_directories(folder() / "hollow" / "train");
   fs::create_directories(folder() / "hollow" / "val" / "a");
   CHECK(has(error_of([&] { classify::find_splits(folder() / "hollow"); }), "no pictures"));
+}
+
+TEST_CASE("folders: hidden, packed and empty folders are no classes, and what they hold is not read") {
+  const fs::path data = folder() / "clutter";
+  testing::write_stripes(data, 0, 2, 3);
+  const Image image(12, 12, 90);
+  for (const std::string name : {".ipynb_checkpoints/a.png", "__MACOSX/stripes0/._a.png", ".git/a.png",
+                                 "stripes0/.ipynb_checkpoints/a-checkpoint.png", "stripes0/._a.png",
+                                 "stripes1/__MACOSX/a.png", "stripes1/deep/.hidden/a.png"})
+    for (const std::string split : {"train", "val"}) write_png(data / split / name, image);
+  write_png(data / "train" / "stripes1" / "deep" / "a.png", image);  // this one counts
+  fs::create_directories(data / "train" / "nothing");
+  fs::create_directories(data / "train" / "also nothing" / "deep");
+  std::ofstream(data / "train" / "also nothing" / "Thumbs.db") << "x";
+  classify::DataSplits splits = classify::find_splits(data);
+  const std::vector<std::string> two{"stripes0", "stripes1"};
+  CHECK(splits.train.classes == two);
+  CHECK(splits.val.classes == two);
+  CHECK(splits.train.size() == 2 * 4 + 1);
+  CHECK(splits.train.notes == std::vector{"WARNING ⚠️ " + (data / "train").string() +
+                                          ": folders without pictures are no classes: also nothing, nothing"});
+  CHECK(splits.val.notes.empty());
+  CHECK(splits.train.damaged.empty());
+  // A class of train keeps its number where validation has no picture of it.
+  fs::remove_all(data / "val" / "stripes0");
+  CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'stripes0'"));
+  fs::create_directories(data / "val" / "stripes0");
+  splits = classify::find_splits(data);
+  CHECK(splits.val.classes == two);
+  CHECK(splits.val.items.front().label == 1);
+  CHECK(splits.val.notes == std::vector{"WARNING ⚠️ " + (data / "val").string() + ": no pictures of class stripes0"});
+  CHECK(classify::find_val_split(data, {}).val.classes == std::vector<std::string>{"stripes1"});
 }
 
 TEST_CASE("accuracy: ranks, averages over images, confusion, tables") {

@@ -203,21 +203,70 @@ TEST_CASE("dataset: a file that goes bad after the scan") {
   REQUIRE(warnings.size() == 1);  // once for each file
   CHECK(warnings[0].starts_with("WARNING ⚠️ " + jpeg + ": "));
   CHECK(data.take_warnings().empty());
+}
 
-  const std::string gone = data.image(2).path;
-  std::filesystem::remove(gone);
-  try {
-    data.get(2, 0, rng, rgb.data(), item);
-    FAIL("no error");
-  } catch (const Error& e) {
-    CHECK(std::string(e.what()).find(gone) != std::string::npos);
+TEST_CASE("dataset: a picture that cannot be decoded costs itself, the same for any number of threads") {
+  const SmallSet small;
+  LabelSet labels = small.labels();
+  for (const int bad : {1, 2}) {  // since the scan; b and c
+    const std::string path = labels.images[static_cast<std::size_t>(bad)].path;
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << "no picture any more";
   }
-  const auto shared = std::make_shared<const DetectionDataset>(small.labels(), DatasetOptions{.imgsz = 64, .batch_size = 2});
-  std::filesystem::remove(shared->image(2).path);
-  const auto loader = make_loader(shared, {.threads = 2});
+  const auto batches_of = [&](bool augment, int threads, bool cached, std::vector<std::string>* warnings) {
+    const auto data =
+        std::make_shared<DetectionDataset>(labels, DatasetOptions{.imgsz = 64, .batch_size = 2, .augment = augment});
+    if (cached) CHECK(data->cache_images(threads, "", {.available = 1e12, .total = 1e12}) == "");
+    const auto loader = make_loader(data, {.seed = 3, .shuffle = augment, .threads = threads});
+    std::vector<std::string> texts;
+    std::int64_t images = 0;
+    for (const int epoch : {0, 1, 2})
+      for (loader->start(epoch); const DetectionBatch* b = loader->next();) {
+        texts.push_back(text_of(*b));
+        images += b->n;
+        CHECK(static_cast<std::int64_t>(b->paths.size()) == b->n);
+        for (std::size_t t = 0; t < b->targets.size(); t += 6) CHECK(static_cast<std::int64_t>(b->targets[t]) < b->n);
+      }
+    CHECK(images == 3 * (augment ? 5 : 3));  // replaced in training, left out in validation
+    *warnings = data->take_warnings();
+    std::ranges::sort(*warnings);
+    CHECK(!data->first_fault().empty());
+    return texts;
+  };
+  for (const bool augment : {false, true}) {
+    std::vector<std::string> first_warnings;
+    const auto first = batches_of(augment, 0, false, &first_warnings);
+    REQUIRE(first_warnings.size() == 2);  // once for each, however often they are drawn
+    for (const std::size_t i : {0u, 1u})
+      CHECK(first_warnings[i] == "WARNING ⚠️ " + labels.images[i + 1].path + ": not an image (unknown format)");
+    for (const int threads : {1, 2, 5})
+      for (const bool cached : {false, true}) {
+        std::vector<std::string> warnings;
+        CHECK((batches_of(augment, threads, cached, &warnings) == first));
+        CHECK(warnings == first_warnings);
+      }
+  }
+  // In training d stands for b and c: with d in their place the batches are the same.
+  LabelSet replaced = labels;
+  for (const std::size_t i : {1u, 2u}) replaced.images[i] = labels.images[3];
+  const auto pixels = [](const LabelSet& set) {
+    const DetectionDataset data(set, {.imgsz = 64, .batch_size = 2, .augment = true});
+    std::string all(64 * 64 * 3, ' ');
+    std::string text;
+    for (std::int64_t i = 0; i < 5; ++i) {
+      Item item;
+      Rng rng(7, 0, static_cast<std::uint64_t>(i));
+      data.get(i, 0, rng, reinterpret_cast<std::uint8_t*>(all.data()), item);
+      text += all + std::to_string(item.rows.size());
+    }
+    return text;
+  };
+  CHECK((pixels(labels) == pixels(replaced)));
+
+  for (const LabeledImage& image : labels.images) std::filesystem::remove(image.path);
+  const auto none = std::make_shared<DetectionDataset>(labels, DatasetOptions{.imgsz = 64, .augment = true});
+  const auto loader = make_loader(none, {.threads = 2});
   loader->start(0);
-  CHECK(loader->next() != nullptr);
-  CHECK_THROWS_AS(loader->next(), Error);
+  CHECK_THROWS_WITH_AS(loader->next(), doctest::Contains("none of 5 images can be decoded; the first: "), Error);
 }
 
 TEST_CASE("dataset: images in memory give the same batches") {

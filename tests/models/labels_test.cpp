@@ -1,6 +1,7 @@
 #include "models/yolo/labels.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <cmath>
@@ -311,9 +312,123 @@ TEST_CASE("labels: what training refuses") {
   one.dir.write("labels/a.txt", "");
   CHECK(refusal(3).starts_with("All labels empty in " + cache + ", can not start training."));
   one.dir.write("labels/a.txt", "0 .5 .5 .5 .5\n9.9 .5 .5 .5 .5");
-  CHECK(refusal(3) == "Label class 9 exceeds nc=3 in data.yaml. Possible class labels are 0-2 (" + one.label + ")");
-  CHECK(refusal(9) == "Label class 9 exceeds nc=9 in data.yaml. Possible class labels are 0-8 (" + one.label + ")");
+  CHECK(refusal(3) == "Label class 9.9 exceeds nc=3 in data.yaml. Possible class labels are 0-2 (" + one.label + ")");
+  CHECK(refusal(9) == "Label class 9.9 exceeds nc=9 in data.yaml. Possible class labels are 0-8 (" + one.label + ")");
   CHECK(refusal(10) == "");
+}
+
+TEST_CASE("labels: a class is named as its file has it, a box by as many digits as tell it") {
+  OneImage one;
+  const auto refusal = [&] {
+    try {
+      check_classes(one.scan(), 4, "data.yaml");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  for (const std::string cls : {"99999999999", "3e38", "1e39", "4", "16777217", "4.25"}) {
+    one.dir.write("labels/a.txt", "1 .5 .5 .5 .5\n" + cls + " .5 .5 .5 .5\n3 .5 .5 .5 .5");
+    for (const bool from_cache : {false, true})
+      CHECK_MESSAGE(refusal().starts_with("Label class " + cls + " exceeds nc=4 in data.yaml."), cls, from_cache);
+  }
+  CHECK(reason("0 1.000001 .5 .5 .5") == "non-normalized or out of bounds coordinates [1.000001]");
+  CHECK(reason("0 .5 1.0000002 .5 .5") == "non-normalized or out of bounds coordinates [1.0000002]");
+  CHECK(reason("0 .5 .5 .5 -1e-9") == "negative label values [-1e-09]");
+  CHECK(reason("0 12345.67 .5 .5 640") == "non-normalized or out of bounds coordinates [12345.67 640]");
+}
+
+TEST_CASE("labels: what is no file, and git-lfs pointers") {
+  OneImage one;
+  const fs::path label = one.label;
+  fs::create_directories(label.parent_path());
+  const auto message = [&] {
+    const LabelSet set = one.scan();
+    CHECK(set.counts.corrupt == 0);
+    CHECK(set.counts.missing == 2);
+    CHECK(set.images.size() == 2);
+    for (const std::string& m : set.messages)
+      if (m.find(one.label) != m.npos) return m;
+    return std::string();
+  };
+  CHECK(message() == "");  // no label: nothing to say
+  fs::create_directory(label);
+  CHECK(message().find("its label " + one.label + " is a folder, not a regular file") != std::string::npos);
+  fs::remove(label);
+  REQUIRE(::mkfifo(label.c_str(), 0600) == 0);
+  CHECK(message().find(" is a pipe,") != std::string::npos);
+  fs::remove(label);
+  fs::create_symlink("nowhere", label);
+  CHECK(message().find(" is a link to nothing,") != std::string::npos);
+  fs::remove(label);
+  fs::create_symlink("/dev/null", label);
+  CHECK(message().find(" is a device,") != std::string::npos);
+  fs::remove(label);
+
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 99\n";
+  CHECK(reason(pointer).find("git-lfs pointer") != std::string::npos);
+  one.dir.write("images/b.jpg", pointer);
+  REQUIRE(::mkfifo((one.dir / "images/c.jpg").c_str(), 0600) == 0);  // nobody waits for its other end
+  const LabelSet set = one.scan();
+  CHECK(set.counts.corrupt == 2);
+  CHECK(set.messages.at(0).find("b.jpg: ignoring corrupt image/label: a git-lfs pointer") != std::string::npos);
+  CHECK(set.messages.at(1).find("c.jpg: ignoring corrupt image/label: not a regular file") != std::string::npos);
+  const std::string list = one.dir.write("list.txt", pointer);
+  CHECK_THROWS_WITH_AS(list_images({list}), doctest::Contains("git-lfs pointer"), Error);
+}
+
+TEST_CASE("labels: lists as people write them") {
+  const test::TempDir dir;
+  for (const std::string name : {"a", "b", "c", "d"}) dir.picture("images/" + name + ".png", 12, 12);
+  const std::vector<std::string> all = list_images({(dir / "images").string()});
+  REQUIRE(all.size() == 4);
+  const std::string a = "./images/a.png", b = "./images/b.png", c = "./images/c.png", d = "./images/d.png";
+  std::vector<std::string> messages;
+  for (const std::string& text :
+       {a + " \n" + b + "\t\n" + c + "  \n" + d, a + "\r" + b + "\r" + c + "\r" + d + "\r",
+        "\xef\xbb\xbf" + a + "\r\n" + b + "\r\n\r\n" + c + "\r\n  " + d, a + "\n \n" + b + "\n\t\n" + c + "\n" + d}) {
+    CHECK(list_images({dir.write("list.txt", text)}, "", &messages) == all);
+    CHECK(messages.empty());
+  }
+  const std::string list = dir.write("list.txt", a + "\nimages/b.doc\n" + c + "\nREADME\n");
+  CHECK(list_images({list}, "", &messages).size() == 2);
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0] == "WARNING ⚠️ " + list +
+                           ": 2 lines name no image by their ending and are left out, the first: "
+                           "'images/b.doc'");
+  for (const bool from_cache : {false, true}) {  // said each time
+    const LabelSet set = scan_labels({list}, {.prefix = "val: "});
+    CHECK(set.from_cache == from_cache);
+    CHECK(set.messages.at(0) == "val: " + messages[0]);
+  }
+}
+
+TEST_CASE("labels: what systems leave among pictures is not read") {
+  const test::TempDir dir;
+  for (const std::string name :
+       {"images/a.png", "images/._a.png", "images/.ipynb_checkpoints/a-checkpoint.png", "images/__MACOSX/a.png",
+        "images/__MACOSX/images/._a.png", "images/sub/__MACOSX/b.png", "images/sub/b.png", "images/.hidden/c.png"})
+    dir.picture(name, 12, 12);
+  dir.write("images/Thumbs.db", "x"), dir.write("images/desktop.ini", "x");
+  CHECK(list_images({(dir / "images").string()}) ==
+        std::vector<std::string>{(dir / "images/a.png").string(), (dir / "images/sub/b.png").string()});
+}
+
+TEST_CASE("labels: a folder that is named twice has its files twice, and its cache is taken") {
+  OneImage one;
+  one.dir.write("labels/a.txt", "1 .5 .5 .25 .25");
+  one.dir.write("images/b.png", "no picture");
+  one.dir.picture("images/c.png", 12, 12);
+  const std::string images = (one.dir / "images").string();
+  for (const std::vector<std::string>& paths : {std::vector{images, images}, {images, images, images}, {images}}) {
+    const LabelSet first = scan_labels(paths), second = scan_labels(paths);
+    CHECK(first.images.size() == 2 * paths.size());
+    CHECK(!first.from_cache);
+    CHECK(second.from_cache);
+    CHECK(second.counts == first.counts);
+    REQUIRE(second.images.size() == first.images.size());
+    for (std::size_t i = 0; i < first.images.size(); ++i) CHECK(second.images[i].path == first.images[i].path);
+  }
 }
 
 TEST_CASE("labels: a set without one usable image is an error") {
