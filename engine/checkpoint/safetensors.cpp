@@ -10,7 +10,7 @@
 #include <set>
 
 #include "engine/base/atomic_file.h"
-#include "engine/base/mapped_file.h"
+#include "engine/base/input_file.h"
 
 namespace frost {
 namespace {
@@ -163,7 +163,7 @@ SafetensorsFile parse(std::span<const std::byte> file) {
 }  // namespace
 
 SafetensorsFile read_safetensors(const std::filesystem::path& path) {
-  const MappedFile file(path);
+  const FileBytes file(path);
   try {
     return parse(file.bytes());
   } catch (const Error& error) {

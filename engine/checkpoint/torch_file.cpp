@@ -26,12 +26,24 @@ std::string diagnosis(std::string_view file) {
   const auto begins = [&](std::string_view mark) { return file.starts_with(mark); };
   if (file.empty()) return "the file is empty";
   if (begins("<!") || begins("<html")) return "not a checkpoint but a web page (a failed download)";
-  if (begins("version https://git-lfs")) return "not a checkpoint but a git-lfs pointer (fetch it with git lfs pull)";
   if (file.size() > 262 && file.substr(257, 5) == "ustar")
     return "a tar checkpoint of torch before 0.1.10, which is not supported";
   if (begins("PK") || std::string_view("PK\3\4").starts_with(file)) return "truncated zip file";
   if (begins("\x80")) return "a bare pickle, not a file of torch.save";
   return "not a checkpoint (neither a zip file nor a torch file of the older kind)";
+}
+
+bool is_zip(std::string_view file) { return file.size() > 4 && file.starts_with("PK\3\4"); }
+bool is_legacy(std::string_view file) {
+  return file.size() >= kLegacyStart.size() && std::memcmp(file.data(), kLegacyStart.data(), kLegacyStart.size()) == 0;
+}
+
+/// Only a file that begins as a torch file is read whole: others may be of any size.
+FileBytes torch_bytes(const std::filesystem::path& path) {
+  const InputFile file(path);
+  const FileBytes start(file, 512);
+  FROST_CHECK(is_zip(start.text()) || is_legacy(start.text()), path.string(), ": ", diagnosis(start.text()));
+  return FileBytes(file);
 }
 
 struct HostType {
@@ -91,15 +103,12 @@ bool contiguous(const pickle::Tensor& t) {
 
 }  // namespace
 
-TorchFile::TorchFile(const std::filesystem::path& path) : path_(path), file_(path) {
-  const auto bytes = file_.bytes();
+TorchFile::TorchFile(const std::filesystem::path& path) : path_(path), file_(torch_bytes(path)) {
   try {
-    if (bytes.size() > 4 && text_of(bytes).starts_with("PK\3\4"))
+    if (is_zip(file_.text()))
       read_zip();
-    else if (bytes.size() >= kLegacyStart.size() && std::memcmp(bytes.data(), kLegacyStart.data(), kLegacyStart.size()) == 0)
-      read_legacy();
     else
-      fail(diagnosis(text_of(bytes)));
+      read_legacy();
   } catch (const Error& error) {
     fail(path_.string(), ": ", error.what());
   }

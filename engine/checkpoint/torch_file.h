@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "engine/base/mapped_file.h"
+#include "engine/base/input_file.h"
 #include "engine/checkpoint/host_tensor.h"
 #include "engine/checkpoint/pickle.h"
 #include "engine/checkpoint/zip_archive.h"
@@ -45,7 +45,7 @@ class TorchFile {
   StateDict tensors_of(pickle::Ref dict) const;
 
   std::filesystem::path path_;
-  MappedFile file_;
+  FileBytes file_;
   std::unique_ptr<ZipArchive> zip_;  // zip container
   std::string folder_;               // its root, with the slash
   std::map<std::string, std::span<const std::byte>> legacy_storages_;

@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cerrno>
 #include <csetjmp>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <new>
 #include <optional>
 
 #include "engine/base/atomic_file.h"
+#include "engine/base/input_file.h"
 #include "engine/image/color.h"
 #include "engine/image/formats.h"
 #include "engine/image/jpeg_errors.h"
@@ -48,38 +47,12 @@ namespace fs = std::filesystem;
 using image::Bytes;
 using image::Header;
 
-std::string reason() { return errno ? std::strerror(errno) : "unknown cause"; }
-
-/// A picture's file, open.
-class PictureFile {
- public:
-  explicit PictureFile(const fs::path& path) : path_(path) {
-    std::error_code error;
-    const fs::file_status status = fs::status(path, error);
-    FROST_CHECK(!fs::is_directory(status), path.string(), ": is a folder, not an image");
-    FROST_CHECK(!fs::exists(status) || fs::is_regular_file(status), path.string(), ": not a regular file");
-    errno = 0;
-    in_.open(path, std::ios::binary | std::ios::ate);
-    FROST_CHECK(in_, path.string(), ": cannot open: ", reason());
-    const std::streamoff size = in_.tellg();
-    FROST_CHECK(size >= 0, path.string(), ": cannot read: ", reason());
-    size_ = static_cast<std::size_t>(size);
-  }
-  std::size_t size() const { return size_; }
-  std::vector<std::uint8_t> read(std::size_t from, std::size_t most) {
-    std::vector<std::uint8_t> bytes(std::min(size_ - from, most));
-    in_.seekg(static_cast<std::streamoff>(from));
-    in_.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    FROST_CHECK(static_cast<std::size_t>(in_.gcount()) == bytes.size(), path_.string(), ": cannot read: ", reason());
-    return bytes;
-  }
-  std::vector<std::uint8_t> read() { return read(0, size_); }
-
- private:
-  fs::path path_;
-  std::ifstream in_;
-  std::size_t size_ = 0;
-};
+/// Up to `most` bytes from `from` on.
+std::vector<std::uint8_t> read(const InputFile& file, std::uint64_t from = 0, std::uint64_t most = UINT64_MAX) {
+  std::vector<std::uint8_t> bytes(std::min(file.size() - from, most));
+  bytes.resize(file.read(std::as_writable_bytes(std::span(bytes)), from));
+  return bytes;
+}
 
 std::string format_of(Bytes bytes) {
   using namespace std::string_view_literals;
@@ -218,12 +191,12 @@ void check_writable(const fs::path& path, const Image& image, int most) {
 ImageInfo probe_image(const fs::path& path, std::string* warning) {
   constexpr std::size_t kUsual = 64 << 10;  // EXIF with its thumbnail fits; colour profiles may not
   if (warning) warning->clear();
-  PictureFile file(path);
-  std::vector<std::uint8_t> bytes = file.read(0, kUsual);
+  const InputFile file(path);
+  std::vector<std::uint8_t> bytes = read(file, 0, kUsual);
   // A JPEG says what it is before its pixels, the others must be seen whole.
   const bool partial = format_of(bytes) == "jpeg" && read_header(bytes).state == Header::ok;
-  if (!partial && file.size() > bytes.size()) bytes = file.read();
-  const std::vector<std::uint8_t> end = file.read(file.size() - std::min<std::size_t>(file.size(), 2), 2);
+  if (!partial && file.size() > bytes.size()) bytes = read(file);
+  const std::vector<std::uint8_t> end = read(file, file.size() - std::min<std::size_t>(file.size(), 2), 2);
   return naming(path.string(), [&] {
     const ImageInfo info = checked_header(bytes, file.size());
     if (info.format == "jpeg") {
@@ -240,7 +213,7 @@ ImageInfo probe_image(const fs::path& path, std::string* warning) {
 }
 
 Image decode_image(const fs::path& path, std::string* warning) {
-  return decode_image(PictureFile(path).read(), path.string(), warning);
+  return decode_image(read(InputFile(path)), path.string(), warning);
 }
 
 Image decode_image(Bytes bytes, const std::string& name, std::string* warning) {

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "engine/base/input_file.h"
 #include "kernels/error.h"
 
 namespace frost {
@@ -211,9 +211,9 @@ font-variant-numeric:tabular-nums}
 ComparedRun read_compared_run(const std::string& label, const std::filesystem::path& folder) {
   ComparedRun run{label, read_run_summary(folder), {}, {}};
   const std::filesystem::path file = folder / "results.csv";
-  std::ifstream in(file);
+  std::istringstream in(read_text(file));
   std::string line;
-  FROST_CHECK(in && std::getline(in, line), file.string(), ": cannot be read");
+  FROST_CHECK(std::getline(in, line), file.string(), ": is empty");
   run.columns = split_row(line);
   for (int number = 2; std::getline(in, line); ++number) {
     std::vector<double> row;
@@ -230,11 +230,10 @@ ComparedRun read_compared_run(const std::string& label, const std::filesystem::p
 }
 
 std::vector<ReferenceRun> read_reference_runs(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  FROST_CHECK(in, file.string(), ": cannot be read");
+  const std::string text = read_text(file);
   std::vector<ReferenceRun> references;
   try {
-    const auto json = nlohmann::ordered_json::parse(in);
+    const auto json = nlohmann::ordered_json::parse(text);
     const std::string what = json.at("what"), prefix = "best ";
     for (const auto& [name, run] : json.at("runs").items()) {
       references.push_back({what.substr(0, what.find(',')) + ": " + name, {}});

@@ -5,9 +5,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 #include "engine/base/atomic_file.h"
+#include "engine/base/input_file.h"
 #include "kernels/error.h"
 
 namespace frost {
@@ -17,9 +18,7 @@ ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns, int widt
     : file_(std::move(file)), columns_(std::move(columns)), width_(width) {
   std::error_code error;
   if (!fs::exists(file_, error)) return;
-  std::ifstream in(file_, std::ios::binary);
-  FROST_CHECK(in, file_.string(), ": cannot read: ", std::strerror(errno));
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const std::string text = read_text(file_);
   const auto end = text.rfind('\n');
   const auto whole = end == std::string::npos ? 0 : end + 1;
   if (whole == text.size()) return;
@@ -28,8 +27,9 @@ ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns, int widt
 }
 
 void ResultsCsv::keep(std::int64_t rows) {
-  std::ifstream in(file_, std::ios::binary);
-  if (!in) return;
+  std::error_code error;
+  if (!fs::exists(file_, error)) return;
+  std::istringstream in(read_text(file_));
   std::string text, line;
   for (std::int64_t i = 0; i <= rows && std::getline(in, line); ++i) text += line + '\n';
   if (rows == 0) text.clear();  // the header comes again with the first row

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/atomic_file.h"
+#include "engine/base/input_file.h"
 #include "kernels/error.h"
 
 namespace frost {
@@ -63,11 +63,12 @@ void write_run_summary(const std::filesystem::path& folder, const RunSummary& s)
 
 RunSummary read_run_summary(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / kFile;
-  std::ifstream in(file);
-  FROST_CHECK(in, file.string(), ": not found; is this the folder of a finished run?");
+  FROST_CHECK(std::filesystem::exists(std::filesystem::symlink_status(file)), file.string(),
+              ": not found; is this the folder of a finished run?");
+  const std::string text = read_text(file);
   RunSummary s;
   try {
-    const auto json = nlohmann::ordered_json::parse(in);
+    const auto json = nlohmann::ordered_json::parse(text);
     s.epochs = json.at("epochs");
     s.steps = json.at("steps");
     s.batch_size = json.at("batch_size");

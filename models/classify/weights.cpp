@@ -7,7 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "engine/base/mapped_file.h"
+#include "engine/base/input_file.h"
 #include "engine/checkpoint/module_state.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
@@ -23,9 +23,10 @@ constexpr const char *kArchitecture = "frost.classifier", *kNames = "names", *kY
 
 bool is_safetensors(const std::filesystem::path& file) {
   if (file.extension() == ".safetensors") return true;
-  const MappedFile mapped(file);
-  const auto bytes = mapped.bytes();
-  return bytes.size() > 8 && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
+  constexpr int kStart = 9;
+  const FileBytes start(InputFile(file), kStart);
+  const auto bytes = start.bytes();
+  return bytes.size() == kStart && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
 }
 
 std::string classify_head(int layer) { return fmt::format("model.{}.linear.weight", layer); }

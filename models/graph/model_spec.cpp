@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
-#include <sstream>
 
+#include "engine/base/input_file.h"
+#include "engine/base/yaml_file.h"
 #include "kernels/error.h"
 #include "models/graph/builtin_files.h"
 #include "models/graph/registry.h"
@@ -111,16 +111,11 @@ Activation parse_activation(const std::string& text, const std::string& where) {
 
 ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes,
                            std::optional<int> anchors_each) {
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    fail(name, ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
-  }
+  ModelSpec spec;
+  YAML::Node root = parse_yaml(text, name, &spec.warnings);
   FROST_CHECK(root.IsMap(), name,
               ": not a model YAML (expected nc, depth_multiple, width_multiple, anchors, backbone, head)");
   check_rows(root, name);
-  ModelSpec spec;
   spec.name = name;
   spec.classes = classes ? *classes : required<int>(root, "nc", name);
   FROST_CHECK(spec.classes >= 1 && spec.classes <= 100000, name, ": nc ", spec.classes);
@@ -165,13 +160,7 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
 
 ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> classes, std::optional<int> anchors_each) {
   namespace fs = std::filesystem;
-  if (fs::is_regular_file(path_or_name)) {
-    std::ifstream in(path_or_name);
-    FROST_CHECK(in, path_or_name, ": cannot be read");
-    std::stringstream text;
-    text << in.rdbuf();
-    return parse_model_yaml(text.str(), path_or_name, classes, anchors_each);
-  }
+  if (names_a_file(path_or_name)) return parse_model_yaml(read_text(path_or_name), path_or_name, classes, anchors_each);
   const std::string file = fs::path(path_or_name).filename().string();
   for (const std::string& name : {file, file + ".yaml"})
     if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes, anchors_each);

@@ -31,7 +31,8 @@ struct ModelSpec {
   Activation activation{ActivationKind::silu};
   std::string activation_text;  // as written, empty: default
   std::vector<LayerSpec> layers;
-  int backbone = 0;  // how many of the first layers are the backbone's
+  std::vector<std::string> warnings;  // oddities of the YAML, a line each
+  int backbone = 0;                   // how many of the first layers are the backbone's
 
   int anchor_count() const { return anchors_each ? anchors_each : static_cast<int>(anchors.front().size() / 2); }
 };

@@ -13,6 +13,8 @@
 
 #include "engine/autograd/ops.h"
 #include "engine/base/atomic_file.h"
+#include "engine/base/input_file.h"
+#include "engine/base/yaml_file.h"
 #include "engine/optim/optimizer.h"
 
 /// A tool's options as the line it prints and as its run's opt.yaml. A family's config has one function beside it, found by
@@ -90,12 +92,7 @@ Config read_options(const std::filesystem::path& file, const Config& given = {},
                     const std::vector<std::string>& taken = {}) {
   FROST_CHECK(std::filesystem::exists(file), file.string(),
               ": not found; --resume needs the run's folder with its opt.yaml");
-  YAML::Node root;
-  try {
-    root = YAML::LoadFile(file.string());
-  } catch (const YAML::Exception& e) {
-    fail(file.string(), ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
-  }
+  YAML::Node root = load_yaml(file, nullptr);
   FROST_CHECK(root.IsMap(), file.string(), ": is no list of options");
   each_option(given, [&](const char* key, const auto& value) {
     if (std::ranges::find(taken, key) != taken.end()) root[key] = YAML::Load(detail::yaml_of(value));
@@ -120,7 +117,7 @@ template <class Config>
 std::filesystem::path take_up(Config& config) {
   if (config.resume.empty()) return {};
   const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = last.parent_path().parent_path();
-  FROST_CHECK(std::filesystem::is_regular_file(last), config.resume, ": not found");
+  InputFile{last};  // refuses what is no file before the run's options are looked for
   config = read_options(folder / "opt.yaml", config, config.resume_with);
   config.resume = last.string();
   return folder;

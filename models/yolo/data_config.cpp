@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 
+#include "engine/base/yaml_file.h"
 #include "kernels/error.h"
 
 namespace frost::yolo {
@@ -28,17 +29,11 @@ bool present(const fs::path& path) {
   return fs::exists(path, error);
 }
 
-YAML::Node parse(const std::string& file) {
+YAML::Node parse(const std::string& file, std::vector<std::string>& warnings) {
   std::error_code error;
   FROST_CHECK(present(file), "Dataset file '", file, "' does not exist");
   FROST_CHECK(!fs::is_directory(file, error), "Dataset file '", file, "' is a folder; a .yaml file is expected");
-  try {
-    return YAML::LoadFile(file);
-  } catch (const YAML::BadFile&) {
-    fail("Dataset file '", file, "' cannot be read");
-  } catch (const YAML::Exception& e) {
-    fail(file, ":", e.mark.line + 1, ": malformed YAML: ", e.msg);
-  }
+  return load_yaml(file, &warnings, "names");  // a class has one name
 }
 
 std::string text_of(const YAML::Node& node, const std::string& file, const std::string& key) {
@@ -139,11 +134,11 @@ const std::vector<std::string>& DataConfig::split(const std::string& key) const 
 bool DataConfig::is_coco() const { return val.size() == 1 && val[0].ends_with("coco/val2017.txt"); }
 
 DataConfig load_data_config(const std::string& file, bool must_exist) {
-  const YAML::Node yaml = parse(file);
+  DataConfig config;
+  const YAML::Node yaml = parse(file, config.warnings);
   FROST_CHECK(yaml.IsMap(), file, ": not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
   for (const char* key : {"train", "val", "names"}) FROST_CHECK(yaml[key], file, " '", key, ":' field missing ❌");
 
-  DataConfig config;
   config.yaml = file;
   config.names = class_names(yaml["names"], file);
   if (const YAML::Node download = yaml["download"]; download && download.IsScalar()) config.download = download.Scalar();

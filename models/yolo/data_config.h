@@ -10,6 +10,7 @@ struct DataConfig {
   std::string root;                           // the folder that relative entries belong to
   std::vector<std::string> train, val, test;  // folders, or .txt files that list images
   std::vector<std::string> names;             // class index -> name
+  std::vector<std::string> warnings;          // oddities of the file, a line each
   std::string download;                       // what YOLOv5 would fetch; frost reports it and stops
 
   /// The paths of "train", "val" or "test". Throws Error where the file names none.

@@ -16,8 +16,11 @@ namespace {
 /// The model that the flags name: its graph is read once, its modules are built anew for each question.
 MakeModel model_maker(const slim::ExplainConfig& config) {
   FROST_CHECK(!config.weights.empty() || !config.cfg.empty(), "one of --weights, --cfg and --model must be specified");
-  if (!config.cfg.empty())
-    return [spec = load_model_spec(config.cfg)](Device& device) { return std::make_unique<DetectionModel>(device, spec); };
+  if (!config.cfg.empty()) {
+    ModelSpec spec = load_model_spec(config.cfg);
+    for (const std::string& warning : spec.warnings) fmt::print(stderr, "{}\n", warning);
+    return [spec = std::move(spec)](Device& device) { return std::make_unique<DetectionModel>(device, spec); };
+  }
   const std::filesystem::path file = find_weights(config.weights);
   return [file, checkpoint = std::make_shared<YoloCheckpoint>(load_yolo_checkpoint(file, CheckpointPart::model))](
              Device& device) { return model_of(device, *checkpoint, file.string()); };

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <fstream>
-#include <sstream>
 
 #include "engine/base/atomic_file.h"
+#include "engine/base/input_file.h"
+#include "engine/base/yaml_file.h"
 #include "kernels/error.h"
 #include "models/graph/builtin_files.h"
 
@@ -87,19 +87,13 @@ std::vector<std::pair<std::string, double>> Hyp::items() const {
 }
 
 Hyp parse_hyp(const std::string& text, const std::string& source, std::vector<std::string>* warnings) {
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    fail(source, ": not YAML: ", e.what());
-  }
+  const YAML::Node root = parse_yaml(text, source, nullptr);
   FROST_CHECK(root.IsMap(), source, ": lines 'key: number' expected");
 
   Hyp hyp;
   std::vector<std::string> seen;
   for (const auto& entry : root) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : std::string("(a list or map)");
-    FROST_CHECK(std::find(seen.begin(), seen.end(), key) == seen.end(), source, ": key '", key, "' stands there twice");
+    const std::string key = entry.first.Scalar();
     seen.push_back(key);
     if (find_key(key) == nullptr) {
       if (warnings != nullptr) warnings->push_back(source + ": unknown hyperparameter '" + key + "' is ignored");
@@ -119,13 +113,7 @@ Hyp parse_hyp(const std::string& text, const std::string& source, std::vector<st
 }
 
 Hyp load_hyp(const std::string& name, std::vector<std::string>* warnings) {
-  if (std::filesystem::is_regular_file(name)) {
-    std::ifstream in(name);
-    std::ostringstream text;
-    text << in.rdbuf();
-    FROST_CHECK(in.good(), name, ": cannot be read");
-    return parse_hyp(text.str(), name, warnings);
-  }
+  if (names_a_file(name)) return parse_hyp(read_text(name), name, warnings);
   const std::string base = std::filesystem::path(name).filename().string();
   std::string known;
   for (const BuiltinFile& file : builtin_files()) {

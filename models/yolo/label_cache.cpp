@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "engine/base/atomic_file.h"
-#include "engine/base/mapped_file.h"
+#include "engine/base/input_file.h"
 #include "engine/data/parallel_for.h"
 #include "kernels/error.h"
 
@@ -180,8 +180,8 @@ std::uint64_t hash_label_files(const std::vector<std::string>& images, int threa
 std::optional<LabelSet> read_label_cache(const std::string& path, std::uint64_t files_hash,
                                          const std::vector<std::string>& files) {
   try {
-    const MappedFile file(path);
-    const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    const FileBytes file(path);
+    const std::string_view bytes = file.text();
     CacheHeader header;
     FROST_CHECK(bytes.size() >= sizeof header, "cut off");
     std::memcpy(&header, bytes.data(), sizeof header);

@@ -7,10 +7,11 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
+#include <sstream>
 #include <string_view>
 
+#include "engine/base/input_file.h"
 #include "engine/data/clutter.h"
 #include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
@@ -35,14 +36,6 @@ std::string lower(std::string text) {
 bool known_suffix(const std::string& name) {
   const auto dot = name.rfind('.');
   return dot != std::string::npos && std::ranges::find(kImageSuffixes, lower(name.substr(dot + 1))) != kImageSuffixes.end();
-}
-
-std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  FROST_CHECK(in, "cannot be opened");
-  std::string text((std::istreambuf_iterator<char>(in)), {});
-  FROST_CHECK(!in.bad(), "cannot be read");
-  return text;
 }
 
 // The ASCII part of what Python calls white space and line ends; label files were always read by those rules.
@@ -251,10 +244,9 @@ std::vector<std::string> list_images(const std::vector<std::string>& paths, cons
     for (const std::string& path : paths) {
       if (fs::is_directory(path)) {
         list_folder(path, files);
-      } else if (fs::is_regular_file(path)) {
-        list_file(path, files, notes);
       } else {
-        fail(path, " does not exist");
+        FROST_CHECK(fs::exists(path), path, " does not exist");
+        list_file(path, files, notes);
       }
     }
     FROST_CHECK(!files.empty(), "No images found");

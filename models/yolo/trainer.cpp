@@ -63,6 +63,7 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
           ? parse_model_yaml(checkpoint->yaml_text, checkpoint->yaml_file.empty() ? file.string() : checkpoint->yaml_file,
                              classes, anchors_each)
           : load_model_spec(config.cfg, classes, anchors_each);
+  for (const std::string& warning : spec.warnings) fmt::print(stderr, "{}\n", warning);
   if (checkpoint && config.cfg.empty() && checkpoint->nc != classes)
     fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
   if (anchors_each) fmt::print("Overriding model.yaml anchors with anchors={}\n", hyp.anchors);
@@ -152,6 +153,7 @@ std::filesystem::path train(const TrainConfig& given) {
   fmt::print("{}{}\n", bold_blue("hyperparameters: "), fmt::join(pairs, ", "));
 
   const DataConfig data = load_data_config(config.data);
+  for (const std::string& warning : data.warnings) fmt::print(stderr, "{}\n", warning);
   std::vector<std::string> names = data.names;
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
   std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);

@@ -59,6 +59,7 @@ std::filesystem::path run_validation(const ValConfig& given) {
     fmt::print("WARNING: confidence threshold {} > 0.001 produces invalid results\n", config.conf_thres);
 
   const DataConfig data = load_data_config(config.data);
+  for (const std::string& warning : data.warnings) fmt::print(stderr, "{}\n", warning);
   const std::filesystem::path file = find_weights(config.weights);
   fmt::print("Fusing layers... \n");
   const std::unique_ptr<DetectionModel> model = load_model(device, file);

@@ -9,7 +9,7 @@
 #include <optional>
 #include <set>
 
-#include "engine/base/mapped_file.h"
+#include "engine/base/input_file.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
 
@@ -369,9 +369,10 @@ YoloCheckpoint load_own(const std::filesystem::path& path, CheckpointPart part) 
 /// A torch file begins as a zip or a pickle; a safetensors file with its header's length and a brace.
 bool looks_like_safetensors(const std::filesystem::path& path) {
   if (path.extension() == ".safetensors") return true;
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
-  return bytes.size() > 8 && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
+  constexpr int kStart = 9;
+  const FileBytes start(InputFile(path), kStart);
+  const auto bytes = start.bytes();
+  return bytes.size() == kStart && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
 }
 
 }  // namespace

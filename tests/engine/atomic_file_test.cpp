@@ -7,7 +7,6 @@
 #include <csignal>
 #include <stdexcept>
 
-#include "engine/base/mapped_file.h"
 #include "tests/engine/torch_builder.h"
 
 using namespace frost;
@@ -101,15 +100,4 @@ TEST_CASE("links stay links, modes stay modes, devices and folders are refused")
   CHECK(has(error_of([&] { put("/dev/null", "x"); }), "not a regular file"));
   CHECK(has(error_of([&] { put("", "x"); }), "not a file name"));
   CHECK(has(error_of([&] { put(target / "below", "x"); }), "cannot write"));
-}
-
-TEST_CASE("mapped files") {
-  const auto path = folder.write("mapped.bin", "bytes");
-  MappedFile file(path);
-  CHECK(file.bytes().size() == 5);
-  MappedFile moved(std::move(file));
-  CHECK(static_cast<char>(moved.bytes()[4]) == 's');
-  CHECK(MappedFile(folder.write("empty.bin", "")).bytes().empty());
-  CHECK(has(error_of([] { MappedFile{folder / "missing.bin"}; }), "missing.bin: No such file"));
-  CHECK(has(error_of([] { MappedFile{folder.path()}; }), "is a folder"));
 }

@@ -1,6 +1,7 @@
 #include "models/yolo/data_config.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include "kernels/error.h"
 #include "tests/golden/golden.h"
@@ -95,13 +96,14 @@ TEST_CASE("data config: each mistake has its line") {
   CHECK(message_of(good + "names: {-1: a}") == "data.yaml:3: class -1 in names is out of range");
   CHECK(message_of(good + "names: {0: a, 2: b}") ==
         "data.yaml: names have no class 1 but a class 2; classes are numbered from 0 without gaps");
-  CHECK(message_of(good + "names:\n  0: a\n  0: b") == "data.yaml:5: class 0 has two names");
+  CHECK(message_of(good + "names:\n  0: a\n  0: b") == "data.yaml: key '0' stands there twice, in lines 4 and 5");
+  CHECK(message_of(good + "names:\n  0: a\n  00: b") == "data.yaml:5: class 0 has two names");
   for (const std::string none : {"names: []", "names: {}", "names:"})
     CHECK(message_of(good + none) == "data.yaml: 'names:' is empty; at least one class is needed");
   CHECK(message_of(good + "names: cat") == "data.yaml:3: 'names:' must be a list, or a map like 0: person");
   CHECK(message_of(good + "names: [[a]]") == "data.yaml:3: 'names:' must be text");
   CHECK(message_of("train: {a: b}\nval: x\nnames: [a]") == "data.yaml:1: 'train:' must be text");
-  CHECK(message_of(good + "names: [a\nx: 3").starts_with("data.yaml:4: malformed YAML: "));
+  CHECK(message_of(good + "names: [a\nx: 3").starts_with("data.yaml:4: not valid YAML: "));
   CHECK(message_of("[a, b]") == "data.yaml: not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
   CHECK(message_of("") == "data.yaml: not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
   CHECK(message_of("train: a\nval: [b, c]\nnames: [a]") == "Dataset not found ❌ data.yaml: missing paths ['b', 'c']");
@@ -116,6 +118,28 @@ TEST_CASE("data config: each mistake has its line") {
                        ("Dataset file '" + dir.string() + "' is a folder; a .yaml file is expected").c_str(), Error);
   const std::string file = dir.write("data.yaml", "train: a\nval: b\nnames: [a]");
   CHECK(load_data_config(file, false).val[0] == dir / "b");
+}
+
+TEST_CASE("data config: keys that stand twice, odd line ends, pointers and what is no file") {
+  const test::TempDir dir;
+  std::filesystem::create_directories(dir / "new");
+  const std::string twice = dir.write(
+      "twice.yaml", "train: old\nval: old\nnames: [a, b]\n# pasted:\ntrain: new\nval: new\nnames: [box, ball, bar]\n");
+  const DataConfig config = load_data_config(twice);
+  CHECK(config.train == std::vector{(dir / "new").string()});
+  CHECK(config.names == std::vector<std::string>{"box", "ball", "bar"});
+  CHECK(config.warnings.size() == 3);
+  CHECK(config.warnings[1] == "WARNING: " + twice + ": key 'val' stands there twice, in lines 2 and 6; the last one counts");
+
+  const DataConfig cr = load_data_config(dir.write("cr.yaml", "train: new\rval: new\rnames:\r  0: a\r  1: b\r"));
+  CHECK(cr.names == std::vector<std::string>{"a", "b"});
+  CHECK(cr.warnings.empty());
+
+  const std::string pointer = dir.write("lfs.yaml", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  CHECK_THROWS_WITH_AS(load_data_config(pointer), doctest::Contains("lfs.yaml: is a git-lfs pointer"), Error);
+  REQUIRE(mkfifo((dir / "pipe.yaml").c_str(), 0600) == 0);
+  CHECK_THROWS_WITH_AS(load_data_config((dir / "pipe.yaml").string()), doctest::Contains("pipe.yaml: not a regular file"),
+                       Error);
 }
 
 TEST_CASE("data config: the shared data sets") {
