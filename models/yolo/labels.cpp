@@ -25,7 +25,6 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng", "jpeg", "jpg",  "mpo",
                                                              "png", "tif", "tiff", "webp", "pfm"};
 constexpr const char* kIgnoring = "ignoring corrupt image/label: ";
-constexpr std::string_view kLfsPointer = "version https://git-lfs";
 constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
 
 std::string lower(std::string text) {
@@ -213,7 +212,6 @@ void list_folder(const fs::path& folder, std::vector<std::string>& files) {
 
 void list_file(const fs::path& list, std::vector<std::string>& files, std::vector<std::string>& messages) {
   const std::string text = read_text(list.string()), folder = (list.parent_path() / "").string();
-  FROST_CHECK(!text.starts_with(kLfsPointer), list.string(), " is a git-lfs pointer; `git lfs pull` fetches the list");
   std::string_view rest = text;
   if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);  // a byte order mark
   std::int64_t foreign = 0;
@@ -266,7 +264,6 @@ std::string label_path(const std::string& image) {
 }
 
 Labels parse_labels(const std::string& text) {
-  FROST_CHECK(!text.starts_with(kLfsPointer), "its label is a git-lfs pointer; `git lfs pull` fetches it");
   std::vector<std::vector<std::string_view>> fields;
   for (const std::string_view line : split(strip(text), is_line_end)) fields.push_back(split(line, is_space));
   const bool segments = std::ranges::any_of(fields, [](const auto& row) { return row.size() > 6; });

@@ -366,12 +366,14 @@ TEST_CASE("labels: what is no file, and git-lfs pointers") {
   fs::remove(label);
 
   const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 99\n";
-  CHECK(reason(pointer).find("git-lfs pointer") != std::string::npos);
+  std::ofstream(label) << pointer;
+  CHECK(one.scan().messages.at(0).find(one.label + ": is a git-lfs pointer") != std::string::npos);
+  fs::remove(label);
   one.dir.write("images/b.jpg", pointer);
   REQUIRE(::mkfifo((one.dir / "images/c.jpg").c_str(), 0600) == 0);  // nobody waits for its other end
   const LabelSet set = one.scan();
   CHECK(set.counts.corrupt == 2);
-  CHECK(set.messages.at(0).find("b.jpg: ignoring corrupt image/label: a git-lfs pointer") != std::string::npos);
+  CHECK(set.messages.at(0).find("b.jpg: ignoring corrupt image/label: is a git-lfs pointer") != std::string::npos);
   CHECK(set.messages.at(1).find("c.jpg: ignoring corrupt image/label: not a regular file") != std::string::npos);
   const std::string list = one.dir.write("list.txt", pointer);
   CHECK_THROWS_WITH_AS(list_images({list}), doctest::Contains("git-lfs pointer"), Error);
