@@ -287,7 +287,7 @@ inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
         }
       return bytes;
     };
-    add("tif", "lying", with_entry(TIFFTAG_IMAGEWIDTH, 65000));
+    add("tif", "lying", with_entry(TIFFTAG_IMAGEWIDTH, 65000), Found::decode);
     add("tif", "cmyk", with_entry(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_SEPARATED));
     add("tif", "lab", with_entry(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_CIELAB));
     add("tif", "strips_elsewhere", with_entry(TIFFTAG_STRIPOFFSETS, good.size() - 2));

@@ -247,13 +247,15 @@ void write_jpeg(const fs::path& path, const Image& image, int quality, bool full
 }
 
 namespace {
+void write_encoded(const fs::path& path, const std::vector<std::uint8_t>& bytes, const char* format) {
+  FROST_CHECK(!bytes.empty(), path.string(), ": cannot encode ", format);
+  write_file_atomically(path, std::as_bytes(std::span(bytes)));
+}
 void write_with_stb(const fs::path& path, const Image& image, const char* format, decltype(stb::encode_png)& encode) {
   check_writable(path, image, 1 << 20);
   std::vector<std::uint8_t> rgb(image.pixels.size());
   swap_red_blue(image.pixels.data(), rgb.data(), rgb.size() / 3);
-  const auto bytes = encode(rgb.data(), image.width, image.height);
-  FROST_CHECK(!bytes.empty(), path.string(), ": cannot encode ", format);
-  write_file_atomically(path, std::as_bytes(std::span(bytes)));
+  write_encoded(path, encode(rgb.data(), image.width, image.height), format);
 }
 }  // namespace
 
@@ -264,6 +266,12 @@ void write_image(const fs::path& path, const Image& image) {
   std::ranges::transform(ending, ending.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
   if (ending == ".png") return write_png(path, image);
   if (ending == ".bmp") return write_with_stb(path, image, "BMP", stb::encode_bmp);
+  if (ending == ".webp" || ending == ".tif" || ending == ".tiff") {
+    check_writable(path, image, 16383);
+    constexpr float kQuality = 95;  // as a JPEG's
+    return ending == ".webp" ? write_encoded(path, image::webp::encode(image, kQuality), "WebP")
+                             : write_encoded(path, image::tiff::encode(image), "TIFF");
+  }
   write_jpeg(path, image);
 }
 

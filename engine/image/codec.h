@@ -45,7 +45,7 @@ std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality = 95, bool
 /// (engine/base/atomic_file.h).
 void write_jpeg(const std::filesystem::path& path, const Image& image, int quality = 95, bool full_chroma = false);
 void write_png(const std::filesystem::path& path, const Image& image);
-/// In the format of the name's ending, in any case: .png, .bmp; everything else is a JPEG.
+/// In the format of the name's ending, in any case: .png, .bmp, .webp, .tif, .tiff; everything else is a JPEG.
 void write_image(const std::filesystem::path& path, const Image& image);
 
 }  // namespace frost

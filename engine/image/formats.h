@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/image/codec.h"
 
@@ -61,12 +62,16 @@ namespace webp {
 Header read_header(Bytes bytes);
 void check(Bytes bytes);
 Image decode(Bytes bytes);
+/// quality 1..100. Empty on failure: a side of more than 16383 pixels.
+std::vector<std::uint8_t> encode(const Image& image, float quality);
 }  // namespace webp
 /// Whole files only: a directory may stand behind the pixels.
 namespace tiff {
 Header read_header(Bytes bytes);
 void check(Bytes bytes);
 Image decode(Bytes bytes);
+/// One uncompressed strip.
+std::vector<std::uint8_t> encode(const Image& image);
 }  // namespace tiff
 
 }  // namespace frost::image

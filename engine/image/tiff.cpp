@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/image/color.h"
 #include "engine/image/formats.h"
 #include "kernels/error.h"
 
@@ -275,6 +276,35 @@ Image decode(Bytes bytes) {
   file.check_kind();
   file.check_extent();
   return file.read();
+}
+
+std::vector<std::uint8_t> encode(const Image& image) {
+  std::vector<std::uint8_t> out = {'I', 'I', 42, 0, 8, 0, 0, 0};
+  const auto put = [&](std::uint32_t value, int bytes) {
+    for (int i = 0; i < bytes; ++i) out.push_back(static_cast<std::uint8_t>(value >> 8 * i));
+  };
+  constexpr std::uint32_t kShort = 3, kLong = 4, kEntries = 10, kBitsAt = 8 + 2 + 12 * kEntries + 4, kPixelsAt = kBitsAt + 6;
+  const auto entry = [&](std::uint32_t tag, std::uint32_t type, std::uint32_t count, std::uint32_t value) {
+    put(tag, 2), put(type, 2), put(count, 4), put(value, 4);
+  };
+  const auto width = static_cast<std::uint32_t>(image.width), height = static_cast<std::uint32_t>(image.height);
+  put(kEntries, 2);
+  entry(TIFFTAG_IMAGEWIDTH, kLong, 1, width);
+  entry(TIFFTAG_IMAGELENGTH, kLong, 1, height);
+  entry(TIFFTAG_BITSPERSAMPLE, kShort, 3, kBitsAt);
+  entry(TIFFTAG_COMPRESSION, kShort, 1, COMPRESSION_NONE);
+  entry(TIFFTAG_PHOTOMETRIC, kShort, 1, PHOTOMETRIC_RGB);
+  entry(TIFFTAG_STRIPOFFSETS, kLong, 1, kPixelsAt);
+  entry(TIFFTAG_SAMPLESPERPIXEL, kShort, 1, 3);
+  entry(TIFFTAG_ROWSPERSTRIP, kLong, 1, height);
+  entry(TIFFTAG_STRIPBYTECOUNTS, kLong, 1, 3 * width * height);
+  entry(TIFFTAG_PLANARCONFIG, kShort, 1, PLANARCONFIG_CONTIG);
+  put(0, 4);  // no other page
+  for (int i = 0; i < 3; ++i) put(8, 2);
+  const std::size_t at = out.size();
+  out.resize(at + image.pixels.size());
+  swap_red_blue(image.pixels.data(), out.data() + at, image.pixels.size() / 3);
+  return out;
 }
 
 }  // namespace frost::image::tiff

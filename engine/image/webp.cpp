@@ -1,4 +1,5 @@
 #include <webp/decode.h>
+#include <webp/encode.h>
 
 #include "engine/image/formats.h"
 #include "kernels/error.h"
@@ -68,6 +69,14 @@ Image decode(Bytes bytes) {
   const VP8StatusCode status = WebPDecode(bytes.data(), bytes.size(), &config);
   FROST_CHECK(status == VP8_STATUS_OK, "cannot decode webp: ", cause_of(status));
   return image;
+}
+
+std::vector<std::uint8_t> encode(const Image& image, float quality) {
+  std::uint8_t* data = nullptr;
+  const std::size_t size = WebPEncodeBGR(image.pixels.data(), image.width, image.height, 3 * image.width, quality, &data);
+  std::vector<std::uint8_t> out(data, data + size);
+  WebPFree(data);
+  return out;
 }
 
 }  // namespace frost::image::webp

@@ -119,10 +119,19 @@ fs::path run_prediction(const PredictConfig& config) {
   run::Inference network = inference(device, *model, run.compute, config.cuda_graph);
   const InterruptGuard guard;
   std::array<double, 3> total{};  // ms: before, in and after the network
+  std::size_t seen = 0;           // pictures that can be decoded
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during prediction");
     auto start = Clock::now();
-    Image image = read_picture(files[i]);
+    Image image;
+    try {
+      image = read_picture(files[i]);
+    } catch (const Error& e) {
+      if (files.size() == 1) throw;
+      fmt::print("WARNING ⚠️ {}: left out\n", e.what());
+      continue;
+    }
+    ++seen;
     const Image view = centre_view(image, imgsz, model->preprocessing().square);
     std::vector<std::uint8_t> rgb(view.pixels.size());
     pack_rgb(view, rgb.data());
@@ -164,11 +173,12 @@ fs::path run_prediction(const PredictConfig& config) {
     fmt::print("image {}/{} {}: {}x{} {}, {:.1f}ms\n", i + 1, files.size(), files[i].string(), imgsz, imgsz,
                fmt::join(said, ", "), network_ms);
   }
-  const double count = static_cast<double>(files.size());
+  FROST_CHECK(seen > 0, config.source, ": none of ", files.size(), " pictures can be decoded");
+  const double count = static_cast<double>(seen);
   fmt::print("Speed: {:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms post-process per image at shape (1, 3, {}, {})\n",
              total[0] / count, total[1] / count, total[2] / count, imgsz, imgsz);
   if (!config.nosave || config.save_txt) fmt::print("Results saved to {}\n", bold(folder.string()));
-  if (config.save_txt) fmt::print("{} labels saved to {}\n", files.size(), (folder / "labels").string());
+  if (config.save_txt) fmt::print("{} labels saved to {}\n", seen, (folder / "labels").string());
   std::fflush(stdout);
   return folder;
 }

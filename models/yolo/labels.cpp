@@ -340,9 +340,12 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   set.cache_path = cache;
   set.messages.insert(set.messages.begin(), list_messages.begin(), list_messages.end());
   if (set.counts.found == 0) set.messages.push_back("WARNING ⚠️ No labels found in " + cache + ". " + kHelp);
+  if (set.images.empty()) {
+    const auto first = std::ranges::find_if(set.messages, [](const auto& m) { return m.find(kIgnoring) != m.npos; });
+    fail(options.prefix, "none of ", files.size(), " images can be used",
+         first == set.messages.end() ? "" : "; the first: " + *first);
+  }
   for (std::string& message : set.messages) message.insert(0, options.prefix);
-  FROST_CHECK(!set.images.empty(), options.prefix, "none of ", files.size(),
-              " images can be used; the first: ", set.messages.front());
   return set;
 }
 
