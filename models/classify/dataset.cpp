@@ -164,6 +164,10 @@ void check_sides(const fs::path& file, int height, int width) {
               " times as long as wide");
 }
 
+void check_there(const fs::path& folder) {
+  FROST_CHECK(fs::is_directory(folder), folder.string(), ": not found; expected a folder with one folder for each class");
+}
+
 /// In order of their paths.
 std::vector<fs::path> pictures_below(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -212,7 +216,7 @@ Image read_picture(const fs::path& file, std::string* warning) {
 }
 
 ImageFolder scan_image_folder(const fs::path& folder, const std::vector<std::string>& known) {
-  FROST_CHECK(fs::is_directory(folder), folder.string(), ": not found; expected a folder with one folder for each class");
+  check_there(folder);
   ImageFolder found{.folder = folder, .classes = {}, .items = {}, .notes = {}, .damaged = {}};
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder))
@@ -246,18 +250,24 @@ void report_scan(const ImageFolder& folder, bool strict) {
   }
 }
 
-DataSplits find_val_split(const fs::path& data, const std::vector<std::string>& known) {
+namespace {
+std::string val_name_in(const fs::path& data) {
   FROST_CHECK(fs::is_directory(data), data.string(), ": not found; --data is a folder with train/ and val/ (or test/)");
-  DataSplits splits{.train = {}, .val = {}, .val_name = fs::is_directory(data / "test") ? "test" : "val"};
+  return fs::is_directory(data / "test") ? "test" : "val";
+}
+}  // namespace
+
+DataSplits find_val_split(const fs::path& data, const std::vector<std::string>& known) {
+  DataSplits splits{.train = {}, .val = {}, .val_name = val_name_in(data)};
   splits.val = scan_image_folder(data / splits.val_name, known);
   return splits;
 }
 
 DataSplits find_splits(const fs::path& data) {
-  FROST_CHECK(fs::is_directory(data), data.string(), ": not found; --data is a folder with train/ and val/ (or test/)");
-  ImageFolder train = scan_image_folder(data / "train");
-  DataSplits splits = find_val_split(data, train.classes);
-  splits.train = std::move(train);
+  DataSplits splits{.train = {}, .val = {}, .val_name = val_name_in(data)};
+  check_there(data / splits.val_name);  // before a long look at the other
+  splits.train = scan_image_folder(data / "train");
+  splits.val = scan_image_folder(data / splits.val_name, splits.train.classes);
   std::vector<std::string> odd;
   std::set_symmetric_difference(splits.train.classes.begin(), splits.train.classes.end(), splits.val.classes.begin(),
                                 splits.val.classes.end(), std::back_inserter(odd));

@@ -445,7 +445,7 @@ TEST_CASE("folders: sorted classes, only pictures, and what is wrong with them")
   write_png(data / "val" / "zebra" / "a.png", Image(12, 12));
   CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'zebra'"));
   CHECK(has(error_of([&] { classify::find_splits(folder() / "nowhere"); }), "nowhere: not found"));
-  fs::create_directories(folder() / "hollow" / "train");
+  fs::create_directories(folder() / "hollow" / "train" / "a");
   fs::create_directories(folder() / "hollow" / "val" / "a");
   CHECK(has(error_of([&] { classify::find_splits(folder() / "hollow"); }), "no pictures"));
 }
