@@ -20,6 +20,10 @@ struct ConvGeometry {
     return {x.n, (x.h + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) / stride_h + 1,
             (x.w + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) / stride_w + 1, out_channels};
   }
+  /// Is `x` with its padding as large as what the kernel covers?
+  bool fits(const Shape& x) const {
+    return x.h + 2 * pad_h > dilation_h * (kernel_h - 1) && x.w + 2 * pad_w > dilation_w * (kernel_w - 1);
+  }
 };
 
 /// Filters, always f32 master values in OHWI order: (out channels, kernel_h, kernel_w, in channels / groups).

@@ -56,6 +56,8 @@ void with_activation(ActivationKind kind, const Use& use) {
       return use(std::integral_constant<ActivationKind, hardswish>{});
     case sigmoid:
       return use(std::integral_constant<ActivationKind, sigmoid>{});
+    case mish:
+      return use(std::integral_constant<ActivationKind, mish>{});
   }
 }
 

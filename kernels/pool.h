@@ -5,8 +5,11 @@ namespace frost {
 
 struct PoolGeometry {
   int kernel = 2, stride = 2, pad = 0;
-  Shape output(const Shape& x) const {
-    return {x.n, (x.h + 2 * pad - kernel) / stride + 1, (x.w + 2 * pad - kernel) / stride + 1, x.c};
+  bool ceil_mode = false;  // windows may hang over the end, as long as they begin inside or in the first padding
+  Shape output(const Shape& x) const { return {x.n, windows(x.h), windows(x.w), x.c}; }
+  std::int64_t windows(std::int64_t size) const {
+    const std::int64_t last = (size + 2 * pad - kernel + (ceil_mode ? stride - 1 : 0)) / stride;
+    return last + (ceil_mode && last * stride >= size + pad ? 0 : 1);
   }
 };
 
@@ -35,7 +38,8 @@ struct AdaptiveAvgPoolBackward {
   View dx;
 };  // dx overwritten
 
-enum class ResizeMode { nearest, bilinear };  // bilinear: half-pixel centres, align_corners false
+/// bilinear: half-pixel centres (align_corners false); bilinear_corners: the corners' centres coincide (true).
+enum class ResizeMode { nearest, bilinear, bilinear_corners };
 /// y's shape says the output size; nearest takes source index floor(i in / out).
 struct ResizeForward {
   ResizeMode mode;

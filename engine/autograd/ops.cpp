@@ -130,7 +130,8 @@ struct MaxPoolNode final : Node {
 
 Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Place& place) {
   const Shape y_shape = geometry.output(x.shape());
-  FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "max_pool: input ", x.shape(), " is smaller than the window");
+  FROST_CHECK(x.shape().h + 2 * geometry.pad >= geometry.kernel && x.shape().w + 2 * geometry.pad >= geometry.kernel,
+              "max_pool: input ", x.shape(), " is smaller than the window");
   Tensor y = place.tensor(context, y_shape, x.value.dtype());
   Backend& backend = context.device.backend();
   backend.max_pool_forward({.geometry = geometry, .x = x.value, .y = y});

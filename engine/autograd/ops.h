@@ -13,7 +13,7 @@ enum class FrozenBn { running, batch };
 
 /// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (spec/model.md section 7).
 struct Profile {
-  std::int64_t convolution = 0, norm = 0, resize = 0, linear = 0;
+  double convolution = 0, norm = 0, resize = 0, linear = 0;  // exact up to 2^53, and never past the end
   struct ConvCall {  // one convolution, and which of its gradients backward will compute
     ConvGeometry geometry;
     Shape x;

@@ -24,8 +24,8 @@ void add_channel_sums(const Tensor& dy, float* sums) {
 void count_convolution(Context& context, const Var& x, const ConvGeometry& geometry, std::int64_t filters, DType out,
                        bool trainable, bool bias, Activation activation) {
   if (!context.profile) return;
-  context.profile->convolution += geometry.output(x.shape(), filters).elements() * (x.shape().c / geometry.groups) *
-                                  geometry.kernel_h * geometry.kernel_w;
+  context.profile->convolution += static_cast<double>(geometry.output(x.shape(), filters).elements()) *
+                                  static_cast<double>(x.shape().c / geometry.groups) * geometry.kernel_h * geometry.kernel_w;
   context.profile->calls.push_back(
       {geometry, x.shape(), filters, out, context.records(x), context.tape && trainable, bias, activation});
 }
@@ -64,9 +64,9 @@ Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, c
   FROST_CHECK(x.shape().c == weight.value.shape().c * geometry.groups, "conv2d ", weight.name, ": x has ", x.shape().c,
               " channels, the weight expects ", weight.value.shape().c * geometry.groups);
   const Shape y_shape = geometry.output(x.shape(), filters);
-  FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d ", weight.name, ": input ", x.shape(), " is smaller than the kernel");
-  count_convolution(context, x, geometry, filters, out, weight.trainable, bias != nullptr, {});
+  FROST_CHECK(geometry.fits(x.shape()), "conv2d ", weight.name, ": input ", x.shape(), " is smaller than the kernel");
   Tensor y = place.tensor(context, y_shape, out);
+  count_convolution(context, x, geometry, filters, out, weight.trainable, bias != nullptr, {});
   context.device.backend().conv_forward({.geometry = geometry,
                                          .x = x.value,
                                          .weight = {weight.value.f32(), weight.stamp},
@@ -88,9 +88,9 @@ Var conv2d_constant(Context& context, const Var& x, Filters weight, std::int64_t
                     const ConvGeometry& geometry, Activation activation, const Place& place) {
   FROST_CHECK(!context.records(x), "conv2d_constant: its input needs a gradient");
   const Shape y_shape = geometry.output(x.shape(), out_channels);
-  FROST_CHECK(y_shape.h > 0 && y_shape.w > 0, "conv2d: input ", x.shape(), " is smaller than the kernel");
-  count_convolution(context, x, geometry, out_channels, context.compute, false, bias != nullptr, activation);
+  FROST_CHECK(geometry.fits(x.shape()), "conv2d: input ", x.shape(), " is smaller than the kernel");
   Tensor y = place.tensor(context, y_shape, context.compute);
+  count_convolution(context, x, geometry, out_channels, context.compute, false, bias != nullptr, activation);
   context.device.backend().conv_forward(
       {.geometry = geometry, .x = x.value, .weight = weight, .bias = bias, .activation = activation, .y = y});
   return {y, -1, nullptr};
@@ -246,7 +246,7 @@ Var linear(Context& context, const Var& given, Parameter& weight, Parameter* bia
               Shape{s.n, in.h, in.w, in.c});
   const Var x = as_type(context, given, DType::f32);
   FROST_CHECK(x.value.packed(), "linear ", weight.name, ": x is a channel slice");
-  if (context.profile) context.profile->linear += s.n * weight.value.elements();
+  if (context.profile) context.profile->linear += static_cast<double>(s.n * weight.value.elements());
   Tensor y(context.device, {s.n, 1, 1, in.n});
   context.device.backend().linear_forward({.x = x.value.f32(),
                                            .weight = weight.value.f32(),

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/trace/trace.h"
+
 namespace frost {
 namespace {
 /// A parameter of another shape in its place: zeros.
@@ -47,6 +49,7 @@ Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& 
 }
 
 void Conv2d::initialise(Rng& rng) {
+  if (is_dry(weight.value.backend())) return;  // its memory holds no values: drawing them would only take time
   const double fan_in = static_cast<double>(in / geometry.groups) * geometry.kernel_h * geometry.kernel_w;
   const double bound = 1.0 / std::sqrt(fan_in);
   weight.value.assign(uniform(rng, weight.value.elements(), bound));
@@ -118,7 +121,7 @@ const Tensor& BatchNorm2d::running_rstd() {
 Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
   FROST_CHECK(x.shape().c == channels, name(), ": ", x.shape().c, " channels, expected ", channels);
-  if (context.profile) context.profile->norm += 4 * x.shape().elements();
+  if (context.profile) context.profile->norm += 4.0 * static_cast<double>(x.shape().elements());
   const bool running = uses_running(context, frozen());
   if (!running) {
     FROST_CHECK(x.shape().pixels() > 1, name(), ": batch statistics need more than one value per channel, got shape ",
@@ -212,7 +215,8 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
     if (!fused_) check_widths(conv_, bn_);
     const bool plain = fused_ || walked(context, conv_.weight);
     if (!plain) fold();
-    if (context.profile && !fused_) context.profile->norm += 4 * conv_.geometry.output(x.shape(), conv_.out).elements();
+    if (context.profile && !fused_)
+      context.profile->norm += 4.0 * static_cast<double>(conv_.geometry.output(x.shape(), conv_.out).elements());
     const Filters weight =
         plain ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{folded_weight_.f32(), folded_stamp_};
     const float* bias = (fused_ ? conv_.bias->value : plain ? bn_.bias.value : folded_bias_).f32();
@@ -239,6 +243,7 @@ Var Linear::forward(Context& context, const Var& x, const Place&) {
 }
 
 void Linear::initialise(Rng& rng) {
+  if (is_dry(weight.value.backend())) return;
   const double bound = 1.0 / std::sqrt(static_cast<double>(weight.value.elements() / out));
   weight.value.assign(uniform(rng, weight.value.elements(), bound));
   weight.touch();
@@ -252,10 +257,18 @@ Var DropoutLayer::forward(Context& context, const Var& x, const Place&) {
   return dropout(context, x, p, stream);
 }
 
+Var AvgPool2d::forward(Context& context, const Var& x, const Place&) {
+  const Shape& s = x.shape();
+  FROST_CHECK(s.h % kernel == 0 && s.w % kernel == 0, name(), ": sides of ", s, " are no multiples of the kernel of ",
+              kernel);
+  return average_pool(context, x, s.h / kernel, s.w / kernel);
+}
+
 Var Upsample::forward(Context& context, const Var& x, const Place& place) {
-  const std::int64_t height = x.shape().h * factor, width = x.shape().w * factor;
-  if (context.profile) context.profile->resize += x.shape().n * height * width * x.shape().c;
-  return upsample(context, x, height, width, mode, place);
+  const std::int64_t height = to ? to->height : x.shape().h * by.rows, width = to ? to->width : x.shape().w * by.columns;
+  const Var y = upsample(context, x, height, width, mode, place);
+  if (context.profile) context.profile->resize += static_cast<double>(y.shape().elements());
+  return y;
 }
 
 Module& Sequential::append(std::unique_ptr<Module> module) {

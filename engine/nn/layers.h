@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "engine/base/rng.h"
 #include "engine/nn/module.h"
@@ -89,6 +90,7 @@ class ConvNormAct : public Module {
   void fuse();
 
   Activation activation;
+  bool own_activation = false;  // a module of its own in PyTorch, where layers are counted; else one object for the graph
   Conv2d& conv;
   BatchNorm2d& bn;  // once fused, no part of the tree any more
 
@@ -138,12 +140,28 @@ class MaxPool2d : public Module {
   PoolGeometry geometry;
 };
 
-/// Nearest or bilinear enlargement by a whole factor.
+/// Means over squares that lie side by side: sides must be multiples of `kernel`.
+class AvgPool2d : public Module {
+ public:
+  explicit AvgPool2d(int kernel) : kernel(kernel) {}
+  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  int kernel;
+};
+
+/// Enlargement by whole factors, or to a size.
 class Upsample : public Module {
  public:
-  Upsample(int factor, ResizeMode mode) : factor(factor), mode(mode) {}
+  struct By {
+    int rows, columns;
+  };
+  struct To {
+    int height, width;
+  };
+  Upsample(By by, ResizeMode mode) : by(by), mode(mode) {}
+  Upsample(To to, ResizeMode mode) : to(to), mode(mode) {}
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
-  int factor;
+  By by{1, 1};
+  std::optional<To> to;  // instead of `by`
   ResizeMode mode;
 };
 

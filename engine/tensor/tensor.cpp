@@ -19,8 +19,20 @@ void Storage::set_role(Role role) {
   device_.ledger().add(role_, scope_, static_cast<std::int64_t>(bytes_));
 }
 
+namespace {
+/// Bytes of a tensor. A size that no machine has is refused here, before a product of sides overflows.
+std::size_t checked_bytes(const Shape& shape, DType dtype) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 46;
+  std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
+  for (const std::int64_t side : {shape.n, shape.h, shape.w, shape.c})
+    FROST_CHECK(side >= 0 && !__builtin_mul_overflow(bytes, side, &bytes) && bytes <= kMost, "a tensor of ", shape, " ",
+                name_of(dtype), " values is larger than 64 TiB");
+  return static_cast<std::size_t>(bytes);
+}
+}  // namespace
+
 Tensor::Tensor(Device& device, Shape shape, DType dtype, Role role)
-    : storage_(std::make_shared<Storage>(device, static_cast<std::size_t>(shape.elements()) * size_of(dtype), role)),
+    : storage_(std::make_shared<Storage>(device, checked_bytes(shape, dtype), role)),
       shape_(shape),
       dtype_(dtype),
       pitch_(shape.c) {}

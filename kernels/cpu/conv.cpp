@@ -90,6 +90,9 @@ void append_activation(dnnl::primitive_attr& attr, const Activation& activation)
     case ActivationKind::sigmoid:
       ops.append_eltwise(1, algorithm::eltwise_logistic, 0, 0);
       break;
+    case ActivationKind::mish:
+      ops.append_eltwise(1, algorithm::eltwise_mish, 0, 0);
+      break;
   }
   attr.set_post_ops(ops);
 }

@@ -54,12 +54,17 @@ FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t
   if (window < kernel) merge(kernel - window, kernel);
 }
 
+/// A side with its padding, and with what the last window covers behind it.
+std::int64_t padded_size(const PoolGeometry& g, std::int64_t in, std::int64_t out) {
+  return std::max(in + 2 * g.pad, (out - 1) * g.stride + g.kernel);
+}
+
 /// Separable: maxima along rows, then of those along columns, in a block padded with minus infinity.
 template <class T>
 void max_forward(const MaxPoolForward& a) {
   const int kernel = a.geometry.kernel, stride = a.geometry.stride, pad = a.geometry.pad;
   const Shape &in = a.x.shape, &out = a.y.shape;
-  const std::int64_t rows = in.h + 2 * pad, columns = in.w + 2 * pad;
+  const std::int64_t rows = padded_size(a.geometry, in.h, out.h), columns = padded_size(a.geometry, in.w, out.w);
   const Blocks blocks(in, rows * columns * 4);
   const auto work = [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     std::vector<float> padded;
@@ -69,11 +74,11 @@ void max_forward(const MaxPoolForward& a) {
       const std::int64_t row = columns * c;
       padded.resize(static_cast<std::size_t>(rows * row));
       fill(padded.data(), pad * row, kMinusInfinity);
-      fill(padded.data() + (rows - pad) * row, pad * row, kMinusInfinity);
+      fill(padded.data() + (pad + in.h) * row, (rows - pad - in.h) * row, kMinusInfinity);
       for (std::int64_t h = 0; h < in.h; ++h) {
         float* at = padded.data() + (h + pad) * row;
         fill(at, pad * c, kMinusInfinity);
-        fill(at + (columns - pad) * c, pad * c, kMinusInfinity);
+        fill(at + (pad + in.w) * c, (columns - pad - in.w) * c, kMinusInfinity);
         load_pixels(pixel<T>(a.x, n, h, 0) + c0, a.x.pitch, in.w, c, at + pad * c);
         window_maximum(at, columns, c, c, kernel);
       }
@@ -123,7 +128,7 @@ template <class T>
 void max_backward(const MaxPoolBackward& a) {
   const int kernel = a.geometry.kernel, stride = a.geometry.stride, pad = a.geometry.pad;
   const Shape &in = a.x.shape, &out = a.dy.shape;
-  const std::int64_t columns = in.w + 2 * pad;
+  const std::int64_t columns = padded_size(a.geometry, in.w, out.w);
   const Blocks blocks(in, in.h * out.w * 12);
   const auto work = [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     std::vector<float> line, maxima, gradient;        // a padded row; (in.h, out.w, c): rows' maxima, and their gradients

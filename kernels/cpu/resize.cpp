@@ -18,7 +18,9 @@ using Axis = std::vector<std::vector<Tap>>;
 Axis forward_axis(ResizeMode mode, std::int64_t in, std::int64_t out) {
   Axis axis(static_cast<std::size_t>(out));
   for (std::int64_t i = 0; i < out; ++i) {
-    const auto tap = mode == ResizeMode::nearest ? math::nearest_tap(i, in, out) : math::bilinear_tap(i, in, out);
+    const auto tap = mode == ResizeMode::nearest    ? math::nearest_tap(i, in, out)
+                     : mode == ResizeMode::bilinear ? math::bilinear_tap(i, in, out)
+                                                    : math::corner_tap(i, in, out);
     auto& taps = axis[static_cast<std::size_t>(i)];
     taps.push_back({tap.low, 1 - tap.fraction});
     if (tap.fraction > 0) taps.push_back({tap.high, tap.fraction});

@@ -22,9 +22,12 @@ FROST_HD float with_kind(ActivationKind kind, const Use& use) {
       return use(std::integral_constant<ActivationKind, hardswish>{});
     case sigmoid:
       return use(std::integral_constant<ActivationKind, sigmoid>{});
-    default:
-      return use(std::integral_constant<ActivationKind, identity>{});
+    case mish:
+      return use(std::integral_constant<ActivationKind, mish>{});
+    case identity:
+      break;
   }
+  return use(std::integral_constant<ActivationKind, identity>{});
 }
 
 FROST_HD float activate(const Activation& a, float z) {

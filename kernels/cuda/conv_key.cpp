@@ -59,7 +59,9 @@ DType bias_type(const ConvKey& key) {
   return kind == ActivationKind::identity || kind == ActivationKind::relu ? key.dtype : DType::f32;
 }
 
-bool fuses(const Activation& activation) { return activation.kind != ActivationKind::hardswish; }
+bool fuses(const Activation& activation) {
+  return activation.kind != ActivationKind::hardswish && activation.kind != ActivationKind::mish;
+}
 
 ConvCost cost(const ConvKey& k) {
   const Shape f = k.filters();

@@ -17,6 +17,7 @@ struct ResizeAxis {
 
   FROST_HD math::ResizeTap tap(std::int64_t i) const {
     if constexpr (mode == ResizeMode::bilinear) return math::bilinear_tap(i, in, out);
+    if constexpr (mode == ResizeMode::bilinear_corners) return math::corner_tap(i, in, out);
     const std::int64_t source = by_out.quotient(i * in);  // math::nearest_tap without its 64-bit divisions
     return {source, source, 0};
   }
@@ -26,12 +27,20 @@ struct ResizeAxis {
     return (t.low == source ? 1 - t.fraction : 0.0f) + (t.high == source && t.fraction > 0 ? t.fraction : 0.0f);
   }
   /// Outputs [first, end) hold all that read `source`, and a few more that do not: their weight is 0. Bilinear: centres
-  /// (i + 0.5) in / out - 0.5 within one of `source`.
+  /// (i + 0.5) in / out - 0.5 within one of `source`; with aligned corners i (in - 1) / (out - 1).
   FROST_HD std::int64_t first(std::int64_t source) const {
+    if constexpr (mode == ResizeMode::bilinear_corners) {
+      const std::int64_t i = in > 1 ? (source - 1) * (out - 1) / (in - 1) - 1 : 0;
+      return i < 0 ? 0 : i;
+    }
     const std::int64_t i = (source - (mode == ResizeMode::bilinear ? 1 : 0)) * out / in - 1;
     return i < 0 ? 0 : i;
   }
   FROST_HD std::int64_t end(std::int64_t source) const {
+    if constexpr (mode == ResizeMode::bilinear_corners) {
+      const std::int64_t i = in > 1 ? (source + 1) * (out - 1) / (in - 1) + 2 : out;
+      return i < out ? i : out;
+    }
     const std::int64_t i = (source + (mode == ResizeMode::bilinear ? 2 : 1)) * out / in + 2;
     return i < out ? i : out;
   }
@@ -104,7 +113,8 @@ struct ResizeGather {
 template <class Use>
 void with_resize_mode(ResizeMode mode, const Use& use) {
   if (mode == ResizeMode::nearest) return use(std::integral_constant<ResizeMode, ResizeMode::nearest>{});
-  use(std::integral_constant<ResizeMode, ResizeMode::bilinear>{});
+  if (mode == ResizeMode::bilinear) return use(std::integral_constant<ResizeMode, ResizeMode::bilinear>{});
+  use(std::integral_constant<ResizeMode, ResizeMode::bilinear_corners>{});
 }
 
 template <class Launch>

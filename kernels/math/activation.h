@@ -17,6 +17,19 @@ FROST_HD T silu_slope(T z) {  // s + z s (1 - s)
   return s * (T(1) + z * (T(1) - s));
 }
 
+/// mish(z) = z tanh(ln(1 + e^z)) = z n / (n + 2) with n = e^z (e^z + 2). From z = 20 on, n / (n + 2) is 1 in double too, and
+/// the square of n + 2 below still fits a float.
+template <class T>
+FROST_HD T mish(T z) {
+  const T e = exp(z > T(20) ? T(20) : z), n = e * (e + T(2));
+  return z * (n / (n + T(2)));
+}
+template <class T>
+FROST_HD T mish_slope(T z) {  // tanh(s) + z sigmoid(z) (1 - tanh(s)^2), s = ln(1 + e^z)
+  const T e = exp(z > T(20) ? T(20) : z), n = e * (e + T(2)), d = n + T(2);
+  return n / d + (z > T(20) ? T(0) : z * (T(4) * e * (e + T(1)) / (d * d)));
+}
+
 template <class T>
 FROST_HD T clamp(T z, T low, T high) {
   return z < low ? low : (z > high ? high : z);
@@ -34,6 +47,8 @@ FROST_HD T activate(T z, [[maybe_unused]] T slope) {
     return z * clamp(z + T(3), T(0), T(6)) * T(1.0 / 6);
   else if constexpr (kind == ActivationKind::sigmoid)
     return sigmoid(z);
+  else if constexpr (kind == ActivationKind::mish)
+    return mish(z);
   else
     return z;
 }
@@ -52,7 +67,9 @@ FROST_HD T activation_slope(T z, [[maybe_unused]] T slope) {
   else if constexpr (kind == ActivationKind::sigmoid) {
     const T s = sigmoid(z);
     return s * (T(1) - s);
-  } else
+  } else if constexpr (kind == ActivationKind::mish)
+    return mish_slope(z);
+  else
     return T(1);
 }
 

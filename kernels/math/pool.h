@@ -32,4 +32,10 @@ FROST_HD ResizeTap bilinear_tap(std::int64_t i, std::int64_t in, std::int64_t ou
   return {low, low + 1 < in ? low + 1 : low, static_cast<float>(source - static_cast<double>(low))};
 }
 
+FROST_HD ResizeTap corner_tap(std::int64_t i, std::int64_t in, std::int64_t out) {  // first and last centres coincide
+  const double source = out > 1 ? static_cast<double>(i * (in - 1)) / static_cast<double>(out - 1) : 0;
+  const auto low = static_cast<std::int64_t>(source);
+  return {low, low + 1 < in ? low + 1 : low, static_cast<float>(source - static_cast<double>(low))};
+}
+
 }  // namespace frost::math

@@ -112,7 +112,13 @@ class Operands {
 // One function for each argument struct: what the primitive touches, and its multiply-adds.
 
 std::int64_t filter_size(const ConvGeometry& g, std::int64_t in_channels) {
-  return g.kernel_h * g.kernel_w * in_channels / g.groups;
+  return g.kernel_h * g.kernel_w * (in_channels / g.groups);
+}
+/// Two operations for each of `values` times `each`. A call ends at 2^50, years of work: sums of calls stay in range.
+std::int64_t operations(std::int64_t values, std::int64_t each) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 50;
+  std::int64_t count = 0;
+  return __builtin_mul_overflow(values, each, &count) || count > kMost / 2 ? kMost : 2 * count;
 }
 void walk(Operands& o, ConvForward& a) {
   const std::int64_t filter = filter_size(a.geometry, a.x.shape.c);
@@ -122,7 +128,7 @@ void walk(Operands& o, ConvForward& a) {
   o.values(a.weight.data, a.y.shape.c * filter);
   o.values(a.bias, a.y.shape.c);
   o.view(a.y);
-  o.call().forward_flops = 2 * a.y.shape.elements() * filter;
+  o.call().forward_flops = operations(a.y.shape.elements(), filter);
 }
 void walk(Operands& o, ConvBackwardData& a) {
   const std::int64_t filter = filter_size(a.geometry, a.dx.shape.c);
@@ -130,7 +136,7 @@ void walk(Operands& o, ConvBackwardData& a) {
   o.view(a.dy);
   o.values(a.weight.data, a.dy.shape.c * filter);
   o.view(a.dx);
-  o.call().dgrad_flops = 2 * a.dy.shape.elements() * filter;
+  o.call().dgrad_flops = operations(a.dy.shape.elements(), filter);
 }
 void walk(Operands& o, ConvBackwardWeight& a) {
   const std::int64_t filter = filter_size(a.geometry, a.x.shape.c);
@@ -140,7 +146,7 @@ void walk(Operands& o, ConvBackwardWeight& a) {
   o.view(a.dy);
   o.values(a.dweight, a.dy.shape.c * filter);
   o.values(a.dbias, a.dy.shape.c);
-  o.call().wgrad_flops = 2 * a.dy.shape.elements() * filter;
+  o.call().wgrad_flops = operations(a.dy.shape.elements(), filter);
 }
 void walk(Operands& o, LinearForward& a) {
   o.values(a.x, a.rows * a.in);
@@ -185,12 +191,12 @@ void walk(Operands& o, NormActBackward& a) {
   o.values(a.dbias, channels);
 }
 void walk(Operands& o, MaxPoolForward& a) {
-  o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad);
+  o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.geometry.ceil_mode);
   o.view(a.x);
   o.view(a.y);
 }
 void walk(Operands& o, MaxPoolBackward& a) {
-  o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad);
+  o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.geometry.ceil_mode);
   o.view(a.x);
   o.view(a.dy);
   o.view(a.dx);

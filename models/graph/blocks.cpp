@@ -52,7 +52,9 @@ std::unique_ptr<ConvNormAct> BlockBuilder::conv(std::int64_t c1, std::int64_t c2
   const ConvGeometry geometry = options.geometry();
   spend_conv(c1, c2, geometry);
   spend_norm(c2);
-  return std::make_unique<ConvNormAct>(device, c1, c2, geometry, options.activation.value_or(activation));
+  auto block = std::make_unique<ConvNormAct>(device, c1, c2, geometry, options.activation.value_or(activation));
+  block->own_activation = options.activation.has_value();
+  return block;
 }
 
 std::unique_ptr<Conv2d> BlockBuilder::plain_conv(std::int64_t c1, std::int64_t c2, const ConvGeometry& geometry,

@@ -23,7 +23,8 @@ class GraphBudget {
   static constexpr std::int64_t kChannels = 1 << 20;    // of one convolution, norm or concatenation
   static constexpr std::int64_t kParameters = 1 << 28;  // 1 GiB of f32
   static constexpr std::int64_t kModules = 4096;
-  static constexpr int kInputs = 1 << 14;  // entries of all rows' `from`
+  static constexpr double kMultiplyAdds = 0x1p40;  // of an image of 256 x 256: 60 times YOLOv5x6's
+  static constexpr int kInputs = 1 << 14;          // entries of all rows' `from`
 
   void spend_module(const std::string& where);
   void spend_parameters(const std::string& where, double count);

@@ -162,11 +162,23 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   // The strides, from one pass on a dry device. YOLOv5 does it in training mode over an empty image with its batch norms
   // still at momentum 0.1, which leaves every running variance at 0.9 and every counter at 1.
   Device dry(make_dry_backend(device.backend(), {}));
-  Context context{.device = dry};
+  Profile profile;
+  Context context{.device = dry, .profile = &profile};
   const std::int64_t side = 256;
   std::vector<std::int64_t> actual;
-  const std::vector<Var> maps = heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr},
-                                      [&](int, const Var& y) { actual.push_back(y.shape().c); });
+  int layer = 0;  // that runs
+  const auto seen = [&](int, const Var& y) {
+    actual.push_back(y.shape().c);
+    FROST_CHECK(profile.convolution <= GraphBudget::kMultiplyAdds, "more than 2^40 multiply-adds for an image of ", side,
+                " x ", side, " up to here");
+    ++layer;
+  };
+  std::vector<Var> maps;
+  try {
+    maps = heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr}, seen);
+  } catch (const Error& e) {
+    fail(spec_.name, ": layer ", layer, " (", spec_.layers[static_cast<std::size_t>(layer)].module, "): ", e.what());
+  }
   if (!widths.empty()) describe_widths(channels, actual);
   std::vector<float> strides;
   for (const Var& map : maps) strides.push_back(static_cast<float>(side) / static_cast<float>(map.shape().h));
@@ -203,6 +215,10 @@ void DetectionModel::describe_widths(const std::vector<std::int64_t>& built, con
     if (layers_[i].module == detect_) {
       before = fmt::format("[{}]]", fmt::join(was, ", ")), after = fmt::format("[{}]]", fmt::join(is, ", "));
     } else {
+      if (rows_[i].type.ends_with("BatchNorm2d")) {
+        row.arguments = fmt::format("[{}]", channels[i]);
+        continue;
+      }
       before = fmt::format("[{}, {}", was[0], built[i]), after = fmt::format("[{}, {}", is[0], channels[i]);
     }
     if (const auto at = row.arguments.find(before); at != std::string::npos) row.arguments.replace(at, before.size(), after);
@@ -314,6 +330,7 @@ std::string DetectionModel::summary(bool folded, bool gradients) {
     if (auto* block = dynamic_cast<ConvNormAct*>(&module)) {
       ++norms;
       norm_channels += block->bn.channels;
+      modules += block->own_activation;
     }
   });
   for (const Parameter* p : this->parameters()) {

@@ -80,15 +80,14 @@ Activation parse_activation(const std::string& text, const std::string& where) {
     kind.erase(open);
   }
   std::erase_if(arguments, [](unsigned char c) { return std::isspace(c); });
-  static const std::map<std::string, ActivationKind> kinds{{"SiLU", ActivationKind::silu},
-                                                           {"ReLU", ActivationKind::relu},
-                                                           {"LeakyReLU", ActivationKind::leaky_relu},
-                                                           {"Hardswish", ActivationKind::hardswish},
-                                                           {"Sigmoid", ActivationKind::sigmoid},
-                                                           {"Identity", ActivationKind::identity}};
+  static const std::map<std::string, ActivationKind> kinds{
+      {"SiLU", ActivationKind::silu},           {"Mish", ActivationKind::mish},
+      {"ReLU", ActivationKind::relu},           {"LeakyReLU", ActivationKind::leaky_relu},
+      {"Hardswish", ActivationKind::hardswish}, {"Sigmoid", ActivationKind::sigmoid},
+      {"Identity", ActivationKind::identity}};
   const auto known = kinds.find(kind);
   FROST_CHECK(known != kinds.end(), where, ": activation '", text.substr(0, 60),
-              "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Sigmoid, Identity");
+              "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Mish, Sigmoid, Identity");
   Activation activation{known->second};
   const bool leaky = activation.kind == ActivationKind::leaky_relu;
   if (leaky) activation.slope = 0.01f;  // PyTorch's default

@@ -46,7 +46,8 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
 ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> classes = {},
                           std::optional<int> anchors_each = {});
 
-/// "SiLU", "nn.SiLU()", "nn.LeakyReLU(0.1)", "nn.ReLU()", "nn.Hardswish()", "nn.Identity()".
+/// "SiLU", "nn.SiLU()", "nn.LeakyReLU(0.1)", "nn.ReLU()", "nn.Hardswish()",
+/// "nn.Mish()", "nn.Identity()". `inplace` makes no difference; other arguments are refused.
 Activation parse_activation(const std::string& text, const std::string& where);
 
 }  // namespace frost

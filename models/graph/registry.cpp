@@ -14,11 +14,18 @@
 namespace frost {
 namespace {
 
+std::int64_t scaled_channels(const ModelSpec& spec, std::int64_t channels) {
+  if (channels == static_cast<std::int64_t>(spec.anchor_count()) * (spec.classes + 5)) return channels;
+  return static_cast<std::int64_t>(std::ceil(static_cast<double>(channels) * spec.width_multiple / 8)) * 8;
+}
+
 struct Row {  // what a maker sees of its row
   const BlockBuilder& builder;
   const RowArgs& args;
   std::int64_t c1, c2;
   int number;  // repeats, for blocks that repeat inside
+  /// As YOLOv5 scales the channels that a row asks for.
+  std::int64_t scaled(std::int64_t channels) const { return scaled_channels(args.spec(), channels); }
 };
 using Make = std::function<std::unique_ptr<Module>(const Row&)>;
 
@@ -26,11 +33,11 @@ using Make = std::function<std::unique_ptr<Module>(const Row&)>;
 /// place. A value there that is no number is that older form.
 struct DilationAndActivation {
   Pair dilation = 1;
-  Activation activation;
+  std::optional<Activation> activation;
   DilationAndActivation(const Row& r, std::size_t at) {
     const bool older = r.args.size() == at + 1 && !r.args.whole_number(at) && !r.args.list(at);
     dilation = older ? Pair(1) : r.args.pair(at, 1, 1);
-    activation = r.args.activation(older ? at : at + 1, r.builder.activation);
+    activation = r.args.activation(older ? at : at + 1);
   }
 };
 
@@ -123,7 +130,7 @@ const std::map<std::string, Block>& blocks() {
                                                      .stride = r.args.pair(2, 1, 1),
                                                      .padding = r.args.padding(3),
                                                      .groups = r.args.whole(4, 1, 1),
-                                                     .activation = r.args.activation(5, r.builder.activation)});
+                                                     .activation = r.args.activation(5)});
         }}},
       {"GhostConv",
        {"models.common.GhostConv",
@@ -133,7 +140,7 @@ const std::map<std::string, Block>& blocks() {
                                              ConvOptions{.kernel = r.args.pair(1, 1, 1),
                                                          .stride = r.args.pair(2, 1, 1),
                                                          .groups = r.args.whole(3, 1, 1),
-                                                         .activation = r.args.activation(4, r.builder.activation)});
+                                                         .activation = r.args.activation(4)});
         }}},
       {"GhostBottleneck",
        {"models.common.GhostBottleneck",
@@ -151,56 +158,130 @@ struct Plain {
   std::vector<std::string> arguments;
   Make make;
 };
+
+std::unique_ptr<Module> make_upsample(const Row& r) {
+  const RowArgs& a = r.args;
+  const std::string mode = a.none(2) ? "nearest" : a.text(2, "nearest");
+  if (mode != "nearest" && mode != "bilinear") a.refuse(2, "nearest or bilinear");
+  const bool corners = !a.none(3) && a.flag(3, false);
+  if (mode == "nearest" && a.present(3) && !a.none(3)) a.refuse(3, "None, as the mode is nearest");
+  const ResizeMode kind = mode == "nearest" ? ResizeMode::nearest
+                          : corners         ? ResizeMode::bilinear_corners
+                                            : ResizeMode::bilinear;
+  const bool sized = a.present(0) && !a.none(0), scaled = a.present(1) && !a.none(1);
+  FROST_CHECK(sized != scaled, a.where(), ": expected a size or a scale_factor, got ", sized ? "both" : "neither");
+  const Pair sides = sized ? a.pair(0, 1, 1) : a.pair(1, 1, 1);
+  if (sized) return std::make_unique<Upsample>(Upsample::To{sides.h, sides.w}, kind);
+  return std::make_unique<Upsample>(Upsample::By{sides.h, sides.w}, kind);
+}
+
+std::unique_ptr<Module> make_max_pool(const Row& r) {
+  const RowArgs& a = r.args;
+  const int kernel = a.square(0, {}, 1), stride = a.none(1) ? kernel : a.square(1, kernel, 1), pad = a.square(2, 0, 0);
+  FROST_CHECK(2 * pad <= kernel, a.at(2), " is ", pad, ", more than half the kernel of ", kernel);
+  a.only(3, a.square(3, 1, 1) == 1, "1");
+  a.only(4, !a.flag(4, false), "False");
+  return std::make_unique<MaxPool2d>(PoolGeometry{kernel, stride, pad, a.flag(5, false)});
+}
+
+std::unique_ptr<Module> make_avg_pool(const Row& r) {
+  const RowArgs& a = r.args;
+  const int kernel = a.square(0, {}, 1);
+  a.only(1, a.none(1) || a.square(1, kernel, 1) == kernel, "the kernel's size");
+  a.only(2, a.square(2, 0, 0) == 0, "0");
+  a.only(3, !a.flag(3, false), "False");
+  a.flag(4, true);  // count_include_pad: there is no padding
+  a.only(5, a.none(5), "None");
+  return std::make_unique<AvgPool2d>(kernel);
+}
+
+std::unique_ptr<Module> make_zero_pad(const Row& r) {
+  const RowArgs& a = r.args;
+  if (a.whole_number(0)) {
+    const int all = a.whole(0, 0, 0);
+    return std::make_unique<ZeroPad2d>(all, all, all, all);
+  }
+  const std::vector<int> p = a.whole_list(0, {}, 0);
+  if (p.size() != 4) a.refuse(0, "a whole number or a list [left, right, top, bottom]");
+  return std::make_unique<ZeroPad2d>(p[0], p[1], p[2], p[3]);
+}
+
+/// v7.0 puts the input's channels here whatever the row says; a row that says something else meant another network.
+std::unique_ptr<Module> make_norm(const Row& r) {
+  if (r.args.present(0)) {
+    const std::int64_t said = r.args.whole(0, std::int64_t{1}, GraphBudget::kChannels);
+    if (said != r.c1 && r.scaled(said) != r.c1) r.args.refuse(0, fmt::format("the input's channels, {}", r.c1));
+  }
+  return r.builder.norm(r.c1);
+}
+
+template <ActivationKind kind>
+std::unique_ptr<Module> make_activation(const Row& r) {
+  const bool leaky = kind == ActivationKind::leaky_relu;
+  if (kind != ActivationKind::sigmoid) r.args.flag(leaky ? 1 : 0, false);  // inplace: the same values
+  return std::make_unique<Activate>(leaky ? Activation{kind, static_cast<float>(r.args.real(0, 0.01))} : Activation{kind});
+}
+
+std::unique_ptr<Module> make_sequential(const Row& r);
+
 const std::map<std::string, Plain>& plain_modules() {
+  using enum ActivationKind;
   static const std::map<std::string, Plain> table = {
       {"nn.Upsample",
-       {"torch.nn.modules.upsampling.Upsample",
-        {"size", "scale_factor", "mode", "align_corners"},
-        [](const Row& r) -> std::unique_ptr<Module> {
-          const RowArgs& a = r.args;
-          const std::string mode = a.text(2, "nearest");
-          if (mode != "nearest" && mode != "bilinear") a.refuse(2, "nearest or bilinear");
-          a.only(0, a.none(0), "None");
-          a.only(3, a.none(3) || (mode == "bilinear" && !a.flag(3, false)), mode == "nearest" ? "None" : "False");
-          return std::make_unique<Upsample>(static_cast<int>(a.whole(1, std::int64_t{1}, std::int64_t{RowArgs::kLargest})),
-                                            mode == "nearest" ? ResizeMode::nearest : ResizeMode::bilinear);
-        }}},
+       {"torch.nn.modules.upsampling.Upsample", {"size", "scale_factor", "mode", "align_corners"}, make_upsample}},
       {"nn.MaxPool2d",
        {"torch.nn.modules.pooling.MaxPool2d",
         {"kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"},
-        [](const Row& r) -> std::unique_ptr<Module> {
-          const RowArgs& a = r.args;
-          const int kernel = a.square(0, {}, 1), stride = a.none(1) ? kernel : a.square(1, kernel, 1);
-          const int pad = a.square(2, 0, 0);
-          FROST_CHECK(2 * pad <= kernel, a.at(2), " is ", pad, ", more than half the kernel of ", kernel);
-          a.only(3, a.square(3, 1, 1) == 1, "1");
-          a.only(4, !a.flag(4, false), "False");
-          a.only(5, !a.flag(5, false), "False");
-          return std::make_unique<MaxPool2d>(PoolGeometry{kernel, stride, pad});
-        }}},
-      {"nn.ZeroPad2d",
-       {"torch.nn.modules.padding.ZeroPad2d",
-        {"padding"},
-        [](const Row& r) -> std::unique_ptr<Module> {
-          const RowArgs& a = r.args;
-          if (a.whole_number(0)) {
-            const int all = a.whole(0, 0, 0);
-            return std::make_unique<ZeroPad2d>(all, all, all, all);
-          }
-          const std::vector<int> p = a.whole_list(0, {}, 0);
-          if (p.size() != 4) a.refuse(0, "a whole number or a list [left, right, top, bottom]");
-          return std::make_unique<ZeroPad2d>(p[0], p[1], p[2], p[3]);
-        }}},
+        make_max_pool}},
+      {"nn.AvgPool2d",
+       {"torch.nn.modules.pooling.AvgPool2d",
+        {"kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"},
+        make_avg_pool}},
+      {"nn.ZeroPad2d", {"torch.nn.modules.padding.ZeroPad2d", {"padding"}, make_zero_pad}},
+      {"nn.BatchNorm2d", {"torch.nn.modules.batchnorm.BatchNorm2d", {"num_features"}, make_norm}},
+      {"nn.SiLU", {"torch.nn.modules.activation.SiLU", {"inplace"}, make_activation<silu>}},
+      {"nn.ReLU", {"torch.nn.modules.activation.ReLU", {"inplace"}, make_activation<relu>}},
+      {"nn.LeakyReLU",
+       {"torch.nn.modules.activation.LeakyReLU", {"negative_slope", "inplace"}, make_activation<leaky_relu>}},
+      {"nn.Hardswish", {"torch.nn.modules.activation.Hardswish", {"inplace"}, make_activation<hardswish>}},
+      {"nn.Mish", {"torch.nn.modules.activation.Mish", {"inplace"}, make_activation<mish>}},
+      {"nn.Sigmoid", {"torch.nn.modules.activation.Sigmoid", {}, make_activation<sigmoid>}},
       {"nn.Identity",
        {"torch.nn.modules.linear.Identity",
         {},
         [](const Row&) -> std::unique_ptr<Module> { return std::make_unique<Identity>(); }}},
+      {"nn.Sequential", {"torch.nn.modules.container.Sequential", std::vector<std::string>(32, "module"), make_sequential}},
   };
   return table;
 }
 
+/// A row [-1, 1, nn.Sequential, [nn.MaxPool2d(3, 1, 1), nn.ReLU()]]: each argument is a module that keeps its channels.
+std::unique_ptr<Module> make_sequential(const Row& r) {
+  auto chain = std::make_unique<Sequential>();
+  for (std::size_t i = 0; i < r.args.size(); ++i) {
+    const std::string call = r.args.text(i, "");
+    const auto open = call.find('(');
+    const auto plain = plain_modules().find(call.substr(0, open));
+    if (open == std::string::npos || !call.ends_with(')') || plain == plain_modules().end())
+      r.args.refuse(i, "a module with parentheses that keeps its channels, such as nn.ReLU()");
+    LayerSpec one;
+    one.module = plain->first;
+    try {
+      for (const YAML::Node& arg : YAML::Load("[" + call.substr(open + 1, call.size() - open - 2) + "]"))
+        one.args.push_back(arg);
+    } catch (const YAML::Exception&) {
+      r.args.refuse(i, "a module with its arguments");
+    }
+    r.builder.budget.spend_module(r.builder.where);
+    chain->append(
+        plain->second.make({r.builder, RowArgs(r.args.at(i), r.args.spec(), one, plain->second.arguments), r.c1, r.c1, 1}));
+  }
+  if (r.args.size() == 0) chain->append(std::make_unique<Identity>());
+  return chain;
+}
+
 std::vector<std::string> known_modules() {
-  std::vector<std::string> names{"Concat", "Detect"};
+  std::vector<std::string> names{"Concat", "Detect", "nn.Conv2d"};
   for (const auto& [name, block] : blocks()) names.push_back(name);
   for (const auto& [name, plain] : plain_modules()) names.push_back(name);
   return names;
@@ -229,10 +310,7 @@ std::unique_ptr<Module> repeated(const BlockBuilder& builder, int number,
 BuiltLayer build_block(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, const Block& block,
                        std::int64_t c1) {
   const RowArgs args(spec, layer, block.arguments);
-  std::int64_t c2 = args.whole(0, std::int64_t{1}, GraphBudget::kChannels);
-  const std::int64_t outputs = static_cast<std::int64_t>(spec.anchor_count()) * (spec.classes + 5);
-  if (c2 != outputs) c2 = static_cast<std::int64_t>(std::ceil(static_cast<double>(c2) * spec.width_multiple / 8)) * 8;
-  builder.checked(c2);
+  const std::int64_t c2 = builder.checked(scaled_channels(spec, args.whole(0, std::int64_t{1}, GraphBudget::kChannels)));
   const int repeats = block.repeats_inside ? 1 : layer.number;
   FROST_CHECK(repeats == 1 || c1 == c2, args.where(), ": ", repeats, " repeats need equal input and output channels, got ",
               c1, " and ", c2);
@@ -258,7 +336,54 @@ BuiltLayer build_plain(const BlockBuilder& builder, const ModelSpec& spec, const
           .channels = c,
           .printed_number = layer.number,
           .type = plain.type,
-          .arguments = args.printed({}, 0)};
+          .arguments = layer.module == "nn.BatchNorm2d" ? fmt::format("[{}]", c) : args.printed({}, 0)};
+}
+
+/// 'same' keeps the size, which only strides of 1 can; 'valid' is none.
+Pair conv2d_padding(const RowArgs& args, std::size_t i, Pair kernel, Pair stride, Pair dilation) {
+  if (args.text_is(i, "valid")) return 0;
+  if (!args.text_is(i, "same")) return args.pair(i, 0, 0);
+  const Pair total{dilation.h * (kernel.h - 1), dilation.w * (kernel.w - 1)};
+  if (stride.h != 1 || stride.w != 1 || total.h % 2 || total.w % 2)
+    args.refuse(i, "numbers: same needs a stride of 1 and an odd kernel");
+  return {total.h / 2, total.w / 2};
+}
+
+/// v1.0 to v3.1, and projects that came from them, scale an nn.Conv2d's channels as a Conv's; v7.0 hands the row to PyTorch
+/// as it is, (in, out, kernel, ...), and takes the output for as wide as the input. The second form is one that only works
+/// where both say the input's channels.
+BuiltLayer build_conv2d(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer, std::int64_t c1) {
+  const std::vector<std::string> names{"kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode"};
+  const auto with = [&](std::vector<std::string> first) {
+    first.insert(first.end(), names.begin(), names.end());
+    return RowArgs(spec, layer, first);
+  };
+  const auto number = [&](std::size_t i) {
+    return i < layer.args.size() && layer.args[i].IsScalar() ? layer.args[i].as<std::int64_t>(0) : 0;
+  };
+  const bool as_written = layer.args.size() > 2 && number(0) == c1 && number(1) >= 8 && number(1) % 8 == 0;
+  const RowArgs args = as_written ? with({"in_channels", "out_channels"}) : with({"channels"});
+  if (as_written && number(1) != c1)
+    args.refuse(1, fmt::format("{}: YOLOv5 takes such a row's output for as wide as its input", c1));
+  const std::size_t k = as_written ? 2 : 1;
+  if (!args.present(k)) args.refuse(k, "a whole number or a list of two");
+  const std::int64_t c2 =
+      as_written ? c1 : builder.checked(scaled_channels(spec, args.whole(0, std::int64_t{1}, GraphBudget::kChannels)));
+  const Pair kernel = args.pair(k, 1, 1), stride = args.pair(k + 1, 1, 1), dilation = args.pair(k + 3, 1, 1);
+  const ConvOptions options{.kernel = kernel,
+                            .stride = stride,
+                            .padding = conv2d_padding(args, k + 2, kernel, stride, dilation),
+                            .groups = args.whole(k + 4, 1, 1),
+                            .dilation = dilation};
+  const bool bias = args.flag(k + 5, true);
+  args.only(k + 6, args.text_is(k + 6, "zeros"), "zeros");
+  FROST_CHECK(layer.number == 1 || c1 == c2, args.where(), ": ", layer.number,
+              " repeats need equal input and output channels, got ", c1, " and ", c2);
+  return {.module = repeated(builder, layer.number, [&] { return builder.plain_conv(c1, c2, options.geometry(), bias); }),
+          .channels = c2,
+          .printed_number = layer.number,
+          .type = "torch.nn.modules.conv.Conv2d",
+          .arguments = args.printed({std::to_string(c1), std::to_string(c2)}, k)};
 }
 
 BuiltLayer build_concat(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer,
@@ -376,6 +501,7 @@ BuiltLayer build_layer(const BlockBuilder& given, const ModelSpec& spec, const L
   FROST_CHECK(inputs.size() == 1, builder.where, ": takes one input, 'from' lists ", inputs.size());
   if (const auto block = blocks().find(layer.module); block != blocks().end())
     return build_block(builder, spec, layer, block->second, inputs[0]);
+  if (layer.module == "nn.Conv2d") return build_conv2d(builder, spec, layer, inputs[0]);
   return build_plain(builder, spec, layer, plain_modules().at(layer.module), inputs[0]);
 }
 

@@ -48,7 +48,10 @@ bool is_false(const std::string& text) {
 }  // namespace
 
 RowArgs::RowArgs(const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names)
-    : spec_(spec), names_(std::move(names)), where_(fmt::format("{}: layer {} ({})", spec.name, layer.index, layer.module)) {
+    : RowArgs(fmt::format("{}: layer {}", spec.name, layer.index), spec, layer, std::move(names)) {}
+
+RowArgs::RowArgs(std::string where, const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names)
+    : spec_(spec), names_(std::move(names)), where_(fmt::format("{} ({})", where, layer.module)) {
   for (const YAML::Node& node : layer.args) nodes_.push_back(evaluated(node));
   FROST_CHECK(nodes_.size() <= names_.size(), where_, ": ", nodes_.size(), " arguments, it takes ",
               names_.empty() ? std::string("none") : fmt::format("at most {}: {}", names_.size(), fmt::join(names_, ", ")));
@@ -163,12 +166,12 @@ std::string RowArgs::text(std::size_t i, const std::string& otherwise) const {
   return nodes_[i].Scalar();
 }
 
-Activation RowArgs::activation(std::size_t i, Activation standard) const {
-  if (!present(i)) return standard;
-  if (none(i)) return {ActivationKind::identity};
+std::optional<Activation> RowArgs::activation(std::size_t i) const {
+  if (!present(i)) return {};
+  if (none(i)) return Activation{ActivationKind::identity};
   const std::string word = nodes_[i].IsScalar() ? nodes_[i].Scalar() : "";
-  if (is_true(word)) return standard;
-  if (is_false(word)) return {ActivationKind::identity};
+  if (is_true(word)) return {};
+  if (is_false(word)) return Activation{ActivationKind::identity};
   // A class without parentheses, or a number, would be no activation at all in YOLOv5, which is hardly what was meant.
   if (!word.ends_with(')')) refuse(i, "True, False, None or an activation with parentheses, such as nn.ReLU()");
   return parse_activation(word, at(i));

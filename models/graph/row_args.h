@@ -15,7 +15,10 @@ class RowArgs {
  public:
   /// `names`: what the module's arguments are called, in the row's order.
   RowArgs(const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names);
+  /// Of a module that is itself an argument; `where` says which.
+  RowArgs(std::string where, const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names);
 
+  const ModelSpec& spec() const { return spec_; }
   std::size_t size() const { return nodes_.size(); }
   /// "yolo.yaml: layer 3 (Conv)"
   const std::string& where() const { return where_; }
@@ -44,8 +47,8 @@ class RowArgs {
   double real(std::size_t i, double otherwise) const;
   bool flag(std::size_t i, bool otherwise) const;
   std::string text(std::size_t i, const std::string& otherwise) const;
-  /// True: the default, which is `standard`. False or None: none. Else the text of an activation.
-  Activation activation(std::size_t i, Activation standard) const;
+  /// Nothing or True: the graph's own, which is no value. False or None: the identity. Else the text of an activation.
+  std::optional<Activation> activation(std::size_t i) const;
   /// Refuses an argument that has another value than the only one that frost computes.
   void only(std::size_t i, bool fits, const char* value) const;
 

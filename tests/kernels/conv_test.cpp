@@ -413,11 +413,13 @@ TEST_CASE("conv: fused activations") {
         return z * std::min(std::max(z + 3, 0.0), 6.0) / 6;
       case ActivationKind::sigmoid:
         return 1 / (1 + std::exp(-z));
+      case ActivationKind::mish:
+        return z * std::tanh(std::log1p(std::exp(z)));
     }
     return 0.0;
   };
   for (const auto kind : {ActivationKind::silu, ActivationKind::relu, ActivationKind::leaky_relu, ActivationKind::hardswish,
-                          ActivationKind::sigmoid})
+                          ActivationKind::sigmoid, ActivationKind::mish})
     for (auto [name, t] : odd_cases()) {
       CAPTURE(name);
       CAPTURE(static_cast<int>(kind));

@@ -63,6 +63,29 @@ TEST_CASE("activations: golden") {
   }
 }
 
+TEST_CASE("mish: its definition, and backward is the derivative; slices, in place, bf16") {
+  const auto mish = [](double z) { return z * std::tanh(std::log1p(std::exp(z))); };
+  const std::vector<float> x{-20, -5, -1.25f, -0.5f, 0, 0.5f, 1, 3, 25};
+  const Shape s{1, 1, 3, 3};
+  for (const DType dtype : float_types(*backend))
+    for (const std::int64_t extra : {0, 5}) {
+      Guarded in(s, x, dtype, extra, 1), y(s, dtype, 0, extra), dy(s, std::vector<float>(9, 2.0f), dtype),
+          dx(s, dtype, extra, 0);
+      backend->activation_forward({{ActivationKind::mish}, in.view(), y.view()});
+      backend->activation_backward({{ActivationKind::mish}, in.view(), dy.view(), dx.view()});
+      backend->activation_backward({{ActivationKind::mish}, in.view(), dy.view(), dy.view()});
+      const double tolerance = dtype == DType::f32 ? 1e-6 : 0x1p-7;
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        CAPTURE(x[i]);
+        const double z = x[i], h = 1e-5;
+        CHECK(std::abs(y.values()[i] - mish(z)) <= tolerance * std::max(std::abs(mish(z)), 1e-2));
+        CHECK(std::abs(dx.values()[i] - (mish(z + h) - mish(z - h)) / h) <= 2 * std::max(tolerance, 1e-6));
+      }
+      CHECK(dy.values() == dx.values());
+      CHECK((y.intact() && dx.intact() && dy.intact()));
+    }
+}
+
 TEST_CASE("add: golden, in place, bf16") {
   const Shape s{2, 5, 7, 33};
   for (const DType dtype : float_types(*backend))

@@ -84,7 +84,7 @@ TEST_CASE("adaptive average pool and resize") {
             return dot(y, dy);
           }) < 1e-4);
   }
-  for (const ResizeMode mode : {ResizeMode::nearest, ResizeMode::bilinear}) {
+  for (const ResizeMode mode : {ResizeMode::nearest, ResizeMode::bilinear, ResizeMode::bilinear_corners}) {
     const auto x = noise(60, 3), dy = noise(231, 4);
     std::vector<float> dx(60);
     backend->resize_backward({mode, packed_view(dy.data(), large), packed_view(dx.data(), small)});

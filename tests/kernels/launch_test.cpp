@@ -179,6 +179,7 @@ TEST_CASE("resize: the outputs that backward gathers from hold all that read an 
     for (std::int64_t out = 1; out < 50; ++out) {
       check(ResizeAxis<ResizeMode::nearest>(in, out));
       check(ResizeAxis<ResizeMode::bilinear>(in, out));
+      check(ResizeAxis<ResizeMode::bilinear_corners>(in, out));
     }
 }
 

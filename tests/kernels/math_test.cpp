@@ -65,6 +65,31 @@ TEST_CASE("sigmoid: within 3 ulp, its ends and NaN") {
   CHECK(silu_slope(1e4f) == 1.0f);
 }
 
+TEST_CASE("mish: its closed form and derivative, its ends and NaN") {
+  double worst = 0, worst_slope = 0, worst_difference = 0;
+  for (float z = -30; z < 60; z += 0.00071f) {
+    const double t = std::tanh(std::log1p(std::exp(double(z)))), s = 1 / (1 + std::exp(-double(z)));
+    const double want = z * t, slope = t + z * s * (1 - t * t);
+    worst = std::max(worst, std::abs(mish(z) - want) / ulp(want));
+    worst_slope = std::max(worst_slope, std::abs(mish_slope(z) - slope));
+  }
+  for (double z = -30; z < 60; z += 0.0137) {  // in double, by central differences
+    const double h = 1e-5, difference = (mish(z + h) - mish(z - h)) / (2 * h);
+    worst_difference = std::max(worst_difference, std::abs(mish_slope(z) - difference));
+  }
+  CHECK(worst < 6);
+  CHECK(worst_slope < 1e-6);
+  CHECK(worst_difference < 1e-8);
+  CHECK(mish(0.0f) == 0.0f);
+  CHECK(mish_slope(0.0f) == doctest::Approx(0.6));
+  CHECK(mish(1e30f) == 1e30f);
+  CHECK(mish(-1e30f) == 0.0f);
+  CHECK(mish_slope(1e30f) == 1.0f);
+  CHECK(mish_slope(-1e30f) == 0.0f);
+  CHECK(std::isnan(mish(std::nanf(""))));
+  CHECK(std::isnan(mish_slope(std::nanf(""))));
+}
+
 TEST_CASE("bf16: exact back, nearest with ties to even, infinity and NaN") {
   const auto round = [](float x) { return to_float(from_float<bf16>(x)); };
   for (std::uint32_t h = 0; h < 65536; ++h) {

@@ -21,7 +21,8 @@ namespace {
 
 const auto backend = frost::testing::make_test_backend();
 constexpr ActivationKind kKinds[] = {ActivationKind::identity,   ActivationKind::silu,      ActivationKind::relu,
-                                     ActivationKind::leaky_relu, ActivationKind::hardswish, ActivationKind::sigmoid};
+                                     ActivationKind::leaky_relu, ActivationKind::hardswish, ActivationKind::sigmoid,
+                                     ActivationKind::mish};
 
 /// Activations written once more, from their definitions, in double: the value and its derivative.
 std::pair<double, double> reference_activation(Activation a, double z) {
@@ -37,6 +38,10 @@ std::pair<double, double> reference_activation(Activation a, double z) {
       return {z * std::min(std::max(z + 3, 0.0), 6.0) / 6, z <= -3 ? 0 : z >= 3 ? 1 : z / 3 + 0.5};
     case ActivationKind::sigmoid:
       return {s, s * (1 - s)};
+    case ActivationKind::mish: {
+      const double t = std::tanh(std::log1p(std::exp(z)));
+      return {z * t, t + z * s * (1 - t * t)};
+    }
     default:
       return {z, 1};
   }

@@ -104,8 +104,20 @@ TEST_CASE("max_pool: golden, ties too") {
 }
 
 TEST_CASE("max_pool: any geometry, channels, slice and type against the definition") {
-  for (const PoolGeometry g :
-       {PoolGeometry{5, 1, 2}, {2, 2, 0}, {3, 2, 1}, {2, 1, 0}, {1, 1, 0}, {3, 3, 0}, {4, 3, 2}, {9, 1, 4}, {13, 1, 6}})
+  for (const PoolGeometry g : {PoolGeometry{5, 1, 2},
+                               {2, 2, 0},
+                               {3, 2, 1},
+                               {2, 1, 0},
+                               {1, 1, 0},
+                               {3, 3, 0},
+                               {4, 3, 2},
+                               {9, 1, 4},
+                               {13, 1, 6},
+                               {2, 2, 0, true},
+                               {3, 2, 1, true},
+                               {3, 3, 1, true},
+                               {5, 4, 0, true},
+                               {2, 5, 1, true}})
     for (const Shape in : {Shape{2, 13, 14, 3}, Shape{1, 14, 13, 33}, Shape{1, 13, 13, 16}})
       for (const DType dtype : float_types(*backend))
         for (const bool ties : {false, true}) {
@@ -115,6 +127,17 @@ TEST_CASE("max_pool: any geometry, channels, slice and type against the definiti
         }
   check_max_pool({5, 1, 2}, {1, 1, 1, 1}, DType::f32, 0, 0, false);
   check_max_pool({3, 2, 1}, {2, 61, 67, 255}, DType::f32, 0, 1, true);  // more than one block of channels
+}
+
+TEST_CASE("max_pool: ceil_mode counts windows as PyTorch does") {
+  const auto windows = [](PoolGeometry g, std::int64_t size) { return g.output({1, size, size, 1}).h; };
+  CHECK(windows({2, 2, 0, false}, 7) == 3);
+  CHECK(windows({2, 2, 0, true}, 7) == 4);
+  CHECK(windows({2, 2, 0, true}, 8) == 4);
+  CHECK(windows({3, 2, 1, true}, 6) == 4);
+  CHECK(windows({3, 2, 1, false}, 6) == 3);
+  CHECK(windows({2, 3, 1, true}, 2) == 1);  // a second window would begin behind the image and its padding
+  CHECK(windows({3, 2, 0, true}, 112) == 56);
 }
 
 TEST_CASE("max_pool: NaN comes through; mistakes are named") {
@@ -169,6 +192,34 @@ TEST_CASE("resize: golden nearest and bilinear, slices, bf16") {
       }
 }
 
+TEST_CASE("resize: aligned corners against the definition") {
+  const Shape in{1, 3, 4, 2};
+  const std::vector<float> values = randoms(in.elements(), 3);
+  for (const Shape out : {Shape{1, 6, 8, 2}, Shape{1, 5, 7, 2}, Shape{1, 1, 4, 2}, Shape{1, 2, 2, 2}, Shape{1, 3, 4, 2}}) {
+    CAPTURE(out);
+    Guarded x(in, values), y(out);
+    backend->resize_forward({ResizeMode::bilinear_corners, x.view(), y.view()});
+    const auto got = y.values();
+    const auto at = [&](std::int64_t h, std::int64_t w, std::int64_t c) {
+      return double(values[static_cast<std::size_t>((h * in.w + w) * in.c + c)]);
+    };
+    std::size_t i = 0;
+    for (std::int64_t h = 0; h < out.h; ++h)
+      for (std::int64_t w = 0; w < out.w; ++w)
+        for (std::int64_t c = 0; c < out.c; ++c) {
+          const double r = out.h > 1 ? double(h) * (in.h - 1) / (out.h - 1) : 0,
+                       k = out.w > 1 ? double(w) * (in.w - 1) / (out.w - 1) : 0;
+          const auto r0 = std::min<std::int64_t>(std::int64_t(r), in.h - 2),
+                     k0 = std::min<std::int64_t>(std::int64_t(k), in.w - 2);
+          const double a = r - double(r0), b = k - double(k0);
+          const double want = (1 - a) * ((1 - b) * at(r0, k0, c) + b * at(r0, k0 + 1, c)) +
+                              a * ((1 - b) * at(r0 + 1, k0, c) + b * at(r0 + 1, k0 + 1, c));
+          CHECK(got[i++] == doctest::Approx(want).epsilon(1e-5));
+        }
+    CHECK(y.intact());
+  }
+}
+
 TEST_CASE("resize and adaptive_avg_pool: backward is the transpose of forward, at uneven sizes") {
   const Shape in{2, 7, 9, 33};
   for (const Shape out : {Shape{2, 5, 13, 33}, Shape{2, 14, 18, 33}, Shape{2, 1, 1, 33}, Shape{2, 3, 4, 33}}) {
@@ -181,7 +232,7 @@ TEST_CASE("resize and adaptive_avg_pool: backward is the transpose of forward, a
       for (std::size_t i = 0; i < xv.size(); ++i) right += double(xv[i]) * dxv[i];
       return std::abs(left - right) < 1e-6 * scale;
     };
-    for (const auto mode : {ResizeMode::nearest, ResizeMode::bilinear}) {
+    for (const auto mode : {ResizeMode::nearest, ResizeMode::bilinear, ResizeMode::bilinear_corners}) {
       backend->resize_forward({mode, x.view(), y.view()});
       backend->resize_backward({mode, dy.view(), dx.view()});
       CHECK(products_agree());

@@ -99,6 +99,7 @@ void check_all() {
   activation.template operator()<ActivationKind::leaky_relu>("leaky_relu");
   activation.template operator()<ActivationKind::hardswish>("hardswish");
   activation.template operator()<ActivationKind::sigmoid>("sigmoid");
+  activation.template operator()<ActivationKind::mish>("mish");
 
   check<H>(
       "softmax dx", [](auto dy) { return softmax_dx(decltype(dy)(0.375), dy, decltype(dy)(-0.5)); }, like_x);

@@ -1,7 +1,12 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+
+#include "engine/checkpoint/module_state.h"
 #include "models/graph/detection_model.h"
 #include "models/graph/registry.h"
+#include "models/slim/filters.h"
 #include "tests/device.h"
 
 /// What the rows of a model YAML build: every argument of a row is honoured or refused by name.
@@ -126,6 +131,230 @@ TEST_CASE("a dilated convolution is the plain one whose kernel has zeros between
   for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == doctest::Approx(b[i]).epsilon(1e-4));
 }
 
+namespace {
+std::vector<float> noise(std::size_t count, std::size_t seed = 1) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<float>((i * 7919 + seed * 104729) % 2003) / 1000.0f - 1.0f;
+  return values;
+}
+/// What layer 1 of `one` makes of `x`, 16 channels.
+Tensor layer_output(OneRow& one, const Shape& shape, const std::vector<float>& x) {
+  Context context{.device = one.device};
+  return module<Module>(*one.model, "model.1").forward(context, {Tensor::from(one.device, shape, x), -1, nullptr}).value;
+}
+}  // namespace
+
+TEST_CASE("PyTorch's own modules as rows: what they compute") {
+  const Shape in{1, 4, 6, 16};
+  const std::vector<float> x = noise(static_cast<std::size_t>(in.elements()));
+  const auto at = [&](const std::vector<float>& v, const Shape& s, std::int64_t h, std::int64_t w, std::int64_t c) {
+    return v[static_cast<std::size_t>((h * s.w + w) * s.c + c)];
+  };
+  const auto elementwise = [&](const std::string& row, const std::function<double(double)>& f) {
+    CAPTURE(row);
+    OneRow one(row);
+    const std::vector<float> y = layer_output(one, in, x).to_vector();
+    REQUIRE(y.size() == x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK(y[i] == doctest::Approx(f(x[i])).epsilon(1e-5));
+  };
+  const auto sigmoid = [](double z) { return 1 / (1 + std::exp(-z)); };
+  elementwise("-1, 1, nn.ReLU, []", [](double z) { return std::max(z, 0.0); });
+  elementwise("-1, 1, nn.ReLU, [True]", [](double z) { return std::max(z, 0.0); });
+  elementwise("-1, 1, nn.LeakyReLU, [0.2]", [](double z) { return z > 0 ? z : 0.2 * z; });
+  elementwise("-1, 1, nn.LeakyReLU, []", [](double z) { return z > 0 ? z : 0.01 * z; });
+  elementwise("-1, 1, nn.SiLU, []", [&](double z) { return z * sigmoid(z); });
+  elementwise("-1, 1, nn.Hardswish, []", [](double z) { return z * std::clamp(z + 3, 0.0, 6.0) / 6; });
+  elementwise("-1, 1, nn.Sigmoid, []", sigmoid);
+  elementwise("-1, 1, nn.Mish, []", [](double z) { return z * std::tanh(std::log1p(std::exp(z))); });
+  elementwise("-1, 1, nn.Identity, []", [](double z) { return z; });
+  elementwise("-1, 2, nn.Sigmoid, []", [&](double z) { return sigmoid(sigmoid(z)); });  // repeats are made, too
+  elementwise("-1, 1, nn.Sequential, [nn.ReLU(), nn.Sigmoid()]", [&](double z) { return sigmoid(std::max(z, 0.0)); });
+  elementwise("-1, 1, nn.Sequential, []", [](double z) { return z; });
+  // running_var 0.9 of a fresh model, eps 1e-3
+  elementwise("-1, 1, nn.BatchNorm2d, [16]", [](double z) { return z / std::sqrt(0.901); });
+  elementwise("-1, 1, nn.BatchNorm2d, []", [](double z) { return z / std::sqrt(0.901); });
+  const auto sized = [&](const std::string& row, const Shape& shape, const auto& f) {
+    CAPTURE(row);
+    OneRow one(row);
+    const Tensor y = layer_output(one, in, x);
+    REQUIRE(y.shape() == shape);
+    const std::vector<float> values = y.to_vector();
+    for (std::int64_t h = 0; h < shape.h; ++h)
+      for (std::int64_t w = 0; w < shape.w; ++w)
+        for (std::int64_t c = 0; c < 16; ++c) CHECK(at(values, shape, h, w, c) == doctest::Approx(f(h, w, c)).epsilon(1e-4));
+  };
+  const auto pixel = [&](std::int64_t h, std::int64_t w, std::int64_t c) {
+    return h < 0 || w < 0 || h >= in.h || w >= in.w ? -INFINITY : at(x, in, h, w, c);
+  };
+  sized("-1, 1, nn.Upsample, [None, 2]", {1, 8, 12, 16}, [&](auto h, auto w, auto c) { return pixel(h / 2, w / 2, c); });
+  sized("-1, 1, nn.Upsample, [None, [1, 2], nearest]", {1, 4, 12, 16},
+        [&](auto h, auto w, auto c) { return pixel(h, w / 2, c); });
+  sized("-1, 1, nn.Upsample, [[8, 6], None, nearest]", {1, 8, 6, 16},
+        [&](auto h, auto w, auto c) { return pixel(h / 2, w, c); });
+  sized("-1, 1, nn.Upsample, [7, None, bilinear, True]", {1, 7, 7, 16}, [&](auto h, auto w, auto c) {
+    const double r = double(h) * 3 / 6, k = double(w) * 5 / 6;
+    const auto r0 = std::min<std::int64_t>(std::int64_t(r), 2), k0 = std::min<std::int64_t>(std::int64_t(k), 4);
+    const double a = r - double(r0), b = k - double(k0);
+    return (1 - a) * ((1 - b) * pixel(r0, k0, c) + b * pixel(r0, k0 + 1, c)) +
+           a * ((1 - b) * pixel(r0 + 1, k0, c) + b * pixel(r0 + 1, k0 + 1, c));
+  });
+  const auto window = [&](std::int64_t h, std::int64_t w, std::int64_t c, std::int64_t size) {
+    float best = -INFINITY;
+    for (std::int64_t i = h; i < h + size; ++i)
+      for (std::int64_t k = w; k < w + size; ++k) best = std::max(best, static_cast<float>(pixel(i, k, c)));
+    return best;
+  };
+  sized("-1, 1, nn.MaxPool2d, [2, None, 0]", {1, 2, 3, 16},
+        [&](auto h, auto w, auto c) { return window(2 * h, 2 * w, c, 2); });
+  sized("-1, 1, nn.MaxPool2d, [[3, 3], 2, 0, 1, False, True]", {1, 2, 3, 16},
+        [&](auto h, auto w, auto c) { return window(2 * h, 2 * w, c, 3); });
+  sized("-1, 1, nn.AvgPool2d, [2]", {1, 2, 3, 16}, [&](auto h, auto w, auto c) {
+    return (pixel(2 * h, 2 * w, c) + pixel(2 * h, 2 * w + 1, c) + pixel(2 * h + 1, 2 * w, c) +
+            pixel(2 * h + 1, 2 * w + 1, c)) /
+           4;
+  });
+}
+
+TEST_CASE("nn.Conv2d as a row: scaled as a Conv, or with both channels as PyTorch writes it") {
+  const auto conv = [](const std::string& row) -> std::tuple<std::int64_t, ConvGeometry, bool> {
+    OneRow one(row, "");
+    Conv2d& c = module<Conv2d>(*one.model, "model.1");
+    return {c.out, c.geometry, c.bias != nullptr};
+  };
+  using Expected = std::tuple<std::int64_t, ConvGeometry, bool>;
+  CHECK(conv("-1, 1, nn.Conv2d, [24, 1]") == Expected{24, {}, true});
+  CHECK(conv("-1, 1, nn.Conv2d, [24, 3, 2, 1]") == Expected{24, {3, 3, 2, 2, 1, 1}, true});
+  CHECK(conv("-1, 1, nn.Conv2d, [24, [3, 1], 1, same, 2, 8, False, zeros]") ==
+        Expected{24, {3, 1, 1, 1, 2, 0, 2, 2, 8}, false});
+  CHECK(conv("-1, 1, nn.Conv2d, [16, 16, 3, 1, 1]") == Expected{16, {3, 3, 1, 1, 1, 1}, true});
+  CHECK(conv("-1, 1, nn.Conv2d, [no, 1]") == Expected{21, {}, true});
+  const auto refused = [](const std::string& row) { return refusal({"-1, 1, Conv, [16]", row}); };
+  CHECK(refused("-1, 1, nn.Conv2d, [16]").find("argument 2 (kernel_size) is missing") != std::string::npos);
+  CHECK(refused("-1, 1, nn.Conv2d, [16, 32, 3]").find("argument 2 (out_channels) is 32, expected 16") != std::string::npos);
+  CHECK(refused("-1, 1, nn.Conv2d, [32, 3, 1, 1, 1, 1, True, reflect]").find("argument 8 (padding_mode) is reflect") !=
+        std::string::npos);
+  CHECK(refused("-1, 1, nn.Conv2d, [32, 3, 2, same]").find("argument 4 (padding) is same") != std::string::npos);
+  CHECK(refused("-1, 1, nn.BatchNorm2d, [32]").find("argument 1 (num_features) is 32, expected the input's") !=
+        std::string::npos);
+  CHECK(refused("-1, 1, nn.BatchNorm2d, [16, 1e-5]").find("2 arguments, it takes at most 1") != std::string::npos);
+  CHECK(refused("-1, 1, nn.Sequential, [nn.ReLU(), nn.GELU()]").find("argument 2 (module) is nn.GELU()") !=
+        std::string::npos);
+  CHECK(refused("-1, 1, nn.AvgPool2d, [3, 2]").find("argument 2 (stride) is 2") != std::string::npos);
+  CHECK(refused("-1, 1, nn.Upsample, [None, None]").find("expected a size or a scale_factor, got neither") !=
+        std::string::npos);
+}
+
+namespace {
+/// One of everything that a row may say.
+const std::vector<std::string> kAll{"-1, 1, Conv, [16, [3, 3], 2, None, 1, 1, nn.Mish()]",
+                                    "-1, 1, nn.Conv2d, [24, 3, 1, 1, 1, 1, False]",
+                                    "-1, 1, nn.BatchNorm2d, []",
+                                    "-1, 1, nn.Mish, []",
+                                    "-1, 1, Conv, [32, 3, 2, None, 1, nn.LeakyReLU(0.1)]",
+                                    "-1, 1, Conv, [32, [3, 1], 1, None, 1, 3]",
+                                    "-1, 1, DWConv, [32, 3, 1, 2, False]",
+                                    "-1, 1, nn.MaxPool2d, [2, 2, 0, 1, False, True]",
+                                    "-1, 1, nn.Upsample, [None, 2, bilinear, True]",
+                                    "[-1, 6], 1, Concat, [-3]",
+                                    "-1, 1, GhostConv, [32, 3, 1, 1, nn.ReLU()]",
+                                    "-1, 2, nn.Sequential, [nn.Hardswish(), nn.LeakyReLU(0.3)]",
+                                    "-1, 1, nn.AvgPool2d, [2]",
+                                    "-1, 2, C3, [32, True, 2, 1.0]",
+                                    "-1, 1, nn.Conv2d, [32, 32, 1]"};
+std::vector<float> all_heads(DetectionModel& model, Device& device, std::int64_t side) {
+  Context context{.device = device};
+  const Shape shape{1, side, side, 3};
+  const Tensor image = Tensor::from(device, shape, noise(static_cast<std::size_t>(shape.elements())), Role::input);
+  return model.heads(context, {image, -1, nullptr})[0].value.to_vector();
+}
+}  // namespace
+
+TEST_CASE("a graph of all these rows trains: its gradient is the loss' derivative") {
+  TestDevice device;
+  const auto model = built(device, kAll);
+  const Shape shape{2, 32, 32, 3};
+  const std::vector<float> pixels = noise(static_cast<std::size_t>(shape.elements()), 5);
+  const auto forward = [&](Tape* tape) {
+    Context context{.device = device, .tape = tape, .training = true};
+    return model->heads(context, {Tensor::from(device, shape, pixels, Role::input), -1, nullptr})[0];
+  };
+  const std::vector<float> dy = noise(static_cast<std::size_t>(forward(nullptr).shape().elements()), 9);
+  const auto loss = [&] {
+    const std::vector<float> y = forward(nullptr).value.to_vector();
+    double sum = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) sum += double(y[i]) * dy[i];
+    return sum;
+  };
+  for (Parameter* p : model->parameters()) p->trainable = true;
+  Tape tape;
+  const Var y = forward(&tape);
+  tape.backward({{y.slot, Tensor::from(device, y.shape(), dy)}});
+  int checked = 0;
+  for (Parameter* p : model->parameters()) {
+    CAPTURE(p->name);
+    REQUIRE(p->grad);
+    // along the gradient itself: the largest derivative there is, and rounding the smallest part of it
+    const std::vector<float> values = p->value.to_vector(), grad = p->grad.to_vector();
+    double square = 0;
+    for (const float g : grad) square += double(g) * g;
+    if (square == 0) continue;
+    const double step = 2e-3 / std::sqrt(square);
+    const auto moved = [&](double by) {
+      std::vector<float> shifted = values;
+      for (std::size_t i = 0; i < shifted.size(); ++i) shifted[i] += static_cast<float>(by * step * grad[i]);
+      p->value.assign(shifted);
+      p->touch();
+      return loss();
+    };
+    const double difference = (moved(1) - moved(-1)) / (2 * step);
+    p->value.assign(values);
+    p->touch();
+    CHECK(difference == doctest::Approx(square).epsilon(0.05));
+    ++checked;
+  }
+  CHECK(checked > 20);
+}
+
+TEST_CASE("a graph of all these rows is saved, loaded, fused, drawn as a table and pruned") {
+  TestDevice device;
+  const auto model = built(device, kAll);
+  const std::vector<float> before = all_heads(*model, device, 64);
+  SUBCASE("its YAML's own text and its state make it again") {
+    DetectionModel again(device, parse_model_yaml(model->spec().text, "again.yaml"), 77);
+    load_state(again, state_of(*model));
+    CHECK(all_heads(again, device, 64) == before);
+    CHECK(again.table() == model->table());
+  }
+  SUBCASE("fused it computes the same") {
+    fuse(*model);
+    const std::vector<float> after = all_heads(*model, device, 64);
+    REQUIRE(after.size() == before.size());
+    for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] == doctest::Approx(before[i]).epsilon(1e-3));
+  }
+  SUBCASE("the table shows what was built") {
+    const std::string table = model->table();
+    for (const char* part : {"models.common.Conv                      [3, 16, [3, 3], 2, None, 1, 1, nn.Mish()]",
+                             "torch.nn.modules.batchnorm.BatchNorm2d  [24]", "torch.nn.modules.activation.Mish        []",
+                             "torch.nn.modules.conv.Conv2d            [16, 24, 3, 1, 1, 1, 1, False]"})
+      CHECK_MESSAGE(table.find(part) != std::string::npos, table);
+  }
+  SUBCASE("pruned of its least filters it still runs, and its widths and state make it again") {
+    const auto trace = [&] {
+      return slim::trace_channels(device, *model, {1, 64, 64, 3},
+                                  [&](Context& context, const Var& x) { return model->heads(context, x); });
+    };
+    const slim::ChannelGraph graph = trace();
+    const auto importance = slim::channel_importance(graph, slim::Importance::l1);
+    slim::remove_channels(graph, slim::choose_channels(graph, importance, 0.3, 1));
+    const std::vector<float> after = all_heads(*model, device, 64);
+    CHECK(after.size() == before.size());
+    for (const float v : after) CHECK(std::isfinite(v));
+    DetectionModel again(device, model->spec(), 5, widths_of(*model));
+    load_state(again, state_of(*model));
+    CHECK(all_heads(again, device, 64) == after);
+  }
+}
+
 TEST_CASE("an argument that is not what the module takes is refused by its name") {
   const std::vector<std::pair<std::string, std::string>> rows{
       {"-1, 1, Conv, []", "(Conv): argument 1 (channels) is missing"},
@@ -154,7 +383,7 @@ TEST_CASE("an argument that is not what the module takes is refused by its name"
       {"-1, 1, GhostBottleneck, [64, 3, 3]", "argument 3 (stride) is 3"},
       {"-1, 1, nn.Upsample, [None, 2, bicubic]", "argument 3 (mode) is bicubic, expected nearest or bilinear"},
       {"-1, 1, nn.Upsample, [None, 2, nearest, True]", "argument 4 (align_corners) is True"},
-      {"-1, 1, nn.Upsample, [None, 1.5, nearest]", "argument 2 (scale_factor) is 1.5"},
+      {"-1, 1, nn.Upsample, [None, 1.5, nearest]", "argument 2 (scale_factor) is 1.5, expected a whole number"},
       {"-1, 1, nn.MaxPool2d, [3, 1, 2]", "argument 3 (padding) is 2, more than half the kernel of 3"},
       {"-1, 1, nn.MaxPool2d, [[3, 2]]", "argument 1 (kernel_size) is [3, 2], expected one number"},
       {"-1, 1, nn.MaxPool2d, [3, 1, 1, 2]", "argument 4 (dilation) is 2; frost supports 1 alone"},
