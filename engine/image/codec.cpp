@@ -49,9 +49,13 @@ using image::Header;
 
 /// Up to `most` bytes from `from` on.
 std::vector<std::uint8_t> read(const InputFile& file, std::uint64_t from = 0, std::uint64_t most = UINT64_MAX) {
-  std::vector<std::uint8_t> bytes(std::min(file.size() - from, most));
-  bytes.resize(file.read(std::as_writable_bytes(std::span(bytes)), from));
-  return bytes;
+  try {
+    std::vector<std::uint8_t> bytes(std::min(file.size() - from, most));
+    bytes.resize(file.read(std::as_writable_bytes(std::span(bytes)), from));
+    return bytes;
+  } catch (const std::bad_alloc&) {
+    fail(file.path().string(), ": not enough memory to read the image");
+  }
 }
 
 std::string format_of(Bytes bytes) {
@@ -192,8 +196,9 @@ ImageInfo probe_image(const fs::path& path, std::string* warning) {
   const InputFile file(path);
   std::vector<std::uint8_t> bytes = read(file, 0, kUsual);
   // A JPEG says what it is before its pixels, the others must be seen whole.
-  const bool partial = format_of(bytes) == "jpeg" && read_header(bytes).state == Header::ok;
-  if (!partial && file.size() > bytes.size()) bytes = read(file);
+  const std::string format = format_of(bytes);
+  const bool enough = format.empty() || (format == "jpeg" && read_header(bytes).state == Header::ok);
+  if (!enough && file.size() > bytes.size()) bytes = read(file);
   const std::vector<std::uint8_t> end = read(file, file.size() - std::min<std::size_t>(file.size(), 2), 2);
   return naming(path.string(), [&] {
     const ImageInfo info = checked_header(bytes, file.size());

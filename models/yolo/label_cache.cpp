@@ -15,6 +15,7 @@ namespace frost::yolo {
 namespace {
 namespace fs = std::filesystem;
 
+constexpr int kLargestSide = 1 << 20;  // pixels, as the decoder has it
 constexpr char kMagic[8] = {'f', 'r', 'o', 's', 't', 'l', 'b', 'l'};
 constexpr std::uint32_t kVersion = 2;  // also where the scan finds more than it did
 
@@ -127,7 +128,13 @@ LabelSet unpack(std::string_view payload, const std::vector<std::string>& files)
     image.rows = in.list<LabelRow>();
     image.segments.resize(in.room(in.value<std::uint32_t>(), sizeof(std::uint32_t)));
     for (Segment& segment : image.segments) segment = in.list<float>();
-    FROST_CHECK(image.width >= kSmallestSide && image.height >= kSmallestSide, "wrong size");
+    FROST_CHECK(std::min(image.width, image.height) >= kSmallestSide && std::max(image.width, image.height) <= kLargestSide,
+                "wrong size");
+    // A box within the picture has its points no further out than half a picture.
+    for (const Segment& segment : image.segments)
+      FROST_CHECK(segment.size() >= 2 && segment.size() % 2 == 0 &&
+                      std::ranges::all_of(segment, [](float v) { return v >= -1 && v <= 2; }),
+                  "wrong polygon");
     FROST_CHECK(image.segments.empty() || image.segments.size() == image.rows.size(), "wrong polygons");
     for (const LabelRow& r : image.rows)
       FROST_CHECK(r.cls >= 0 && r.x >= 0 && r.y >= 0 && r.w >= 0 && r.h >= 0 && r.x <= 1 && r.y <= 1 && r.w <= 1 && r.h <= 1,

@@ -403,7 +403,14 @@ TEST_CASE("damage of every kind in every format is found by the scan, or by deco
     formats.insert(p.format);
     const auto path = scratch_file(p.file());
     spill(path, p.bytes);
-    const std::string found = probe_error(p.bytes), decoded = error_of(p.bytes);
+    const std::string found = probe_error(p.bytes);
+    std::string decoded;
+    try {
+      (void)decode_image(path);
+    } catch (const Error& e) {
+      decoded = e.what();
+      decoded.replace(0, path.string().size(), "x");
+    }
     CHECK((found.empty() == (p.found != Found::scan)));
     CHECK((decoded.empty() == (p.found == Found::kept)));
     if (p.found == Found::scan) CHECK(found == decoded);  // the scan says what decoding would say
