@@ -1,18 +1,19 @@
 #include "engine/training/average.h"
 
+#include <map>
+
 #include "engine/checkpoint/packed.h"
 
 namespace frost {
 
 std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn) {
-  return [&model, frozen_bn](const Buffer& buffer) {
-    bool moves = false;
-    model.walk([&](const std::string&, Module& module) {
-      const auto* bn = dynamic_cast<BatchNorm2d*>(&module);
-      if (bn && (&bn->running_mean == &buffer || &bn->running_var == &buffer))
-        moves = !bn->frozen() || frozen_bn == FrozenBn::batch;
-    });
-    return moves;
+  std::map<const Buffer*, const BatchNorm2d*> norms;  // found once: what is frozen may change, the norms do not
+  model.walk([&](const std::string&, Module& module) {
+    if (const auto* bn = dynamic_cast<BatchNorm2d*>(&module)) norms[&bn->running_mean] = norms[&bn->running_var] = bn;
+  });
+  return [norms = std::move(norms), frozen_bn](const Buffer& buffer) {
+    const auto norm = norms.find(&buffer);
+    return norm != norms.end() && (!norm->second->frozen() || frozen_bn == FrozenBn::batch);
   };
 }
 

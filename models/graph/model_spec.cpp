@@ -121,7 +121,7 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
   spec.depth_multiple = required<double>(root, "depth_multiple", name);
   spec.width_multiple = required<double>(root, "width_multiple", name);
   FROST_CHECK(spec.depth_multiple > 0 && spec.depth_multiple < 100 && spec.width_multiple > 0 && spec.width_multiple < 100,
-              name, ": depth_multiple and width_multiple must be positive");
+              name, ": depth_multiple and width_multiple must be above 0 and below 100");
   if (root["ch"] && !root["ch"].IsNull()) spec.channels = required<int>(root, "ch", name);
   FROST_CHECK(spec.channels >= 1 && spec.channels <= 1024, name, ": ch ", spec.channels);
   if (const YAML::Node node = root["activation"]; node && !node.IsNull()) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/checkpoint/module_state.h"
+#include "kernels/trace/trace.h"
 #include "models/graph/detection_model.h"
 #include "models/graph/registry.h"
 #include "models/slim/filters.h"
@@ -450,6 +451,50 @@ TEST_CASE("bounds hold for channels, and for all rows together") {
         std::string::npos);
   CHECK(refusal({"-1, 1, Conv, [16]", "-1, 1, Conv, [1000000, 3]", "-1, 1, DWConv, [1000000, 16]"})
             .find("more than 268435456 parameters") != std::string::npos);
+}
+
+TEST_CASE("sizes that overflow are refused before they are computed, with the layer") {
+  const auto says = [](const std::vector<std::string>& rows, const std::string& message) {
+    const std::string said = refusal(rows);
+    CHECK_MESSAGE(said.find(message) != std::string::npos, said);
+    CHECK(said.find("-9223372036854775808") == std::string::npos);
+  };
+  const std::string grow = "-1, 1, nn.Upsample, [None, 4096, nearest]";
+  says({"-1, 1, Conv, [8]", grow, grow, grow, grow, grow, grow}, "g.yaml: layer 2 (nn.Upsample): a tensor of 1x4294967296x");
+  says({"-1, 1, Conv, [8]", "-1, 20, nn.Upsample, [None, 100, nearest]"}, "g.yaml: layer 1 (nn.Upsample): a tensor of ");
+  says({"-1, 1, nn.Upsample, [None, 4096]", "-1, 1, Conv, [512, 3]"}, "g.yaml: layer 1 (Conv): a tensor of ");
+  says({"-1, 1, nn.Upsample, [None, 512]", "-1, 1, Conv, [8, 31]"}, "g.yaml: layer 1 (Conv): more than 2^40 multiply-adds");
+  says({"-1, 1, Conv, [8, 3, 4096]", "-1, 1, Conv, [8, 3, 1, 0]"},
+       "g.yaml: layer 1 (Conv): conv2d: input 1x1x1x8 is smaller");
+  says({"-1, 1, nn.MaxPool2d, [512, 600]"}, "g.yaml: layer 0 (nn.MaxPool2d): max_pool: input 1x256x256x3 is smaller");
+  says({"-1, 1, nn.AvgPool2d, [3]"}, "g.yaml: layer 0 (nn.AvgPool2d): ");
+  CHECK(refusal({"-1, 1, SPP, [64, '(5, 9, 13)']"}) == "");
+  for (const std::string depth : {".nan", "1e30", "-1", "0"})
+    for (const std::string width : {"1", ".inf"}) {
+      CAPTURE(depth);
+      const std::string text =
+          "nc: 2\ndepth_multiple: " + (width == "1" ? depth : "1") + "\nwidth_multiple: " + width +
+          "\nanchors: 3\nbackbone:\n  - [-1, 2, Conv, [8]]\nhead:\n  - [[-1], 1, Detect, [nc, anchors]]\n";
+      CHECK_THROWS_WITH_AS(parse_model_yaml(text, "d.yaml"), doctest::Contains("depth_multiple and width_multiple"), Error);
+    }
+  says({"-1, 2000000000, Bottleneck, [8]"}, "2000000000 repeats, expected 1 to 1000");
+}
+
+TEST_CASE("a device without values draws none") {
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  Device dry(make_dry_backend(*backend, {}));
+  Rng drawn(5), fresh(5);
+  Conv2d(dry, 1024, 1024, {.kernel_h = 3, .kernel_w = 3}, true).initialise(drawn);
+  CHECK(drawn.next() == fresh.next());
+  Linear(dry, 1024, 1024).initialise(drawn);
+  CHECK(drawn.next() == fresh.next());
+}
+
+TEST_CASE("the count of layers knows which blocks have an activation of their own") {
+  TestDevice device;
+  DetectionModel ghost(device, load_model_spec("yolov5s-ghost"));  // the numbers of spec/model.md section 8
+  CHECK(ghost.summary(false, true).find("summary: 389 layers, 3897605 parameters") != std::string::npos);
+  CHECK(ghost.summary(true, true).find("summary: 302 layers, 3888789 parameters") != std::string::npos);
 }
 
 }  // namespace frost
