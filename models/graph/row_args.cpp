@@ -79,8 +79,10 @@ std::optional<std::int64_t> RowArgs::as_whole(const YAML::Node& node) const {
   if (text == "na") return spec_.anchor_count();
   if (text == "no") return static_cast<std::int64_t>(spec_.anchor_count()) * (spec_.classes + 5);
   std::int64_t value = 0;
-  if (!YAML::convert<std::int64_t>::decode(node, value)) return {};
-  return value;
+  if (YAML::convert<std::int64_t>::decode(node, value)) return value;
+  double real = 0;  // 2.0
+  if (!YAML::convert<double>::decode(node, real) || real != std::floor(real) || std::abs(real) > 1e9) return {};
+  return static_cast<std::int64_t>(real);
 }
 
 std::optional<std::vector<int>> RowArgs::as_wholes(const YAML::Node& node, int least, int most) const {

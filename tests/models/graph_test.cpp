@@ -188,6 +188,8 @@ TEST_CASE("PyTorch's own modules as rows: what they compute") {
     return h < 0 || w < 0 || h >= in.h || w >= in.w ? -INFINITY : at(x, in, h, w, c);
   };
   sized("-1, 1, nn.Upsample, [None, 2]", {1, 8, 12, 16}, [&](auto h, auto w, auto c) { return pixel(h / 2, w / 2, c); });
+  sized("-1, 1, nn.Upsample, [None, 2.0, nearest]", {1, 8, 12, 16},
+        [&](auto h, auto w, auto c) { return pixel(h / 2, w / 2, c); });
   sized("-1, 1, nn.Upsample, [None, [1, 2], nearest]", {1, 4, 12, 16},
         [&](auto h, auto w, auto c) { return pixel(h, w / 2, c); });
   sized("-1, 1, nn.Upsample, [[8, 6], None, nearest]", {1, 8, 6, 16},
