@@ -28,11 +28,11 @@ class Decoder {
     if (setjmp(errors_.jump)) return false;
     jpeg_create_decompress(&codec_);
     progress_.progress_monitor = [](j_common_ptr codec) {
-      // A progressive file of a few kilobytes can ask for thousands of passes over a huge image.
+      // A progressive file of a few kilobytes can ask for thousands of passes over a huge image; writers make about ten.
       auto* self = reinterpret_cast<j_decompress_ptr>(codec);
-      if (self->input_scan_number > 500) {
+      if (self->input_scan_number > 100) {
         auto* errors = static_cast<JpegErrors*>(codec->err);
-        std::strcpy(errors->text, "more than 500 scans");
+        std::strcpy(errors->text, "more than 100 scans");
         std::longjmp(errors->jump, 1);
       }
     };

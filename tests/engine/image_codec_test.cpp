@@ -65,7 +65,7 @@ void append32(Bytes& out, std::uint32_t v) {
 }
 
 /// 16 x 16 pixels of one colour, by libjpeg itself.
-Bytes one_colour_jpeg(J_COLOR_SPACE space, const Bytes& colour) {
+Bytes one_colour_jpeg(J_COLOR_SPACE space, const Bytes& colour, bool progressive = false) {
   jpeg_compress_struct codec = {};
   jpeg_error_mgr errors;
   codec.err = jpeg_std_error(&errors);
@@ -78,6 +78,7 @@ Bytes one_colour_jpeg(J_COLOR_SPACE space, const Bytes& colour) {
   codec.in_color_space = space;
   jpeg_set_defaults(&codec);
   jpeg_set_quality(&codec, 100, TRUE);
+  if (progressive) jpeg_simple_progression(&codec);
   jpeg_start_compress(&codec, TRUE);
   Bytes row;
   for (int x = 0; x < 16; ++x) row.insert(row.end(), colour.begin(), colour.end());
@@ -266,6 +267,16 @@ TEST_CASE("jpeg: damaged files are kept with a warning, hopeless ones refused") 
     break;
   }
   CHECK(error_of(huge) == "test.img: image size 65535 x 65535 is not plausible: more than 178956970 pixels");
+}
+
+TEST_CASE("jpeg: progressive, but not with scans without end") {
+  const Bytes good = one_colour_jpeg(JCS_GRAYSCALE, {100}, true), scan = {0xff, 0xda};
+  CHECK(decode_image(good, "progressive").pixels == Bytes(16 * 16 * 3, 100));
+  const auto last = std::find_end(good.begin(), good.end(), scan.begin(), scan.end());
+  REQUIRE(last != good.end());
+  Bytes many = good;
+  for (int i = 0; i < 120; ++i) many.insert(many.end() - 2, last, good.end() - 2);
+  CHECK(error_of(many) == "test.img: cannot decode JPEG: more than 100 scans");
 }
 
 TEST_CASE("png: write and read, kinds of pixels") {
