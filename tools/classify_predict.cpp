@@ -20,7 +20,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--nosave", c.nosave, "do not write the pictures with their classes")->group(output);
   frost::add_run_folder(app, c, output);
   frost::add_evaluation(app, c, machine);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   frost::classify::run_prediction(c);
   return 0;
 }

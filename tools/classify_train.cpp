@@ -36,11 +36,11 @@ int run(CLI::App& app, int argc, char** argv) {
                     " (a ResNet's: stem, layer1 to layer4, fc)");
   frost::add_unfreeze(app, c, model, 3, "layer1");
   app.add_option("--cutoff", c.cutoff, "a detector becomes a classifier at this layer")
-      ->check(CLI::PositiveNumber)
+      ->transform(frost::whole_number(1))
       ->capture_default_str()
       ->group(model);
   app.add_option("--dropout", c.dropout, "probability in every dropout layer; default: the architecture's own")
-      ->check(CLI::Range(0.0, 0.99))
+      ->check(frost::number(0, 0.99))
       ->group(model);
   app.add_option("--data", c.data, "folder with train/ and val/ (or test/)")->group(data);
   frost::add_image_size(app, c, data);
@@ -54,10 +54,10 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_optimizer(app, c, schedule);
   frost::add_prune_schedule(app, c, schedule);
   app.add_option("--lr0", c.lr0, "initial learning rate; it falls linearly to a hundredth")
-      ->check(CLI::PositiveNumber)
+      ->check(frost::number(1e-12, 1000))
       ->capture_default_str()
       ->group(schedule);
-  app.add_option("--decay", c.decay, "weight decay")->check(CLI::NonNegativeNumber)->capture_default_str()->group(schedule);
+  app.add_option("--decay", c.decay, "weight decay")->check(frost::number(0, 1000))->capture_default_str()->group(schedule);
   frost::add_label_smoothing(app, c, schedule);
   frost::add_seed(app, c, schedule);
   const auto find_run = frost::add_resume(app, c, schedule);
@@ -72,7 +72,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_cuda_choices(app, c, machine);
   frost::add_cuda_graph(app, c, machine, "training steps, and in validation the network, once and replay them");
   frost::add_recompute(app, c, machine);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   if (weights->count() && !app.count("--model")) c.model.clear();  // the file says what it is
   find_run();
   frost::classify::train(c);

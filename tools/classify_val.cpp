@@ -25,7 +25,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_noplots(app, c, output);
   frost::add_workers(app, c, machine);
   frost::add_evaluation(app, c, machine);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   frost::classify::run_validation(c);
   return 0;
 }

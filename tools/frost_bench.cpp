@@ -370,13 +370,13 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--cuda-graph,!--no-cuda-graph", settings.cuda_graph, "capture each step once and replay it (CUDA)");
   app.add_option("--precision", precisions, "f32, bf16, f16; auto: bf16 on a GPU, f32 on a CPU")->capture_default_str();
   app.add_option("--freeze", freezes, "values of --freeze to train with")->capture_default_str();
-  app.add_option("--imgsz", sizes, "image sizes to train at")->capture_default_str();
-  app.add_option("--batch-size", batch, "images in a training batch")->capture_default_str();
-  app.add_option("--repeats", settings.repeats, "runs of each")->capture_default_str();
+  app.add_option("--imgsz", sizes, "image sizes to train at")->transform(whole_number(32, 8192))->capture_default_str();
+  app.add_option("--batch-size", batch, "images in a training batch")->transform(whole_number(1))->capture_default_str();
+  app.add_option("--repeats", settings.repeats, "runs of each")->transform(whole_number(1))->capture_default_str();
   app.add_flag("--train", training_only, "training steps only");
   app.add_flag("--infer", inference_only, "inference only");
   app.add_flag("--no-recompute", no_recompute, "keep all activations for backward");
-  app.parse(argc, argv);
+  parse_arguments(app, argc, argv);
 
   for (std::string& precision : precisions) {  // as the device has it; the parent never opens it
     const Row found = in_child([&] {

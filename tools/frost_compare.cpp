@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
     app.add_flag("--markdown", table.markdown, "print the table as Markdown");
     app.add_flag("--roles", table.roles, "a column for the peak of each role's memory");
     app.add_option("--reference", reference, "JSON with the accuracies of others' runs: rows below the table's");
-    app.parse(count, arguments);
+    frost::parse_arguments(app, count, arguments);
 
     if (!labels.empty() && labels.size() != folders.size())
       throw CLI::ValidationError("--labels", "one name for each run, please");

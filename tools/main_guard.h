@@ -1,12 +1,14 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
 #include <new>
 
+#include "tools/arguments.h"
+
 namespace frost {
 
-/// The frame of every tool: run(app, argc, argv) declares its options on `app`, calls app.parse(argc, argv) and works.
+/// The frame of every tool: run(app, argc, argv) declares its options on `app`, calls parse_arguments(app, argc,
+/// argv) and works.
 /// Exit codes: what run returns; 0 after --help; 2 for a wrong command line; 1 for an error, told in one line on stderr.
 template <class Run>
 int run_tool(const char* name, int argc, char** argv, Run run) {

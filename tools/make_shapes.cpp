@@ -12,15 +12,17 @@ int main(int argc, char** argv) {
     std::vector<std::string> shapes;
     app.description("Draws a small detection data set: coloured shapes on textured grounds, with YOLO labels.");
     app.add_option("--out", out, "folder to write: images/, labels/, shapes.yaml")->required();
-    app.add_option("--train", train, "training pictures")->capture_default_str()->check(CLI::Range(1, 9999));
-    app.add_option("--val", val, "validation pictures")->capture_default_str()->check(CLI::Range(1, 9999));
-    app.add_option("--imgsz", options.imgsz, "side in pixels")->capture_default_str()->check(CLI::Range(32, 8192));
+    app.add_option("--train", train, "training pictures")->capture_default_str()->transform(frost::whole_number(1, 9999));
+    app.add_option("--val", val, "validation pictures")->capture_default_str()->transform(frost::whole_number(1, 9999));
+    app.add_option("--imgsz", options.imgsz, "side in pixels")
+        ->capture_default_str()
+        ->transform(frost::whole_number(32, 8192));
     auto* count = app.add_option("--classes", classes, "how many kinds of shapes: the first ones of circle, square, ...")
                       ->capture_default_str()
-                      ->check(CLI::Range(1, static_cast<int>(frost::shape_names().size())));
+                      ->transform(frost::whole_number(1, static_cast<std::int64_t>(frost::shape_names().size())));
     app.add_option("--shapes", shapes, "these kinds: circle, square, triangle, star, ring, cross")->excludes(count);
     app.add_option("--seed", options.seed, "another seed draws other pictures")->capture_default_str();
-    app.parse(argument_count, arguments);
+    frost::parse_arguments(app, argument_count, arguments);
     options.shapes = shapes.empty() ? frost::first_shapes(classes) : frost::named_shapes(shapes);
 
     frost::write_shapes_dataset(out, options, train, val);

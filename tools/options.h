@@ -1,8 +1,8 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -10,23 +10,34 @@
 #include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
+#include "tools/arguments.h"
 
 /// Flags that several tools have. Each function declares some on `app`, under the heading `group` of --help, bound to the
 /// fields of the tool's config that have the flags' names; defaults are the config's.
 namespace frost {
 
+/// The option itself, to be described further. `say_default`: show the config's value in --help.
 template <class Config>
-void add_image_size(CLI::App& app, Config& c, const std::string& group) {
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels")
-      ->check(CLI::Range(32, 8192))
-      ->capture_default_str()
-      ->group(group);
+CLI::Option* add_image_size(CLI::App& app, Config& c, const std::string& group,
+                            const std::string& help = "image size, pixels", bool say_default = true) {
+  CLI::Option* option = app.add_option_function<std::vector<int>>(
+      "--imgsz,--img,--img-size",
+      [&c](const std::vector<int>& sizes) {  // YOLOv5's older commands give one for training and one for validation
+        if (sizes.front() != sizes.back())
+          throw CLI::ValidationError("--imgsz", "one size for training and validation is expected, not " +
+                                                    std::to_string(sizes.front()) + " and " + std::to_string(sizes.back()));
+        c.imgsz = sizes.front();
+      },
+      help);
+  if (say_default) option->default_str(std::to_string(c.imgsz));
+  return option->expected(1, 2)->type_name("INT")->transform(whole_number(32, 8192))->group(group);
 }
 
 template <class Config>
-void add_batch_size(CLI::App& app, Config& c, const std::string& group) {
-  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch")
-      ->check(CLI::PositiveNumber)
+CLI::Option* add_batch_size(CLI::App& app, Config& c, const std::string& group,
+                            const std::string& help = "images in a batch") {
+  return app.add_option("--batch-size,--batch", c.batch_size, help)
+      ->transform(whole_number(1, std::numeric_limits<int>::max(), "AutoBatch is not supported"))
       ->capture_default_str()
       ->group(group);
 }
@@ -34,7 +45,7 @@ void add_batch_size(CLI::App& app, Config& c, const std::string& group) {
 template <class Config>
 void add_workers(CLI::App& app, Config& c, const std::string& group) {
   app.add_option("--workers", c.workers, "threads that read images")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, 1024))
       ->capture_default_str()
       ->group(group);
 }
@@ -142,20 +153,23 @@ void add_optimizer(CLI::App& app, Config& c, const std::string& group) {
 
 template <class Config>
 void add_epochs(CLI::App& app, Config& c, const std::string& group) {
-  app.add_option("--epochs", c.epochs, "epochs in all")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  app.add_option("--epochs", c.epochs, "epochs in all")->transform(whole_number(1))->capture_default_str()->group(group);
 }
 
 template <class Config>
 void add_label_smoothing(CLI::App& app, Config& c, const std::string& group) {
   app.add_option("--label-smoothing", c.label_smoothing, "label smoothing epsilon")
-      ->check(CLI::Range(0.0, 0.99))
+      ->check(number(0, 0.99))
       ->capture_default_str()
       ->group(group);
 }
 
 template <class Config>
 void add_seed(CLI::App& app, Config& c, const std::string& group) {
-  app.add_option("--seed", c.seed, "seed of weights, order and augmentation")->capture_default_str()->group(group);
+  app.add_option("--seed", c.seed, "seed of weights, order and augmentation")
+      ->transform(whole_number(0, std::numeric_limits<std::int64_t>::max()))
+      ->capture_default_str()
+      ->group(group);
 }
 
 /// A flag that says where something is kept: one of `places`, the first where none is named.
@@ -219,6 +233,7 @@ void add_noplots(CLI::App& app, Config& c, const std::string& group) {
 template <class Config>
 void add_save_period(CLI::App& app, Config& c, const std::string& group) {
   app.add_option("--save-period", c.save_period, "an extra checkpoint every so many epochs")
+      ->transform(whole_number(-1))
       ->capture_default_str()
       ->group(group);
 }

@@ -30,7 +30,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->excludes(cfg)
       ->group(model);
   app.add_option("--classes", c.classes, "of a classifier; default: as its weights have them, 1000 for --model")
-      ->check(CLI::PositiveNumber)
+      ->transform(frost::whole_number(1))
       ->excludes(cfg)
       ->group(model);
   frost::add_freeze(app, c, model, "7 7, 0 1 2, 10-23, backbone, model.24, 'model.*.bn.*', layer1; '!24', '!fc'", "YOLOv5");
@@ -38,9 +38,7 @@ int run(CLI::App& app, int argc, char** argv) {
                "of yolo-train: a step of an epoch after the first, when the frozen layers' output comes from the cache")
       ->group(model);
   frost::add_batch_size(app, c, step);
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size, pixels; default: 640, for a classifier 224")
-      ->check(CLI::Range(32, 8192))
-      ->group(step);
+  frost::add_image_size(app, c, step, "image size, pixels; default: 640, for a classifier 224", false);
   frost::add_optimizer(app, c, step);
   frost::add_recompute(app, c, step);
   app.add_flag("--measure", c.measure,
@@ -51,7 +49,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--html", c.html, "write a self-contained page with a slider for --freeze N")->group(output);
   frost::add_precision(app, c, machine);
   frost::add_device(app, c, machine);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   const auto classifier = frost::classify::explain_subject(c);
   frost::slim::explain(c, classifier ? *classifier : frost::yolo::explain_subject(c));
   return 0;

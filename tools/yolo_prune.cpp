@@ -33,7 +33,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->capture_default_str()
       ->group(what);
   app.add_option("--amount", c.amount, "share to remove: of the weights (l1, global), of the FLOPs (filters)")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(frost::number(0, 1))
       ->capture_default_str()
       ->group(what);
   app.add_option("--importance", c.importance,
@@ -43,7 +43,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(what);
   app.add_option("--multiple", c.multiple,
                  "of filters, what the channels that stay are rounded up to: 8 for tensor cores, 16 for a CPU with AVX-512")
-      ->check(CLI::Range(1, 64))
+      ->transform(frost::whole_number(1, 64))
       ->capture_default_str()
       ->group(what);
   app.add_option("--pattern", c.pattern, "of nm, N:M")->capture_default_str()->group(what);
@@ -52,17 +52,10 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(output);
   CLI::Option* data =
       app.add_option("--data", c.data, "dataset YAML, or a classifier's folder: validate before and after")->group(check);
-  app.add_option("--imgsz,--img,--img-size", c.imgsz, "image size of that, pixels; default: 640, for a classifier 224")
-      ->check(CLI::Range(32, 8192))
-      ->needs(data)
-      ->group(check);
-  app.add_option("--batch-size,--batch", c.batch_size, "images in a batch of that")
-      ->check(CLI::PositiveNumber)
-      ->needs(data)
-      ->capture_default_str()
-      ->group(check);
+  frost::add_image_size(app, c, check, "image size of that, pixels; default: 640, for a classifier 224", false)->needs(data);
+  frost::add_batch_size(app, c, check, "images in a batch of that")->needs(data);
   frost::add_device(app, c, check);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   const bool filters = c.method == "filters", nm = c.method == "nm";
   for (const auto& [flag, used] : {std::pair{"--amount", !nm}, std::pair{"--pattern", nm},
                                    std::pair{"--importance", filters}, std::pair{"--multiple", filters}})

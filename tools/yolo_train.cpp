@@ -41,7 +41,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_epochs(app, c, schedule);
   frost::add_batch_size(app, c, schedule);
   app.add_option("--nbs", c.nbs, "nominal batch: smaller batches gather gradients until so many images were seen")
-      ->check(CLI::PositiveNumber)
+      ->transform(frost::whole_number(1))
       ->capture_default_str()
       ->group(schedule);
   frost::add_optimizer(app, c, schedule);
@@ -49,7 +49,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_flag("--cos-lr", c.cos_lr, "cosine learning-rate schedule")->group(schedule);
   frost::add_label_smoothing(app, c, schedule);
   app.add_option("--patience", c.patience, "stop after so many epochs without improvement; 0 = never")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(frost::whole_number(0))
       ->capture_default_str()
       ->group(schedule);
   frost::add_seed(app, c, schedule);
@@ -65,7 +65,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_cuda_choices(app, c, machine);
   frost::add_cuda_graph(app, c, machine, "training steps, and in validation the network, once and replay them");
   frost::add_recompute(app, c, machine);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   find_run();
   frost::yolo::train(c);
   return 0;

@@ -23,15 +23,15 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_image_size(app, c, how);
   frost::add_batch_size(app, c, how);
   app.add_option("--conf-thres", c.conf_thres, "confidence threshold")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(frost::number(0, 1))
       ->capture_default_str()
       ->group(how);
   app.add_option("--iou-thres", c.iou_thres, "IoU threshold of non-maximum suppression")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(frost::number(0, 1))
       ->capture_default_str()
       ->group(how);
   app.add_option("--max-det", c.max_det, "detections kept for each image")
-      ->check(CLI::PositiveNumber)
+      ->transform(frost::whole_number(1))
       ->capture_default_str()
       ->group(how);
   app.add_flag("--strict", c.strict, "a damaged image or label ends the run; otherwise it is left out, with a warning")
@@ -39,7 +39,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.add_option("--prune", c.prune,
                  "zero this share of each convolution's smallest weights after fusion, as YOLOv5's tutorial; shows the "
                  "metrics before and after. Saves no time: zeros are multiplied like other numbers")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(frost::number(0, 1))
       ->capture_default_str()
       ->group(how);
   app.add_flag("--single-cls", c.single_cls, "treat all classes as one")->group(how);
@@ -51,7 +51,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_noplots(app, c, output);
   frost::add_workers(app, c, machine);
   frost::add_evaluation(app, c, machine);
-  app.parse(argc, argv);
+  frost::parse_arguments(app, argc, argv);
   frost::yolo::run_validation(c);
   return 0;
 }

@@ -33,6 +33,7 @@ DType compute_type(const std::string& precision, const Backend& backend) {
 RunDevice::RunDevice(const std::string& name, const std::string& precision, const CudaChoices& choices) {
   const bool automatic = name.empty() || name == "auto";
   const auto number = automatic ? std::optional<int>(0) : cuda_number(name);
+  FROST_CHECK(name.find(',') == name.npos, "--device ", name, ": a run has one device; name one of them");
   FROST_CHECK(automatic || number || name == "cpu", "--device ", name, " is none of auto, cpu, cuda, cuda:N, N");
   std::string note;
   if (number) {

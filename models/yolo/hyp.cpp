@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/input_file.h"
@@ -16,42 +17,62 @@
 namespace frost::yolo {
 namespace {
 
+constexpr double kNoEnd = std::numeric_limits<double>::infinity();
+
+/// Where a value makes sense: the widest reading of what it does, and wider than what YOLOv5 evolves it in (train.md 14).
+struct Range {
+  double low, high = kNoEnd;
+  bool above_low = false, below_high = false;  // the ends themselves are outside
+
+  bool holds(double value) const {
+    return (above_low ? value > low : value >= low) && (below_high ? value < high : value <= high);
+  }
+  std::string text() const {
+    const std::string from = fmt::format("{} {}", above_low ? "more than" : "at least", low);
+    if (std::isinf(high)) return from;
+    return below_high ? fmt::format("{} and less than {}", from, high) : fmt::format("from {} to {}", low, high);
+  }
+};
+constexpr Range kPositive{0, kNoEnd, true}, kNotNegative{0}, kShare{0, 1}, kBelowOne{0, 1, false, true};
+constexpr Range kMoreThanOne{1, kNoEnd, true};  // anchor_t: two sides' ratio, the larger one above, is never below 1
+
 struct Key {
   std::string_view name;
   double Hyp::*value;
+  Range range;
   bool required = true;
 };
 constexpr std::array kKeys = {
-    Key{"lr0", &Hyp::lr0},
-    Key{"lrf", &Hyp::lrf},
-    Key{"momentum", &Hyp::momentum},
-    Key{"weight_decay", &Hyp::weight_decay},
-    Key{"warmup_epochs", &Hyp::warmup_epochs},
-    Key{"warmup_momentum", &Hyp::warmup_momentum},
-    Key{"warmup_bias_lr", &Hyp::warmup_bias_lr},
-    Key{"box", &Hyp::box},
-    Key{"cls", &Hyp::cls},
-    Key{"cls_pw", &Hyp::cls_pw},
-    Key{"obj", &Hyp::obj},
-    Key{"obj_pw", &Hyp::obj_pw},
-    Key{"iou_t", &Hyp::iou_t},
-    Key{"anchor_t", &Hyp::anchor_t},
-    Key{"anchors", &Hyp::anchors, false},
-    Key{"fl_gamma", &Hyp::fl_gamma},
-    Key{"hsv_h", &Hyp::hsv_h},
-    Key{"hsv_s", &Hyp::hsv_s},
-    Key{"hsv_v", &Hyp::hsv_v},
-    Key{"degrees", &Hyp::degrees},
-    Key{"translate", &Hyp::translate},
-    Key{"scale", &Hyp::scale},
-    Key{"shear", &Hyp::shear},
-    Key{"perspective", &Hyp::perspective},
-    Key{"flipud", &Hyp::flipud},
-    Key{"fliplr", &Hyp::fliplr},
-    Key{"mosaic", &Hyp::mosaic},
-    Key{"mixup", &Hyp::mixup},
-    Key{"copy_paste", &Hyp::copy_paste},
-    Key{"label_smoothing", &Hyp::label_smoothing, false},
+    Key{"lr0", &Hyp::lr0, kPositive},
+    Key{"lrf", &Hyp::lrf, kNotNegative},
+    Key{"momentum", &Hyp::momentum, kBelowOne},
+    Key{"weight_decay", &Hyp::weight_decay, kNotNegative},
+    Key{"warmup_epochs", &Hyp::warmup_epochs, kNotNegative},
+    Key{"warmup_momentum", &Hyp::warmup_momentum, kBelowOne},
+    Key{"warmup_bias_lr", &Hyp::warmup_bias_lr, kNotNegative},
+    Key{"box", &Hyp::box, kNotNegative},
+    Key{"cls", &Hyp::cls, kNotNegative},
+    Key{"cls_pw", &Hyp::cls_pw, kNotNegative},
+    Key{"obj", &Hyp::obj, kNotNegative},
+    Key{"obj_pw", &Hyp::obj_pw, kNotNegative},
+    Key{"iou_t", &Hyp::iou_t, kShare},
+    Key{"anchor_t", &Hyp::anchor_t, kMoreThanOne},
+    Key{"anchors", &Hyp::anchors, Range{0, 100}, false},
+    Key{"fl_gamma", &Hyp::fl_gamma, Range{0, 10}},
+    Key{"hsv_h", &Hyp::hsv_h, kShare},
+    Key{"hsv_s", &Hyp::hsv_s, kShare},
+    Key{"hsv_v", &Hyp::hsv_v, kShare},
+    Key{"degrees", &Hyp::degrees, Range{-180, 180}},
+    Key{"translate", &Hyp::translate, kShare},
+    Key{"scale", &Hyp::scale, kShare},
+    Key{"shear", &Hyp::shear, Range{-90, 90}},
+    Key{"perspective", &Hyp::perspective, kShare},
+    Key{"flipud", &Hyp::flipud, kShare},
+    Key{"fliplr", &Hyp::fliplr, kShare},
+    Key{"mosaic", &Hyp::mosaic, kShare},
+    Key{"mixup", &Hyp::mixup, kShare},
+    Key{"copy_paste", &Hyp::copy_paste, kShare},
+    Key{"label_smoothing", &Hyp::label_smoothing, kBelowOne, false},
 };
 
 const Key* find_key(std::string_view name) {
@@ -95,7 +116,8 @@ Hyp parse_hyp(const std::string& text, const std::string& source, std::vector<st
   for (const auto& entry : root) {
     const std::string key = entry.first.Scalar();
     seen.push_back(key);
-    if (find_key(key) == nullptr) {
+    const Key* known = find_key(key);
+    if (known == nullptr) {
       if (warnings != nullptr) warnings->push_back(source + ": unknown hyperparameter '" + key + "' is ignored");
       continue;
     }
@@ -103,6 +125,8 @@ Hyp parse_hyp(const std::string& text, const std::string& source, std::vector<st
     const bool number = entry.second.IsScalar() && YAML::convert<double>::decode(entry.second, value);
     const std::string shown = entry.second.IsScalar() ? "'" + entry.second.Scalar() + "'" : "empty, a list or a map";
     FROST_CHECK(number && std::isfinite(value), source, ": '", key, "' is ", shown, ", a finite number expected");
+    FROST_CHECK(known->range.holds(value), source, ":", entry.second.Mark().line + 1, ": '", key, "' is ",
+                entry.second.Scalar(), ", it must be ", known->range.text());
     hyp.set(key, value);
   }
   for (const Key& key : kKeys) {

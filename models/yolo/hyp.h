@@ -30,7 +30,7 @@ struct Hyp {
 };
 
 /// Reads YAML text; `source` names it in messages. Every key but `anchors` and `label_smoothing` has to be there, once, with
-/// a finite number. An unknown key is left out with a line in `warnings` (null: dropped silently).
+/// a finite number in its range. An unknown key is left out with a line in `warnings` (null: dropped silently).
 Hyp parse_hyp(const std::string& text, const std::string& source, std::vector<std::string>* warnings = nullptr);
 
 /// The file at `name`; where there is none, the built-in file of that name. `hyp.scratch-low.yaml`, `scratch-low` and any

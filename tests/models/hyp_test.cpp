@@ -113,6 +113,57 @@ TEST_CASE("hyp: mistakes in a file are named") {
   CHECK_THROWS_WITH_AS(changed.set("giou", 1), "hyperparameters: no key 'giou'", Error);
 }
 
+TEST_CASE("hyp: each value has a range in which it makes sense") {
+  const auto with = [](const std::string& key, const std::string& value) {
+    return message_of(key + ": " + value + "\n" +
+                      (key == "anchors" || key == "label_smoothing" ? defaults() : without("\n" + defaults(), key)));
+  };
+  CHECK(with("momentum", "-1") == "my.yaml:1: 'momentum' is -1, it must be at least 0 and less than 1");
+  CHECK(with("mosaic", "-5") == "my.yaml:1: 'mosaic' is -5, it must be from 0 to 1");
+  CHECK(with("lr0", "0") == "my.yaml:1: 'lr0' is 0, it must be more than 0");
+  CHECK(with("box", "-1e30") == "my.yaml:1: 'box' is -1e30, it must be at least 0");
+  CHECK(with("anchor_t", "0") == "my.yaml:1: 'anchor_t' is 0, it must be more than 1");
+  CHECK(with("degrees", "181") == "my.yaml:1: 'degrees' is 181, it must be from -180 to 180");
+  struct Edge {
+    const char *key, *low, *high;  // the last values that are taken
+    const char *below, *above;     // and the first ones that are not; empty: there is none
+  };
+  for (const auto& [key, low, high, below, above] : {
+           Edge{"lr0", "1e-9", "1e9", "-0.01", ""},
+           Edge{"lrf", "0", "1", "-0.1", ""},
+           Edge{"momentum", "0", "0.9999", "-0.01", "1"},
+           Edge{"weight_decay", "0", "1", "-1e-9", ""},
+           Edge{"warmup_epochs", "0", "50", "-1", ""},
+           Edge{"warmup_momentum", "0", "0.99", "-0.1", "1.0"},
+           Edge{"warmup_bias_lr", "0", "1", "-0.1", ""},
+           Edge{"cls", "0", "100", "-0.5", ""},
+           Edge{"cls_pw", "0", "10", "-1", ""},
+           Edge{"obj", "0", "100", "-0.5", ""},
+           Edge{"obj_pw", "0", "10", "-1", ""},
+           Edge{"iou_t", "0", "1", "-0.1", "1.1"},
+           Edge{"anchor_t", "1.001", "100", "1", ""},
+           Edge{"anchors", "0", "10", "-1", "1e6"},
+           Edge{"fl_gamma", "0", "10", "-1e9", "10.5"},
+           Edge{"hsv_h", "0", "1", "-0.1", "1.1"},
+           Edge{"degrees", "-180", "180", "-180.5", "400"},
+           Edge{"translate", "0", "1", "-0.1", "5"},
+           Edge{"scale", "0", "1", "-0.1", "1.5"},
+           Edge{"shear", "-90", "90", "-91", "91"},
+           Edge{"perspective", "0", "1", "-0.001", "2"},
+           Edge{"fliplr", "0", "1", "-0.1", "1.0001"},
+           Edge{"mixup", "0", "1", "-0.1", "1e9"},
+           Edge{"copy_paste", "0", "1", "-0.1", "2"},
+           Edge{"label_smoothing", "0", "0.99", "-0.1", "1e9"},
+       }) {
+    CAPTURE(key);
+    CHECK(with(key, low) == "no error");
+    CHECK(with(key, high) == "no error");
+    for (const std::string wrong : {below, above})
+      if (!wrong.empty())
+        CHECK(with(key, wrong).starts_with(std::string("my.yaml:1: '") + key + "' is " + wrong + ", it must be "));
+  }
+}
+
 TEST_CASE("hyp: written in file order, every double survives") {
   Hyp hyp = parse_hyp("mixup: 0.123456789012345\n" + without(defaults(), "mixup"), "my.yaml");
   hyp.set("anchors", 3);

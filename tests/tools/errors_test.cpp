@@ -20,22 +20,6 @@ using namespace frost::tests;
 
 namespace {
 
-/// The last line of stderr is the message; no sanitizer report, no second error line.
-void expect_error(const Outcome& outcome, const std::string& tool, std::initializer_list<std::string> words, int code = 1) {
-  CAPTURE(outcome.err);
-  CHECK(outcome.code == code);
-  int messages = 0;
-  std::string message;
-  std::istringstream lines(outcome.err);
-  for (std::string line; std::getline(lines, line);)
-    if (line.starts_with(tool + ": ")) ++messages, message = line;
-  CHECK(messages == 1);
-  for (const std::string& word : words) {
-    INFO("expected in the message: ", word);
-    CHECK(message.find(word) != std::string::npos);
-  }
-}
-
 std::string without_temporaries(const fs::path& folder) {
   std::string found;
   for (const auto& entry : fs::recursive_directory_iterator(folder))

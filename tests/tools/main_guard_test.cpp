@@ -21,7 +21,7 @@ TEST_CASE("main_guard: exit codes") {
   const auto parse_only = [](CLI::App& app, int argc, char** argv) {
     int epochs = 3;
     app.add_option("--epochs", epochs);
-    app.parse(argc, argv);
+    frost::parse_arguments(app, argc, argv);
     return epochs;
   };
   CHECK(run({}, parse_only) == 3);

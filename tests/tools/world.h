@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -109,6 +110,23 @@ struct World {
 inline const World& world() {
   static const World w;
   return w;
+}
+
+/// The last line of stderr is the message; no sanitizer report, no second error line.
+inline void expect_error(const Outcome& outcome, const std::string& tool, std::initializer_list<std::string> words,
+                         int code = 1) {
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == code);
+  int messages = 0;
+  std::string message;
+  std::istringstream lines(outcome.err);
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with(tool + ": ")) ++messages, message = line;
+  CHECK(messages == 1);
+  for (const std::string& word : words) {
+    INFO("expected in the message: ", word);
+    CHECK(message.find(word) != std::string::npos);
+  }
 }
 
 }  // namespace frost::tests
