@@ -120,6 +120,30 @@ TEST_CASE("data config: each mistake has its line") {
   CHECK(load_data_config(file, false).val[0] == dir / "b");
 }
 
+TEST_CASE("data config: what YOLOv5 would fetch is named where it is an address or a line of bash, never a script") {
+  const std::string head = "train: a\nval: b\nnames: [a]\ndownload: ",
+                    missing = "Dataset not found ❌ data.yaml: missing paths ['b']";
+  for (const std::string source : {"http://x.org/b.zip", "https://x.org/b.zip", "bash data/scripts/get_b.sh"})
+    CHECK(message_of(head + source) == missing + "; frost does not download data sets: get it from " + source);
+  for (const std::string script :
+       {"|\n  import os\n  os.system('echo fetch')", "|\n  from utils.general import download, os, Path\n  download([])",
+        "print('https://x.org')", "|\n  # from https://x.org\n  import os"})
+    CHECK(message_of(head + script) == missing + "; it has a download script, which frost does not run");
+  for (const std::string none : {"", "''", "|\n\n", "[a, b]"}) CHECK(message_of(head + none) == missing);
+}
+
+TEST_CASE("data config: a split that names nothing is called missing or empty") {
+  const test::TempDir dir;
+  fs::create_directories(dir / "images");
+  for (const std::string none : {"", " ''", " []", " ['']", " ~", " null"}) {
+    const std::string file = dir.write("data.yaml", "train:" + none + "\nval: images\nnames: [a]\n");
+    const DataConfig config = load_data_config(file);
+    CHECK(config.split("val") == std::vector{(dir / "images").string()});
+    CHECK_THROWS_WITH_AS(config.split("train"), (file + ": key 'train' is missing or empty").c_str(), Error);
+    CHECK_THROWS_WITH_AS(config.split("test"), (file + ": key 'test' is missing or empty").c_str(), Error);
+  }
+}
+
 TEST_CASE("data config: keys that stand twice, odd line ends, pointers and what is no file") {
   const test::TempDir dir;
   std::filesystem::create_directories(dir / "new");
