@@ -84,10 +84,10 @@ Header read_header(Bytes bytes) {
 
 /// A picture's memory is bounded by its file's size, so that a hostile or damaged header cannot make us allocate gigabytes:
 ///   - by what the format can code in so many bytes (Header::least_bytes);
-///   - 2048 pixels for each byte, or 8192 x 8192 in all, whichever is more: formats that code flat pictures without limit;
+///   - 2048 pixels for each byte, or 4096 x 4096 in all, whichever is more: formats that code flat pictures without limit;
 ///   - and PIL's limit for any file.
 void check_size(const Header& header, std::size_t file_size) {
-  constexpr std::int64_t kMost = 178956970, kAlways = std::int64_t{1} << 26, kPerByte = 2048;
+  constexpr std::int64_t kMost = 178956970, kAlways = std::int64_t{1} << 24, kPerByte = 2048;
   const ImageInfo& info = header.info;
   const auto pixels = static_cast<std::int64_t>(info.width) * info.height;
   const auto size = static_cast<std::int64_t>(file_size);
