@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_BASEDIR := $(CURDIR)
 
-.PHONY: help deps test-deps build demo test test-asan bench freezing-table pruning-table format clean
+.PHONY: help deps test-deps build demo test test-isa test-asan bench freezing-table pruning-table format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | while IFS=$$'\t' read -r name text; do \
@@ -33,6 +33,11 @@ test: test-deps  ## build everything and run all tests
 	@cmake --preset release
 	@cmake --build build -j $(JOBS)
 	@ctest --test-dir build --output-on-failure
+
+test-isa: test-deps  ## the tests of numbers, once for each instruction set of oneDNN
+	@cmake --preset release
+	@cmake --build build -j $(JOBS)
+	@tests/test_isa.sh build
 
 test-asan: test-deps  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
 	@cmake --preset asan

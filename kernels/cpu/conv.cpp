@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <dnnl.hpp>
 #include <map>
 #include <optional>
@@ -44,8 +45,12 @@ memory::data_type dnnl_type(DType type) {
 /// core, ms in bf16 and widened, forward: 3x3 64->64 at 40x40 1.31 and .81, 1x1 128->64 at 40x40 .30 and .24, 1x1 64->64 at
 /// 80x80 .61 and .60 (32 multiply-adds for each value moved: the threshold), 1x1 32->32 at 80x80 .16 and .20.
 /// yolov5n at 320, batch 8, all three passes: 480 ms in bf16, 311 widened.
+/// FROST_BF16=native or widened (environment) answers for every core: tests walk both paths on one machine.
 bool widening_pays(const PlanKey& k) {
   static const bool slow_bf16 = [] {
+    const char* set = std::getenv("FROST_BF16");
+    const std::string_view asked = set ? set : "";
+    if (asked == "native" || asked == "widened") return asked == "widened";
     const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
     const auto amx = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
     return (isa & amx) != amx && __builtin_cpu_is("intel");

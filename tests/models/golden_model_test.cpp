@@ -296,8 +296,8 @@ TEST_CASE("loss and parameter gradients through the whole network equal PyTorch'
 }
 
 namespace {
-/// Loss and gradient of one step. 16 bits are averaged over the losses' many terms; the gradient's norm is taken over
-/// layers that normalise over few pixels, which amplifies rounding.
+/// The loss of one step, where 16 bits are averaged over many terms. The gradients, which batch norms over few pixels
+/// decide, are half_step_test.cpp's.
 void check_step(DType type) {
   CAPTURE(std::string(name_of(type)));
   const File g = load("loss_base"), n = load("model_yolov5n");
@@ -307,21 +307,17 @@ void check_step(DType type) {
   const frost::Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
   const auto hyp = g.fact_json("hyp");
   const std::vector<float> targets = g.at("targets").f32();
-  const float scale = type == DType::f16 ? 128 : 1;
   yolo::LossState loss(device, {.gains = {.box = hyp["box"], .obj = hyp["obj"], .cls = hyp["cls"]}},
                        static_cast<std::int64_t>(targets.size() / 6));
-  loss.grad_scale = frost::Tensor::from(device, {1, 1, 1, 1}, {scale});
   loss.set_targets(targets, image.shape().n, 3);
   yolo::train_step({.device = device, .compute = type}, model, as_type(image, type), loss);
-  CHECK(loss.result().loss == doctest::Approx(std::stod(g.fact("loss"))).epsilon(0.02));
-  double total = 0;
-  for (Parameter* p : model.parameters()) total += l2(p->grad.to_vector()) * l2(p->grad.to_vector());
-  CHECK(std::sqrt(total) / scale ==
-        doctest::Approx(std::stod(g.fact("param_grad_total_l2"))).epsilon(type == DType::f16 ? 0.02 : 0.1));
+  const double expected = std::stod(g.fact("loss"));
+  MESSAGE(std::string(name_of(type)), ": the loss is ", loss.result().loss / expected - 1, " of itself off (limit 0.02)");
+  CHECK(loss.result().loss == doctest::Approx(expected).epsilon(0.02));
 }
 }  // namespace
 
-TEST_CASE("a step in 16 bits stays near the f32 step") {
+TEST_CASE("the loss of a step in 16 bits stays near the f32 step's") {
   if (!have("golden")) return;
   const auto backend = frost::testing::make_device_backend();
   for (const DType type : {DType::bf16, DType::f16}) {
