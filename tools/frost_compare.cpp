@@ -20,7 +20,8 @@ int main(int argc, char** argv) {
     app.add_option("--html", html, "also write the table and the curves to this page");
     app.add_flag("--markdown", table.markdown, "print the table as Markdown");
     app.add_flag("--roles", table.roles, "a column for the peak of each role's memory");
-    app.add_option("--reference", reference, "JSON with the accuracies of others' runs: rows below the table's");
+    app.add_option("--reference", reference,
+                   "JSON with the accuracies of others' runs: rows below the table's, mean (range) of several seeds");
     frost::parse_arguments(app, count, arguments);
 
     if (!labels.empty() && labels.size() != folders.size())

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <sstream>
 
 #include "engine/base/input_file.h"
@@ -95,6 +96,14 @@ std::vector<Column> table_columns(const std::vector<ComparedRun>& runs, bool rol
   return columns;
 }
 
+/// "0.874", or "0.853 (0.833-0.874)" of several.
+std::string mean_and_range(const std::vector<double>& values) {
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  if (values.size() == 1) return fmt::format("{:.3f}", mean);
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  return fmt::format("{:.3f} ({:.3f}-{:.3f})", mean, *least, *most);
+}
+
 /// The table's cells: the headings, a row for each run, a row for each reference.
 std::vector<std::vector<std::string>> table_rows(const std::vector<ComparedRun>& runs, const TableOptions& options) {
   FROST_CHECK(!runs.empty(), "no run to compare");
@@ -110,7 +119,7 @@ std::vector<std::vector<std::string>> table_rows(const std::vector<ComparedRun>&
     rows.back()[0] = reference.label;
     for (std::size_t c = 1; c < columns.size(); ++c)
       if (const auto it = reference.best.find(columns[c].heading); it != reference.best.end())
-        rows.back()[c] = fmt::format("{:.3f}", it->second);
+        rows.back()[c] = mean_and_range(it->second);
   }
   return rows;
 }
@@ -232,14 +241,39 @@ ComparedRun read_compared_run(const std::string& label, const std::filesystem::p
 std::vector<ReferenceRun> read_reference_runs(const std::filesystem::path& file) {
   const std::string text = read_text(file);
   std::vector<ReferenceRun> references;
+  const auto add_best = [](ReferenceRun& reference, const nlohmann::ordered_json& run) {
+    const std::string prefix = "best ";
+    for (const auto& [key, value] : run.items())
+      if (key.starts_with(prefix)) reference.best[key.substr(prefix.size())].push_back(value);
+  };
   try {
     const auto json = nlohmann::ordered_json::parse(text);
-    const std::string what = json.at("what"), prefix = "best ";
+    const auto name_in = [](const nlohmann::ordered_json& object) {
+      const std::string what = object.at("what");
+      return what.substr(0, what.find(','));
+    };
+    const std::string whose = name_in(json) + ": ";
     for (const auto& [name, run] : json.at("runs").items()) {
-      references.push_back({what.substr(0, what.find(',')) + ": " + name, {}});
-      for (const auto& [key, value] : run.items())
-        if (key.starts_with(prefix)) references.back().best[key.substr(prefix.size())] = value;
+      references.push_back({whose + name, {}});
+      add_best(references.back(), run);
     }
+    if (!json.contains("more seeds")) return references;
+    const auto& more = json["more seeds"];
+    const std::string label = whose + name_in(more);
+    const auto same = std::find_if(references.begin(), references.end(), [&](const auto& r) { return r.label == label; });
+    FROST_CHECK(same != references.end(), file.string(), ": more seeds of '", name_in(more), "', which is none of the runs");
+    std::size_t seeds = 1;
+    std::vector<ReferenceRun> others;
+    for (const auto& [seed, run] : more.items()) {
+      if (!run.is_object()) continue;
+      const bool another = seed.find(',') != std::string::npos;
+      if (another)
+        add_best(others.emplace_back(label + ", " + seed), run);
+      else
+        add_best(*same, run), ++seeds;
+    }
+    if (seeds > 1) same->label += fmt::format(", {} seeds", seeds);
+    references.insert(same + 1, others.begin(), others.end());
   } catch (const nlohmann::json::exception& e) {
     fail(file.string(), ": does not hold runs to compare with: ", e.what());
   }

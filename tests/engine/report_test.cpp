@@ -197,6 +197,22 @@ TEST_CASE("runs side by side: a table, as Markdown, as a page") {
   CHECK(full.find("<th>workspace MB</th><th>input MB</th><th>mAP50</th>") != std::string::npos);
   CHECK(full.find("<tr><td>Theirs: all</td><td>-</td>") != std::string::npos);  // it has no curve and no dot
   CHECK(full.find("<td>0.812</td><td>-</td></tr>") != std::string::npos);
+  std::ofstream(reference)
+      << R"({"what": "Theirs, 3 epochs", "runs": {"all": {"best mAP50": 0.8}, "head": {"best mAP50": 0.5}},
+    "more seeds": {"what": "all, elsewhere", "seed 1": {"best mAP50": 0.6, "wall": 3}, "seed 2": {"best mAP50": 0.7},
+                   "seed 3, 2 epochs": {"best mAP50": 0.4}}})";
+  const std::string seeds = comparison_table({runs[1]}, {.markdown = true, .references = read_reference_runs(reference)});
+  const auto has = [&](const std::string& label, const std::string& cell) {
+    const auto begin = seeds.find("| " + label + " ");
+    return begin != std::string::npos &&
+           seeds.substr(begin, seeds.find('\n', begin) - begin).find(" " + cell + " |") != std::string::npos;
+  };
+  CHECK(has("Theirs: all, 3 seeds", "0.700 (0.600-0.800)"));
+  CHECK(has("Theirs: all, seed 3, 2 epochs", "0.400"));
+  CHECK(has("Theirs: head", "0.500"));
+  std::ofstream(reference) << R"({"what": "Theirs", "runs": {"all": {"best mAP50": 0.8}}, "more seeds": {"what": "tail"}})";
+  CHECK_THROWS_WITH_AS(read_reference_runs(reference), doctest::Contains("more seeds of 'tail', which is none of the runs"),
+                       Error);
   std::ofstream(reference) << R"({"runs": {}})";
   CHECK_THROWS_WITH_AS(read_reference_runs(reference), doctest::Contains("reference.json: does not hold runs"), Error);
 
