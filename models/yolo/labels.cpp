@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 10> kImageSuffixes = {"bmp", "dng", "jpeg", "jpg",  "mpo",
                                                              "png", "tif", "tiff", "webp", "pfm"};
 constexpr const char* kIgnoring = "ignoring corrupt image/label: ";
+constexpr const char* kNoLabel = ", not a regular file: taken as no label";
 constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
 
 std::string lower(std::string text) {
@@ -179,7 +180,7 @@ Verdict check_image(const std::string& path) {
     if (!fs::is_regular_file(file, error)) {
       v.missing = true;
       if (const std::string kind = odd_kind(file); !kind.empty())
-        v.messages.push_back(warning + "its label " + file + " is " + kind + ", not a regular file: taken as no label");
+        v.messages.push_back(warning + "its label " + file + " is " + kind + kNoLabel);
       return v;
     }
     v.found = true;
@@ -383,7 +384,7 @@ void check_trainable(const LabelSet& set, int classes, const std::string& data) 
 
 void check_undamaged(const LabelSet& set) {
   for (const std::string& message : set.messages)
-    if (message.find(kIgnoring) != std::string::npos) fail(message);
+    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) fail(message);
 }
 
 }  // namespace frost::yolo

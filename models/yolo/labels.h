@@ -74,7 +74,7 @@ inline constexpr int kSmallestSide = 10;
 /// Throws Error where a class is not below `classes`; it names the label file, and `data`, the dataset file.
 void check_classes(const LabelSet& set, int classes, const std::string& data);
 
-/// For --strict: throws Error with the reason for the first image that was left out as damaged.
+/// For --strict: throws Error with the reason for the first image that was left out as damaged, or whose label is no file.
 void check_undamaged(const LabelSet& set);
 
 /// Training needs labels: throws Error where no label file was found, all are empty, or a class is not below `classes`.

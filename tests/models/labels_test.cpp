@@ -352,7 +352,9 @@ TEST_CASE("labels: what is no file, and git-lfs pointers") {
     return std::string();
   };
   CHECK(message() == "");  // no label: nothing to say
+  CHECK_NOTHROW(check_undamaged(one.scan()));
   fs::create_directory(label);
+  CHECK_THROWS_WITH_AS(check_undamaged(one.scan()), doctest::Contains(" is a folder, not a regular file"), Error);
   CHECK(message().find("its label " + one.label + " is a folder, not a regular file") != std::string::npos);
   fs::remove(label);
   REQUIRE(::mkfifo(label.c_str(), 0600) == 0);
