@@ -1,11 +1,13 @@
 #include "engine/base/atomic_file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -87,6 +89,19 @@ class TemporaryFile final : public FileSink {
   bool renamed_ = false;
 };
 
+/// The process that a file name of the form `.<name>.<pid>.tmp` tells of; 0 for other names.
+pid_t writer_in(const std::string& name) {
+  constexpr std::string_view kEnd = ".tmp";
+  if (!name.starts_with('.') || !name.ends_with(kEnd)) return 0;
+  const std::size_t end = name.size() - kEnd.size(), dot = name.rfind('.', end - 1);
+  if (dot == std::string::npos || dot == 0) return 0;
+  pid_t pid = 0;
+  const auto [rest, error] = std::from_chars(name.data() + dot + 1, name.data() + end, pid);
+  return error == std::errc() && rest == name.data() + end && pid > 0 ? pid : 0;
+}
+
+bool alive(pid_t pid) { return kill(pid, 0) == 0 || errno != ESRCH; }
+
 }  // namespace
 
 void write_file_atomically(const fs::path& path, const std::function<void(FileSink&)>& fill) {
@@ -107,6 +122,14 @@ void write_file_atomically(const fs::path& path, const std::function<void(FileSi
 
 void write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
   write_file_atomically(path, [&](FileSink& file) { file.write(bytes.data(), bytes.size()); });
+}
+
+void remove_dead_temporaries(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> dead;  // a folder is not changed while it is read
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    if (const pid_t pid = writer_in(it->path().filename().string()); pid > 0 && !alive(pid)) dead.push_back(it->path());
+  for (const fs::path& file : dead) unlink(file.c_str());
 }
 
 }  // namespace frost

@@ -17,9 +17,15 @@ class FileSink {
 
 /// Writes `path` whole or not at all: `fill` writes to a temporary file in the same folder, which is flushed to the disk and
 /// then takes the name. If anything fails or `fill` throws, the temporary file is deleted and the old file stays as it was;
-/// a process killed on the way (Ctrl-C) leaves the old file whole, and at worst a `.<name>.<pid>.tmp` beside it.
+/// a process killed on the way leaves the old file whole, and at worst a `.<name>.<pid>.tmp` beside it, which
+/// remove_dead_temporaries takes away.
 /// Missing parent folders are made. A symbolic link keeps pointing at its target, which is replaced.
 void write_file_atomically(const std::filesystem::path& path, const std::function<void(FileSink&)>& fill);
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
+
+/// Removes the temporary files `.<name>.<pid>.tmp` whose process is not alive on this machine any more from `folder` (not
+/// from those below it). Those of living processes and files of other names stay. For a folder that no other machine writes
+/// to meanwhile. What cannot be removed is left; a folder that is not there holds none.
+void remove_dead_temporaries(const std::filesystem::path& folder);
 
 }  // namespace frost

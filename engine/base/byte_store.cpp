@@ -1,11 +1,13 @@
 #include "engine/base/byte_store.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "kernels/error.h"
 
@@ -13,8 +15,10 @@ namespace frost {
 
 ByteStore::ByteStore(const std::filesystem::path& folder, bool sizes_alone) : folder_(folder), sizes_alone_(sizes_alone) {
   if (folder.empty() || sizes_alone) return;
-  std::string name = (folder / ".store-XXXXXX").string();
-  file_ = mkstemp(name.data());
+  // A name that remove_dead_temporaries knows: this process may be killed before the next line but one.
+  const std::string end = "." + std::to_string(getpid()) + ".tmp";
+  std::string name = (folder / ".store-XXXXXX").string() + end;
+  file_ = mkostemps(name.data(), static_cast<int>(end.size()), O_CLOEXEC);
   FROST_CHECK(file_ >= 0, folder.string(), ": no file can be made here: ", std::strerror(errno));
   unlink(name.c_str());
 }

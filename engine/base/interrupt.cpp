@@ -22,4 +22,6 @@ InterruptGuard::~InterruptGuard() {
 }
 bool InterruptGuard::requested() { return g_requested != 0; }
 
+void ignore_file_size_signal() { std::signal(SIGXFSZ, SIG_IGN); }
+
 }  // namespace frost

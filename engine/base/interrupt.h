@@ -20,4 +20,8 @@ class InterruptGuard {
   static bool requested();
 };
 
+/// For a process that reports its errors itself: a write beyond the limit of `ulimit -f` fails with "File too large", as one
+/// on a full disk does, instead of ending the process by SIGXFSZ.
+void ignore_file_size_signal();
+
 }  // namespace frost

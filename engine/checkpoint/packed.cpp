@@ -153,4 +153,9 @@ void write_checkpoint(const std::filesystem::path& path, const StateDict& tensor
   write_safetensors(path, file.tensors, file.metadata);
 }
 
+std::int64_t checkpoint_size(const StateDict& tensors, const Metadata& metadata) {
+  const SafetensorsFile file = packed({.tensors = tensors, .metadata = metadata});
+  return safetensors_size(file.tensors, file.metadata);
+}
+
 }  // namespace frost

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -24,5 +25,7 @@ StateDict without_masks(const StateDict& state);
 /// read_safetensors and write_safetensors for checkpoints: masked weights are packed in the file.
 SafetensorsFile read_checkpoint(const std::filesystem::path& path);
 void write_checkpoint(const std::filesystem::path& path, const StateDict& tensors, const Metadata& metadata = {});
+/// The size in bytes of the file that write_checkpoint makes of these.
+std::int64_t checkpoint_size(const StateDict& tensors, const Metadata& metadata = {});
 
 }  // namespace frost

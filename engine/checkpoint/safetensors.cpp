@@ -171,14 +171,16 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path) {
   }
 }
 
-void write_safetensors(const std::filesystem::path& path, const StateDict& tensors, const Metadata& metadata) {
+namespace {
+/// The JSON before the data. Throws Error without the file's name.
+std::string header_of(const StateDict& tensors, const Metadata& metadata) {
   // Written by hand: the library's ordered object searches all keys for each new one.
   std::string header = "{";
   const auto quoted = [&](const std::string& text) {
     try {
       return json(text).dump();
     } catch (const json::exception&) {
-      fail("cannot write ", path.string(), ": a name or a metadata text is not UTF-8");
+      fail("a name or a metadata text is not UTF-8");
     }
   };
   const auto comma = [&] {
@@ -192,7 +194,7 @@ void write_safetensors(const std::filesystem::path& path, const StateDict& tenso
     }();
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {
-    FROST_CHECK(name != "__metadata__", "cannot write ", path.string(), ": a tensor may not be called __metadata__");
+    FROST_CHECK(name != "__metadata__", "a tensor may not be called __metadata__");
     assert(tensor.bytes.size() == static_cast<std::size_t>(tensor.count()) * size_of(tensor.dtype));
     comma();
     header += quoted(name) + ":{\"dtype\":\"" + written_name(tensor.dtype) + "\",\"shape\":" + json(tensor.shape).dump() +
@@ -201,7 +203,24 @@ void write_safetensors(const std::filesystem::path& path, const StateDict& tenso
   }
   header += '}';
   header.resize((header.size() + 7) / 8 * 8, ' ');  // so that the data begins at a multiple of 8
-  FROST_CHECK(header.size() <= kMaxHeader, "cannot write ", path.string(), ": a header of ", header.size(), " bytes");
+  FROST_CHECK(header.size() <= kMaxHeader, "a header of ", header.size(), " bytes");
+  return header;
+}
+}  // namespace
+
+std::int64_t safetensors_size(const StateDict& tensors, const Metadata& metadata) {
+  auto size = static_cast<std::int64_t>(sizeof(std::uint64_t) + header_of(tensors, metadata).size());
+  for (const auto& [name, tensor] : tensors) size += std::ssize(tensor.bytes);
+  return size;
+}
+
+void write_safetensors(const std::filesystem::path& path, const StateDict& tensors, const Metadata& metadata) {
+  std::string header;
+  try {
+    header = header_of(tensors, metadata);
+  } catch (const Error& error) {
+    fail("cannot write ", path.string(), ": ", error.what());
+  }
   write_file_atomically(path, [&](FileSink& file) {
     const std::uint64_t length = header.size();
     file.write(&length, 8);

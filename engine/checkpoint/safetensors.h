@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -21,5 +22,7 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path);
 
 /// Atomic (write_file_atomically). Tensors keep the order of the state dict.
 void write_safetensors(const std::filesystem::path& path, const StateDict& tensors, const Metadata& metadata = {});
+/// The size in bytes of the file that write_safetensors makes of these.
+std::int64_t safetensors_size(const StateDict& tensors, const Metadata& metadata = {});
 
 }  // namespace frost

@@ -1,7 +1,10 @@
 #include "engine/report/results_csv.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -26,14 +29,23 @@ ResultsCsv::ResultsCsv(fs::path file, std::vector<std::string> columns, int widt
   FROST_CHECK(!error, file_.string(), ": cannot drop an unfinished line: ", error.message());
 }
 
-void ResultsCsv::keep(std::int64_t rows) {
+bool ResultsCsv::keep(std::int64_t rows) {
   std::error_code error;
-  if (!fs::exists(file_, error)) return;
+  if (!fs::exists(file_, error)) return false;
   std::istringstream in(read_text(file_));
-  std::string text, line;
-  for (std::int64_t i = 0; i <= rows && std::getline(in, line); ++i) text += line + '\n';
-  if (rows == 0) text.clear();  // the header comes again with the first row
-  write_file_atomically(file_, std::as_bytes(std::span(text)));
+  std::string text, kept, line;
+  std::int64_t last = -1;
+  for (bool header = true; std::getline(in, line); header = false) {
+    text += line + '\n';
+    std::istringstream cell(line);
+    std::int64_t number = -1;
+    if (!header) cell >> number;
+    if (header || (number > last && number < rows)) kept += line + '\n';
+    if (number < rows) last = std::max(last, number);
+  }
+  if (rows == 0) kept.clear();  // the header comes again with the first row
+  if (kept != text) write_file_atomically(file_, std::as_bytes(std::span(kept)));
+  return rows > 0 && last == rows - 1;
 }
 
 void ResultsCsv::append(std::span<const double> values) {
@@ -49,10 +61,19 @@ void ResultsCsv::append(std::span<const double> values) {
   }
   for (std::size_t i = 0; i < values.size(); ++i) text += fmt::format("{}{:>{}.5g}", i == 0 ? "" : ",", values[i], width_);
   text += '\n';
-  std::ofstream out(file_, std::ios::binary | std::ios::app);
-  out.write(text.data(), static_cast<std::streamsize>(text.size()));
-  out.close();
-  FROST_CHECK(out, file_.string(), ": cannot write: ", std::strerror(errno));
+  const int out = open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  FROST_CHECK(out >= 0, file_.string(), ": cannot write: ", std::strerror(errno));
+  const off_t before = lseek(out, 0, SEEK_END);
+  int cause = 0;
+  for (std::size_t done = 0; done < text.size() && cause == 0;) {
+    const ssize_t written = write(out, text.data() + done, text.size() - done);
+    if (written > 0) done += static_cast<std::size_t>(written);
+    if (written <= 0 && errno != EINTR) cause = errno;
+  }
+  if (cause != 0 && ftruncate(out, before) != 0) cause = errno;  // readers shall not see half a row
+  fsync(out);                                                    // some file systems refuse; the row is written
+  close(out);
+  FROST_CHECK(cause == 0, file_.string(), ": cannot write: ", std::strerror(cause));
 }
 
 }  // namespace frost

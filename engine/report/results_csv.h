@@ -8,15 +8,16 @@
 namespace frost {
 
 /// A table that grows by one row at a time and is read by people and by plots while it grows: cells of one width,
-/// five significant digits, commas between them (spec/train.md section 10). Each row goes out in one write, so a crash loses
-/// at most the last one.
+/// five significant digits, commas between them (spec/train.md section 10). The first column counts the rows from 0. Each
+/// row goes out in one write and is flushed to the disk, so a crash costs at most the last one.
 class ResultsCsv {
  public:
   /// Appends to `file` if it exists, first dropping an unfinished last line; otherwise the first append writes the header.
   /// A run that begins anew calls keep(0).
   ResultsCsv(std::filesystem::path file, std::vector<std::string> columns, int width = 20);
-  /// Keeps the header and the first `rows` rows (what a resumed run has finished), atomically; a file with fewer stays.
-  void keep(std::int64_t rows);
+  /// Keeps the header and the rows numbered below `rows` (what a resumed run has finished), atomically. Returns whether the
+  /// last one of them, rows - 1, is there.
+  bool keep(std::int64_t rows);
   /// One value for each column. Throws Error naming the file if the disk refuses.
   void append(std::span<const double> values);
   const std::filesystem::path& file() const { return file_; }

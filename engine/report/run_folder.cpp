@@ -1,11 +1,45 @@
 #include "engine/report/run_folder.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
 #include <system_error>
 
+#include "engine/base/atomic_file.h"
 #include "kernels/error.h"
 
 namespace frost {
 namespace fs = std::filesystem;
+namespace {
+
+fs::path lock_file(const fs::path& folder) { return folder / ".lock"; }
+
+/// What the holder wrote into the file.
+std::string text_in(int file) {
+  std::array<char, 512> text{};
+  const ssize_t bytes = pread(file, text.data(), text.size(), 0);
+  const std::string said(text.data(), bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
+  return said.empty() ? "another process" : said.substr(0, said.find('\n'));
+}
+
+std::string this_process() {
+  std::array<char, 256> host{};
+  if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  std::array<char, 32> since{};
+  std::strftime(since.data(), since.size(), "%Y-%m-%d %H:%M:%S", &local);
+  return fmt::format("process {} on {} since {}", getpid(), host.data(), since.data());
+}
+
+}  // namespace
 
 void make_folders(const fs::path& folder) {
   std::error_code error;
@@ -29,6 +63,38 @@ fs::path make_run_folder(const fs::path& project, const std::string& name, bool 
     FROST_CHECK(occupied, folder.string(), ": cannot create this folder: ", error.message());
   }
   fail(first.string(), ": 9998 runs of this name exist already; choose another --name");
+}
+
+RunLock::RunLock(const fs::path& folder) {
+  const fs::path file = lock_file(folder);
+  file_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+  FROST_CHECK(file_ >= 0, file.string(), ": cannot write: ", std::strerror(errno));
+  if (flock(file_, LOCK_EX | LOCK_NB) == 0) {
+    const std::string text = this_process() + "\n";
+    // The text is only what another process says about this one: a full disk does not matter here.
+    if (ftruncate(file_, 0) != 0 || pwrite(file_, text.data(), text.size(), 0) < 0) errno = 0;
+  } else {
+    const int cause = errno;
+    if (cause == EWOULDBLOCK) {
+      const std::string who = text_in(file_);
+      close(file_);
+      fail(folder.string(), ": in use by ", who, ": two trainings cannot write to one folder");
+    }
+    fmt::print(stderr, "WARNING: {}: cannot be locked ({}); no second training may write to this folder\n", folder.string(),
+               std::strerror(cause));
+  }
+  for (const fs::path& part : {folder, folder / "weights"}) remove_dead_temporaries(part);
+}
+
+RunLock::~RunLock() { close(file_); }
+
+std::string RunLock::holder(const fs::path& folder) {
+  const int file = open(lock_file(folder).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (file < 0) return "";
+  const bool taken = flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  std::string who = taken ? text_in(file) : "";
+  close(file);
+  return who;
 }
 
 }  // namespace frost

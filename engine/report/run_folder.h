@@ -11,4 +11,23 @@ std::filesystem::path make_run_folder(const std::filesystem::path& project, cons
 /// Creates a folder and its parents; throws Error naming it and the cause. An existing folder is fine.
 void make_folders(const std::filesystem::path& folder);
 
+/// While it lives, no other training writes to `folder`: a lock on `folder`/.lock, which the kernel lets go when the process
+/// ends in whatever way. Readers are not held up.
+class RunLock {
+ public:
+  /// Takes the lock, then removes the temporary files that dead processes left in the folder and in its weights/. Throws
+  /// Error naming the holder (process, machine, since when) where another process has it. Where the file system knows no
+  /// locks it warns on stderr and goes on without.
+  explicit RunLock(const std::filesystem::path& folder);
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+  ~RunLock();
+
+  /// "process 123 on host since 2026-01-31 12:00:00"; "" where no process has the lock of this folder.
+  static std::string holder(const std::filesystem::path& folder);
+
+ private:
+  int file_ = -1;
+};
+
 }  // namespace frost

@@ -91,4 +91,10 @@ RunSummary read_run_summary(const std::filesystem::path& folder) {
   return s;
 }
 
+void remove_run_summary(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::remove(folder / kFile, error);
+  FROST_CHECK(!error, (folder / kFile).string(), ": cannot be removed: ", error.message());
+}
+
 }  // namespace frost

@@ -37,5 +37,7 @@ struct RunSummary {
 /// Writes, or reads, `folder`/summary.json. Throws Error naming the file.
 void write_run_summary(const std::filesystem::path& folder, const RunSummary& summary);
 RunSummary read_run_summary(const std::filesystem::path& folder);
+/// Removes it where there is one: the folder's run goes on, or begins anew.
+void remove_run_summary(const std::filesystem::path& folder);
 
 }  // namespace frost

@@ -12,7 +12,6 @@
 #include "engine/base/interrupt.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/report/progress.h"
-#include "engine/report/results_csv.h"
 #include "engine/report/run_folder.h"
 
 namespace frost {
@@ -38,6 +37,31 @@ std::map<std::string, double> sparsity_of(Module& model) {
   }
   if (!shares.empty()) shares["all parameters"] = static_cast<double>(zeros) / static_cast<double>(count);
   return shares;
+}
+
+/// The checkpoint without what only training needs: the averaged weights. Without tensors where it is that already.
+SafetensorsFile stripped(const std::filesystem::path& file) {
+  SafetensorsFile saved = read_checkpoint(file);
+  end_training(saved.metadata);
+  return {saved.tensors.below("ema."), std::move(saved.metadata)};
+}
+
+std::int64_t stripped_size(const std::filesystem::path& file) {
+  const SafetensorsFile after = stripped(file);
+  return checkpoint_size(after.tensors, after.metadata);
+}
+
+void write_stripped(const std::filesystem::path& file) {
+  const SafetensorsFile after = stripped(file);
+  if (!after.tensors.empty()) write_checkpoint(file, after.tensors, after.metadata);
+}
+
+/// As write_stripped, and says so. Returns the size in bytes.
+std::int64_t strip(const std::filesystem::path& file) {
+  write_stripped(file);
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
+  fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
+  return bytes;
 }
 }  // namespace
 
@@ -66,6 +90,7 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling,
                options_.cuda_graph) {
   if (options_.loss_scaling) task_.use_loss_scale(updater_.optimizer().loss_scale());
+  metrics_.assign(task_.metric_columns().size(), 0.0);  // what rows of epochs without validation say
   summary_.batch_size = options_.schedule.batch_size;
   for (const Parameter* p : model_.parameters()) summary_.parameters += p->value.elements();
   count_trainable();
@@ -136,8 +161,7 @@ void TrainingLoop::take_losses(std::int64_t epoch, std::int64_t batch, std::span
   for (std::size_t k = 0; k < losses.size(); ++k) {
     if (!std::isfinite(losses[k]))
       fail(task_.loss_names()[k], " is ", losses[k], " in epoch ", epoch, ", batch ", batch, loss_scale_note(),
-           ": training has diverged (lower lr0?); ",
-           can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet");
+           ": training has diverged (lower lr0?); ", last_good());
     mean_losses_[k] = (mean_losses_[k] * static_cast<double>(batch) + losses[k]) / static_cast<double>(batch + 1);
   }
 }
@@ -162,89 +186,137 @@ void TrainingLoop::interrupted(const char* when, std::int64_t epoch) const {
        can_resume_ ? "go on with --resume " + last().string() : "no epoch was finished, nothing was saved");
 }
 
+bool TrainingLoop::may_stop_after(std::int64_t epoch) const {
+  return options_.patience > 0 && epoch - best_epoch_ >= options_.patience - 1;
+}
+
+bool TrainingLoop::stops_after(std::int64_t epoch) const {
+  return options_.patience > 0 && epoch - best_epoch_ >= options_.patience;
+}
+
+bool TrainingLoop::training_left() const {
+  return start_epoch_ < options_.schedule.epochs && !(validated_ && stops_after(start_epoch_ - 1));
+}
+
 void TrainingLoop::run() {
   make_folders(options_.folder / "weights");
   std::vector<std::string> columns{"epoch"};
   for (const std::string& name : task_.loss_names()) columns.push_back("train/" + name);
   for (const std::string& name : task_.metric_columns()) columns.push_back(name);
   for (const std::string& name : options_.lr_columns) columns.push_back(name);
+  remove_run_summary(options_.folder);  // there is one where a run has come to its end
   ResultsCsv csv(options_.folder / "results.csv", columns, options_.csv_width);
-  csv.keep(start_epoch_);
-  std::vector<double> metrics(task_.metric_columns().size(), 0.0);
+  const bool noted = csv.keep(start_epoch_);
 
   const InterruptGuard guard;
   const auto start = Clock::now();
   const std::int64_t epochs = options_.schedule.epochs;
-  bool possible_stop = false;
   std::int64_t epoch = start_epoch_;
-  for (; epoch < epochs; ++epoch) {
+  if (epoch == 0) {
+    static_cast<void>(checked_state(-1));
+  } else if (!validated_) {
+    end_epoch(csv, epoch - 1);
+  } else if (!noted && !mean_losses_.empty()) {
+    csv.append(row_of(epoch - 1));
+  }
+  for (; epoch < epochs && !stops_after(epoch - 1); ++epoch) {
     if (options_.unfreeze && options_.unfreeze(epoch)) wake(epoch, updater_.optimizer().state().steps);
     train_epoch(epoch);
-    const bool last_epoch = epoch + 1 == epochs || possible_stop;
-    double fitness = 0;
-    if (!options_.noval || last_epoch) {
-      average_.lend_to(twin_);
-      try {
-        const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
-        metrics = report.metrics;
-        fitness = report.fitness;
-      } catch (const Interrupted&) {
-        interrupted("while validating", epoch);
-      }
-    }
-    std::vector<double> row{static_cast<double>(epoch)};
-    row.insert(row.end(), mean_losses_.begin(), mean_losses_.end());
-    row.insert(row.end(), metrics.begin(), metrics.end());
-    if (options_.next_lr) lr_.fill(updater_.lr_of(epoch + 1));
-    row.insert(row.end(), lr_.begin(), lr_.begin() + std::ssize(options_.lr_columns));
-    csv.append(row);
-
-    const bool may_be_best = epoch >= options_.best_from;
-    if (!may_be_best) fitness = 0;
-    if (fitness > best_fitness_) {
-      best_fitness_ = fitness;
-      summary_.best_epoch = epoch;
-      summary_.best.clear();
-      for (std::size_t i = 0; i < metrics.size(); ++i) summary_.best.emplace_back(task_.metric_columns()[i], metrics[i]);
-    }
-    if (fitness >= stopper_best_ || !may_be_best) stopper_best_ = fitness, best_epoch_ = epoch;
-    if (!options_.nosave || last_epoch) {
-      const SafetensorsFile now = snapshot(epoch);
-      write_checkpoint(last(), now.tensors, now.metadata);
-      can_resume_ = true;
-      if (may_be_best && fitness == best_fitness_) {
-        write_checkpoint(best(), now.tensors, now.metadata);
-        best_written_ = true;
-      }
-      if (options_.save_period > 0 && epoch % options_.save_period == 0)
-        write_checkpoint(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), now.tensors, now.metadata);
-    }
-    const std::int64_t waited = epoch - best_epoch_;
-    possible_stop = options_.patience > 0 && waited >= options_.patience - 1;
-    if (options_.patience > 0 && waited >= options_.patience) {
-      fmt::print(
-          "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best "
-          "model saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
-          "--patience 0 to disable EarlyStopping.\n",
-          options_.patience, best_epoch_, best().filename().string(), options_.patience);
-      ++epoch;
-      break;
-    }
+    end_epoch(csv, epoch);
   }
+  if (stops_after(epoch - 1))
+    fmt::print(
+        "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best "
+        "model saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
+        "--patience 0 to disable EarlyStopping.\n",
+        options_.patience, best_epoch_, best().filename().string(), options_.patience);
   fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
   // What an earlier run left in a reused folder is not touched.
-  for (const auto& [file, written] : {std::pair{last(), can_resume_}, std::pair{best(), best_written_}})
-    if (written) {
-      const std::int64_t bytes = strip_checkpoint(file);
-      summary_.files[file.filename().string()] = bytes;
-      fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
-    }
+  if (best_written_) summary_.files[best().filename().string()] = strip(best());
+  summary_.files[last().filename().string()] = stripped_size(last());
   summary_.sparsity = sparsity_of(model_);
   write_run_summary(options_.folder, summary_);
   std::fflush(stdout);
 }
 
-SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
+void TrainingLoop::finish() {
+  strip(last());
+  std::fflush(stdout);
+}
+
+void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
+  const bool last_epoch = epoch + 1 == options_.schedule.epochs || may_stop_after(epoch - 1);
+  const bool saved = !options_.nosave || last_epoch;
+  double fitness = 0;
+  if (!options_.noval || last_epoch) {
+    average_.lend_to(twin_);
+    try {
+      const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
+      metrics_ = report.metrics;
+      fitness = report.fitness;
+    } catch (const Interrupted&) {
+      if (saved) save_unvalidated(epoch);
+      interrupted("while validating", epoch);
+    } catch (const std::exception&) {
+      if (saved) save_unvalidated(epoch);
+      throw;
+    }
+  }
+  const StateDict state = checked_state(epoch);
+  for (std::size_t i = 0; i < metrics_.size(); ++i)
+    FROST_CHECK(std::isfinite(metrics_[i]), task_.metric_columns()[i], " is ", metrics_[i], " after epoch ", epoch,
+                ": training has diverged (lower lr0?); ", last_good());
+  note_fitness(epoch, fitness);
+  if (saved) {
+    // `last` first: whatever does not get written after it, a resumed run writes from it.
+    const Metadata about = metadata(epoch, true);
+    write_checkpoint(last(), state, about);
+    can_resume_ = true;
+    write_extra_checkpoints(epoch, state, about);
+  }
+  csv.append(row_of(epoch));
+}
+
+void TrainingLoop::note_fitness(std::int64_t epoch, double fitness) {
+  const bool may_be_best = epoch >= options_.best_from;
+  if (!may_be_best) fitness = 0;
+  if (fitness > best_fitness_) {
+    best_fitness_ = fitness;
+    summary_.best_epoch = epoch;
+    summary_.best.clear();
+    for (std::size_t i = 0; i < metrics_.size(); ++i) summary_.best.emplace_back(task_.metric_columns()[i], metrics_[i]);
+  }
+  if (fitness >= stopper_best_ || !may_be_best) stopper_best_ = fitness, best_epoch_ = epoch;
+  is_best_ = may_be_best && fitness == best_fitness_;
+}
+
+void TrainingLoop::save_unvalidated(std::int64_t epoch) {
+  write_checkpoint(last(), checked_state(epoch), metadata(epoch, false));
+  can_resume_ = true;
+  fmt::print("Epoch {} is saved as {}, to be validated by --resume\n", epoch, last().string());
+  std::fflush(stdout);
+}
+
+void TrainingLoop::write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& about) {
+  if (is_best_) {
+    write_checkpoint(best(), tensors, about);
+    best_written_ = true;
+  }
+  if (options_.save_period > 0 && epoch % options_.save_period == 0)
+    write_checkpoint(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), tensors, about);
+}
+
+std::vector<double> TrainingLoop::row_of(std::int64_t epoch) const {
+  std::vector<double> row{static_cast<double>(epoch)};
+  row.insert(row.end(), mean_losses_.begin(), mean_losses_.end());
+  row.insert(row.end(), metrics_.begin(), metrics_.end());
+  std::array<double, 3> lr = lr_;
+  if (options_.next_lr) lr.fill(updater_.lr_of(epoch + 1));
+  row.insert(row.end(), lr.begin(), lr.begin() + std::ssize(options_.lr_columns));
+  return row;
+}
+
+StateDict TrainingLoop::checked_state(std::int64_t epoch) const {
   StateDict all = state_of(model_);
   for (const auto& [name, tensor] : average_.state()) all.add("ema." + name, tensor);
   for (ParameterGroup& group : arena_.groups()) {
@@ -257,33 +329,51 @@ SafetensorsFile TrainingLoop::snapshot(std::int64_t epoch) const {
                 to_host(group.second_moment.part(group.offsets[i], p.value.shape()), p.torch_shape));
     }
   }
-  std::map<std::string, std::string> metadata = task_.metadata();
-  metadata["epoch"] = std::to_string(epoch);
-  metadata["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
+  for (const auto& [name, tensor] : all)
+    FROST_CHECK(tensor.all_finite(), name, " is not finite ",
+                epoch < 0 ? "before the first epoch"
+                          : fmt::format("after epoch {}: training has diverged (lower lr0?); {}", epoch, last_good()));
+  return all;
+}
+
+Metadata TrainingLoop::metadata(std::int64_t epoch, bool validated) const {
+  Metadata about = task_.metadata();
+  about["epoch"] = std::to_string(epoch);
+  about["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
   const UpdateState state = updater_.optimizer().state();
-  metadata[kStateKey] = nlohmann::json{{"epoch", epoch},
-                                       {"epochs", options_.schedule.epochs},
-                                       {"best_fitness", best_fitness_},
-                                       {"stopper_best", stopper_best_},
-                                       {"best_epoch", best_epoch_},
-                                       {"best", {{"epoch", summary_.best_epoch}, {"metrics", summary_.best}}},
-                                       {"last_step", updater_.last_step()},
-                                       {"steps", state.steps},
-                                       {"ema_updates", state.ema_updates},
-                                       {"skipped", state.skipped},
-                                       {"loss_scale", state.loss_scale.scale},
-                                       {"good_steps", state.loss_scale.good_steps},
-                                       {"optimizer", name_of(options_.optimizer)},
-                                       {"wakes", wakes_},
-                                       {"batches_per_epoch", task_.batches_per_epoch()}}
-                            .dump();
+  about[kStateKey] = nlohmann::json{{"epoch", epoch},
+                                    {"epochs", options_.schedule.epochs},
+                                    {"validated", validated},
+                                    {"losses", mean_losses_},
+                                    {"metrics", metrics_},
+                                    {"lr", lr_},
+                                    {"is_best", is_best_},
+                                    {"best_written", best_written_ || is_best_},
+                                    {"best_fitness", best_fitness_},
+                                    {"stopper_best", stopper_best_},
+                                    {"best_epoch", best_epoch_},
+                                    {"best", {{"epoch", summary_.best_epoch}, {"metrics", summary_.best}}},
+                                    {"last_step", updater_.last_step()},
+                                    {"steps", state.steps},
+                                    {"ema_updates", state.ema_updates},
+                                    {"skipped", state.skipped},
+                                    {"loss_scale", state.loss_scale.scale},
+                                    {"good_steps", state.loss_scale.good_steps},
+                                    {"optimizer", name_of(options_.optimizer)},
+                                    {"wakes", wakes_},
+                                    {"batches_per_epoch", task_.batches_per_epoch()}}
+                         .dump();
   const nlohmann::json costs{{"epochs", summary_.epochs},
                              {"steps", summary_.steps},
                              {"train_seconds", summary_.train_seconds},
                              {"peak_total", summary_.peak_total},
                              {"peaks", summary_.peaks}};
-  metadata[kCostsKey] = costs.dump();
-  return {std::move(all), std::move(metadata)};
+  about[kCostsKey] = costs.dump();
+  return about;
+}
+
+std::string TrainingLoop::last_good() const {
+  return can_resume_ ? "the last good checkpoint is " + last().string() : "no checkpoint was written yet";
 }
 
 void TrainingLoop::resume(const std::filesystem::path& file) {
@@ -291,7 +381,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   const auto it = saved.metadata.find(kStateKey);
   if (it == saved.metadata.end())
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
-  std::int64_t epochs = 0, batches = 0, last_step = -1;
+  std::int64_t batches = 0, last_step = -1;
   UpdateState state = updater_.optimizer().state();
   std::vector<std::pair<std::int64_t, std::int64_t>> wakes;
   try {
@@ -306,7 +396,16 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
         summary_.best.emplace_back(metric.at(0).get<std::string>(),
                                    metric.at(1).is_null() ? std::nan("") : metric.at(1).get<double>());
     }
-    epochs = json.at("epochs");
+    validated_ = json.value("validated", true);
+    if (json.contains("losses")) {  // older files have none: their row was written before them
+      mean_losses_ = json["losses"].get<std::vector<double>>();
+      metrics_ = json.at("metrics").get<std::vector<double>>();
+      lr_ = json.at("lr").get<std::array<double, 3>>();
+      is_best_ = json.at("is_best");
+      best_written_ = json.at("best_written");
+    } else {
+      best_written_ = true;
+    }
     batches = json.at("batches_per_epoch");
     last_step = json.at("last_step");
     state.steps = json.at("steps");
@@ -330,9 +429,6 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   FROST_CHECK(batches == task_.batches_per_epoch(), file.string(), ": an epoch had ", batches, " batches, now it has ",
               task_.batches_per_epoch(), "; resume with the same data and batch size");
   can_resume_ = true;
-  best_written_ = std::filesystem::exists(best());
-  FROST_CHECK(start_epoch_ < options_.schedule.epochs, file.string(), ": all ", epochs,
-              " epochs are done, nothing to resume");
   for (const auto& [epoch, before] : wakes) {
     FROST_CHECK(options_.unfreeze && options_.unfreeze(epoch), file.string(), ": parameters woke in epoch ", epoch,
                 ", but these options unfreeze nothing then");
@@ -353,16 +449,46 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
       from_host(saved.tensors.at("optimizer.second_moment." + p.name), p.torch_shape, second);
     }
   }
+  // Resumed from another file, the run stands there: an interruption of this process must not go on from a later `last`.
+  if (std::error_code error; !std::filesystem::equivalent(file, last(), error))
+    write_checkpoint(last(), saved.tensors, saved.metadata);
+  // What a process that died between `last` and these did not write.
+  if (validated_) write_extra_checkpoints(start_epoch_ - 1, saved.tensors, saved.metadata);
+  best_written_ = best_written_ && std::filesystem::exists(best());
 }
 
 std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
-  std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> found;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(root, ignored))
-    if (entry.path().filename() == "last.safetensors") found.emplace_back(entry.last_write_time(ignored), entry.path());
+  namespace fs = std::filesystem;
+  std::vector<std::pair<fs::file_time_type, fs::path>> found;
+  std::error_code error;
+  fs::recursive_directory_iterator it(root, fs::directory_options::skip_permission_denied, error);
+  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+    std::error_code ignored;
+    if (it->path().filename() == "last.safetensors" && it->is_regular_file(ignored))
+      found.emplace_back(it->last_write_time(ignored), it->path());
+  }
   std::sort(found.rbegin(), found.rend());
-  for (const auto& [time, file] : found)
-    if (read_safetensors(file).metadata.contains(kStateKey)) return file;
+  const auto skip = [](const fs::path& file, const std::string& cause) {
+    fmt::print("--resume skips {}: {}\n", file.string(), cause);
+  };
+  for (const auto& [time, file] : found) {
+    const fs::path folder = file.parent_path().parent_path();
+    try {
+      if (!read_safetensors(file).metadata.contains(kStateKey)) {
+        skip(file, "training is finished");
+        continue;
+      }
+    } catch (const Error& e) {
+      fmt::print("WARNING: --resume skips a checkpoint: {}\n", e.what());
+      continue;
+    }
+    if (const std::string who = RunLock::holder(folder); !who.empty())
+      skip(file, "in training by " + who);
+    else if (!fs::is_regular_file(folder / "opt.yaml", error))
+      skip(file, "no opt.yaml in its run's folder");
+    else
+      return file;
+  }
   fail("--resume: no unfinished run below ", root.string());
 }
 
@@ -372,12 +498,16 @@ void end_training(Metadata& metadata) {
   metadata["epoch"] = "-1";
 }
 
-std::int64_t strip_checkpoint(const std::filesystem::path& file) {
-  SafetensorsFile saved = read_checkpoint(file);
-  end_training(saved.metadata);
-  const StateDict averaged = saved.tensors.below("ema.");
-  if (!averaged.empty()) write_checkpoint(file, averaged, saved.metadata);
-  return static_cast<std::int64_t>(std::filesystem::file_size(file));
+void end_unfinished(const std::filesystem::path& run_folder) {
+  for (const char* name : {"last.safetensors", "best.safetensors"}) {
+    const std::filesystem::path file = run_folder / "weights" / name;
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(file, error)) continue;
+    try {
+      write_stripped(file);
+    } catch (const Error&) {  // what cannot be read cannot be resumed either, and will be written anew
+    }
+  }
 }
 
 }  // namespace frost

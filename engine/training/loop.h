@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/checkpoint/safetensors.h"
+#include "engine/report/results_csv.h"
 #include "engine/report/run_summary.h"
 #include "engine/training/updater.h"
 
@@ -86,12 +87,19 @@ class TrainingLoop {
   TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average, TrainingTask& task,
                LoopOptions options);
 
-  /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's.
+  /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's: whatever of the
+  /// file's epoch a dead process did not get to write is written. Call it with the run folder's lock held.
   void resume(const std::filesystem::path& file);
-  /// Trains. Throws Error on Ctrl-C or a loss that is not finite; the last checkpoint stays.
+  /// Trains what is left to train, strips `best`, writes summary.json. `last` keeps the state that a run is resumed from.
+  /// Throws Error on Ctrl-C or where a loss, a validation's number or a tensor of the checkpoint is not finite; the
+  /// checkpoints of the epoch before stay.
   void run();
+  /// The run's last act, after whatever else belongs to it: strips `last`, which cannot be resumed any more.
+  void finish();
 
   std::int64_t start_epoch() const { return start_epoch_; }
+  /// Whether an epoch is left to train.
+  bool training_left() const;
   std::filesystem::path last() const { return options_.folder / "weights" / "last.safetensors"; }
   /// The checkpoint to judge a finished run by: best, or last where no epoch was the best.
   std::filesystem::path result() const { return best_written_ ? best() : last(); }
@@ -101,6 +109,14 @@ class TrainingLoop {
 
  private:
   void train_epoch(std::int64_t epoch);
+  /// What follows an epoch's training: validation, checkpoints, its row.
+  void end_epoch(ResultsCsv& csv, std::int64_t epoch);
+  void note_fitness(std::int64_t epoch, double fitness);
+  void save_unvalidated(std::int64_t epoch);
+  void write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& metadata);  // best, epochN
+  std::vector<double> row_of(std::int64_t epoch) const;                                                  // of results.csv
+  bool may_stop_after(std::int64_t epoch) const;  // if it does not improve
+  bool stops_after(std::int64_t epoch) const;     // since nothing has improved for so long
   /// The losses of `batch`, which may be the last of several that wait on the device.
   void note_losses(std::int64_t epoch, std::int64_t batch, const BatchReport& report);
   void take_losses(std::int64_t epoch, std::int64_t batch, std::span<const double> losses);
@@ -109,7 +125,9 @@ class TrainingLoop {
   void wake(std::int64_t epoch, std::int64_t steps);
   void count_trainable();
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
-  SafetensorsFile snapshot(std::int64_t epoch) const;  // all that a resumed run needs
+  StateDict checked_state(std::int64_t epoch) const;            // all that a resumed run needs, and that all of it is finite
+  Metadata metadata(std::int64_t epoch, bool validated) const;  // the same
+  std::string last_good() const;                                // for a run that has diverged
 
   Device& device_;
   Module &model_, &twin_;
@@ -125,18 +143,20 @@ class TrainingLoop {
   bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
   double best_fitness_ = 0, stopper_best_ = 0;
   RunSummary summary_;
-  std::vector<double> mean_losses_;
+  std::vector<double> mean_losses_, metrics_;  // of the last epoch
+  bool is_best_ = false, validated_ = true;    // it
   std::array<double, 3> lr_{};
   std::vector<std::pair<std::int64_t, std::int64_t>> wakes_;  // epochs in which parameters woke, optimizer steps before
 };
 
-/// The most recent `last` file of an interrupted run below a folder. Throws Error where there is none.
+/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be read, that are finished or
+/// that another process trains are named on stdout. Throws Error where there is none.
 std::filesystem::path newest_unfinished(const std::filesystem::path& root);
 
 /// Removes from a checkpoint's metadata that its training goes on.
 void end_training(Metadata& metadata);
 
-/// Removes what only training needs from a checkpoint of this loop: the averaged weights stay. Returns the size in bytes.
-std::int64_t strip_checkpoint(const std::filesystem::path& file);
+/// Ends an unfinished run whose folder a new run takes: what it has trained stays, but --resume must not mix the two.
+void end_unfinished(const std::filesystem::path& run_folder);
 
 }  // namespace frost

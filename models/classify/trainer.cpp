@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "engine/data/epoch_order.h"
@@ -268,7 +269,9 @@ void validate_result(const TrainConfig& config, const RunDevice& run, Classifica
 std::filesystem::path train(const TrainConfig& given) {
   TrainConfig config = given;
   std::filesystem::path folder = run::take_up(config);
+  std::unique_ptr<RunLock> lock;  // of the folder, as long as this runs
   if (!folder.empty()) {
+    if (!given.dry_run) lock = run::take_folder(folder, false);
     config.model = config.resume, config.weights.clear();  // the graph and the head are the checkpoint's,
     config.feature_extract = false;                        // which is not new any more
     config.dry_run = given.dry_run;
@@ -313,7 +316,10 @@ std::filesystem::path train(const TrainConfig& given) {
 
   const int workers = worker_count(config.workers, config.batch_size);
   ClassificationTask task(config, device, *model, run_device.compute, data, imgsz, workers);
-  if (folder.empty()) folder = make_run_folder(config.project, config.name, config.exist_ok);
+  if (folder.empty()) {
+    folder = make_run_folder(config.project, config.name, config.exist_ok);
+    lock = run::take_folder(folder, true);
+  }
   if (!config.noplots) task.pictures(folder);
   if (config.resume.empty())
     run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::weights, &TrainConfig::model});
@@ -333,6 +339,7 @@ std::filesystem::path train(const TrainConfig& given) {
 
   run::print_costs(loop, *model, data.train.size());
   validate_result(config, run_device, task, loop.result(), folder);
+  loop.finish();
   const std::string weights = loop.result().string();
   fmt::print(
       "Results saved to {}\nPredict:  classify-predict --weights {} --source im.jpg\nValidate: classify-val --weights {} "

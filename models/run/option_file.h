@@ -117,6 +117,9 @@ template <class Config>
 std::filesystem::path take_up(Config& config) {
   if (config.resume.empty()) return {};
   const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = last.parent_path().parent_path();
+  std::error_code error;
+  FROST_CHECK(std::filesystem::exists(last, error) || !std::filesystem::exists(folder / "opt.yaml", error), config.resume,
+              ": not found; the run there ended before an epoch of it was saved: start it again without --resume");
   InputFile{last};  // refuses what is no file before the run's options are looked for
   config = read_options(folder / "opt.yaml", config, config.resume_with);
   config.resume = last.string();

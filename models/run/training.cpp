@@ -17,9 +17,18 @@ std::string optimizer_line(const ParameterArena& arena, OptimizerKind optimizer,
                      sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 }
 
+std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh) {
+  auto lock = std::make_unique<RunLock>(folder);
+  if (fresh) end_unfinished(folder);
+  return lock;
+}
+
 void go_on(TrainingLoop& loop, const std::string& checkpoint, int epochs) {
   loop.resume(checkpoint);
-  fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", checkpoint, loop.start_epoch(), epochs);
+  if (loop.training_left())
+    fmt::print("Resuming training from {} from epoch {} to {} total epochs\n", checkpoint, loop.start_epoch(), epochs);
+  else
+    fmt::print("Resuming {}: its epochs are trained, what follows them is done now\n", checkpoint);
 }
 
 void print_costs(const TrainingLoop& loop, Module& model, std::int64_t images) {

@@ -1,7 +1,10 @@
 #pragma once
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/report/run_folder.h"
 #include "engine/training/loop.h"
 
 /// What every family's trainer says and does around its loop.
@@ -9,6 +12,9 @@ namespace frost::run {
 
 /// "optimizer: SGD(lr=0.01) with parameter groups 57 weight(decay=0.0), 60 weight(decay=0.0005), 60 bias"
 std::string optimizer_line(const ParameterArena& arena, OptimizerKind optimizer, double lr0, double decay);
+
+/// Makes the run's folder this process's own: RunLock; `fresh`: and ends an unfinished run that another one left there.
+std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh);
 
 /// Sets the loop where the checkpoint left it, and says so.
 void go_on(TrainingLoop& loop, const std::string& checkpoint, int epochs);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <optional>
 
 #include "engine/report/run_folder.h"
@@ -126,8 +127,7 @@ void validate_result(const TrainConfig& config, const RunDevice& run, DetectionT
       .single_cls = config.single_cls, .compute = run.compute, .cuda_graph = config.cuda_graph, .loss = task.loss()};
   if (!config.noplots) options.batch_done = validation_sheets(folder, names);
   const ValidationResult result = validate(*run.device, *model, task.val_loader(), options);
-  fmt::print("{}Results saved to {}\n", metrics_table(result.summary, names, names.size() > 1), bold(folder.string()));
-  std::fflush(stdout);
+  fmt::print("{}", metrics_table(result.summary, names, names.size() > 1));
 }
 
 }  // namespace
@@ -135,7 +135,9 @@ void validate_result(const TrainConfig& config, const RunDevice& run, DetectionT
 std::filesystem::path train(const TrainConfig& given) {
   TrainConfig config = given;
   std::filesystem::path folder = run::take_up(config);
+  std::unique_ptr<RunLock> lock;  // of the folder, as long as this runs
   if (!folder.empty()) {
+    if (!given.dry_run) lock = run::take_folder(folder, false);
     config.weights = config.resume, config.cfg.clear();
     config.hyp = (folder / "hyp.yaml").string();
     config.dry_run = given.dry_run;
@@ -225,7 +227,10 @@ std::filesystem::path train(const TrainConfig& given) {
   task.give_data(
       make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}),
       train_data, make_loader(val_data, {.threads = workers}), val_data);
-  if (folder.empty()) folder = make_run_folder(config.project, config.name, config.exist_ok);
+  if (folder.empty()) {
+    folder = make_run_folder(config.project, config.name, config.exist_ok);
+    lock = run::take_folder(folder, true);
+  }
   if (!config.noplots) task.pictures(folder);
   if (config.resume.empty()) {
     write_hyp(folder / "hyp.yaml", hyp);
@@ -262,6 +267,9 @@ std::filesystem::path train(const TrainConfig& given) {
                loop.summary().steps - earlier_steps);
   }
   validate_result(config, run_device, task, loop.result(), names, folder);
+  loop.finish();
+  fmt::print("Results saved to {}\n", bold(folder.string()));
+  std::fflush(stdout);
   return folder;
 }
 
