@@ -118,6 +118,18 @@ const Tensor& BatchNorm2d::running_rstd() {
   return rstd_;
 }
 
+void BatchNorm2d::forget_derived() {
+  rstd_ = Tensor();
+  rstd_stamp_ = 0;
+  folded_ = {};
+}
+
+void forget_derived(Module& model) {
+  model.walk([](const std::string&, Module& module) {
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) bn->forget_derived();
+  });
+}
+
 Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
   FROST_CHECK(x.shape().c == channels, name(), ": ", x.shape().c, " channels, expected ", channels);
@@ -156,7 +168,7 @@ void FusedConvNorm::fold() {
   const std::uint64_t now[6] = {conv_.weight.stamp,     conv_.bias ? conv_.bias->stamp : 0,
                                 bn_.weight.stamp,       bn_.bias.stamp,
                                 bn_.running_mean.stamp, bn_.running_var.stamp};
-  if (folded_weight_ && std::equal(std::begin(now), std::end(now), std::begin(folded_from_))) return;
+  if (bn_.folded_.weight && std::equal(std::begin(now), std::end(now), std::begin(bn_.folded_.from))) return;
   // spec/model.md section 6: W' = s W, b' = beta + s (b - mean), s = gamma / sqrt(var + eps)
   std::vector<float> weight = conv_.weight.value.to_vector(), bias = bn_.bias.value.to_vector();
   const std::vector<float> gamma = bn_.weight.value.to_vector(), mean = bn_.running_mean.value.to_vector(),
@@ -169,25 +181,25 @@ void FusedConvNorm::fold() {
     bias[o] += s * (conv_bias[o] - mean[o]);
   }
   Device& device = conv_.weight.value.device();
-  if (!folded_weight_ || folded_weight_.shape() != conv_.weight.value.shape()) {
-    folded_weight_ = Tensor(device, conv_.weight.value.shape(), DType::f32, Role::buffer);
-    folded_bias_ = Tensor(device, bn_.bias.value.shape(), DType::f32, Role::buffer);
+  if (!bn_.folded_.weight || bn_.folded_.weight.shape() != conv_.weight.value.shape()) {
+    bn_.folded_.weight = Tensor(device, conv_.weight.value.shape(), DType::f32, Role::buffer);
+    bn_.folded_.bias = Tensor(device, bn_.bias.value.shape(), DType::f32, Role::buffer);
   }
-  folded_weight_.assign(weight);
-  folded_bias_.assign(bias);
-  std::copy(std::begin(now), std::end(now), std::begin(folded_from_));
-  folded_stamp_ = new_stamp();
+  bn_.folded_.weight.assign(weight);
+  bn_.folded_.bias.assign(bias);
+  std::copy(std::begin(now), std::end(now), std::begin(bn_.folded_.from));
+  bn_.folded_.stamp = new_stamp();
 }
 
 void FusedConvNorm::fuse() {
   if (fused_) return;
   fold();
-  conv_.weight.value.assign(folded_weight_.to_vector());
+  conv_.weight.value.assign(bn_.folded_.weight.to_vector());
   conv_.weight.touch();
   if (!conv_.bias) conv_.add_bias();
-  conv_.bias->value.assign(folded_bias_.to_vector());
+  conv_.bias->value.assign(bn_.folded_.bias.to_vector());
   conv_.bias->touch();
-  folded_weight_ = folded_bias_ = Tensor();
+  bn_.folded_.weight = bn_.folded_.bias = Tensor();
   fused_ = true;
 }
 
@@ -218,13 +230,13 @@ Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation
     if (context.profile && !fused_)
       context.profile->norm += 4.0 * static_cast<double>(conv_.geometry.output(x.shape(), conv_.out).elements());
     const Filters weight =
-        plain ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{folded_weight_.f32(), folded_stamp_};
-    const float* bias = (fused_ ? conv_.bias->value : plain ? bn_.bias.value : folded_bias_).f32();
+        plain ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{bn_.folded_.weight.f32(), bn_.folded_.stamp};
+    const float* bias = (fused_ ? conv_.bias->value : plain ? bn_.bias.value : bn_.folded_.bias).f32();
     if (!residual) return conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation, place);
     const Var y = conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation);
     return add(context, *residual.value, y, place);
   }
-  folded_weight_ = folded_bias_ = Tensor();  // of an earlier pass; in training they would only take memory
+  bn_.folded_.weight = bn_.folded_.bias = Tensor();  // of an earlier pass; in training they would only take memory
   const Var y = conv_.forward(context, x);
   return bn_.apply(context, y, activation, residual, place);
 }

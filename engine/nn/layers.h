@@ -43,6 +43,8 @@ class BatchNorm2d : public Module {
   void resize(std::int64_t channels);
   /// 1 / sqrt(running_var + eps), made again when the statistics change.
   const Tensor& running_rstd();
+  /// Drops what was made of the values for passes with running statistics; such a pass makes it again.
+  void forget_derived();
 
   std::int64_t channels;
   float eps, momentum;
@@ -51,8 +53,15 @@ class BatchNorm2d : public Module {
   Counter& num_batches_tracked;
 
  private:
+  friend class FusedConvNorm;
+  struct Folded {  // into the convolution before it: see FusedConvNorm
+    Tensor weight, bias;
+    std::uint64_t from[6] = {};  // the stamps of what was folded
+    std::uint64_t stamp = 0;
+  };
   Tensor rstd_;
   std::uint64_t rstd_stamp_ = 0;
+  Folded folded_;
 };
 
 /// A block's convolution and the batch norm behind it, run together with an activation, whatever their names are. Where the
@@ -70,10 +79,10 @@ class FusedConvNorm {
   bool fused_ = false;
   Conv2d& conv_;
   BatchNorm2d& bn_;
-  Tensor folded_weight_, folded_bias_;
-  std::uint64_t folded_from_[6] = {};  // the stamps of what was folded
-  std::uint64_t folded_stamp_ = 0;
 };
+
+/// BatchNorm2d::forget_derived of a whole model: after a validation that training follows, its memory is free again.
+void forget_derived(Module& model);
 
 /// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`).
 class ConvNormAct : public Module {

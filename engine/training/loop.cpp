@@ -90,6 +90,8 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling,
                options_.cuda_graph) {
   if (options_.loss_scaling) task_.use_loss_scale(updater_.optimizer().loss_scale());
+  const std::int64_t interval = device_.backend().can_capture() ? kReadInterval : 1;
+  losses_ = Tensor(device_, {1, 1, 1, interval * std::ssize(task_.loss_names())}, DType::f32, Role::workspace);
   metrics_.assign(task_.metric_columns().size(), 0.0);  // what rows of epochs without validation say
   summary_.batch_size = options_.schedule.batch_size;
   for (const Parameter* p : model_.parameters()) summary_.parameters += p->value.elements();
@@ -145,8 +147,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
 void TrainingLoop::note_losses(std::int64_t epoch, std::int64_t batch, const BatchReport& report) {
   if (!report.device_losses) return take_losses(epoch, batch, report.losses);
   // Reading waits for all that is queued. Where the device works beside the host, several batches are read at once.
-  const std::int64_t interval = device_.backend().can_capture() ? kReadInterval : 1, count = report.device_losses.elements();
-  if (!losses_) losses_ = Tensor(device_, {1, 1, 1, interval * count}, DType::f32, Role::workspace);
+  const std::int64_t interval = losses_.elements() / std::ssize(task_.loss_names()), count = report.device_losses.elements();
   device_.backend().copy({.x = report.device_losses, .y = losses_.part(waiting_ * count, {1, 1, 1, count})});
   if (++waiting_ < interval && batch + 1 < task_.batches_per_epoch()) return;
   const std::vector<float> values = losses_.to_vector();
@@ -254,6 +255,7 @@ void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
       const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
       metrics_ = report.metrics;
       fitness = report.fitness;
+      forget_derived(twin_);  // else the peaks of the next epoch would tell whether this process validated the one before
     } catch (const Interrupted&) {
       if (saved) save_unvalidated(epoch);
       interrupted("while validating", epoch);

@@ -67,6 +67,8 @@ class ClassificationTask final : public TrainingTask {
   std::int64_t batches_per_epoch() const override { return train_->batches(); }
   void begin_epoch(std::int64_t epoch) override {
     faults_.check();
+    // Nothing that an earlier epoch kept adds to this one's peak, which is the same in a resumed run. Recordings need it.
+    if (!work_.captures()) losses_.clear(), pixels_.clear();
     epoch_ = epoch;
     batch_ = 0;
     train_->start(epoch);

@@ -143,10 +143,11 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
   const auto validate = [&] {
     average->lend_to(twin->model());
     twin->validate();
+    forget_derived(twin->model());  // as the training loop does
   };
   Ledger& ledger = device.ledger();
   step();                // folded weights, filters in the device's own order: made once
-  if (twin) validate();  // what it folds stays while the next epoch trains
+  if (twin) validate();  // the caches that it fills stay while the next epoch trains
   ledger.reset_peaks();
   StepReport report;
   Books fastest;

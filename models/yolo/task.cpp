@@ -45,6 +45,8 @@ void DetectionTask::cache_features(const std::filesystem::path& folder) {
 
 void DetectionTask::begin_epoch(std::int64_t epoch) {
   faults_.check();
+  // Nothing that an earlier epoch kept adds to this one's peak, which is the same in a resumed run. Recordings need it.
+  if (!work_.captures()) losses_.clear(), pixels_.clear();
   epoch_ = epoch;
   if (first_epoch_ < 0) first_epoch_ = epoch;
   batch_ = 0;

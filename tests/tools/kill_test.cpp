@@ -2,14 +2,12 @@
 
 #include <chrono>
 #include <csignal>
-#include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <set>
-#include <thread>
-#include <vector>
 
 #include "engine/checkpoint/safetensors.h"
+#include "tests/models/stripes.h"
 #include "tests/tools/world.h"
 
 // A training killed at each of its writes in turn, and at random moments: --resume makes its folder that of a training that
@@ -42,7 +40,7 @@ std::string tiny_model() {
 
 Training detector(const std::string& flags) {
   return {"yolo-train", " --weights '' --cfg " + tiny_model() + " --data " + world().data() +
-                            " --imgsz 64 --batch-size 4 --nbs 4 --workers 0 --noautoanchor " + flags};
+                            " --imgsz 64 --nbs 4 --workers 0 --noautoanchor " + flags};
 }
 
 std::string said(const Outcome& outcome) { return outcome.out + outcome.err; }
@@ -134,53 +132,65 @@ int walk(const Training& training, const std::string& name, int stride = 1) {
   }
 }
 
-/// Ends a command, started in a shell of its own, after a while; whether it was still running.
-bool killed_after(const std::string& command, std::chrono::microseconds wait) {
-  const pid_t child = fork();
-  if (child == 0) {
-    if (chdir(world().dir.c_str()) != 0 || !std::freopen("/dev/null", "w", stdout) ||
-        !std::freopen("/dev/null", "w", stderr))
-      _exit(1);
-    execl("/bin/sh", "sh", "-c", ("exec " + command).c_str(), nullptr);
-    _exit(1);
-  }
-  std::this_thread::sleep_for(wait);
-  kill(child, SIGKILL);
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFSIGNALED(status);
+/// Ends a command after a while; whether it was still running.
+bool killed_after(const std::string& command, double seconds) {
+  return world().run(command + " & pid=$!; sleep " + std::to_string(seconds) + "; kill -KILL $pid; wait $pid").code ==
+         kKilled;
 }
 
 }  // namespace
 
 TEST_CASE("a detector's training, killed at each of its writes, ends as one that nobody disturbed") {
-  const int steps = walk(detector("--epochs 3 --save-period 2"), "plots");
+  const int steps = walk(detector("--epochs 2 --save-period 1 --batch-size 3"), "plots");
   MESSAGE(steps, " steps");
   CHECK(steps > 60);
 }
 
-TEST_CASE("killed at each write: --noval, --nosave, early stop, layers that wake up, masks, Adam") {
-  walk(detector("--epochs 2 --noplots --noval"), "noval", 2);
-  walk(detector("--epochs 2 --noplots --nosave"), "nosave", 2);
-  walk(detector("--epochs 3 --noplots --freeze 2 --unfreeze-at 1:0 --prune-schedule 0.0:0.5:2 --optimizer Adam"), "thaw", 3);
+TEST_CASE("killed at each write: --noval, --nosave, layers that wake up, masks, Adam, a pruned start") {
+  walk(detector("--epochs 2 --noplots --noval --batch-size 8"), "noval", 3);
+  walk(detector("--epochs 2 --noplots --nosave --batch-size 5"), "nosave", 3);
+  walk(detector(
+           "--epochs 3 --noplots --batch-size 4 --freeze 2 --unfreeze-at 1:0 --prune-schedule 0.0:0.5:2 --optimizer Adam"),
+       "thaw", 3);
+}
+
+TEST_CASE("killed at each write: early stop, by patience") {
+  // Momentum and rate so high that the first epochs stay the best.
+  REQUIRE(world().run(detector("--epochs 1 --noplots").start(world().dir / "hyp")).code == 0);
+  std::string text = slurp(world().dir / "hyp" / "hyp.yaml");
+  text.replace(text.find("lr0:"), text.find('\n') - text.find("lr0:"), "lr0: 0.3");
+  const fs::path hyp = world().dir / "wild.yaml";
+  write(hyp, text);
+  const Training training = detector("--epochs 30 --noplots --batch-size 4 --patience 2 --hyp " + hyp.string());
+  const fs::path run = world().dir / "patience" / "whole";
+  walk(training, "patience", 4);
+  const std::string csv = slurp(run / "results.csv");
+  CHECK(std::count(csv.begin(), csv.end(), '\n') < 31);
+}
+
+TEST_CASE("killed at each write: a classifier") {
+  const fs::path data = world().dir / "stripes";
+  frost::testing::write_stripes(data, 0, 3, 3);
+  walk({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + data.string()},
+       "classifier", 5);
 }
 
 TEST_CASE("killed at random moments, again and again") {
   const char* asked = std::getenv("KILLS");
   const int kills = asked ? std::atoi(asked) : 12;
-  const Training training = detector("--epochs 12 --save-period 5");
+  const Training training = detector("--epochs 12 --save-period 5 --batch-size 4");
   const fs::path whole = world().dir / "random" / "whole", run = world().dir / "random" / "run";
   const auto start = std::chrono::steady_clock::now();
   REQUIRE(world().run(training.start(whole)).code == 0);
   const auto length =
       std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
   const auto expected = contents(whole);
-  std::mt19937_64 random(7);
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> moment(0, length);
   for (int done = 0, ended = 0; done < kills;) {
     CAPTURE(done);
     const bool saved = fs::exists(Training::last_of(run));
-    const std::chrono::microseconds wait(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(length)));
-    if (killed_after(saved ? training.resume(run) : training.start(run), wait)) {
+    if (killed_after(saved ? training.resume(run) : training.start(run), moment(random))) {
       ++done;
       continue;
     }
