@@ -91,7 +91,7 @@ void go_on(const Training& training, const fs::path& run) {
   CAPTURE(said(outcome));
   if (!saved) {
     CHECK(outcome.code == 1);
-    CHECK(outcome.err.find("last.safetensors: not found") != std::string::npos);
+    CHECK(outcome.err.find("last.safetensors: ") != std::string::npos);
     const Outcome again = world().run(training.start(run));
     CAPTURE(said(again));
     CHECK(again.code == 0);
@@ -138,6 +138,36 @@ bool killed_after(const std::string& command, double seconds) {
          kKilled;
 }
 
+/// The built-in hyperparameters with one line of them exchanged.
+std::string hyp_with(const std::string& key, const std::string& value) {
+  static const std::string usual = [] {
+    REQUIRE(world().run(detector("--epochs 1 --noplots").start(world().dir / "hyp")).code == 0);
+    return slurp(world().dir / "hyp" / "hyp.yaml");
+  }();
+  std::string text = usual;
+  const auto line = text.find(key + ":");
+  REQUIRE(line != std::string::npos);
+  text.replace(line, text.find('\n', line) - line, key + ": " + value);
+  const fs::path file = world().dir / (key + value + ".yaml");
+  write(file, text);
+  return file.string();
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+/// The one line of an error on stderr, without the progress bars.
+void check_error(const Outcome& outcome, std::initializer_list<std::string> words) {
+  CAPTURE(said(outcome));
+  CHECK(outcome.code == 1);
+  for (const std::string& word : words) CHECK_MESSAGE(has(outcome.err, word), word);
+}
+
+bool all_finite(const fs::path& file) {
+  for (const auto& [name, tensor] : frost::read_safetensors(file).tensors)
+    if (!tensor.all_finite()) return false;
+  return true;
+}
+
 }  // namespace
 
 TEST_CASE("a detector's training, killed at each of its writes, ends as one that nobody disturbed") {
@@ -156,12 +186,7 @@ TEST_CASE("killed at each write: --noval, --nosave, layers that wake up, masks, 
 
 TEST_CASE("killed at each write: early stop, by patience") {
   // Momentum and rate so high that the first epochs stay the best.
-  REQUIRE(world().run(detector("--epochs 1 --noplots").start(world().dir / "hyp")).code == 0);
-  std::string text = slurp(world().dir / "hyp" / "hyp.yaml");
-  text.replace(text.find("lr0:"), text.find('\n') - text.find("lr0:"), "lr0: 0.3");
-  const fs::path hyp = world().dir / "wild.yaml";
-  write(hyp, text);
-  const Training training = detector("--epochs 30 --noplots --batch-size 4 --patience 2 --hyp " + hyp.string());
+  const Training training = detector("--epochs 30 --noplots --batch-size 4 --patience 2 --hyp " + hyp_with("lr0", "0.3"));
   const fs::path run = world().dir / "patience" / "whole";
   walk(training, "patience", 4);
   const std::string csv = slurp(run / "results.csv");
@@ -201,4 +226,140 @@ TEST_CASE("killed at random moments, again and again") {
   }
   go_on(training, run);
   check_same(expected, run);
+}
+
+TEST_CASE("numbers that are not finite: nothing is written of such an epoch, the first bad tensor is named") {
+  const fs::path run = world().dir / "diverged" / "run";
+  for (const char* flags : {"--epochs 1", "--epochs 2", "--epochs 6", "--epochs 1 --nosave", "--epochs 2 --noval",
+                            "--epochs 1 --optimizer Adam", "--epochs 1 --save-period 1"}) {
+    CAPTURE(flags);
+    fs::remove_all(run);
+    const Outcome outcome =
+        world().run(detector(std::string(flags) + " --batch-size 4 --noplots --hyp " + hyp_with("lr0", "1e38")).start(run));
+    check_error(outcome, {"not finite after epoch 0", "training has diverged", "no checkpoint was written yet"});
+    CHECK(fs::is_empty(run / "weights"));
+    CHECK(slurp(run / "results.csv").empty());
+    CHECK_FALSE(fs::exists(run / "summary.json"));
+  }
+  // Diverging later: the epoch before stays, and can be resumed.
+  fs::remove_all(run);
+  const Outcome later = world().run(
+      detector("--epochs 40 --batch-size 8 --noplots --save-period 1 --hyp " + hyp_with("lr0", "1e6")).start(run));
+  check_error(later, {"training has diverged", "the last good checkpoint is "});
+  const std::string csv = slurp(run / "results.csv");
+  const auto rows = std::count(csv.begin(), csv.end(), '\n') - 1;
+  CHECK(rows >= 1);
+  CHECK_FALSE(has(csv, "nan"));
+  for (const auto& entry : fs::directory_iterator(run / "weights")) CHECK(all_finite(entry.path()));
+  CHECK(frost::read_safetensors(Training::last_of(run)).metadata.at("epoch") == std::to_string(rows - 1));
+}
+
+TEST_CASE("weights that are not finite are refused before the first epoch; a classifier's epoch like a detector's") {
+  const fs::path start = world().dir / "nan" / "start", run = world().dir / "nan" / "run";
+  REQUIRE(world().run(detector("--epochs 1 --batch-size 4 --noplots").start(start)).code == 0);
+  const frost::SafetensorsFile good = frost::read_safetensors(Training::last_of(start));
+  for (const char* bad : {"model.2.conv.weight", "model.1.bn.running_var", "model.4.m.0.bias"}) {
+    CAPTURE(bad);
+    frost::StateDict tensors;
+    for (const auto& [name, tensor] : good.tensors) {
+      frost::HostTensor copy = tensor;
+      if (name == bad) std::fill_n(copy.bytes.end() - 4, 4, std::byte{0xff});
+      tensors.add(name, std::move(copy));
+    }
+    const fs::path file = world().dir / "nan.safetensors";
+    frost::write_safetensors(file, tensors, good.metadata);
+    fs::remove_all(run);
+    check_error(world().run(kBin + "yolo-train --weights " + file.string() + " --data " + world().data() +
+                            " --imgsz 64 --batch-size 4 --epochs 1 --noplots --exist-ok --project nan --name run"),
+                {bad, "is not finite before the first epoch"});
+    CHECK(fs::is_empty(run / "weights"));
+  }
+  const fs::path data = world().dir / "stripes";
+  if (!fs::exists(data)) frost::testing::write_stripes(data, 0, 3, 3);
+  for (const char* flags : {"--lr0 1e30 --optimizer SGD", "--lr0 1e38"}) {
+    CAPTURE(flags);
+    fs::remove_all(run);
+    check_error(world().run(kBin + "classify-train --model yolov5n-cls --imgsz 32 --batch-size 12 --epochs 1 --noplots " +
+                            flags + " --exist-ok --project nan --name run --data " + data.string()),
+                {"training has diverged", "no checkpoint was written yet"});
+    CHECK(fs::is_empty(run / "weights"));
+  }
+}
+
+TEST_CASE("two trainings in one folder: the second one says who has it, readers are let in, a dead one's lock is gone") {
+  const Training training = detector("--epochs 2000 --batch-size 4 --noplots");
+  const fs::path run = world().dir / "two" / "run", last = Training::last_of(run);
+  const std::string with_last =
+      " & pid=$!; for i in $(seq 600); do test -f " + last.string() + " && break; sleep 0.05; done; ";
+  const Outcome outcome = world().run(
+      training.start(run) + " > /dev/null 2>&1" + with_last + training.resume(run) + " && exit 7; " + training.start(run) +
+      " && exit 7; " + kBin + "classify-train --data " + (world().dir / "stripes").string() +
+      " --imgsz 32 --epochs 1 --exist-ok --project two --name run && exit 7; " + kBin +
+      "yolo-train --resume --project two; " + "touch " + (run / ("." + std::string("a.$pid.tmp"))).string() + "; " + kBin +
+      "yolo-val --weights " + last.string() + " --data " + world().data() +
+      " --imgsz 64 --project val || exit 8; kill -KILL $pid; wait $pid; test $? = 137");
+  CAPTURE(said(outcome));
+  CHECK(outcome.code == 0);
+  std::size_t refused = 0;
+  for (auto at = outcome.err.find(": in use by process "); at != std::string::npos;
+       at = outcome.err.find(": in use by process ", at + 1))
+    ++refused;
+  CHECK(refused == 3);
+  CHECK(has(outcome.err, " since 20"));
+  CHECK(has(outcome.out, "in training by process "));
+  CHECK(has(outcome.err, "--resume: no unfinished run below two"));
+  // The next one gets in, and takes away what the dead one left: not what the living, or nobody, left.
+  write(run / ".b.1.tmp", "alive");
+  write(run / ".c.tmp", "not ours");
+  write(run / "weights" / ".last.safetensors.999999999.tmp", "dead");
+  const Outcome next = world().run("timeout -s INT 3 " + training.resume(run));
+  CAPTURE(said(next));
+  CHECK(has(next.err, "interrupted"));
+  CHECK(fs::exists(run / ".b.1.tmp"));
+  CHECK(fs::exists(run / ".c.tmp"));
+  CHECK_FALSE(fs::exists(run / "weights" / ".last.safetensors.999999999.tmp"));
+  for (const auto& entry : fs::directory_iterator(run)) CHECK_FALSE(entry.path().filename().string().starts_with(".a."));
+}
+
+TEST_CASE("--resume without a file: what cannot be read and what is finished is named and passed over") {
+  const fs::path project = world().dir / "bare";
+  const Training training = detector("--epochs 2 --batch-size 4 --noplots");
+  REQUIRE(world().run(killed_at(training.start(project / "cut"), project / "cut", 60)).code == kKilled);
+  REQUIRE(fs::exists(Training::last_of(project / "cut")));
+  REQUIRE(world().run(training.start(project / "done")).code == 0);
+  const std::string good = slurp(Training::last_of(project / "done"));
+  write(Training::last_of(project / "damaged"), good.substr(0, good.size() / 2));
+  write(Training::last_of(project / "empty"), "");
+  fs::create_directories(Training::last_of(project / "folder"));
+  const Outcome outcome = world().run(kBin + "yolo-train --resume --project bare");
+  CAPTURE(said(outcome));
+  CHECK(outcome.code == 0);
+  CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/damaged/weights/last.safetensors"));
+  CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/empty/weights/last.safetensors"));
+  CHECK(has(outcome.out, "--resume skips bare/done/weights/last.safetensors: training is finished"));
+  CHECK(fs::exists(project / "cut" / "summary.json"));
+  check_error(world().run(kBin + "yolo-train --resume --project bare"), {"no unfinished run below bare"});
+}
+
+TEST_CASE("a limit on file sizes is a full disk; an epoch is not lost to what is written after its checkpoint") {
+  const fs::path run = world().dir / "limit" / "run", whole = world().dir / "limit" / "whole";
+  const Training training = detector("--epochs 2 --batch-size 4");
+  REQUIRE(world().run(training.start(whole)).code == 0);
+  const Outcome none = world().run("ulimit -f 8; " + training.start(run));
+  check_error(none, {"cannot write ", "File too large"});
+  fs::remove_all(run);
+  REQUIRE(world().run(training.start(run) + " --noplots").code == 0);
+  fs::remove_all(run);
+  // A folder where a file is to be written.
+  for (const char* blocked : {"results.csv", "weights/best.safetensors", "summary.json", "val_batch0_pred.jpg"}) {
+    CAPTURE(blocked);
+    fs::remove_all(run);
+    fs::create_directories(run / blocked / "x");
+    const Outcome outcome = world().run(training.start(run));
+    check_error(outcome, {"yolo-train: ", fs::path(blocked).filename().string()});
+    for (const auto& entry : fs::recursive_directory_iterator(run)) CHECK(entry.path().extension() != ".tmp");
+    fs::remove_all(run / blocked);
+    go_on(training, run);
+    check_same(contents(whole), run);
+  }
 }
