@@ -36,7 +36,7 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
   slim::LayerNames layers{.prefixes = {}, .backbone = cutoff - 1};
   std::int64_t channels = spec.channels;
   GraphBudget budget;
-  const BlockBuilder builder{.device = device, .budget = budget, .activation = spec.activation};
+  const BlockBuilder builder{.device = device, .budget = budget};
   for (int i = 0; i < cutoff - 1; ++i) {
     const LayerSpec& layer = spec.layers[static_cast<std::size_t>(i)];
     FROST_CHECK(layer.from == std::vector<int>{-1}, "--cutoff ", cutoff, ": layer ", i, " (", layer.module, ") of ",

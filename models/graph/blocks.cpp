@@ -121,19 +121,19 @@ BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_
 
 BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hidden,
                              std::unique_ptr<Sequential> m)
-    : cv1_(add_child("cv1", b.conv(c1, hidden))),
+    : activation(b.csp_activation),
+      cv1_(add_child("cv1", b.conv(c1, hidden))),
       cv2_(add_child("cv2", b.plain_conv(c1, hidden, {}, false))),
       cv3_(add_child("cv3", b.plain_conv(hidden, hidden, {}, false))),
       cv4_(add_child("cv4", b.conv(2 * hidden, c2))),
       bn_(add_child("bn", b.norm(2 * hidden))),
-      m_(add_child("m", std::move(m))),
-      activation_(b.activation) {}
+      m_(add_child("m", std::move(m))) {}
 
 Var BottleneckCSP::forward(Context& context, const Var& x, const Place& place) {
   Concatenation both(context, x.shape(), {cv3_.out, cv2_.out});
   const Var deep = cv3_.forward(context, m_.forward(context, cv1_.forward(context, x)), both.place(0));
   const Var shallow = cv2_.forward(context, x, both.place(1));
-  return cv4_.forward(context, bn_.apply(context, both.join({deep, shallow}), activation_), place);
+  return cv4_.forward(context, bn_.apply(context, both.join({deep, shallow}), activation), place);
 }
 
 SPP::SPP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels)

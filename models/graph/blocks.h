@@ -50,8 +50,9 @@ struct ConvOptions {
 struct BlockBuilder {
   Device& device;
   GraphBudget& budget;
-  Activation activation{ActivationKind::silu};  // the graph's default
-  std::string where{};                          // the row, for messages
+  Activation activation{ActivationKind::silu};      // the graph's default
+  Activation csp_activation{ActivationKind::silu};  // of a BottleneckCSP's own norm
+  std::string where{};                              // the row, for messages
 
   /// Convolution, batch norm, activation.
   std::unique_ptr<ConvNormAct> conv(std::int64_t c1, std::int64_t c2, const ConvOptions& options = {}) const;
@@ -107,6 +108,8 @@ class BottleneckCSP : public Module {
   BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
+  Activation activation;
+
  private:
   BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m);
   ConvNormAct& cv1_;
@@ -114,7 +117,6 @@ class BottleneckCSP : public Module {
   ConvNormAct& cv4_;
   BatchNorm2d& bn_;
   Sequential& m_;
-  Activation activation_;
 };
 
 /// y = cv2([x', pool5(x'), pool9(x'), pool13(x')]), x' = cv1(x)

@@ -127,7 +127,7 @@ std::vector<std::int64_t> input_channels(const ModelSpec& spec, const LayerSpec&
 void check_graph(Device& device, const ModelSpec& spec) {
   Device dry(make_dry_backend(device.backend(), {}));
   GraphBudget budget;
-  const BlockBuilder builder{.device = dry, .budget = budget, .activation = spec.activation};
+  const BlockBuilder builder{.device = dry, .budget = budget};
   std::vector<std::int64_t> channels;
   bool headed = false;
   for (const LayerSpec& layer : spec.layers) {
@@ -147,7 +147,7 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   std::vector<std::int64_t> channels;  // of each layer's output
   check_graph(device, spec_);
   GraphBudget budget;
-  const BlockBuilder builder{.device = device, .budget = budget, .activation = spec_.activation};
+  const BlockBuilder builder{.device = device, .budget = budget};
   for (const LayerSpec& layer : spec_.layers) {
     Module& module = build(builder, layer, channels, graph);
     rows_.back().parameters = parameter_count(module);

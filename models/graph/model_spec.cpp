@@ -128,6 +128,8 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
     spec.activation_text = node.as<std::string>();
     spec.activation = parse_activation(spec.activation_text, name);
   }
+  if (const YAML::Node node = root["csp_activation"]; node && !node.IsNull())
+    spec.csp_activation = parse_activation(node.as<std::string>(), name);
   if (anchors_each) root["anchors"] = *anchors_each;
   const YAML::Node anchors = root["anchors"];
   FROST_CHECK(anchors && !anchors.IsNull(), name, ": key 'anchors' is missing");

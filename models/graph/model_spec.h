@@ -30,6 +30,9 @@ struct ModelSpec {
   int anchors_each = 0;  // `anchors: 3`: that many placeholder anchors for each level
   Activation activation{ActivationKind::silu};
   std::string activation_text;  // as written, empty: default
+  /// The one between the halves of a BottleneckCSP, which `activation` does not touch: SiLU in v7.0, LeakyReLU(0.1) up to
+  /// v6.0. frost's own key `csp_activation`, for checkpoints of that time.
+  Activation csp_activation{ActivationKind::silu};
   std::vector<LayerSpec> layers;
   std::vector<std::string> warnings;  // oddities of the YAML, a line each
   int backbone = 0;                   // how many of the first layers are the backbone's

@@ -495,6 +495,8 @@ BuiltLayer build_layer(const BlockBuilder& given, const ModelSpec& spec, const L
                        const std::vector<std::int64_t>& inputs) {
   check_module_name(spec.name, layer.index, layer.module);
   BlockBuilder builder = given;
+  builder.activation = spec.activation;
+  builder.csp_activation = spec.csp_activation;
   builder.where = fmt::format("{}: layer {} ({})", spec.name, layer.index, layer.module);
   if (layer.module == "Concat") return build_concat(builder, spec, layer, inputs);
   if (layer.module == "Detect") return build_detect(builder, spec, layer, inputs);

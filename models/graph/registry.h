@@ -16,8 +16,8 @@ struct BuiltLayer {
   std::string type, arguments;  // as YOLOv5's table prints them
 };
 
-/// Builds one row of a graph from the registry of blocks; `inputs`: the channels of what it reads. `builder.where` need not
-/// be set. Throws Error naming the file, the row and the argument.
+/// Builds one row of a graph from the registry of blocks; `inputs`: the channels of what it reads. What the spec says
+/// (activations, names for messages) need not be set in `builder`. Throws Error naming the file, the row and the argument.
 BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const LayerSpec& layer,
                        const std::vector<std::int64_t>& inputs);
 

@@ -199,7 +199,10 @@ class TorchReader {
     if (kind == "LeakyReLU") text = fmt::format("nn.LeakyReLU({})", d_.number(d_.get(act, "negative_slope")).value_or(0.01));
     out_.activations[module] = text;
     // CSP blocks had LeakyReLU of their own up to v6.0, and Identity marks a Conv that was asked for none
-    if (kind != "Identity" && type != "BottleneckCSP") ++votes_[text];
+    if (type == "BottleneckCSP")
+      ++csp_votes_[text];
+    else if (kind != "Identity")
+      ++votes_[text];
   }
 
   void check_head() {
@@ -226,9 +229,13 @@ class TorchReader {
 
   // ---- the graph
   void choose_activation() {
-    const auto most =
-        std::max_element(votes_.begin(), votes_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-    if (most != votes_.end() && most->first != "nn.SiLU()") activation_ = most->first;
+    const auto most = [](const std::map<std::string, int>& votes) {
+      const auto found =
+          std::max_element(votes.begin(), votes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+      return found != votes.end() && found->first != "nn.SiLU()" ? found->first : std::string();
+    };
+    activation_ = most(votes_);
+    csp_activation_ = most(csp_votes_);
   }
 
   std::string yaml_text() {
@@ -251,6 +258,8 @@ class TorchReader {
     for (const char* key : {"nc", "depth_multiple", "width_multiple", "anchors", "backbone", "head"})
       if (d_.get(yaml, key) == kNothing) fail(path(), ": the model's YAML has no ", key);
     if (!has_activation && !activation_.empty()) text += "activation: " + activation_ + "\n";
+    if (!csp_activation_.empty() && d_.get(yaml, "csp_activation") == kNothing)
+      text += "csp_activation: " + csp_activation_ + "\n";
     return text;
   }
 
@@ -299,8 +308,8 @@ class TorchReader {
   TorchFile file_;
   const pickle::Document& d_;
   Ref model_ = kNothing, head_ = kNothing;
-  std::string head_name_, activation_;
-  std::map<std::string, int> votes_;
+  std::string head_name_, activation_, csp_activation_;
+  std::map<std::string, int> votes_, csp_votes_;
   YoloCheckpoint out_;
 };
 

@@ -70,7 +70,10 @@ TEST_CASE("a row's kernel, stride, padding, groups and dilation are the convolut
       {"-1, 1, DWConv, [24, 3]", {3, 3, 1, 1, 1, 1, 1, 1, 8}}};
   for (const auto& [row, geometry] : rows) {
     CAPTURE(row);
-    CHECK(OneRow(row).conv().conv.geometry == geometry);
+    OneRow one(row);
+    CHECK(one.conv().conv.geometry == geometry);
+    DetectionModel again(one.device, parse_model_yaml(one.model->spec().text, "again.yaml"));  // as a checkpoint keeps it
+    CHECK(module<ConvNormAct>(again, "model.1").conv.geometry == geometry);
   }
   CHECK(OneRow("-1, 1, Focus, [16, 3, 1, 0, 4, nn.ReLU()]").conv("model.1.conv").conv.geometry ==
         ConvGeometry{3, 3, 1, 1, 0, 0, 1, 1, 4});
@@ -107,6 +110,18 @@ TEST_CASE("a row's activation is the block's; True is the graph's, False and Non
   for (const char* part : {"model.1.cv1", "model.1.cv2"})
     CHECK(OneRow("-1, 1, GhostConv, [16, 1, 1, 1, nn.ReLU()]").conv(part).activation.kind == relu.kind);
   CHECK(OneRow("-1, 1, Conv, [16, 3, 1, None, 1, 1, True]", "activation: nn.ReLU()\n").conv().activation.kind == relu.kind);
+}
+
+TEST_CASE("a CSP block's own activation is SiLU as in v7.0, whatever the convolutions have, or the file's csp_activation") {
+  const std::string row = "-1, 1, BottleneckCSP, [16]";
+  const auto own = [](const OneRow& one) { return module<BottleneckCSP>(*one.model, "model.1").activation; };
+  OneRow relu(row, "activation: nn.ReLU()\n"), old(row, "activation: nn.Hardswish()\ncsp_activation: nn.LeakyReLU(0.1)\n");
+  CHECK(own(relu).kind == ActivationKind::silu);
+  CHECK(relu.conv("model.1.cv1").activation.kind == ActivationKind::relu);
+  CHECK(own(old) == Activation{ActivationKind::leaky_relu, 0.1f});
+  CHECK(old.conv("model.1.cv4").activation.kind == ActivationKind::hardswish);
+  DetectionModel again(old.device, parse_model_yaml(old.model->spec().text, "again.yaml"));
+  CHECK(module<BottleneckCSP>(again, "model.1").activation.kind == ActivationKind::leaky_relu);
 }
 
 TEST_CASE("a dilated convolution is the plain one whose kernel has zeros between its taps") {

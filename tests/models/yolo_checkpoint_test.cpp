@@ -251,6 +251,17 @@ TEST_CASE("variants of other versions") {
   CHECK(has(load({.act = act("Hardswish", {})}).yaml_text, "activation: nn.Hardswish()\n"));
   CHECK(!has(load({.act = act("SiLU", {})}).yaml_text, "activation"));
   CHECK(load({.act = act("ReLU", {})}).activations.at("model.0") == "nn.ReLU()");
+  const auto csp = [&](const std::string& own) {
+    return object("models.common", "BottleneckCSP",
+                  {{"_parameters", ordered({})},
+                   {"_buffers", ordered({})},
+                   {"_modules", ordered({{"act", own}})},
+                   {"f", integer(-1)}});
+  };
+  const std::string old = load({.conv_module = csp(act("LeakyReLU", {{"negative_slope", real(0.1)}}))}).yaml_text;
+  CHECK(has(old, "\ncsp_activation: nn.LeakyReLU(0.1)\n"));  // up to v6.0, beside any activation of the convolutions
+  CHECK(!has(old, "\nactivation:"));
+  CHECK(!has(load({.conv_module = csp(act("SiLU", {}))}).yaml_text, "activation"));
   CHECK(YAML::Load(load({.extra_yaml_value = text("a: \"b\"\n# c")}).yaml_text)["note"].as<std::string>() ==
         "a: \"b\"\n# c");
   CHECK(YAML::Load(load({.extra_yaml_value = text("null")}).yaml_text)["note"].as<std::string>() == "null");
