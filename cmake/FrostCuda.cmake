@@ -29,7 +29,7 @@ if(NOT FROST_CUDA STREQUAL "OFF")
     include(${PROJECT_SOURCE_DIR}/third_party/cudnn_frontend.cmake)
     frost_find_cudnn_frontend(${toolkit})
     if(NOT FROST_CUDNN_FRONTEND_INCLUDE)
-      string(CONCAT missing "cudnn_frontend.h ${FROST_CUDNN_FRONTEND_VERSION} (neither installed nor to be had from PyPI; "
+      string(CONCAT missing "cudnn_frontend.h ${FROST_CUDNN_FRONTEND_VERSION} (neither installed nor to be had by pip; "
         "-D FROST_CUDNN_FRONTEND_INCLUDE=FOLDER says where it is)")
     endif()
   endif()

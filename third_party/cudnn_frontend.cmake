@@ -1,6 +1,7 @@
 # cudnn-frontend, NVIDIA's header-only C++ door to cuDNN's graph API. An installed one is taken where it has the minor version
-# that was tested: conv_graph.cpp also uses what lies beneath the frontend's stable part. Else the headers come out of its Python package: pip knows the user's index and proxy; where it does not
-# help, the file is fetched from PyPI itself. All wheels of a version hold the same headers; this one's hash is known.
+# that was tested: conv_graph.cpp also uses what lies beneath the frontend's stable part. Else the headers come out of its
+# Python package, through pip, which knows the user's index and proxy and compares the hash in cudnn_frontend.txt. All wheels
+# of a version hold the same headers.
 set(FROST_CUDNN_FRONTEND_VERSION 1.32.0)
 
 function(frost_cudnn_frontend_is_new result folder)
@@ -37,11 +38,8 @@ function(frost_find_cudnn_frontend)
   if(FROST_CUDNN_FRONTEND_INCLUDE)
     return()
   endif()
-  message(STATUS "cudnn-frontend ${FROST_CUDNN_FRONTEND_VERSION}: fetching its headers from PyPI")
+  message(STATUS "cudnn-frontend ${FROST_CUDNN_FRONTEND_VERSION}: fetching its headers by pip")
 
-  set(wheel nvidia_cudnn_frontend-${FROST_CUDNN_FRONTEND_VERSION}-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl)
-  set(address https://files.pythonhosted.org/packages/c6/1d/d30c756cfbb9bef18d99face13fd1af5629f56e2a477a6648d95c6c45141)
-  set(sha256 8b354a8e550c083eb247f1eb39a7d69a4a269075f5a01e4fcbd2531680b17239)
   string(RANDOM LENGTH 8 mark)  # builds that are configured at the same time
   foreach(place IN LISTS homes)
     set(home ${place})
@@ -56,15 +54,12 @@ function(frost_find_cudnn_frontend)
     execute_process(OUTPUT_QUIET ERROR_QUIET
       COMMAND ${FROST_PYTHON} -m pip download --no-deps --only-binary=:all: --implementation cp --python-version 3.12 --abi cp312
         --platform manylinux_2_28_x86_64 --retries 1 --timeout 30 --dest ${work}
-        nvidia-cudnn-frontend==${FROST_CUDNN_FRONTEND_VERSION})
+        --require-hashes --requirement ${PROJECT_SOURCE_DIR}/third_party/cudnn_frontend.txt)
   endif()
-  if(NOT EXISTS ${work}/${wheel})
-    file(DOWNLOAD ${address}/${wheel} ${work}/${wheel} TIMEOUT 120 INACTIVITY_TIMEOUT 30 STATUS ignored)
-  endif()
-  file(SHA256 ${work}/${wheel} got)
-  if(got STREQUAL sha256)
-    file(ARCHIVE_EXTRACT INPUT ${work}/${wheel} DESTINATION ${work} PATTERNS "include/*" "*/licenses/*")
-    file(REMOVE ${work}/${wheel})
+  file(GLOB wheel ${work}/*.whl)
+  if(wheel)
+    file(ARCHIVE_EXTRACT INPUT ${wheel} DESTINATION ${work} PATTERNS "include/*" "*/licenses/*")
+    file(REMOVE ${wheel})
     set(known TRUE)
     frost_cudnn_frontend_is_new(known ${home}/include)
     if(NOT known)
