@@ -21,11 +21,11 @@ expect 0 "3 training and 2 validation pictures of 64 x 64" --out "$work/a b/ä" 
 expect 0 "3 training" --out "$work/a b/ä" --train 3 --val 2 --imgsz 64 --classes 6  # again, into the same folder
 expect 0 "--classes" --help
 expect 2 "--out is required"
-expect 2 "--classes: Value 7 not in range" --out "$work/b" --classes 7
-expect 2 "--train: Value many not in range" --out "$work/b" --train many
-expect 2 "--imgsz: Value 8 not in range" --out "$work/b" --imgsz 8
+expect 2 "--classes: must be from 1 to 6 (given: 7)" --out "$work/b" --classes 7
+expect 2 "--train: a whole number is expected, not 'many'" --out "$work/b" --train many
+expect 2 "--imgsz: must be from 32 to 8192 (given: 8)" --out "$work/b" --imgsz 8
 expect 2 "--seed" --out "$work/b" --seed x
-expect 2 "not expected: 1 --sead" --out "$work/b" --sead 1
+expect 2 "unknown option --sead (did you mean --seed?)" --out "$work/b" --sead 1
 [ ! -e "$work/b" ] || { echo "FAILED: a wrong command line made files"; failed=1; }
 touch "$work/file"
 expect 1 "$work/file/images/train: cannot make this folder" --out "$work/file"
