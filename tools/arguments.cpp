@@ -12,28 +12,29 @@
 namespace frost {
 namespace {
 
-/// Long flags of YOLOv5's tools, old and new, that no tool of frost has under that name, and what to use instead.
+/// Long flags of YOLOv5's tools, old and new, that no tool of frost has under that name, with what to do instead.
 const std::map<std::string, std::string, std::less<>> kForeign = {
-    {"adam", "--optimizer Adam"},
+    {"adam", "; use --optimizer Adam"},
     {"agnostic-nms", ""},
     {"artifact-alias", ""},
     {"augment", ""},
     {"bbox-interval", ""},
     {"bucket", ""},
+    {"cache-images", "; use --cache ram"},
     {"dnn", ""},
     {"entity", ""},
     {"evolve", ""},
     {"image-weights", ""},
-    {"linear-lr", "the schedule is linear without --cos-lr"},
+    {"linear-lr", "; the schedule is linear without --cos-lr"},
     {"local-rank", ""},
     {"log-artifacts", ""},
     {"log-imgs", ""},
-    {"logdir", "--project"},
-    {"notest", "--noval"},
+    {"logdir", "; use --project"},
+    {"notest", "; use --noval"},
     {"quad", ""},
     {"save-hybrid", ""},
     {"sync-bn", ""},
-    {"total-batch-size", "--batch-size"},
+    {"total-batch-size", "; use --batch-size"},
     {"update", ""},
     {"upload-dataset", ""},
     {"view-img", ""},
@@ -73,8 +74,7 @@ class Flags {
     std::ranges::replace(name, '_', '-');
     if (names_.contains(name)) return name;
     if (const auto foreign = kForeign.find(name); foreign != kForeign.end()) {
-      wrong.push_back("--" + typed + " is YOLOv5's, not supported by frost" +
-                      (foreign->second.empty() ? "" : " (" + foreign->second + ")"));
+      wrong.push_back("--" + typed + " is YOLOv5's, not supported by frost" + foreign->second);
       return std::nullopt;
     }
     std::map<const CLI::Option*, std::string> meant;

@@ -179,6 +179,7 @@ class Keys {
 YAML::Node parse_yaml(const std::string& text, const std::string& source, std::vector<std::string>* warnings,
                       std::string_view unique) {
   const std::string plain = plain_text(text, source);
+  FROST_CHECK(plain.find_first_not_of(" \t\n") != plain.npos, source, ": the file is empty");
   Watch watch(plain, source);
   try {
     std::istringstream stream(plain);

@@ -165,6 +165,7 @@ ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> cl
   const std::string file = fs::path(path_or_name).filename().string();
   for (const std::string& name : {file, file + ".yaml"})
     if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes, anchors_each);
+  FROST_CHECK(!fs::is_directory(path_or_name), path_or_name, ": is a folder, not a file");
   fail("model file not found: ", path_or_name,
        " (neither a file nor one of the models that frost carries, such as yolov5n.yaml)");
 }

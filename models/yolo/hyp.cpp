@@ -146,6 +146,7 @@ Hyp load_hyp(const std::string& name, std::vector<std::string>* warnings) {
       return parse_hyp(std::string(file.text), std::string(file.name), warnings);
     known += (known.empty() ? "" : ", ") + std::string(file.name);
   }
+  FROST_CHECK(!std::filesystem::is_directory(name), name, ": is a folder, not a file");
   fail(name, ": no such file, and no built-in hyperparameters of that name (", known, ")");
 }
 

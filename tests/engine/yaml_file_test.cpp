@@ -115,7 +115,8 @@ TEST_CASE("yaml: what PyYAML refuses is refused, with the line") {
   CHECK(error_of("a: 1\n{{ nc }}: 2\n").starts_with("a.yaml:2: not valid YAML: "));
   CHECK(error_of("a: *b\n").starts_with("a.yaml:1: not valid YAML: "));
   CHECK(error_of("a: &a [*a]\n") == "a.yaml:1: not valid YAML: an alias within what it names");
-  CHECK(flow("") == "~");
+  for (const std::string nothing : {"", "\n", "\xef\xbb\xbf", " \r\n\r\n"})
+    CHECK(error_of(nothing) == "a.yaml: the file is empty");
   CHECK(flow("# nothing\n") == "~");
 }
 

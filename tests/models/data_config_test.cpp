@@ -105,7 +105,8 @@ TEST_CASE("data config: each mistake has its line") {
   CHECK(message_of("train: {a: b}\nval: x\nnames: [a]") == "data.yaml:1: 'train:' must be text");
   CHECK(message_of(good + "names: [a\nx: 3").starts_with("data.yaml:4: not valid YAML: "));
   CHECK(message_of("[a, b]") == "data.yaml: not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
-  CHECK(message_of("") == "data.yaml: not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
+  CHECK(message_of("#") == "data.yaml: not a dataset file: keys 'train:', 'val:' and 'names:' are expected");
+  CHECK(message_of("") == "data.yaml: the file is empty");
   CHECK(message_of("train: a\nval: [b, c]\nnames: [a]") == "Dataset not found ❌ data.yaml: missing paths ['b', 'c']");
   CHECK(message_of("train: a\nval: b\nnames: [a]\ndownload: https://x.org/b.zip") ==
         "Dataset not found ❌ data.yaml: missing paths ['b']; frost does not download data sets: get it from "

@@ -101,7 +101,8 @@ TEST_CASE("hyp: mistakes in a file are named") {
   CHECK(message_of(without(defaults(), "box") + "box: .nan\n") == "my.yaml: 'box' is '.nan', a finite number expected");
   CHECK(message_of(without(defaults(), "box") + "box:\n") ==
         "my.yaml: 'box' is empty, a list or a map, a finite number expected");
-  CHECK(message_of("") == "my.yaml: lines 'key: number' expected");
+  CHECK(message_of("") == "my.yaml: the file is empty");
+  CHECK(message_of("#") == "my.yaml: lines 'key: number' expected");
   CHECK(message_of("- 1\n") == "my.yaml: lines 'key: number' expected");
   CHECK(message_of("a: [1\n").starts_with("my.yaml:2: not valid YAML: "));
 

@@ -93,7 +93,7 @@ TEST_CASE("arguments: ambiguous, unknown and foreign flags") {
   for (const std::string flag : {"--image-weights", "--quad", "--sync-bn", "--bucket", "--entity", "--upload_dataset",
                                  "--local_rank", "--bbox_interval", "--artifact_alias", "--save-hybrid"})
     CHECK(message({flag, "1"}) == flag + " is YOLOv5's, not supported by frost");
-  CHECK(message({"--adam"}) == "--adam is YOLOv5's, not supported by frost (--optimizer Adam)");
+  CHECK(message({"--adam"}) == "--adam is YOLOv5's, not supported by frost; use --optimizer Adam");
   CHECK(message({"--quad", "--zzz", "--no"})
             .starts_with("--quad is YOLOv5's, not supported by frost; unknown option --zzz; amb"));
   CHECK(message({"--epochs", "3", "one", "two"}) == "arguments that belong to no option: one two");

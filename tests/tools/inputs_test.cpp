@@ -123,6 +123,24 @@ TEST_CASE("names that stand for a pipe are refused at once, whatever they are gi
   CHECK(outcome.out.find("zz.jpg: ignoring corrupt image/label: not a regular file") != std::string::npos);
 }
 
+TEST_CASE("folders and empty files are named, unless a built-in file has the name") {
+  for (const char* name : {"folder.yaml", "yolov5n", "folder.pt"}) fs::create_directories(world().dir / name);
+  for (const char* name : {"empty.yaml", "empty.pt", "empty.safetensors"}) write(world().dir / name, "");
+  const std::string data = " --data " + world().data(), folder = "folder.yaml: is a folder, not a file";
+  expect_error(soon("yolo-train --weights '' --cfg folder.yaml" + data), "yolo-train", {folder});
+  expect_error(soon("yolo-train --weights '' --cfg yolov5n --hyp folder.yaml" + data), "yolo-train", {folder});
+  expect_error(soon("yolo-train --weights '' --cfg yolov5n --data folder.yaml"), "yolo-train",
+               {"folder.yaml", "is a folder"});
+  expect_error(soon("yolo-val --weights folder.pt" + data), "yolo-val", {"folder.pt: is a folder, not a file"});
+  CHECK(soon("yolo-train --weights '' --cfg yolov5n --dry-run --imgsz 64" + data).code == 0);
+  const std::string empty = "empty.yaml: the file is empty";
+  expect_error(soon("yolo-train --weights '' --cfg empty.yaml" + data), "yolo-train", {empty});
+  expect_error(soon("yolo-train --weights '' --cfg yolov5n --hyp empty.yaml" + data), "yolo-train", {empty});
+  expect_error(soon("yolo-train --weights '' --cfg yolov5n --data empty.yaml"), "yolo-train", {empty});
+  for (const std::string weights : {"empty.pt", "empty.safetensors"})
+    expect_error(soon("yolo-val --weights " + weights + data), "yolo-val", {weights + ": the file is empty"});
+}
+
 TEST_CASE("git-lfs pointers are called that, whatever they stand for") {
   const std::string text = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 99\n",
                     pointer = "is a git-lfs pointer";
