@@ -222,7 +222,7 @@ TEST_CASE("yolo-explain --weights: the file says that it is a classifier") {
 TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what was said") {
   for (const std::string freeze : {"--freeze 0", "--freeze 10", "--freeze 10 --frozen-bn batch"}) {
     CAPTURE(freeze);
-    // Two epochs: what the averaged copy folds for its first validation stays.
+    // Two epochs: one that follows a validation, too.
     const auto train = [&](const std::string& flags) {
       return world().run(kBin + "yolo-train --data " + world().data() +
                          " --imgsz 64 --batch-size 4 --epochs 2 --weights '' --cfg yolov5n.yaml --noautoanchor --noplots "
