@@ -5,26 +5,28 @@
 set -euo pipefail
 bin=${1:?usage: demo.sh BIN OUT}
 out=${2:?usage: demo.sh BIN OUT}
-size=${DEMO_IMGSZ:-192} batch=8 start=$SECONDS
+size=${DEMO_IMGSZ:-128} batch=8 start=$SECONDS
 
 chapter() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-# Small batches and an optimizer step for each: there is little time. --noplots but for the first run: its pictures do.
+# Small batches, an optimizer step for each, and hyperparameters made for few steps: there is little time. --noplots but for the
+# first run: its pictures do.
 train() {
   local name=$1
   shift
-  "$bin/yolo-train" --imgsz "$size" --batch-size $batch --nbs $batch --cache ram --project "$out" --name "$name" --exist-ok "$@"
+  "$bin/yolo-train" --imgsz "$size" --batch-size $batch --nbs $batch --hyp hyp.short.yaml --cos-lr --cache ram \
+    --project "$out" --name "$name" --exist-ok "$@"
 }
 
 chapter "1. Two small data sets are drawn: A has circles, squares, triangles and stars; B has rings and crosses."
-[ -f "$out/A/shapes.yaml" ] || "$bin/make-shapes" --out "$out/A" --imgsz "$size" --train 256 --val 48
-[ -f "$out/B/shapes.yaml" ] || "$bin/make-shapes" --out "$out/B" --imgsz "$size" --train 64 --val 48 --seed 1 --shapes ring cross
+[ -f "$out/A/shapes.yaml" ] || "$bin/make-shapes" --out "$out/A" --imgsz "$size" --train 1024 --val 96
+[ -f "$out/B/shapes.yaml" ] || "$bin/make-shapes" --out "$out/B" --imgsz "$size" --train 64 --val 96 --seed 1 --shapes ring cross
 
 chapter "2. A YOLOv5n learns A from nothing."
-train pretrained --weights '' --cfg yolov5n.yaml --data "$out/A/shapes.yaml" --epochs "${DEMO_EPOCHS:-36}"
+train pretrained --weights '' --cfg yolov5n.yaml --data "$out/A/shapes.yaml" --epochs "${DEMO_EPOCHS:-18}"
 
 for freeze in 0 10 24; do
   chapter "3. From A to B with --freeze $freeze."
-  train "freeze$freeze" --weights "$out/pretrained/weights/best.safetensors" --data "$out/B/shapes.yaml" --epochs "${DEMO_TRANSFER:-30}" \
+  train "freeze$freeze" --weights "$out/pretrained/weights/best.safetensors" --data "$out/B/shapes.yaml" --epochs "${DEMO_TRANSFER:-40}" \
     --freeze $freeze --noplots
 done
 

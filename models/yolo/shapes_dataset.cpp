@@ -167,7 +167,7 @@ class Canvas {
     const Color paint = contrasting_paint(shape, rng), dark = scaled(paint, 0.62);
     const auto fill = rng.below(4);
     const bool rim = rng.below(2) == 0;
-    const double stripe = rng.uniform(0.35, 0.6), shadow = rng.uniform(0.15, 0.45);
+    const double stripe = rng.uniform(0.35, 0.6), shadow = rng.uniform(0.1, 0.3);
     const double offset = 0.07 * shape.radius, softness = 0.2 * shape.radius + 1;
     each_pixel(shape, [&](int x, int y) {
       const double gap = shape.distance(shape.local(x + 0.5 - offset, y + 0.5 - offset));
@@ -209,7 +209,7 @@ class Canvas {
   /// What a camera adds: exposure, a little blur, a little noise.
   Image finish(Rng& rng) const {
     const bool blur = rng.below(3) == 0;
-    const double exposure = rng.uniform(0.82, 1.1), noise = rng.uniform(0, 9);
+    const double exposure = rng.uniform(0.82, 1.1), noise = rng.uniform(0, 6);
     Image image(size_, size_);
     for (int y = 0; y < size_; ++y)
       for (int x = 0; x < size_; ++x) {
@@ -269,7 +269,7 @@ class Canvas {
     under = scaled(under, 1 / std::max(count, 1.0));
     Color best = kPaints[0];
     double farthest = -1;
-    for (int attempt = 0; attempt < 8 && farthest < 260; ++attempt) {
+    for (int attempt = 0; attempt < 8 && farthest < 300; ++attempt) {
       const Color& pure = kPaints[static_cast<std::size_t>(rng.below(kPaints.size()))];
       const Color paint = scaled(pure, rng.uniform(0.85, 1.0));  // one draw a statement: arguments have no order
       if (difference(paint, under) > farthest) farthest = difference(paint, under), best = paint;
@@ -313,18 +313,18 @@ ShapesSample draw_shapes(const ShapesOptions& options, ShapesSplit split, std::u
 
   const double side = options.imgsz;
   std::vector<Shape> shapes;
-  const auto wanted = 1 + rng.below(6);
+  const auto wanted = 1 + rng.below(5);
   for (std::int64_t k = 0; k < wanted; ++k) {
     const int cls = static_cast<int>(rng.below(static_cast<std::int64_t>(options.shapes.size())));
     const double u = rng.uniform(),
-                 radius = side * (0.065 + 0.08 * (u + u * u));  // 13 % to 45 % across, smaller ones more often
+                 radius = side * (0.085 + 0.07 * (u + u * u));  // 17 % to 45 % across, smaller ones more often
     const double aspect = rng.uniform(0.65, 1);
     const Turn turn(rng);
     for (int attempt = 0; attempt < 30; ++attempt) {
-      const double low = 0.6 * radius, high = side - low;  // some reach over the edge
+      const double low = 0.85 * radius, high = side - low;  // some reach a little over the edge
       const double x = rng.uniform(low, high), y = rng.uniform(low, high);
       const bool crowded = std::any_of(shapes.begin(), shapes.end(), [&](const Shape& other) {
-        return length(other.centre - Point{x, y}) < 0.7 * (other.radius + radius);
+        return length(other.centre - Point{x, y}) < 0.85 * (other.radius + radius);
       });
       if (crowded) continue;
       shapes.push_back({cls, options.shapes[static_cast<std::size_t>(cls)], {x, y}, radius, aspect, turn});
