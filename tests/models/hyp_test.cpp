@@ -89,7 +89,8 @@ TEST_CASE("hyp: look-up takes a file first, then a built-in name, else lists the
   CHECK_THROWS_WITH_AS(
       load_hyp("hyp.nope.yaml"),
       "hyp.nope.yaml: no such file, and no built-in hyperparameters of that name (hyp.Objects365.yaml, "
-      "hyp.VOC.yaml, hyp.no-augmentation.yaml, hyp.scratch-high.yaml, hyp.scratch-low.yaml, hyp.scratch-med.yaml)",
+      "hyp.VOC.yaml, hyp.no-augmentation.yaml, hyp.scratch-high.yaml, hyp.scratch-low.yaml, hyp.scratch-med.yaml, "
+      "hyp.short.yaml)",
       Error);
 }
 
