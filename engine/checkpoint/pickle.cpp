@@ -17,7 +17,8 @@ constexpr std::size_t kMaxMemo = std::size_t{1} << 24, kMaxNesting = 1000;
 
 class Machine {
  public:
-  explicit Machine(std::span<const std::byte> bytes) : bytes_(bytes) {
+  Machine(std::span<const std::byte> bytes, std::shared_ptr<Budget> budget)
+      : bytes_(bytes), budget_(std::move(budget)), values_(budget_) {
     none_ = values_.make({.kind = Kind::none});
     false_ = values_.make({.kind = Kind::boolean});
     true_ = values_.make({.kind = Kind::boolean, .integer = 1});
@@ -106,7 +107,10 @@ class Machine {
   void memoize(std::size_t index) {
     FROST_CHECK(index <= kMaxMemo, "memo index ", index, " is too large");
     const Ref value = top();
-    if (index >= memo_.size()) memo_.resize(index + 1, kNothing);
+    if (index >= memo_.size()) {
+      budget_->spend((index + 1 - memo_.size()) * sizeof(Ref), "the memo");
+      memo_.resize(index + 1, kNothing);
+    }
     memoized_ = std::max(memoized_, index + 1);
     memo_[index] = value;
   }
@@ -337,6 +341,7 @@ class Machine {
   }
 
   std::span<const std::byte> bytes_;
+  std::shared_ptr<Budget> budget_;
   std::size_t position_ = 0, start_ = 0;
   Values values_;
   std::vector<Ref> stack_, memo_;
@@ -347,6 +352,9 @@ class Machine {
 
 }  // namespace
 
-Document parse(std::span<const std::byte> bytes, std::size_t* used) { return Machine(bytes).run(used); }
+Document parse(std::span<const std::byte> bytes, std::size_t* used, std::shared_ptr<Budget> budget) {
+  if (!budget) budget = std::make_shared<Budget>(bytes.size());
+  return Machine(bytes, std::move(budget)).run(used);
+}
 
 }  // namespace frost::pickle

@@ -1,12 +1,15 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "engine/checkpoint/budget.h"
 
 /// A pickle machine that executes nothing. Spec: checkpoint.md sections 2 and 7.
 namespace frost::pickle {
@@ -63,7 +66,8 @@ struct Tensor {
   std::int64_t elements() const;
 };
 
-/// A parsed pickle: the arena and its root.
+/// A parsed pickle: the arena and its root. Its answers are paid from the file's budget, so that whoever asks for one value
+/// again and again ends with an Error and not with a program that hangs.
 class Document {
  public:
   using Pairs = std::vector<std::pair<Ref, Ref>>;
@@ -87,9 +91,12 @@ class Document {
   std::optional<double> number(Ref ref) const;
   /// A number, or a list, tuple or numpy array of numbers.
   std::optional<std::vector<double>> numbers(Ref ref) const;
+  /// Pays for work on these values from the file's budget.
+  void spend(std::uint64_t bytes) const { budget_->spend(bytes, "walking through the pickle's values"); }
 
  private:
   friend class Values;
+  std::shared_ptr<Budget> budget_;
   std::vector<Value> values_;
   std::vector<Storage> storages_;
   std::vector<Tensor> tensors_;
@@ -97,7 +104,8 @@ class Document {
 };
 
 /// Reads one pickle from the front of `bytes`. Where `used` is given it gets the length of the pickle, else trailing bytes
-/// are refused. Throws frost::Error ("byte 17: ...", without the file's name) for all that checkpoint.md section 7 refuses.
-Document parse(std::span<const std::byte> bytes, std::size_t* used = nullptr);
+/// are refused. What it makes is paid from `budget`, which the document keeps; without one, from a budget for these bytes.
+/// Throws frost::Error ("byte 17: ...", without the file's name) for all that checkpoint.md section 7 refuses.
+Document parse(std::span<const std::byte> bytes, std::size_t* used = nullptr, std::shared_ptr<Budget> budget = nullptr);
 
 }  // namespace frost::pickle

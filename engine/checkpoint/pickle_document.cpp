@@ -44,6 +44,7 @@ std::int64_t Tensor::elements() const {
 Ref Document::get(Ref of, std::string_view key) const {
   if (!is(of, Kind::dict) && !is(of, Kind::object)) return kNothing;
   const auto& items = values_[of].items;
+  spend(items.size() * sizeof(Ref));
   for (std::size_t i = items.size(); i >= 2; i -= 2)  // backwards: the last of equal keys counts
     if (is(items[i - 2], Kind::text) && values_[items[i - 2]].text == key) return items[i - 1];
   return kNothing;
@@ -65,6 +66,7 @@ Document::Pairs Document::entries(Ref dict) const {
   const auto& items = values_[dict].items;
   for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
     const Value& key = values_[items[i]];
+    spend(sizeof(Value) + key.text.size());
     const auto [known, fresh] =
         position.emplace(key.kind == Kind::text ? "t" + key.text : "i" + std::to_string(key.integer), pairs.size());
     if (fresh)
@@ -112,6 +114,7 @@ std::optional<std::vector<double>> numpy_values(const Document& d, Ref dtype, Re
   const auto width = static_cast<std::size_t>(type[1] - '0');
   const std::string& raw = d[bytes].text;
   if (raw.size() % width != 0) return {};
+  d.spend(raw.size() / width * sizeof(double));
   std::vector<double> values;
   for (std::size_t i = 0; i < raw.size(); i += width) {
     const auto value = numpy_element(type, raw.data() + i);
@@ -140,6 +143,7 @@ std::optional<std::vector<double>> Document::numbers(Ref ref) const {
   if (ref == kNothing) return {};
   const Value& v = values_[ref];
   if (v.kind == Kind::list || v.kind == Kind::tuple) {
+    spend(v.items.size() * sizeof(double));
     std::vector<double> values;
     for (const Ref item : v.items) {
       const auto value = number(item);

@@ -41,6 +41,7 @@ constexpr std::array kDtypes = {
 
 Ref Values::make(Value value) {
   FROST_CHECK(document_.values_.size() < kMaxValues, "more than ", kMaxValues, " values");
+  spend(sizeof(Value) + value.text.size() + value.items.size() * sizeof(Ref));
   document_.values_.push_back(std::move(value));
   return static_cast<Ref>(document_.values_.size() - 1);
 }
@@ -49,6 +50,7 @@ void Values::append(Ref to, Kind kind, std::span<const Ref> items) {
   FROST_CHECK(is(to, kind), "cannot append to a ", name_of(at(to).kind));
   auto& list = at(to).items;
   FROST_CHECK(list.size() + items.size() <= kMaxItems, "a list of more than ", kMaxItems, " items");
+  spend(items.size() * sizeof(Ref));
   list.insert(list.end(), items.begin(), items.end());
 }
 void Values::set_items(Ref to, std::span<const Ref> items) {
@@ -63,10 +65,12 @@ void Values::add_pairs(Ref to, std::span<const Ref> items) {
   }
   auto& pairs = at(to).items;
   FROST_CHECK(pairs.size() + items.size() <= kMaxItems, "a map of more than ", kMaxItems / 2, " entries");
+  spend(items.size() * sizeof(Ref));
   pairs.insert(pairs.end(), items.begin(), items.end());
 }
 
 Ref Values::call(Ref callable, Ref arguments) {
+  spend(at(arguments).items.size() * sizeof(Ref));  // one tuple can be the arguments of many calls
   const std::vector<Ref> items = at(arguments).items;
   if (is(callable, Kind::symbol)) {
     const std::string& name = at(callable).text;
@@ -173,6 +177,7 @@ Ref Values::rebuild_tensor(const std::vector<Ref>& items, std::size_t needed, Re
   overflow |= __builtin_mul_overflow(count, static_cast<std::int64_t>(size_of(t.type)), &count);
   FROST_CHECK(!overflow, "a tensor has too many elements");
   FROST_CHECK(empty || last < available, "a tensor reaches element ", last, " of a storage of ", available);
+  spend(sizeof(Tensor) + (t.size.size() + t.stride.size()) * sizeof(std::int64_t));
   document_.tensors_.push_back(std::move(t));
   return make({.kind = Kind::tensor, .integer = static_cast<std::int64_t>(document_.tensors_.size() - 1)});
 }
@@ -201,6 +206,7 @@ Ref Values::persistent(Ref id) {
     FROST_CHECK(storage.first <= storage.stored && storage.count <= storage.stored - storage.first,
                 "a view outside its storage");
   }
+  spend(sizeof(Storage) + storage.key.size());
   const auto [known, fresh] = first_use_.emplace(storage.key, document_.storages_.size());
   if (!fresh) {
     const Storage& other = document_.storages_[known->second];

@@ -14,6 +14,7 @@ inline constexpr std::size_t kMaxItems = std::size_t{1} << 24;  // of a list, a 
 /// others become inert records of what the file wanted to call. Throws Error for what checkpoint.md section 7 refuses.
 class Values {
  public:
+  explicit Values(std::shared_ptr<Budget> budget) { document_.budget_ = std::move(budget); }
   Ref make(Value value);
   const Value& operator[](Ref ref) const { return document_[ref]; }
   bool is(Ref ref, Kind kind) const { return document_.is(ref, kind); }
@@ -29,6 +30,7 @@ class Values {
 
  private:
   Value& at(Ref ref) { return document_.values_[ref]; }
+  void spend(std::uint64_t bytes) const { document_.budget_->spend(bytes, "the pickle's values"); }
   void add_pairs(Ref to, std::span<const Ref> items);
   Ref ordered_dict(const std::vector<Ref>& items);
   Ref set_of(const std::vector<Ref>& items);

@@ -14,8 +14,7 @@ using pickle::Ref;
 
 constexpr std::array<unsigned char, 16> kLegacyStart = {0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46,
                                                         0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E, 0x80};
-constexpr std::int64_t kMaxExpanded = std::int64_t{1} << 30;  // bytes that a stride of zero may make out of a few
-constexpr std::size_t kMaxDepth = 1000, kMaxVisits = 1'000'000;
+constexpr std::size_t kMaxDepth = 1000;
 
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -103,7 +102,8 @@ bool contiguous(const pickle::Tensor& t) {
 
 }  // namespace
 
-TorchFile::TorchFile(const std::filesystem::path& path) : path_(path), file_(torch_bytes(path)) {
+TorchFile::TorchFile(const std::filesystem::path& path)
+    : path_(path), file_(torch_bytes(path)), budget_(std::make_shared<Budget>(file_.bytes().size())) {
   try {
     if (is_zip(file_.text()))
       read_zip();
@@ -127,19 +127,19 @@ void TorchFile::read_zip() {
   FROST_CHECK(!zip_->contains(folder_ + "constants.pkl"),
               "a TorchScript archive, not a checkpoint: use the .pt it was exported from");
   if (zip_->contains(folder_ + "version")) {
-    const auto bytes = zip_->read(folder_ + "version");
+    const auto bytes = unzipped("version");
     const auto version = text_of(bytes);
     const auto digits = version.substr(0, version.find_last_not_of("\r\n ") + 1);
     FROST_CHECK(!digits.empty() && std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }),
                 "the container's version is not a number");
   }
   if (zip_->contains(folder_ + "byteorder")) {
-    const auto order = zip_->read(folder_ + "byteorder");
-    FROST_CHECK(text_of(order) == "little", "the byte order is '", text_of(order), "', not little");
+    const auto order = unzipped("byteorder");
+    FROST_CHECK(text_of(order) == "little", "the byte order is '", shortened(text_of(order)), "', not little");
   }
-  const auto pickle = zip_->read(folder_ + "data.pkl");
+  const auto pickle = unzipped("data.pkl");
   try {
-    document_ = pickle::parse(pickle);
+    document_ = pickle::parse(pickle, nullptr, budget_);
   } catch (const Error& error) {
     fail("data.pkl: ", error.what());
   }
@@ -157,7 +157,7 @@ void TorchFile::read_legacy() {
   const auto next = [&](const char* what) {
     std::size_t used = 0;
     try {
-      auto document = pickle::parse(rest, &used);
+      auto document = pickle::parse(rest, &used, budget_);
       rest = rest.subspan(used);
       return document;
     } catch (const Error& error) {
@@ -195,10 +195,17 @@ void TorchFile::read_legacy() {
   FROST_CHECK(rest.empty(), rest.size(), " bytes after the last storage");
 }
 
-std::vector<std::byte> TorchFile::stored_bytes(const pickle::Storage& storage) const {
-  if (zip_) return zip_->read(folder_ + "data/" + storage.key);
-  const auto bytes = legacy_storages_.at(storage.key);
-  return {bytes.begin(), bytes.end()};
+std::vector<std::byte> TorchFile::unzipped(const std::string& entry) const {
+  budget_->spend(zip_->size(folder_ + entry), "unpacking " + shortened(entry));
+  return zip_->read(folder_ + entry);
+}
+
+/// Each storage is unpacked and checked once, however many tensors are views of it.
+std::span<const std::byte> TorchFile::stored_bytes(const pickle::Storage& storage) const {
+  if (!zip_) return legacy_storages_.at(storage.key);
+  auto known = unpacked_.find(storage.key);
+  if (known == unpacked_.end()) known = unpacked_.emplace(storage.key, unzipped("data/" + storage.key)).first;
+  return known->second;
 }
 
 HostTensor TorchFile::tensor(Ref ref, std::string_view where) const {
@@ -208,24 +215,25 @@ HostTensor TorchFile::tensor(Ref ref, std::string_view where) const {
   const HostType host = host_type(t.type);
   const std::int64_t count = t.elements();
   const auto width = pickle::size_of(t.type);
-  if (count > storage.stored && count > kMaxExpanded / 8)
-    refuse("a tensor expanded to " + std::to_string(count) + " elements", where);
   HostTensor out{host.dtype, t.size, {}};
-  std::vector<std::byte> stored;
+  std::span<const std::byte> stored;
+  const bool fills = zip_ && host.width == width && contiguous(t) && t.offset == 0 && storage.first == 0 &&
+                     static_cast<std::uint64_t>(count) * width == zip_->size(folder_ + "data/" + storage.key);
   try {
+    budget_->spend(static_cast<std::uint64_t>(count) * host.width, "a tensor of " + std::to_string(count) + " elements");
+    if (fills && !unpacked_.contains(storage.key)) {  // the usual case: one storage, one tensor
+      out.bytes = unzipped("data/" + storage.key);
+      return out;
+    }
     stored = stored_bytes(storage);
   } catch (const Error& error) {
-    fail(path_.string(), ": ", where, ": ", error.what());
+    fail(path_.string(), ": ", shortened(where), ": ", error.what());
   }
   const std::byte* first = stored.data() + static_cast<std::size_t>(storage.first) * pickle::size_of(storage.type);
   if (host.width == width && contiguous(t)) {
     const auto bytes = static_cast<std::size_t>(count) * width;
-    if (storage.first == 0 && t.offset == 0 && bytes == stored.size()) {
-      out.bytes = std::move(stored);  // the usual case: one storage, one tensor
-    } else {
-      out.bytes.resize(bytes);
-      if (bytes > 0) std::memcpy(out.bytes.data(), first + static_cast<std::size_t>(t.offset) * width, bytes);
-    }
+    out.bytes.resize(bytes);
+    if (bytes > 0) std::memcpy(out.bytes.data(), first + static_cast<std::size_t>(t.offset) * width, bytes);
     return out;
   }
   out.bytes.resize(static_cast<std::size_t>(count) * host.width);
@@ -255,19 +263,25 @@ std::string TorchFile::describe(Ref ref) const {
 }
 
 void TorchFile::refuse(std::string_view what, std::string_view where) const {
-  fail(path_.string(), ": ", what, " at ", where.empty() ? "the root" : where);
+  fail(path_.string(), ": ", what, " at ", where.empty() ? "the root" : shortened(where));
 }
 
 struct TorchFile::Walk {
   StateDict state;
-  std::size_t depth = 0, visits = 0;
+  std::size_t depth = 0;
 };
 
 void TorchFile::collect(Ref module, const std::string& prefix, Walk& walk) const {
   const auto& d = document_;
   const std::string where = prefix.substr(0, prefix.size() - std::min<std::size_t>(prefix.size(), 1));
   if (!d.is(module, Kind::object)) refuse(describe(module) + " instead of a module", where);
-  if (++walk.depth > kMaxDepth || ++walk.visits > kMaxVisits) refuse("modules nested without end", where);
+  if (++walk.depth > kMaxDepth) refuse("modules nested without end", where);
+  if (where.size() > kMaxName) refuse("a name of " + std::to_string(where.size()) + " bytes", where);
+  try {
+    budget_->spend(256 + prefix.size(), "modules");
+  } catch (const Error& error) {
+    fail(path_.string(), ": ", error.what());
+  }
   const auto named = [&](std::string_view group, auto visit) {
     const Ref map = d.get(module, group);
     if (map == kNothing || d.is(map, Kind::none)) return;
@@ -277,7 +291,11 @@ void TorchFile::collect(Ref module, const std::string& prefix, Walk& walk) const
       if (!d.is(value, Kind::none)) visit(d[key].text, value);
     }
   };
-  const auto add = [&](const std::string& name, Ref value) { walk.state.add(prefix + name, tensor(value, prefix + name)); };
+  const auto add = [&](const std::string& name, Ref value) {
+    if (prefix.size() + name.size() > kMaxName)
+      refuse("a name of " + std::to_string(prefix.size() + name.size()) + " bytes", prefix + name);
+    walk.state.add(prefix + name, tensor(value, prefix + name));
+  };
   named("_parameters", add);
   const Ref transient = d.get(module, "_non_persistent_buffers_set");
   named("_buffers", [&](const std::string& name, Ref value) {

@@ -39,15 +39,18 @@ class TorchFile {
  private:
   void read_zip();
   void read_legacy();
-  std::vector<std::byte> stored_bytes(const pickle::Storage& storage) const;
+  std::vector<std::byte> unzipped(const std::string& entry) const;
+  std::span<const std::byte> stored_bytes(const pickle::Storage& storage) const;
   struct Walk;
   void collect(pickle::Ref module, const std::string& prefix, Walk& walk) const;
   StateDict tensors_of(pickle::Ref dict) const;
 
   std::filesystem::path path_;
   FileBytes file_;
-  std::unique_ptr<ZipArchive> zip_;  // zip container
-  std::string folder_;               // its root, with the slash
+  std::shared_ptr<Budget> budget_;
+  std::unique_ptr<ZipArchive> zip_;                                 // zip container
+  std::string folder_;                                              // its root, with the slash
+  mutable std::map<std::string, std::vector<std::byte>> unpacked_;  // storages that several tensors may share
   std::map<std::string, std::span<const std::byte>> legacy_storages_;
   pickle::Document document_;
 };

@@ -9,8 +9,9 @@
 namespace frost {
 namespace {
 
-/// A deflated entry can claim a thousand times the bytes it has; a stored one cannot lie about its size.
-constexpr std::uint64_t kMaxDeflated = std::uint64_t{2} << 30;
+/// A stored entry cannot lie about its size. A deflated one unpacks to at most this many times its own bytes: a longest
+/// match, 258 bytes, takes two bits.
+constexpr std::uint64_t kMaxRatio = 1032;
 
 bool unsafe(std::string_view name) {
   return name.empty() || name.front() == '/' || name.find('\\') != name.npos || name.find("..") != name.npos;
@@ -60,8 +61,8 @@ ZipArchive::ZipArchive(std::span<const std::byte> bytes) : zip_(nullptr, [](stru
                 ": compression method ", stat.comp_method, " is not supported");
     FROST_CHECK(stat.comp_method != ZIP_CM_STORE || stat.size == stat.comp_size, "zip: entry ", name,
                 " is stored, but its two sizes differ");
-    FROST_CHECK(stat.comp_method == ZIP_CM_STORE || stat.size <= kMaxDeflated, "zip: entry ", name, " unpacks to ",
-                stat.size, " bytes");
+    FROST_CHECK(stat.comp_method == ZIP_CM_STORE || stat.size / kMaxRatio <= stat.comp_size, "zip: entry ", name, " claims ",
+                stat.size, " bytes, its ", stat.comp_size, " deflated ones cannot hold them");
     // Together they need more than the file has: this also bounds what all of them can unpack to.
     FROST_CHECK(stat.comp_size <= bytes.size() - total, "zip: entries overlap");
     total += stat.comp_size;

@@ -149,7 +149,7 @@ std::string listed(const std::vector<std::string>& names) {
 ClassifierWeights read_classifier_weights(const std::filesystem::path& file) {
   ClassifierWeights out;
   out.file = file.string();
-  is_safetensors(file) ? read_own(out) : read_torch(out);
+  reading(file, [&] { is_safetensors(file) ? read_own(out) : read_torch(out); });
   if (out.architecture.empty()) out.architecture = guess_architecture(out.state);
   return out;
 }

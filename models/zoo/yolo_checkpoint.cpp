@@ -267,6 +267,7 @@ class TorchReader {
   std::string flow(Ref ref, const std::string& where, int depth) {
     if (depth > 16) file_.refuse("lists nested without end", "model.yaml: " + where);
     const auto& v = d_[ref];
+    d_.spend(2 * sizeof(std::string) + v.text.size());  // one list can be an item of many
     switch (v.kind) {
       case Kind::none:
         return "null";
@@ -387,7 +388,7 @@ bool looks_like_safetensors(const std::filesystem::path& path) {
 }  // namespace
 
 YoloCheckpoint load_yolo_checkpoint(const std::filesystem::path& path, CheckpointPart part) {
-  return looks_like_safetensors(path) ? load_own(path, part) : TorchReader(path, part).take();
+  return reading(path, [&] { return looks_like_safetensors(path) ? load_own(path, part) : TorchReader(path, part).take(); });
 }
 
 Metadata metadata_of(const YoloCheckpoint& c) {

@@ -132,12 +132,50 @@ TEST_CASE("modules nested without end are refused") {
     body += object("torch.nn", "M", {{"_modules", ordered({{"a", "h\x01"}, {"b", "h\x01"}})}}) +
             "q\x01"
             "0";
-  CHECK(has(refusal(torch_zip(pickled(body + dict({{"model", "h\x01"}})), {})), "modules nested without end"));
+  CHECK(has(refusal(torch_zip(pickled(body + dict({{"model", "h\x01"}})), {})), "asks for more than 256 MiB"));
 }
 
 TEST_CASE("a small file cannot ask for endless memory") {
   CHECK(has(refusal(torch_zip(pickled(dict({{"w", six(0, {60'000, 60'000}, {0, 0})}})), {{"0", kSix}})),
-            "a tensor expanded to 3600000000 elements at w"));
+            "w: asks for more than 256 MiB"));
+  // each below the bound, all together above it: eight views, one view under eight names
+  const std::string view = six(0, {1 << 24}, {0});
+  std::string many = "}(", same = "}(" + text("v") + view + "q\x01";
+  for (int i = 0; i < 8; ++i) {
+    many += text("w" + std::to_string(i)) + view;
+    same += text("w" + std::to_string(i)) + "h\x01";
+  }
+  CHECK(has(refusal(torch_zip(pickled(many + "u"), {{"0", kSix}})), "asks for more than 256 MiB"));
+  CHECK(has(refusal(torch_zip(pickled(same + "u"), {{"0", kSix}})), "asks for more than 256 MiB"));
+}
+
+TEST_CASE("names are bounded, alone and nested") {
+  const std::string name(60'000, 'n');
+  std::string body = text(name) + "q\x02" + "0" + object("torch.nn", "M", {}) + "q\x01" + "0";
+  for (int i = 0; i < 900; ++i)
+    body += object("torch.nn", "M", {{"_modules", "}h\x02h\x01s"}}) +
+            "q\x01"
+            "0";
+  const std::string told = refusal(torch_zip(pickled(body + dict({{"model", "h\x01"}})), {}));
+  CHECK(has(told, "a name of 60000 bytes"));
+  CHECK(told.size() < 400);
+}
+
+TEST_CASE("a deflated entry cannot claim more than its bytes can hold") {
+  std::vector<ZipEntry> entries = torch_entries(pickled(dict({})), {});
+  entries[0].deflated = true;
+  entries[0].size_error = 1 << 30;
+  CHECK(has(refusal(zipped(entries)), "deflated ones cannot hold them"));
+}
+
+TEST_CASE("a storage is read once for all of its views") {
+  const std::string data(std::size_t{32} << 20, '\1');
+  std::string body = "}(";
+  for (int i = 0; i < 4000; ++i)
+    body += text("w" + std::to_string(i)) + tensor(storage("FloatStorage", "0", 8 << 20), i, {2}, {1});
+  const StateDict state = load(torch_zip(pickled(body + "u"), {{"0", data}}));  // 128 GB, were it read for each
+  CHECK(state.size() == 4000);
+  CHECK(state.at("w3999").bytes.size() == 8);
 }
 
 TEST_CASE("zip files: what is accepted") {
