@@ -220,7 +220,8 @@ HostTensor TorchFile::tensor(Ref ref, std::string_view where) const {
   const bool fills = zip_ && host.width == width && contiguous(t) && t.offset == 0 && storage.first == 0 &&
                      static_cast<std::uint64_t>(count) * width == zip_->size(folder_ + "data/" + storage.key);
   try {
-    budget_->spend(static_cast<std::uint64_t>(count) * host.width, "a tensor of " + std::to_string(count) + " elements");
+    budget_->spend(std::min(static_cast<std::uint64_t>(count), std::uint64_t{1} << 60) * host.width,  // i8 becomes i32
+                   "a tensor of " + std::to_string(count) + " elements");
     if (fills && !unpacked_.contains(storage.key)) {  // the usual case: one storage, one tensor
       out.bytes = unzipped("data/" + storage.key);
       return out;

@@ -138,6 +138,11 @@ TEST_CASE("modules nested without end are refused") {
 TEST_CASE("a small file cannot ask for endless memory") {
   CHECK(has(refusal(torch_zip(pickled(dict({{"w", six(0, {60'000, 60'000}, {0, 0})}})), {{"0", kSix}})),
             "w: asks for more than 256 MiB"));
+  // 2^62 elements of 8 bits become 2^64 bytes
+  CHECK(has(
+      refusal(torch_zip(pickled(dict({{"w", tensor(storage("CharStorage", "0", 6), 0, {1 << 30, 1 << 30, 4}, {0, 0, 0})}})),
+                        {{"0", "sixsix"}})),
+      "w: asks for more than 256 MiB"));
   // each below the bound, all together above it: eight views, one view under eight names
   const std::string view = six(0, {1 << 24}, {0});
   std::string many = "}(", same = "}(" + text("v") + view + "q\x01";
