@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/source_dir.h"
+
 /// Reads the reference numbers. Written apart from engine/checkpoint on purpose: a test should not trust what it tests.
 namespace frost::golden {
 
@@ -51,7 +53,7 @@ struct File {
 /// The folder with reference numbers and data, or empty where it is missing.
 inline std::filesystem::path shared_dir() {
   if (const char* set = std::getenv("FROST_SHARED_DIR")) return set;
-  const std::filesystem::path beside = std::filesystem::path(FROST_SOURCE_DIR) / ".." / "shared";
+  const std::filesystem::path beside = frost::testing::source_dir() / ".." / "shared";
   return std::filesystem::exists(beside) ? std::filesystem::weakly_canonical(beside) : std::filesystem::path();
 }
 

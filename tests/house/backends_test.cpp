@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/source_dir.h"
+
 namespace fs = std::filesystem;
 
 namespace {
@@ -52,7 +54,7 @@ std::vector<std::string> without_floor(const fs::path& header) {
 
 TEST_CASE("house: every CUDA kernel names its floor") {
   int headers = 0;
-  for (const auto& file : fs::directory_iterator(fs::path(FROST_SOURCE_DIR) / "kernels" / "cuda")) {
+  for (const auto& file : fs::directory_iterator(frost::testing::source_dir() / "kernels" / "cuda")) {
     if (file.path().extension() != ".h") continue;
     ++headers;
     for (const auto& kernel : without_floor(file.path())) FAIL_CHECK(kernel);
@@ -61,7 +63,7 @@ TEST_CASE("house: every CUDA kernel names its floor") {
 }
 
 TEST_CASE("house: every primitive stands in files of the same name for the CPU and for CUDA") {
-  const fs::path kernels = fs::path(FROST_SOURCE_DIR) / "kernels";
+  const fs::path kernels = frost::testing::source_dir() / "kernels";
   auto cpu = places(kernels / "cpu", "CpuBackend"), cuda = places(kernels / "cuda", "CudaBackend");
   CHECK(cpu.size() > 40);
   cpu.erase("CpuBackend");

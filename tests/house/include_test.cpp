@@ -3,12 +3,13 @@
 #include <unistd.h>
 
 #include "tests/house/include_check.h"
+#include "tests/source_dir.h"
 
 namespace fs = std::filesystem;
 using frost::house::broken_includes;
 
 TEST_CASE("house: no #include of ours runs upwards or in a circle") {
-  const auto broken = broken_includes(FROST_SOURCE_DIR);
+  const auto broken = broken_includes(frost::testing::source_dir());
   for (const auto& line : broken) MESSAGE(line);
   CHECK(broken.empty());
 }

@@ -17,6 +17,7 @@
 #include "kernels/cuda/plan_store.h"
 #include "models/classify/classifier.h"
 #include "models/graph/detection_model.h"
+#include "tests/source_dir.h"
 
 // cuDNN's heuristics answer for an H100 that is only described (h100.json, put together from the data sheet): every
 // convolution graph that the models need is built by the backend's own builder and must get at least one engine.
@@ -29,7 +30,7 @@ constexpr std::int64_t kAll = 1024;
 
 CudnnDevice h100() {
   static const CudnnDevice device = [] {
-    std::ifstream file(FROST_SOURCE_DIR "/tests/kernels/h100.json");
+    std::ifstream file(frost::testing::source_dir() / "tests/kernels/h100.json");
     std::stringstream text;
     text << file.rdbuf();
     return described_device(text.str());

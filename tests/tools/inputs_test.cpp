@@ -1,5 +1,6 @@
 #include <sys/stat.h>
 
+#include "tests/source_dir.h"
 #include "tests/tools/world.h"
 
 // What people type and what the names they type may stand for, end to end: no tool waits, none takes another value than the
@@ -160,7 +161,7 @@ TEST_CASE(
   fs::copy(world().dir / "shapes", set, fs::copy_options::recursive);
   write(set / "data.yaml",
         "path: .\ntrain: images/val\nval: images/val\nnames: [a, b]\ntrain: images/train\nnames: [a, b, c, d]\n");
-  const std::string model = slurp(fs::path(FROST_SOURCE_DIR) / "models/graph/yamls/yolov5n.yaml");
+  const std::string model = slurp(frost::testing::source_dir() / "models/graph/yamls/yolov5n.yaml");
   write(set / "model.yaml", "width_multiple: 0.5\n" + model);
   const Outcome outcome = soon("yolo-train --weights '' --cfg twice/model.yaml --data twice/data.yaml --dry-run --imgsz 64");
   CAPTURE(outcome.err);
