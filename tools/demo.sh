@@ -19,14 +19,14 @@ train() {
 
 chapter "1. Two small data sets are drawn: A has circles, squares, triangles and stars; B has rings and crosses."
 [ -f "$out/A/shapes.yaml" ] || "$bin/make-shapes" --out "$out/A" --imgsz "$size" --train 1024 --val 96
-[ -f "$out/B/shapes.yaml" ] || "$bin/make-shapes" --out "$out/B" --imgsz "$size" --train 64 --val 96 --seed 1 --shapes ring cross
+[ -f "$out/B/shapes.yaml" ] || "$bin/make-shapes" --out "$out/B" --imgsz "$size" --train 128 --val 96 --seed 1 --shapes ring cross
 
 chapter "2. A YOLOv5n learns A from nothing."
 train pretrained --weights '' --cfg yolov5n.yaml --data "$out/A/shapes.yaml" --epochs "${DEMO_EPOCHS:-18}"
 
 for freeze in 0 10 24; do
   chapter "3. From A to B with --freeze $freeze."
-  train "freeze$freeze" --weights "$out/pretrained/weights/best.safetensors" --data "$out/B/shapes.yaml" --epochs "${DEMO_TRANSFER:-40}" \
+  train "freeze$freeze" --weights "$out/pretrained/weights/best.safetensors" --data "$out/B/shapes.yaml" --epochs "${DEMO_TRANSFER:-24}" \
     --freeze $freeze --noplots
 done
 
