@@ -154,6 +154,7 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   }
   name_all("");
   if (!widths.empty()) fit(widths);
+  apply_settings(*this, spec_.modules, spec_.name);
 
   Rng rng(seed);
   walk([&](const std::string&, Module& module) {

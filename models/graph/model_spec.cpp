@@ -152,6 +152,18 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
     if (spec.backbone == 0) spec.backbone = static_cast<int>(spec.layers.size());
   }
   FROST_CHECK(!spec.layers.empty(), name, ": no layers");
+  if (const YAML::Node modules = root["modules"]; modules && !modules.IsNull()) {
+    FROST_CHECK(modules.IsMap(), name, ": 'modules' is not a map of module names");
+    for (const auto& module : modules) {
+      FROST_CHECK(module.second.IsMap(), name, ": modules: ", module.first.Scalar(), " is not a map of attributes");
+      for (const auto& attribute : module.second) {
+        std::string value = attribute.second.IsSequence() ? "[" : attribute.second.Scalar();
+        for (const YAML::Node& item : attribute.second) value += (value.size() > 1 ? ", " : "") + item.Scalar();
+        if (attribute.second.IsSequence()) value += "]";
+        spec.modules[module.first.Scalar()][attribute.first.Scalar()] = value;
+      }
+    }
+  }
   if (root["nc"].as<int>(-1) != spec.classes) root["nc"] = spec.classes;
   YAML::Emitter out;
   out << root;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/activation.h"
+#include "models/graph/module_settings.h"
 
 namespace frost {
 
@@ -34,6 +35,7 @@ struct ModelSpec {
   /// v6.0. frost's own key `csp_activation`, for checkpoints of that time.
   Activation csp_activation{ActivationKind::silu};
   std::vector<LayerSpec> layers;
+  ModuleSettings modules;  // under the key `modules`
   std::vector<std::string> warnings;  // oddities of the YAML, a line each
   int backbone = 0;                   // how many of the first layers are the backbone's
 

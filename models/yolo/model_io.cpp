@@ -1,5 +1,7 @@
 #include "models/yolo/model_io.h"
 
+#include "models/zoo/module_comparison.h"
+
 namespace frost::yolo {
 
 std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std::uint64_t seed,
@@ -7,7 +9,10 @@ std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std
   Widths widths;
   for (const auto& [name, tensor] : checkpoint.state) widths[name] = tensor.shape;
   try {
-    return std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
+    auto model = std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
+    const ModuleSettings settings = compare_modules(*model, checkpoint, file);
+    if (settings.empty()) return model;
+    return std::make_unique<DetectionModel>(device, with_settings(model->spec(), settings), seed, widths);
   } catch (const Error& error) {
     const std::string what = error.what();
     fail(what.starts_with(file) ? "" : file + ": ", what);
@@ -22,8 +27,11 @@ std::unique_ptr<DetectionModel> model_of(Device& device, const YoloCheckpoint& c
   FROST_CHECK(trouble.empty(), file, ": does not fit its own graph: ", trouble.size(), " tensors ",
               report.missing.empty() ? "of another shape" : "missing", ", the first is ", trouble.front());
   if (!checkpoint.names.empty()) model->names = checkpoint.names;
-  model->walk([&](const std::string&, Module& module) {
-    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) bn->eps = static_cast<float>(checkpoint.bn_eps);
+  const ModuleSettings& set_apart = model->spec().modules;
+  model->walk([&](const std::string& name, Module& module) {
+    // A .pt's norms have been compared one by one; frost's own older files name one eps for all.
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module); bn && checkpoint.modules.empty() && !set_apart.contains(name))
+      bn->eps = static_cast<float>(checkpoint.bn_eps);
   });
   return model;
 }

@@ -157,6 +157,7 @@ class TorchReader {
   void visit(Ref module, const std::string& name) {
     // module_state() walked the same tree before and refused endless ones
     const std::string type = last_part(d_.symbol(module));
+    record(module, name);
     const auto shape_of = [&](const char* parameter) -> const HostTensor* {
       return out_.state.find(name + "." + parameter);
     };
@@ -176,10 +177,38 @@ class TorchReader {
       if (!d_.is(child, Kind::object)) continue;
       const std::string& child_name = d_[key].text;
       if (child_name == "act")
-        record_activation(name, type, child);
+        record_activation(name, type, child), record(child, name.empty() ? child_name : name + "." + child_name);
       else
         visit(child, name.empty() ? child_name : name + "." + child_name);
     }
+  }
+
+  /// Keeps what the module says of itself, for the comparison with what its YAML builds.
+  void record(Ref module, const std::string& name) {
+    PickledModule kept{name, std::string(d_.symbol(module)), {}};
+    for (const char* attribute : {"kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "eps", "size",
+                                  "scale_factor", "mode", "align_corners", "ceil_mode", "negative_slope", "f"}) {
+      const Ref value = d_.get(module, attribute);
+      if (value == kNothing) continue;
+      if (const auto numbers = d_.numbers(value); numbers && !numbers->empty() && !d_.is(value, Kind::boolean)) {
+        std::string text;
+        bool same = true;
+        for (const double number : *numbers) {
+          same = same && number == numbers->front();
+          text += (text.empty() ? "" : ", ") +
+                  fmt::format("{}", attribute == std::string("eps") ? static_cast<float>(number) : number);
+        }
+        if (same && attribute != std::string("f")) text = text.substr(0, text.find(','));
+        kept.attributes[attribute] = text.find(',') == text.npos ? text : "[" + text + "]";
+      } else if (d_.is(value, Kind::none)) {
+        kept.attributes[attribute] = "null";
+      } else if (d_.is(value, Kind::boolean)) {
+        kept.attributes[attribute] = d_[value].integer ? "True" : "False";
+      } else if (d_.is(value, Kind::text)) {
+        kept.attributes[attribute] = shortened(d_[value].text);
+      }
+    }
+    out_.modules.push_back(std::move(kept));
   }
 
   void check_conv(Ref module, const std::string& name, const std::vector<std::int64_t>& shape, bool transposed) {

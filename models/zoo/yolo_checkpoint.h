@@ -9,6 +9,12 @@
 
 namespace frost {
 
+/// A pickled module as it stands in a .pt: what it is and what it says of itself, values as module_settings.h writes them.
+struct PickledModule {
+  std::string name, type;  // "model.3.conv", "torch.nn.modules.conv.Conv2d"
+  std::map<std::string, std::string> attributes;
+};
+
 /// What a detector's checkpoint says, whichever program wrote it.
 struct YoloCheckpoint {
   StateDict state;        // under PyTorch names (model.0.conv.weight), in the stored type: f16 in released files
@@ -22,6 +28,7 @@ struct YoloCheckpoint {
   double bn_eps = 1e-3, bn_momentum = 0.03;
   std::map<std::string, double> hyp;
   std::map<std::string, std::string> activations;  // of each module with an `act`: "model.0" -> "nn.SiLU()"; .pt only
+  std::vector<PickledModule> modules;              // parents before children; .pt only
   std::string date;
   std::string source;                 // "ema" or "model": the part that `state` came from
   Metadata metadata;                  // all of a .safetensors; of a .pt the texts at its top
