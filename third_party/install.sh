@@ -13,7 +13,7 @@ libraries=(
   libcli11-dev         # command lines
   libzip-dev           # PyTorch checkpoints are zip files
   libjpeg62-turbo-dev  # JPEG
-  zlib1g-dev           # PNG
+  libpng-dev           # PNG; zlib comes with it
   libwebp-dev          # WebP
   libtiff-dev          # TIFF
   libstb-dev           # PNG and BMP, written

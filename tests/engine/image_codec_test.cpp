@@ -303,8 +303,11 @@ TEST_CASE("png: damage is an error") {
   write_png(folder.path / "a.png", golden::noise(9, 9, "png"));
   const Bytes good = read(folder.path / "a.png");
   Bytes flipped = good;
-  flipped[good.size() / 2] ^= 1;
-  CHECK(error_of(flipped) == "test.img: the png file is damaged (checksum of a chunk)");
+  flipped[good.size() / 2] ^= 1;  // libpng unpacks as it reads: it may stumble before it comes to the checksum
+  CHECK(error_of(flipped).starts_with("test.img: the png file is damaged ("));
+  Bytes ending = good;
+  ending[good.size() - 16] ^= 1;  // the last chunk's checksum of pixels
+  CHECK(error_of(ending) == "test.img: the png file is damaged (checksum of a chunk)");
   CHECK(error_of({good.begin(), good.end() - 20}) == "test.img: the png file is cut off");
   CHECK(error_of({good.begin(), good.begin() + 20}) == "test.img: the png file ends within its header");
   CHECK(error_of(png_by_hand(1 << 20, 1 << 11, 8, 0, {0, 1})).find("is not plausible") != std::string::npos);
