@@ -101,6 +101,7 @@ void read_own(ClassifierWeights& out) {
 
 void read_torch(ClassifierWeights& out) {
   const TorchFile file(out.file);
+  refuse_ultralytics(file, file.weights());
   out.state = file.state_dict();
   for (const auto& [name, tensor] : out.state)
     if (name.starts_with("model.") && name.ends_with(".anchors")) return take_detector(out, load_yolo_checkpoint(out.file));

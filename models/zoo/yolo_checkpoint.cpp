@@ -80,8 +80,7 @@ class TorchReader {
 
   void find_head() {
     const std::string type(d_.symbol(model_));
-    FROST_CHECK(!type.starts_with("ultralytics."), path(), ": written by the ultralytics package (", type,
-                "); only checkpoints of the yolov5 repository are read");
+    refuse_ultralytics(file_, model_);
     FROST_CHECK(type.starts_with("models."), path(), ": ", type.empty() ? file_.describe(model_) : type,
                 " is not a YOLOv5 model");
     FROST_CHECK(type != "models.yolo.ClassificationModel", path(), ": a classification model, not a detector");
@@ -246,6 +245,11 @@ class TorchReader {
     for (int i = 0; i < nl; ++i) {
       const HostTensor* weight = out_.state.find(fmt::format("{}.m.{}.weight", head_name_, i));
       if (!weight) continue;  // v1.0 keeps the output convolutions apart
+      check(weight->shape.empty() || na <= 0 || weight->shape[0] % na != 0 ||
+                weight->shape[0] == std::int64_t{na} * (out_.nc + 5),
+            head_name_, ": the head has ", na > 0 && !weight->shape.empty() ? weight->shape[0] / na : 0,
+            " outputs for each anchor instead of 5 + nc = ", 5 + out_.nc,
+            ": another head (landmarks of yolov5-face, a fork), which is not read");
       check(!weight->shape.empty() && weight->shape[0] == std::int64_t{na} * (out_.nc + 5), head_name_, ": output ", i,
             " is ", shape_text(weight->shape), ", needs ", na * (out_.nc + 5), " rows");
     }
@@ -415,6 +419,12 @@ bool looks_like_safetensors(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+void refuse_ultralytics(const TorchFile& file, pickle::Ref model) {
+  const std::string type(file.document().symbol(model));
+  FROST_CHECK(!type.starts_with("ultralytics."), file.path().string(), ": written by the ultralytics package (", type,
+              "); only checkpoints of the yolov5 repository are read");
+}
 
 YoloCheckpoint load_yolo_checkpoint(const std::filesystem::path& path, CheckpointPart part) {
   return reading(path, [&] { return looks_like_safetensors(path) ? load_own(path, part) : TorchReader(path, part).take(); });

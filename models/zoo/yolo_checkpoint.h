@@ -6,6 +6,7 @@
 
 #include "engine/checkpoint/host_tensor.h"
 #include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/torch_file.h"
 
 namespace frost {
 
@@ -53,6 +54,9 @@ inline constexpr const char *ema_prefix = "ema.", *optimizer_prefix = "optimizer
 /// with the file and the cause: missing, empty, truncated, hostile, another kind of model. Spec: checkpoint.md sections 3
 /// and 7.
 YoloCheckpoint load_yolo_checkpoint(const std::filesystem::path& path, CheckpointPart part = CheckpointPart::ema_or_model);
+
+/// Throws Error where `model` was made by the ultralytics package (v8 and later): its models are others.
+void refuse_ultralytics(const TorchFile& file, pickle::Ref model);
 
 /// The metadata of frost's own file for this checkpoint; `checkpoint.metadata` is kept, the known keys replace its own.
 Metadata metadata_of(const YoloCheckpoint& checkpoint);
