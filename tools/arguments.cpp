@@ -65,6 +65,7 @@ class Flags {
     }
   }
 
+  const CLI::Option* option(const std::string& name) const { return names_.at(name); }
   bool is_letter(const std::string& name) const { return std::ranges::find(letters_, name) != letters_.end(); }
 
   /// The flag that `typed` (without dashes) means; else adds to `wrong` why there is none.
@@ -125,31 +126,42 @@ std::string out_of_range(const std::string& range, const std::string& given, con
 
 std::vector<std::string> resolve_arguments(const CLI::App& app, const std::vector<std::string>& words) {
   const Flags flags(app);
-  std::vector<std::string> resolved, wrong;
+  // A flag with the words behind it. Of a flag that is given again, all earlier ones are forgotten, as in argparse.
+  struct Given {
+    const CLI::Option* option = nullptr;
+    std::vector<std::string> words{};
+  };
+  std::vector<Given> given(1);  // the first: words before any flag
+  std::vector<std::string> wrong;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word == "--") {
-      resolved.insert(resolved.end(), words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
+      given.push_back({.words = {words.begin() + static_cast<std::ptrdiff_t>(i), words.end()}});
       break;
     }
     if (word.starts_with("--")) {
       const std::size_t equals = std::min(word.find('='), word.size());
-      if (const auto name = flags.find(word.substr(2, equals - 2), wrong))
-        resolved.push_back("--" + *name + word.substr(equals));
+      const auto name = flags.find(word.substr(2, equals - 2), wrong);
+      if (!name) continue;
+      const CLI::Option* option = flags.option(*name);
+      std::erase_if(given, [&](const Given& g) { return g.option == option; });
+      given.push_back({.option = option, .words = {"--" + *name + word.substr(equals)}});
+      // An empty value, "--weights=": CLI11 would take the next word for it.
+      if (equals + 1 == word.size()) given.back().words = {"--" + *name, ""};
     } else if (word.size() > 1 && word[0] == '-' && is_letter(word[1]) && !flags.is_letter(word.substr(1))) {
       wrong.push_back("unknown option " + word + flags.suggestion(word.substr(1)));
     } else {
-      resolved.push_back(word);
+      given.back().words.push_back(word);
     }
   }
   if (!wrong.empty()) throw CLI::ParseError(joined(wrong, "; "), CLI::ExitCodes::ExtrasError);
+  std::vector<std::string> resolved;
+  for (const Given& g : given) resolved.insert(resolved.end(), g.words.begin(), g.words.end());
   return resolved;
 }
 
 void parse_arguments(CLI::App& app, int argc, char** argv) {
   std::vector<std::string> words = resolve_arguments(app, {argv + 1, argv + argc});
-  for (CLI::Option* option : app.get_options())
-    if (option->get_items_expected_max() == 1) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   std::ranges::reverse(words);  // as CLI11 takes them
   app.allow_extras();           // its own complaint has them in the reverse order
   app.parse(std::move(words));

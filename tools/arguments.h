@@ -11,11 +11,10 @@ namespace frost {
 /// rules, since YOLOv5's commands rely on them: an exact name first, then the one flag that a prefix can mean (--conf,
 /// --iou; also --flag=value). Underscores count as dashes (--batch_size). Throws CLI::ParseError with one line that names
 /// every flag that is unknown, in the order typed, each with the flag that may have been meant; ambiguous; or YOLOv5's
-/// alone.
+/// alone. A flag that is given again replaces the earlier one with all its values.
 std::vector<std::string> resolve_arguments(const CLI::App& app, const std::vector<std::string>& words);
 
-/// Instead of app.parse(): resolves the words, parses them, and throws for words that belong to no flag. Of a flag with one
-/// value that is given twice the last one counts, as with argparse.
+/// Instead of app.parse(): resolves the words, parses them, and throws for words that belong to no flag.
 void parse_arguments(CLI::App& app, int argc, char** argv);
 
 /// Checks of a flag's value. A message says the range and the value, and never a number that nobody typed. `note` is added

@@ -73,7 +73,32 @@ TEST_CASE("arguments: prefixes that can mean one flag alone") {
   CHECK(resolved({"--weights", "", "--", "--no", "-x"}) == Words{"--weights", "", "--", "--no", "-x"});
   CHECK(resolved({"--freeze", "-1", "-0.5", "-"}) == Words{"--freeze", "-1", "-0.5", "-"});
   CHECK(resolved({"--hyp=a=b"}) == Words{"--hyp=a=b"});
-  CHECK(resolved({"-h", "--help", "--hel"}) == Words{"-h", "--help", "--help"});
+  CHECK(resolved({"-h", "--hel"}) == Words{"-h", "--help"});
+}
+
+TEST_CASE("arguments: an empty value takes nothing from the next flag") {
+  CHECK(resolved({"--weights=", "--nosave"}) == Words{"--weights", "", "--nosave"});
+  for (const Words& empty : {Words{"--weights="}, Words{"--weights", ""}, Words{"--w="}}) {
+    Tool tool;
+    Words words = empty;
+    words.insert(words.end(), {"--hyp=h.yaml", "--nosave", "--img", "64"});
+    tool.parse(words);
+    CHECK(tool.weights.empty());
+    CHECK(tool.hyp == "h.yaml");
+    CHECK(tool.nosave);
+    CHECK(tool.imgsz == 64);
+  }
+}
+
+TEST_CASE("arguments: of a flag that is given twice the last one counts") {
+  CHECK(resolved({"--freeze", "10", "--nosave", "--fr", "5", "6"}) == Words{"--nosave", "--freeze", "5", "6"});
+  CHECK(resolved({"--img", "64", "--imgsz=128", "--img-size", "32"}) == Words{"--img-size", "32"});
+  CHECK(resolved({"a", "--hyp", "x", "--hyp=y", "--", "--hyp", "z"}) == Words{"a", "--hyp=y", "--", "--hyp", "z"});
+  Tool tool;
+  tool.parse({"--epochs", "3", "--freeze", "10", "--epochs=4", "--freeze", "5", "--nosave", "--nosave"});
+  CHECK(tool.epochs == 4);
+  CHECK(tool.freeze == Words{"5"});
+  CHECK(tool.nosave);
 }
 
 TEST_CASE("arguments: ambiguous, unknown and foreign flags") {
