@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/input_file.h"
@@ -12,7 +13,10 @@
 #include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
 #include "engine/nn/widths.h"
+#include "kernels/trace/trace.h"
 #include "models/classify/yolo_classifier.h"
+#include "models/yolo/model_io.h"
+#include "models/zoo/module_comparison.h"
 #include "models/zoo/yolo_checkpoint.h"
 
 namespace frost::classify {
@@ -68,8 +72,14 @@ std::string guess_architecture(const StateDict& state) {
 /// A detector's backbone: the graph comes with it.
 void take_detector(ClassifierWeights& out, YoloCheckpoint checkpoint) {
   out.detector = true;
-  out.state = std::move(checkpoint.state);
   out.yaml_text = checkpoint.yaml_text;
+  if (!checkpoint.modules.empty()) {  // what they say beyond the YAML belongs to the graph
+    const std::unique_ptr<Backend> cpu = make_cpu_backend();
+    Device dry(make_dry_backend(*cpu, {}));
+    ModelSpec spec = parse_model_yaml(checkpoint.yaml_text, checkpoint.yaml_file.empty() ? out.file : checkpoint.yaml_file);
+    out.yaml_text = yolo::fitted_model(dry, std::move(spec), 0, checkpoint, out.file)->spec().text;
+  }
+  out.state = std::move(checkpoint.state);
   out.yaml_file = checkpoint.yaml_file;
   const std::string stem = std::filesystem::path(checkpoint.yaml_file).stem().string();
   out.architecture = (stem.empty() ? "yolov5" : stem) + "-cls";
@@ -99,6 +109,20 @@ void read_own(ClassifierWeights& out) {
       if (!name.starts_with("optimizer.")) out.state.add(name, tensor);
 }
 
+/// Refuses a YOLOv5 classifier whose modules say something else than the graph of its size, on a device without memory.
+void check_modules(const TorchFile& file, const ClassifierWeights& weights) {
+  const pickle::Ref network = file.weights();
+  const std::string architecture = guess_architecture(weights.state);
+  if (!file.document().is(network, pickle::Kind::object) || architecture.empty()) return;
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device dry(make_dry_backend(*cpu, {}));
+  const auto built = make_classifier(dry, architecture, class_count(weights), {}, weights.cutoff);
+  const ModuleSettings settings = compare_modules(*built, pickled_modules(file, network), weights.state, weights.file);
+  for (const auto& [path, attributes] : settings)
+    fail(weights.file, ": ", path, ": ", attributes.begin()->first, " ", attributes.begin()->second, " is not what a ",
+         architecture, " has; classifiers with changed modules are not read");
+}
+
 void read_torch(ClassifierWeights& out) {
   const TorchFile file(out.file);
   refuse_ultralytics(file, file.weights());
@@ -118,6 +142,7 @@ void read_torch(ClassifierWeights& out) {
         if (d.is(key, pickle::Kind::integer) && d.is(name, pickle::Kind::text)) numbered[d[key].integer] = d[name].text;
       for (const auto& [number, name] : numbered) out.names.push_back(name);
     }
+    check_modules(file, out);
   }
 }
 

@@ -45,6 +45,7 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
     channels = built.channels;
     graph_.append(std::move(built.module));
   }
+  apply_settings(*this, spec.modules, spec.name, cutoff - 1);
   head_ = static_cast<ClassifyHead*>(&graph_.append(std::make_unique<ClassifyHead>(device, channels, classes)));
   for (int i = 0; i < cutoff; ++i) layers.prefixes.push_back({fmt::format("model.{}.", i)});
   finish(std::move(layers));

@@ -79,12 +79,12 @@ std::unique_ptr<Sequential> bottlenecks(const BlockBuilder& b, std::int64_t widt
 }  // namespace
 
 Bottleneck::Bottleneck(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e)
-    : cv1_(add_child("cv1", b.conv(c1, b.hidden(c2, e)))),
-      cv2_(add_child("cv2", b.conv(b.hidden(c2, e), c2, {.kernel = 3, .groups = groups}))),
-      add_(shortcut && c1 == c2) {}
+    : add(shortcut && c1 == c2),
+      cv1_(add_child("cv1", b.conv(c1, b.hidden(c2, e)))),
+      cv2_(add_child("cv2", b.conv(b.hidden(c2, e), c2, {.kernel = 3, .groups = groups}))) {}
 
 Var Bottleneck::forward(Context& context, const Var& x, const Place& place) {
-  return cv2_.forward(context, cv1_.forward(context, x), add_ ? &x : nullptr, place);
+  return cv2_.forward(context, cv1_.forward(context, x), add ? &x : nullptr, place);
 }
 
 C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e)

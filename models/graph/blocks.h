@@ -77,9 +77,10 @@ class Bottleneck : public Module {
   Bottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
+  bool add;  // [+ x]
+
  private:
   ConvNormAct &cv1_, &cv2_;
-  bool add_;
 };
 
 /// y = cv3([m(cv1(x)), cv2(x)]), m a chain of n bottlenecks (or of another module of equal width).

@@ -153,8 +153,8 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
     rows_.back().parameters = parameter_count(module);
   }
   name_all("");
+  apply_settings(*this, spec_.modules, spec_.name, static_cast<int>(spec_.layers.size()));  // widths are tried in a pass
   if (!widths.empty()) fit(widths);
-  apply_settings(*this, spec_.modules, spec_.name);
 
   Rng rng(seed);
   walk([&](const std::string&, Module& module) {

@@ -8,13 +8,15 @@ namespace frost {
 
 /// What single modules of a graph have otherwise than their rows say: module name ("model.3.conv") -> attribute in PyTorch's
 /// words -> value as text. A model YAML holds them under `modules:`, frost's own key, so that they travel wherever its text
-/// does. Known: `stride`, `padding`, `dilation` of a Conv2d ("2" or "[2, 1]"), `eps` of a BatchNorm2d, `act` of a Conv or
-/// BottleneckCSP ("nn.ReLU()"), `kernel_size`, `stride`, `padding` of a MaxPool2d, `scale_factor` and `mode` of an Upsample.
+/// does. Known: `stride`, `padding`, `dilation` of a Conv2d ("2" or "[2, 1]"), `eps` and `momentum` of a BatchNorm2d, `act`
+/// of a Conv, a BottleneckCSP or an activation alone ("nn.ReLU()"), `add` of a Bottleneck, `kernel_size`, `stride`,
+/// `padding`, `ceil_mode` of a MaxPool2d, `size`, `scale_factor`, `mode`, `align_corners` of an Upsample.
 using ModuleSettings = std::map<std::string, std::map<std::string, std::string>>;
 
 /// Gives the modules below `model` these settings; its modules must have their names. Throws Error, beginning with `where`,
-/// for an attribute that the module does not have or a value that it cannot take, and for a module that is not there.
-void apply_settings(Module& model, const ModuleSettings& settings, const std::string& where);
+/// for an attribute that the module does not have or a value that it cannot take, and for a module that is not there, unless
+/// it belongs to layer `layers` or a later one: a model that was cut from the graph has those no more.
+void apply_settings(Module& model, const ModuleSettings& settings, const std::string& where, int layers);
 
 /// One attribute of one module as apply_settings reads it; "" where the module has none of that name.
 std::string setting_of(Module& module, const std::string& attribute);

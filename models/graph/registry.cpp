@@ -424,8 +424,9 @@ BuiltLayer build_detect(const BlockBuilder& builder, const ModelSpec& spec, cons
           .arguments = fmt::format("[{}, [{}], [{}]]", spec.classes, fmt::join(levels, ", "), fmt::join(inputs, ", "))};
 }
 
-/// What is known about a name that frost does not build; empty: nothing.
-std::string hint(const std::string& module) {
+}  // namespace
+
+std::string module_hint(const std::string& module) {
   static const std::set<std::string> segmentation{"Segment", "Proto"};
   static const std::set<std::string> yolov5{"C3SPP",
                                             "C3TR",
@@ -482,12 +483,10 @@ std::string hint(const std::string& module) {
   return "";
 }
 
-}  // namespace
-
 void check_module_name(const std::string& file, int layer, const std::string& module) {
   const std::vector<std::string> known = known_modules();
   if (std::ranges::find(known, module) != known.end()) return;
-  fail(file, ": layer ", layer, ": unknown module '", module.substr(0, 60), "'", hint(module),
+  fail(file, ": layer ", layer, ": unknown module '", module.substr(0, 60), "'", module_hint(module),
        " (known: ", fmt::format("{}", fmt::join(known, ", ")), ")");
 }
 

@@ -25,4 +25,7 @@ BuiltLayer build_layer(const BlockBuilder& builder, const ModelSpec& spec, const
 /// about such files.
 void check_module_name(const std::string& file, int layer, const std::string& module);
 
+/// What is known about a module that frost does not build: ": segmentation is not supported"; empty: nothing.
+std::string module_hint(const std::string& module);
+
 }  // namespace frost

@@ -1,18 +1,39 @@
 #include "models/yolo/model_io.h"
 
+#include "kernels/trace/trace.h"
 #include "models/zoo/module_comparison.h"
 
 namespace frost::yolo {
+namespace {
+
+/// What the modules of a .pt say beyond its YAML. They are compared with a graph as wide as the tensors, so that a pruned
+/// depthwise convolution has its groups; where no such graph can be, with one as the YAML has it: the module that differs
+/// has a better message than its shapes.
+ModuleSettings settings_of(const ModelSpec& spec, const YoloCheckpoint& checkpoint, const Widths& widths,
+                           const std::string& file) {
+  if (checkpoint.modules.empty()) return {};
+  check_inputs(spec, checkpoint.modules, file);
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device dry(make_dry_backend(*cpu, {}));
+  std::unique_ptr<DetectionModel> built;
+  try {
+    built = std::make_unique<DetectionModel>(dry, spec, 0, widths);
+  } catch (const Error&) {
+    built = std::make_unique<DetectionModel>(dry, spec);
+  }
+  return compare_modules(*built, checkpoint, file);
+}
+
+}  // namespace
 
 std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std::uint64_t seed,
                                              const YoloCheckpoint& checkpoint, const std::string& file) {
   Widths widths;
   for (const auto& [name, tensor] : checkpoint.state) widths[name] = tensor.shape;
   try {
-    auto model = std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
-    const ModuleSettings settings = compare_modules(*model, checkpoint, file);
-    if (settings.empty()) return model;
-    return std::make_unique<DetectionModel>(device, with_settings(model->spec(), settings), seed, widths);
+    const ModuleSettings settings = settings_of(spec, checkpoint, widths, file);
+    if (!settings.empty()) spec = with_settings(spec, settings);
+    return std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
   } catch (const Error& error) {
     const std::string what = error.what();
     fail(what.starts_with(file) ? "" : file + ": ", what);

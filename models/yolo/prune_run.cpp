@@ -10,6 +10,7 @@ slim::PruneSubject prune_subject(const slim::PruneConfig& config, Device& device
   const std::filesystem::path file = find_weights(config.weights);
   const auto checkpoint = std::make_shared<YoloCheckpoint>(load_yolo_checkpoint(file));
   const std::shared_ptr<DetectionModel> model = model_of(device, *checkpoint, file.string());
+  checkpoint->yaml_text = model->spec().text;  // with what the modules of a .pt say beyond it
   const std::int64_t side = model->stride();
   return {.file = file,
           .model = model,

@@ -10,7 +10,19 @@ namespace frost {
 /// counts. Returns what frost can honour, as settings of the built modules; empty for a file that equals its YAML and for
 /// one that holds no modules. Throws Error, beginning with `file`, with the module and the attribute for everything else:
 /// another class, a module that nobody asked for, one that is missing, another padding mode.
-ModuleSettings compare_modules(DetectionModel& built, const YoloCheckpoint& checkpoint, const std::string& file);
+ModuleSettings compare_modules(Module& built, const std::vector<PickledModule>& modules, const StateDict& state,
+                               const std::string& file);
+
+inline ModuleSettings compare_modules(Module& built, const YoloCheckpoint& checkpoint, const std::string& file) {
+  return compare_modules(built, checkpoint.modules, checkpoint.state, file);
+}
+
+/// Throws Error where the modules read other layers than the rows of their YAML.
+void check_inputs(const ModelSpec& spec, const std::vector<PickledModule>& modules, const std::string& file);
+
+/// What a pickled network and the modules below it say of themselves, parents before children. Call TorchFile::module_state
+/// before: it refuses endless trees. Throws Error with the path of the first module of a class that frost does not know.
+std::vector<PickledModule> pickled_modules(const TorchFile& file, pickle::Ref network);
 
 /// The spec with these settings, in its text too.
 ModelSpec with_settings(const ModelSpec& spec, const ModuleSettings& settings);

@@ -12,6 +12,7 @@
 #include "engine/base/input_file.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/torch_file.h"
+#include "models/zoo/module_comparison.h"
 
 namespace frost {
 namespace {
@@ -32,8 +33,10 @@ class TorchReader {
  private:
   void read(CheckpointPart part) {
     model_ = network(part);
-    find_head();
+    check_kind();
     out_.state = file_.module_state(model_);
+    out_.modules = pickled_modules(file_, model_);
+    find_head();
     read_facts();
     read_names();
     visit(model_, "");
@@ -78,21 +81,24 @@ class TorchReader {
     fail(path(), ": not a YOLOv5 checkpoint: neither 'model' nor 'ema' is in it");
   }
 
-  void find_head() {
+  void check_kind() {
     const std::string type(d_.symbol(model_));
     refuse_ultralytics(file_, model_);
     FROST_CHECK(type.starts_with("models."), path(), ": ", type.empty() ? file_.describe(model_) : type,
                 " is not a YOLOv5 model");
     FROST_CHECK(type != "models.yolo.ClassificationModel", path(), ": a classification model, not a detector");
-    const Ref layers = d_.find(model_, "_modules.model._modules");
-    const auto entries = d_.entries(layers);
+    const auto entries = d_.entries(d_.find(model_, "_modules.model._modules"));
     FROST_CHECK(!entries.empty(), path(), ": ", type, " has no layers");
-    head_ = entries.back().second;
-    head_name_ = "model." + d_[entries.back().first].text;
-    const std::string_view head_type = d_.symbol(head_);
+    const std::string_view head_type = d_.symbol(entries.back().second);
     FROST_CHECK(!head_type.ends_with(".Classify"), path(), ": a classification model, not a detector");
     FROST_CHECK(!head_type.ends_with(".Segment"), path(), ": a segmentation model, not a detector");
-    if (!d_.is(head_, Kind::object) || !head_type.ends_with(".Detect"))
+  }
+
+  void find_head() {
+    const auto entries = d_.entries(d_.find(model_, "_modules.model._modules"));
+    head_ = entries.back().second;
+    head_name_ = "model." + d_[entries.back().first].text;
+    if (!d_.is(head_, Kind::object) || !d_.symbol(head_).ends_with(".Detect"))
       file_.refuse(file_.describe(head_) + " instead of Detect", head_name_);
     int index = 0;
     for (const auto& [key, layer] : entries) {
@@ -135,7 +141,10 @@ class TorchReader {
   void read_names() {
     const Ref names = d_.get(model_, "names");
     if (d_.is(names, Kind::list)) {
-      for (const Ref name : d_[names].items) out_.names.push_back(d_.is(name, Kind::text) ? d_[name].text : std::string());
+      for (const Ref name : d_[names].items) {
+        d_.spend(sizeof(std::string) + d_[name].text.size());  // one text can be the name of many
+        out_.names.push_back(d_.is(name, Kind::text) ? d_[name].text : std::string());
+      }
     } else if (d_.is(names, Kind::dict)) {
       std::map<std::int64_t, std::string> sorted;
       for (const auto& [key, name] : d_.entries(names))
@@ -156,7 +165,6 @@ class TorchReader {
   void visit(Ref module, const std::string& name) {
     // module_state() walked the same tree before and refused endless ones
     const std::string type = last_part(d_.symbol(module));
-    record(module, name);
     const auto shape_of = [&](const char* parameter) -> const HostTensor* {
       return out_.state.find(name + "." + parameter);
     };
@@ -176,38 +184,10 @@ class TorchReader {
       if (!d_.is(child, Kind::object)) continue;
       const std::string& child_name = d_[key].text;
       if (child_name == "act")
-        record_activation(name, type, child), record(child, name.empty() ? child_name : name + "." + child_name);
+        record_activation(name, type, child);
       else
         visit(child, name.empty() ? child_name : name + "." + child_name);
     }
-  }
-
-  /// Keeps what the module says of itself, for the comparison with what its YAML builds.
-  void record(Ref module, const std::string& name) {
-    PickledModule kept{name, std::string(d_.symbol(module)), {}};
-    for (const char* attribute : {"kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "eps", "size",
-                                  "scale_factor", "mode", "align_corners", "ceil_mode", "negative_slope", "f"}) {
-      const Ref value = d_.get(module, attribute);
-      if (value == kNothing) continue;
-      if (const auto numbers = d_.numbers(value); numbers && !numbers->empty() && !d_.is(value, Kind::boolean)) {
-        std::string text;
-        bool same = true;
-        for (const double number : *numbers) {
-          same = same && number == numbers->front();
-          text += (text.empty() ? "" : ", ") +
-                  fmt::format("{}", attribute == std::string("eps") ? static_cast<float>(number) : number);
-        }
-        if (same && attribute != std::string("f")) text = text.substr(0, text.find(','));
-        kept.attributes[attribute] = text.find(',') == text.npos ? text : "[" + text + "]";
-      } else if (d_.is(value, Kind::none)) {
-        kept.attributes[attribute] = "null";
-      } else if (d_.is(value, Kind::boolean)) {
-        kept.attributes[attribute] = d_[value].integer ? "True" : "False";
-      } else if (d_.is(value, Kind::text)) {
-        kept.attributes[attribute] = shortened(d_[value].text);
-      }
-    }
-    out_.modules.push_back(std::move(kept));
   }
 
   void check_conv(Ref module, const std::string& name, const std::vector<std::int64_t>& shape, bool transposed) {
@@ -300,7 +280,11 @@ class TorchReader {
   std::string flow(Ref ref, const std::string& where, int depth) {
     if (depth > 16) file_.refuse("lists nested without end", "model.yaml: " + where);
     const auto& v = d_[ref];
-    d_.spend(2 * sizeof(std::string) + v.text.size());  // one list can be an item of many
+    // One list can be an item of many: what is written is counted while it grows. YOLOv5's own YAMLs have up to 3 kB.
+    const std::size_t cost = 4 + v.text.size();
+    if (cost > yaml_left_)
+      file_.refuse(fmt::format("more than {} bytes of text", kYamlText), "model.yaml: " + shortened(where));
+    yaml_left_ -= cost;
     switch (v.kind) {
       case Kind::none:
         return "null";
@@ -339,6 +323,8 @@ class TorchReader {
     if (!fine) fail(path(), ": ", parts...);
   }
 
+  static constexpr std::size_t kYamlText = std::size_t{1} << 20;
+  std::size_t yaml_left_ = kYamlText;
   TorchFile file_;
   const pickle::Document& d_;
   Ref model_ = kNothing, head_ = kNothing;

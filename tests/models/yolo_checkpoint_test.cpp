@@ -8,6 +8,8 @@
 #include <iostream>
 
 #include "engine/checkpoint/torch_file.h"
+#include "models/graph/detection_model.h"
+#include "models/yolo/model_io.h"
 #include "tests/engine/torch_builder.h"
 #include "tests/golden/golden.h"
 
@@ -113,10 +115,18 @@ struct Tiny {
   std::string names = dict({});  // filled by build() unless set
   std::string conv_module{};     // instead of layer 0
   std::string extra_yaml_value = text("tiny");
-  double eps = 1e-3, anchor = 1.25;
-  int conv_in = 3, rows = 14, head_from = 0;
+  double eps = 1e-3, momentum = 0.03, anchor = 1.25;
+  int conv_in = 3, rows = 14, head_from = 0, head_in = 2, kernel = 1;
+  std::string row_module = "Conv",
+              row_args = list({integer(2), integer(1), integer(1), none(), integer(1), integer(1), boolean(true)});
+  Pairs conv_attributes{}, layer_children{};  // added to those of layer 0
   bool names_as_list = false, with_ema = false, only_object = false, data_parallel = false, no_stride = false, nan = false;
   Pairs top{};  // replaces or adds top-level keys
+
+  static Pairs with(Pairs all, const Pairs& more) {
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
 
   Built build() const {
     Built out;
@@ -141,28 +151,31 @@ struct Tiny {
       return object(from, type, all);
     };
     const auto network = [&](float first) {
-      std::vector<float> weight(2 * 3, first);
+      std::vector<float> weight(static_cast<std::size_t>(2 * 3 * kernel * kernel), first);
       if (nan) weight[1] = NAN;
       const auto conv = module("torch.nn.modules.conv", "Conv2d",
-                               {{"weight", parameter(floats(weight, {2, 3, 1, 1}))}, {"bias", none()}}, {}, {},
-                               {{"in_channels", integer(conv_in)},
-                                {"out_channels", integer(2)},
-                                {"kernel_size", integers({1, 1})},
-                                {"groups", integer(1)}});
+                               {{"weight", parameter(floats(weight, {2, 3, kernel, kernel}))}, {"bias", none()}}, {}, {},
+                               with({{"in_channels", integer(conv_in)},
+                                     {"out_channels", integer(2)},
+                                     {"kernel_size", integers({kernel, kernel})},
+                                     {"groups", integer(1)}},
+                                    conv_attributes));
       const auto bn = module("torch.nn.modules.batchnorm", "BatchNorm2d",
                              {{"weight", floats({1, 2}, {2})}, {"bias", floats({3, 4}, {2})}},
                              {{"running_mean", floats({5, 6}, {2})}, {"hidden", floats({0, 0}, {2})}}, {},
-                             {{"num_features", integer(2)}, {"eps", real(eps)}, {"momentum", real(0.03)}});
-      const auto layer = conv_module.empty() ? module("models.common", "Conv", {}, {},
-                                                      {{"conv", conv}, {"bn", bn}, {"act", act}}, {{"f", integer(-1)}})
-                                             : conv_module;
-      const auto out_conv =
-          module("torch.nn.modules.conv", "Conv2d",
-                 {{"weight", floats(std::vector<float>(static_cast<std::size_t>(rows) * 2, .5f), {rows, 2, 1, 1})}}, {}, {},
-                 {{"in_channels", integer(2)},
-                  {"out_channels", integer(rows)},
-                  {"kernel_size", integers({1, 1})},
-                  {"groups", integer(1)}});
+                             {{"num_features", integer(2)}, {"eps", real(eps)}, {"momentum", real(momentum)}});
+      const auto layer = conv_module.empty()
+                             ? module("models.common", "Conv", {}, {},
+                                      with({{"conv", conv}, {"bn", bn}, {"act", act}}, layer_children), {{"f", integer(-1)}})
+                             : conv_module;
+      const auto out_conv = module(
+          "torch.nn.modules.conv", "Conv2d",
+          {{"weight", floats(std::vector<float>(static_cast<std::size_t>(rows * head_in), .5f), {rows, head_in, 1, 1})}}, {},
+          {},
+          {{"in_channels", integer(head_in)},
+           {"out_channels", integer(rows)},
+           {"kernel_size", integers({1, 1})},
+           {"groups", integer(1)}});
       const auto outs = module("torch.nn.modules.container", "ModuleList", {}, {}, {{"0", out_conv}}, {});
       const auto head = module(
           "models.yolo", head_class.c_str(), {}, {{"anchors", floats({static_cast<float>(anchor), 2, 3, 4}, {1, 2, 2})}},
@@ -173,8 +186,7 @@ struct Tiny {
            {"depth_multiple", real(0.33)},
            {"width_multiple", real(0.25)},
            {"anchors", list({list({integer(10), integer(16), integer(24), integer(32)})})},
-           {"backbone", list({list({integer(-1), integer(1), text("Conv"),
-                                    list({integer(2), integer(1), none(), boolean(true), text("None")})})})},
+           {"backbone", list({list({integer(-1), integer(1), text(row_module), row_args})})},
            {"head", list({list({list({integer(0)}), integer(1), text("Detect"), list({text("nc"), text("anchors")})})})},
            {"note", extra_yaml_value}});
       Pairs own = {{"yaml", yaml}, {"hyp", dict({{"lr0", real(0.01)}, {"run", os_system()}})}};
@@ -208,8 +220,15 @@ const Folder folder;
 YoloCheckpoint load(const Tiny& tiny, CheckpointPart part = CheckpointPart::ema_or_model) {
   return load_yolo_checkpoint(folder.write("tiny.pt", tiny.build().file()), part);
 }
+/// The network's YAML with what the modules say beyond it.
+std::string yaml_of(const Tiny& tiny) {
+  const YoloCheckpoint c = load(tiny);
+  Device device(make_cpu_backend());
+  const std::string file = (folder / "tiny.pt").string();
+  return yolo::fitted_model(device, parse_model_yaml(c.yaml_text, file), 0, c, file)->spec().text;
+}
 std::string refusal(const Tiny& tiny) {
-  return error_of([&] { load(tiny); });
+  return error_of([&] { yaml_of(tiny); });
 }
 
 }  // namespace
@@ -227,9 +246,10 @@ TEST_CASE("a small detector: state, facts and graph") {
   CHECK(c.best_fitness == 0.5);
   CHECK(c.date == "2024-01-01");
   CHECK(c.hyp == std::map<std::string, double>{{"lr0", 0.01}});  // what is not a number is left out
-  CHECK(c.yaml_text ==
-        "nc: 2\ndepth_multiple: 0.33\nwidth_multiple: 0.25\nanchors:\n  - [10, 16, 24, 32]\n"
-        "backbone:\n  - [-1, 1, Conv, [2, 1, null, True, None]]\nhead:\n  - [[0], 1, Detect, [nc, anchors]]\nnote: tiny\n");
+  CHECK(
+      c.yaml_text ==
+      "nc: 2\ndepth_multiple: 0.33\nwidth_multiple: 0.25\nanchors:\n  - [10, 16, 24, 32]\n"
+      "backbone:\n  - [-1, 1, Conv, [2, 1, 1, null, 1, 1, True]]\nhead:\n  - [[0], 1, Detect, [nc, anchors]]\nnote: tiny\n");
 }
 
 TEST_CASE("which part is read") {
@@ -252,16 +272,27 @@ TEST_CASE("variants of other versions") {
   CHECK(!has(load({.act = act("SiLU", {})}).yaml_text, "activation"));
   CHECK(load({.act = act("ReLU", {})}).activations.at("model.0") == "nn.ReLU()");
   const auto csp = [&](const std::string& own) {
-    return object("models.common", "BottleneckCSP",
-                  {{"_parameters", ordered({})},
-                   {"_buffers", ordered({})},
-                   {"_modules", ordered({{"act", own}})},
-                   {"f", integer(-1)}});
+    const auto part = [](const char* from, const char* type, const Pairs& children) {
+      return object(from, type, {{"_modules", ordered(children)}, {"num_features", integer(8)}, {"f", integer(-1)}});
+    };
+    const std::string plain = part("torch.nn.modules.conv", "Conv2d", {}),
+                      norm = part("torch.nn.modules.batchnorm", "BatchNorm2d", {}),
+                      conv = part("models.common", "Conv", {{"conv", plain}, {"bn", norm}}),
+                      chain = part("torch.nn.modules.container", "Sequential",
+                                   {{"0", part("models.common", "Bottleneck", {{"cv1", conv}, {"cv2", conv}})}});
+    return Tiny{
+        .conv_module =
+            part("models.common", "BottleneckCSP",
+                 {{"cv1", conv}, {"cv2", plain}, {"cv3", plain}, {"cv4", conv}, {"bn", norm}, {"act", own}, {"m", chain}}),
+        .head_in = 8,
+        .row_module = "BottleneckCSP",
+        .row_args = list({integer(2)})};
   };
-  const std::string old = load({.conv_module = csp(act("LeakyReLU", {{"negative_slope", real(0.1)}}))}).yaml_text;
+  const std::string old = load(csp(act("LeakyReLU", {{"negative_slope", real(0.1)}}))).yaml_text;
   CHECK(has(old, "\ncsp_activation: nn.LeakyReLU(0.1)\n"));  // up to v6.0, beside any activation of the convolutions
   CHECK(!has(old, "\nactivation:"));
-  CHECK(!has(load({.conv_module = csp(act("SiLU", {}))}).yaml_text, "activation"));
+  CHECK(!has(yaml_of(csp(act("LeakyReLU", {{"negative_slope", real(0.1)}}))), "modules:"));
+  CHECK(!has(load(csp(act("SiLU", {}))).yaml_text, "activation"));
   CHECK(YAML::Load(load({.extra_yaml_value = text("a: \"b\"\n# c")}).yaml_text)["note"].as<std::string>() ==
         "a: \"b\"\n# c");
   CHECK(YAML::Load(load({.extra_yaml_value = text("null")}).yaml_text)["note"].as<std::string>() == "null");
@@ -292,6 +323,8 @@ TEST_CASE("what is refused, in one line with the file") {
        "torchvision.models.resnet.DetectionModel is not a YOLOv5 model"},
       {refusal({.conv_in = 4}), "model.0.conv: weight is 2x3x1x1, its module says 2x4x1x1"},
       {refusal({.rows = 15}), "model.1: output 0 is 15x2x1x1, needs 14 rows"},
+      {refusal({.rows = 16}), "model.1: the head has 8 outputs for each anchor instead of 5 + nc = 7"},
+      {refusal({.rows = 30}), "model.1: the head has 15 outputs for each anchor instead of 5 + nc = 7"},
       {refusal({.anchor = -1}), "model.1: an anchor of -1"},
       {refusal({.head_from = 1}), "layer input 1 that is not computed yet at model.1"},
       {refusal({.names = names(3)}), "3 names for 2 classes"},
@@ -304,6 +337,208 @@ TEST_CASE("what is refused, in one line with the file") {
     CHECK(!has(message, "\n"));
   }
   CHECK(!std::filesystem::exists("/tmp/frost_was_hacked"));
+}
+
+namespace {
+
+/// The heads of the network that a YAML's text builds, on an image of odd sides.
+std::vector<float> heads_of(const std::string& yaml) {
+  Device device(make_cpu_backend());
+  DetectionModel model(device, parse_model_yaml(yaml, "test.yaml"), 1);
+  const Shape shape{1, 19, 23, 3};
+  std::vector<float> pixels;
+  for (std::int64_t i = 0; i < shape.elements(); ++i) pixels.push_back(static_cast<float>(std::sin(static_cast<double>(i))));
+  Tensor image(device, shape);
+  image.assign(pixels);
+  Context context{.device = device};
+  std::vector<float> out;
+  for (const Var& map : model.heads(context, {image, -1, nullptr})) {
+    const auto values = map.value.to_vector();
+    out.push_back(static_cast<float>(map.shape().h));
+    out.insert(out.end(), values.begin(), values.end());
+  }
+  return out;
+}
+
+std::string same(const std::string& item) { return tuple({item, item}); }
+
+/// A layer without tensors in the place of Conv, and the row that its YAML has.
+Tiny plain(const char* package, const char* type, const Pairs& said, const char* row_module, const std::string& row) {
+  Pairs attributes = {
+      {"_parameters", ordered({})}, {"_buffers", ordered({})}, {"_modules", ordered({})}, {"f", integer(-1)}};
+  attributes.insert(attributes.end(), said.begin(), said.end());
+  return {.conv_module = object(package, type, attributes), .head_in = 3, .row_module = row_module, .row_args = row};
+}
+
+}  // namespace
+
+TEST_CASE("modules that say something else than their YAML are honoured, as if its row said it") {
+  const auto conv = [](const Pairs& said, const std::string& row) {
+    return Tiny{.kernel = 3, .row_args = row, .conv_attributes = said};
+  };
+  const auto i = [](int value) { return integer(value); };
+  const std::string plain_row = list({i(2), i(3), i(1)});
+  const auto pool = [&](const Pairs& said, const std::string& row) {
+    return plain("torch.nn.modules.pooling", "MaxPool2d", said, "nn.MaxPool2d", row);
+  };
+  const auto up = [&](const Pairs& said, const std::string& row) {
+    return plain("torch.nn.modules.upsampling", "Upsample", said, "nn.Upsample", row);
+  };
+  const auto act = [](const char* kind, const Pairs& said, const char* row_module, const std::string& row) {
+    return plain("torch.nn.modules.activation", kind, said, row_module, row);
+  };
+  const std::string doubled = list({none(), i(2), text("nearest")});
+  struct Case {
+    const char* what;
+    Tiny said;        // by the modules
+    Tiny row, other;  // by the YAML's row: the same, and without the modules' word
+  };
+  const Case cases[] = {
+      {"stride", conv({{"stride", same(i(2))}}, plain_row), conv({}, list({i(2), i(3), i(2)})), conv({}, plain_row)},
+      {"padding", conv({{"padding", same(i(0))}}, plain_row), conv({}, list({i(2), i(3), i(1), i(0)})), conv({}, plain_row)},
+      {"padding in a word", conv({{"padding", text("valid")}}, plain_row), conv({}, list({i(2), i(3), i(1), i(0)})),
+       conv({}, plain_row)},
+      {"dilation", conv({{"dilation", same(i(2))}, {"padding", same(i(2))}}, plain_row),
+       conv({}, list({i(2), i(3), i(1), i(2), i(1), i(2)})), conv({}, plain_row)},
+      {"dilation of rows", conv({{"dilation", tuple({i(2), i(1)})}, {"padding", tuple({i(2), i(1)})}}, plain_row),
+       conv({}, list({i(2), i(3), i(1), list({i(2), i(1)}), i(1), list({i(2), i(1)})})), conv({}, plain_row)},
+      {"pool", pool({{"kernel_size", i(3)}, {"stride", i(1)}, {"padding", i(1)}}, list({i(5), i(1), i(2)})),
+       pool({}, list({i(3), i(1), i(1)})), pool({}, list({i(5), i(1), i(2)}))},
+      {"pool's stride", pool({{"stride", same(i(2))}}, list({i(5), i(1), i(2)})), pool({}, list({i(5), i(2), i(2)})),
+       pool({}, list({i(5), i(1), i(2)}))},
+      {"ceil_mode", pool({{"ceil_mode", boolean(true)}}, list({i(2), i(2)})),
+       pool({}, list({i(2), i(2), i(0), i(1), boolean(false), boolean(true)})), pool({}, list({i(2), i(2)}))},
+      {"mode", up({{"size", none()}, {"scale_factor", real(2)}, {"mode", text("bilinear")}}, doubled),
+       up({}, list({none(), i(2), text("bilinear")})), up({}, doubled)},
+      {"corners", up({{"mode", text("bilinear")}, {"align_corners", boolean(true)}}, doubled),
+       up({}, list({none(), i(2), text("bilinear"), boolean(true)})), up({}, doubled)},
+      {"factor", up({{"scale_factor", real(3)}}, doubled), up({}, list({none(), i(3), text("nearest")})), up({}, doubled)},
+      {"size", up({{"size", tuple({i(30), i(31)})}, {"scale_factor", none()}}, doubled),
+       up({}, list({list({i(30), i(31)}), none(), text("nearest")})), up({}, doubled)},
+      {"an activation alone", act("Hardswish", {}, "nn.SiLU", list({})), act("Hardswish", {}, "nn.Hardswish", list({})),
+       act("SiLU", {}, "nn.SiLU", list({}))},
+      {"its slope", act("LeakyReLU", {{"negative_slope", real(0.3)}}, "nn.LeakyReLU", list({real(0.1)})),
+       act("LeakyReLU", {}, "nn.LeakyReLU", list({real(0.3)})), act("LeakyReLU", {}, "nn.LeakyReLU", list({real(0.1)}))},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.what);
+    // the rows' modules say nothing, but for a slope, whose absence means PyTorch's default
+    const auto text_of = [](const Tiny& tiny) {
+      YAML::Node yaml = YAML::Load(yaml_of(tiny));
+      yaml.remove("modules");
+      return YAML::Dump(yaml);
+    };
+    YoloCheckpoint said = load(c.said);
+    said.yaml_text = yaml_of(c.said);
+    CHECK(YAML::Load(said.yaml_text)["modules"].size() == 1);
+    const auto is = heads_of(said.yaml_text);
+    CHECK(is == heads_of(text_of(c.row)));
+    CHECK(is != heads_of(text_of(c.other)));
+    // again from frost's own file
+    save_yolo_checkpoint(folder / "changed.safetensors", said);
+    CHECK(is == heads_of(parse_model_yaml(load_yolo_checkpoint(folder / "changed.safetensors").yaml_text, "again").text));
+  }
+}
+
+TEST_CASE("one layer's activation and norm") {
+  const auto act = [](const char* name, const Pairs& own) { return object("torch.nn.modules.activation", name, own); };
+  const Tiny one{.act = act("LeakyReLU", {{"negative_slope", real(0.2)}}),
+                 .kernel = 3,
+                 .row_args = list({integer(2), integer(3), integer(1), none(), integer(1), integer(1), text("nn.ReLU()")})};
+  const std::string yaml = yaml_of(one);
+  Device device(make_cpu_backend());
+  DetectionModel model(device, parse_model_yaml(yaml, "test.yaml"));
+  bool seen = false;
+  model.walk([&](const std::string& path, Module& module) {
+    if (auto* block = dynamic_cast<ConvNormAct*>(&module)) {
+      seen = true;
+      CHECK(path == "model.0");
+      CHECK(block->activation == Activation{ActivationKind::leaky_relu, 0.2f});
+    }
+  });
+  CHECK(seen);
+  DetectionModel normed(device, parse_model_yaml(yaml_of({.eps = 0.25, .momentum = 0.5}), "test.yaml"));
+  normed.walk([&](const std::string&, Module& module) {
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) {
+      CHECK(bn->eps == 0.25f);
+      CHECK(bn->momentum == 0.5f);
+    }
+  });
+}
+
+TEST_CASE("modules that frost cannot follow are refused by name") {
+  const auto pool = [](const Pairs& said) {
+    return refusal(
+        plain("torch.nn.modules.pooling", "MaxPool2d", said, "nn.MaxPool2d", list({integer(3), integer(1), integer(1)})));
+  };
+  const auto up = [](const Pairs& said) {
+    return refusal(
+        plain("torch.nn.modules.upsampling", "Upsample", said, "nn.Upsample", list({none(), integer(2), text("nearest")})));
+  };
+  const std::string three = list({integer(2), integer(3), integer(1)});
+  const auto conv = [&](const Pairs& said) { return refusal({.kernel = 3, .row_args = three, .conv_attributes = said}); };
+  const auto extra = [](const char* package, const char* type, const Pairs& more) {
+    return Pairs{{"att", object(package, type, more)}};
+  };
+  const Pairs holds = {{"_parameters", ordered({{"w", tensor(storage("FloatStorage", "0", 6), 0, {1}, {1})}})}};
+  const std::pair<std::string, std::string> cases[] = {
+      {conv({{"padding_mode", text("reflect")}}), "model.0.conv: padding_mode reflect, the model's YAML gives zeros"},
+      {conv({{"padding_mode", text("circular\n")}}), "model.0.conv: padding_mode circular?, the model's YAML gives zeros"},
+      {conv({{"transposed", boolean(true)}}), "model.0.conv: transposed True, the model's YAML gives False"},
+      {conv({{"stride", same(integer(0))}}), "model.0.conv: stride is 0, expected whole numbers of 1 to 4096"},
+      {conv({{"stride", tuple({})}}), "model.0.conv: stride is a tuple"},
+      {refusal({.kernel = 1, .row_args = three}), "model.0.conv: kernel_size 1, the model's YAML gives 3"},
+      {refusal({.eps = -1}), "model.0.bn: eps is -1, expected a number from 0 to 1"},
+      {refusal({.act = object("torch.nn.modules.activation", "GELU", {})}), "activation 'nn.GELU()' is not one of"},
+      {pool({{"dilation", integer(2)}}), "model.0: dilation 2, the model's YAML gives 1"},
+      {pool({{"return_indices", boolean(true)}}), "model.0: return_indices True, the model's YAML gives False"},
+      {pool({{"kernel_size", tuple({integer(3), integer(5)})}}), "model.0: kernel_size is [3, 5], but pools are square"},
+      {up({{"mode", text("bicubic")}}), "model.0: mode 'bicubic' is not nearest or bilinear"},
+      {up({{"scale_factor", real(1.5)}}), "model.0: scale_factor is 1.5, expected whole numbers"},
+      {refusal(
+           plain("torch.nn.modules.pooling", "AvgPool2d", {}, "nn.MaxPool2d", list({integer(3), integer(1), integer(1)}))),
+       "model.0: a torch.nn.modules.pooling.AvgPool2d, the model's YAML asks for MaxPool2d"},
+      {refusal({.row_module = "Focus", .row_args = list({integer(2)})}),
+       "model.0: a models.common.Conv, the model's YAML asks for Focus"},
+      {refusal({.layer_children = extra("torch.nn.modules.linear", "Linear", {})}),
+       "model.0.att: a torch.nn.modules.linear.Linear that the model's YAML does not ask for"},
+      {refusal({.layer_children = extra("torch.nn.modules.linear", "Identity", holds)}),
+       "model.0.att: a torch.nn.modules.linear.Identity that the model's YAML does not ask for"},
+      {refusal({.layer_children = extra("models.common", "CBAM", {})}), "model.0.att: unknown module models.common.CBAM"},
+      {refusal(plain("models.common", "StemBlock", {}, "StemBlock", list({}))),
+       "model.0: unknown module models.common.StemBlock"},
+      {refusal(plain("models.common", "C3TR", {}, "C3TR", list({}))),
+       "C3TR: a module of YOLOv5 that frost does not support"},
+      {refusal(plain("models.common", "Conv", {}, "Conv", list({integer(8), integer(1)}))),
+       "model.0.bn: the checkpoint's modules lack it"},
+  };
+  for (const auto& [message, part] : cases) {
+    CAPTURE(message);
+    CAPTURE(part);
+    CHECK(has(message, part));
+    CHECK(message.starts_with((folder / "tiny.pt").string() + ": "));
+    CHECK(!has(message, "\n"));
+  }
+  // what changes nothing outside training
+  CHECK(!has(yaml_of({.layer_children = extra("torch.nn.modules.dropout", "Dropout", {})}), "modules"));
+  CHECK(!has(yaml_of({.layer_children = extra("torch.nn.modules.linear", "Identity", {})}), "modules"));
+}
+
+TEST_CASE("lists that share their items do not become a text without end") {
+  const auto start = std::chrono::steady_clock::now();
+  std::string nested =
+      list({integer(1), integer(2), integer(3), integer(4), integer(5), integer(6), integer(7), integer(8)});
+  for (int i = 0; i < 12; ++i) {
+    const std::string key = "r" + little(static_cast<std::uint32_t>(1000 + i)), again = "j" + key.substr(1);
+    nested = list({nested + key, again, again, again, again, again, again, again});
+  }
+  const std::string lists = refusal({.extra_yaml_value = nested});
+  CAPTURE(lists);
+  CHECK(has(lists, "tiny.pt: more than 1048576 bytes of text at model.yaml: note"));
+  std::string many = "](" + text(std::string(1 << 16, 'x')) + "r" + little(std::uint32_t{2000});
+  for (int i = 0; i < 100; ++i) many += "j" + little(std::uint32_t{2000});
+  CHECK(has(refusal({.extra_yaml_value = many + "e"}), "more than 1048576 bytes of text at model.yaml: note"));
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
 }
 
 TEST_CASE("files that are no checkpoint") {
