@@ -207,8 +207,7 @@ TEST_CASE("killed at random moments, again and again") {
   const fs::path whole = world().dir / "random" / "whole", run = world().dir / "random" / "run";
   const auto start = std::chrono::steady_clock::now();
   REQUIRE(world().run(training.start(whole)).code == 0);
-  const auto length =
-      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+  const double length = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const auto expected = contents(whole);
   std::mt19937 random(7);
   std::uniform_real_distribution<double> moment(0, length);
