@@ -39,8 +39,16 @@ std::string tiny_model() {
 }
 
 Training detector(const std::string& flags) {
+  setenv("OMP_NUM_THREADS", "1", 1);  // so little work is not worth a second thread
   return {"yolo-train", " --weights '' --cfg " + tiny_model() + " --data " + world().data() +
                             " --imgsz 64 --nbs 4 --workers 0 --noautoanchor " + flags};
+}
+
+/// A classifier's data.
+std::string stripes() {
+  const fs::path folder = world().dir / "stripes";
+  if (!fs::exists(folder)) frost::testing::write_stripes(folder, 0, 3, 3);
+  return folder.string();
 }
 
 std::string said(const Outcome& outcome) { return outcome.out + outcome.err; }
@@ -194,9 +202,7 @@ TEST_CASE("killed at each write: early stop, by patience") {
 }
 
 TEST_CASE("killed at each write: a classifier") {
-  const fs::path data = world().dir / "stripes";
-  frost::testing::write_stripes(data, 0, 3, 3);
-  walk({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + data.string()},
+  walk({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + stripes()},
        "classifier", 5);
 }
 
@@ -275,31 +281,29 @@ TEST_CASE("weights that are not finite are refused before the first epoch; a cla
                 {bad, "is not finite before the first epoch"});
     CHECK(fs::is_empty(run / "weights"));
   }
-  const fs::path data = world().dir / "stripes";
-  if (!fs::exists(data)) frost::testing::write_stripes(data, 0, 3, 3);
   for (const char* flags : {"--lr0 1000 --optimizer SGD", "--lr0 1000 --optimizer AdamW"}) {
     CAPTURE(flags);
     fs::remove_all(run);
     check_error(
         world().run(kBin + "classify-train --model yolov5n-cls --imgsz 32 --batch-size 6 --epochs 20 --nosave --noplots " +
-                    flags + " --exist-ok --project nan --name run --data " + data.string()),
+                    flags + " --exist-ok --project nan --name run --data " + stripes()),
         {"training has diverged", "no checkpoint was written yet"});
     CHECK(fs::is_empty(run / "weights"));
   }
 }
 
 TEST_CASE("two trainings in one folder: the second one says who has it, readers are let in, a dead one's lock is gone") {
-  const Training training = detector("--epochs 2000 --batch-size 4 --noplots");
+  const Training training = detector("--epochs 50000 --batch-size 4 --noplots");
   const fs::path run = world().dir / "two" / "run", last = Training::last_of(run);
   const std::string with_last =
       " & pid=$!; for i in $(seq 600); do test -f " + last.string() + " && break; sleep 0.05; done; ";
-  const Outcome outcome = world().run(
-      training.start(run) + " > /dev/null 2>&1" + with_last + training.resume(run) + " && exit 7; " + training.start(run) +
-      " && exit 7; " + kBin + "classify-train --data " + (world().dir / "stripes").string() +
-      " --imgsz 32 --epochs 1 --exist-ok --project two --name run && exit 7; " + kBin +
-      "yolo-train --resume --project two; " + "touch " + (run / ("." + std::string("a.$pid.tmp"))).string() + "; " + kBin +
-      "yolo-val --weights " + last.string() + " --data " + world().data() +
-      " --imgsz 64 --project val || exit 8; kill -KILL $pid; wait $pid; test $? = 137");
+  const Outcome outcome =
+      world().run(training.start(run) + " > /dev/null 2>&1" + with_last + training.resume(run) + " && exit 7; " +
+                  training.start(run) + " && exit 7; " + kBin + "classify-train --data " + stripes() +
+                  " --imgsz 32 --epochs 1 --exist-ok --project two --name run && exit 7; " + kBin +
+                  "yolo-train --resume --project two; " + "touch " + (run / ("." + std::string("a.$pid.tmp"))).string() +
+                  "; " + kBin + "yolo-val --weights " + last.string() + " --data " + world().data() +
+                  " --imgsz 64 --project val || exit 8; kill -KILL $pid; wait $pid; test $? = 137");
   CAPTURE(said(outcome));
   CHECK(outcome.code == 0);
   std::size_t refused = 0;
