@@ -246,6 +246,11 @@ inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
     Bytes tables = good;  // a quantisation table of a kind that is not
     tables[find(good, {0xff, 0xdb}) + 4] = 0x4f;
     add("jpg", "no_such_table", tables);
+    Bytes quantisation = good, huffman = good;  // tables that the frame or the scan names, and that are not in the file
+    quantisation[frame + 12] = 3;
+    add("jpg", "no_quantisation", quantisation, Found::decode);
+    huffman[scan + 6] = 0x33;
+    add("jpg", "no_huffman", huffman, Found::decode);
   }
   {
     const Bytes good = encoded("bmp", image);
@@ -263,7 +268,7 @@ inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
     Bytes garbage = good, bodyless = cut(good, 12), huge = good;
     std::fill(garbage.begin() + static_cast<std::ptrdiff_t>(good.size() / 2), garbage.end(), std::uint8_t{0xff});
     std::fill(garbage.begin() + 30, garbage.begin() + 60, std::uint8_t{0xff});
-    add("webp", "garbage", garbage, Found::decode);
+    add("webp", "garbage", garbage);
     poke(bodyless, 4, 4, 4);
     add("webp", "bodyless", bodyless);
     poke(huge, 21, 0x0fffffff, 4);  // VP8L: 14 bits each of width and height, less one
@@ -274,7 +279,7 @@ inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
     const Bytes good = encoded("tif", image);
     Bytes garbage = good;
     std::fill(garbage.begin() + 8, garbage.begin() + 200, std::uint8_t{0xff});
-    add("tif", "garbage", garbage, Found::decode);
+    add("tif", "garbage", garbage);
     // The directory's entries: tag, type, count, value.
     const auto with_entry = [&](int tag, std::uint64_t value) {
       Bytes bytes = good;
@@ -287,7 +292,7 @@ inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
         }
       return bytes;
     };
-    add("tif", "lying", with_entry(TIFFTAG_IMAGEWIDTH, 65000), Found::decode);
+    add("tif", "lying", with_entry(TIFFTAG_IMAGEWIDTH, 65000));
     add("tif", "cmyk", with_entry(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_SEPARATED));
     add("tif", "lab", with_entry(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_CIELAB));
     add("tif", "strips_elsewhere", with_entry(TIFFTAG_STRIPOFFSETS, good.size() - 2));

@@ -69,15 +69,17 @@ void check_kind(const Format& f) {
 struct Mask {
   std::uint32_t bits = 0;
   int shift = 0, count = 0;
+  bool spread = false;
   Mask() = default;
-  explicit Mask(std::uint32_t mask) : bits(mask), shift(mask ? std::countr_zero(mask) : 0), count(std::popcount(mask)) {}
-  /// As 8 bits: the upper ones, or the few repeated, so that all set is 255.
+  Mask(std::uint32_t mask, std::uint32_t pixel_bits)
+      : bits(mask), shift(mask ? std::countr_zero(mask) : 0), count(std::popcount(mask)), spread(pixel_bits == 32) {}
+  /// As 8 bits: of more the upper ones. Fewer are the upper ones of the byte in a 16-bit pixel (31 of 31 is 248, as in
+  /// OpenCV), and spread over 0..255 in a 32-bit one.
   std::uint8_t of(std::uint32_t pixel) const {
     const std::uint32_t value = (pixel & bits) >> shift;
     if (count >= 8) return static_cast<std::uint8_t>(value >> (count - 8));
-    std::uint32_t out = value << (8 - count);
-    for (int have = count; have > 0 && have < 8; have *= 2) out |= out >> have;
-    return static_cast<std::uint8_t>(out);
+    if (!spread || count == 0) return static_cast<std::uint8_t>(value << (8 - count));
+    return static_cast<std::uint8_t>(value * 255 / ((1u << count) - 1));
   }
 };
 
@@ -114,7 +116,7 @@ class Reader {
         palette_[i][c] = static_cast<std::uint8_t>(ByteReader{bytes_, false}.u8(at + i * entry + c));
   }
   void set_masks(std::uint32_t red, std::uint32_t green, std::uint32_t blue) {
-    masks_ = {Mask(blue), Mask(green), Mask(red)};
+    masks_ = {Mask(blue, format_.bits), Mask(green, format_.bits), Mask(red, format_.bits)};
   }
   void put(std::int64_t x, std::int64_t row, std::uint32_t index) {
     if (!image_ || x >= format_.width || row >= format_.height) return;

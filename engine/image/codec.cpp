@@ -1,13 +1,12 @@
 #include "engine/image/codec.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <csetjmp>
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <optional>
+#include <string_view>
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/input_file.h"

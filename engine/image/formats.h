@@ -39,7 +39,7 @@ int exif_orientation(Bytes tiff);
 
 /// Each format has three functions.
 ///   read_header: of a file, or of its beginning; state `cut` where more of the file is needed.
-///   check: throws what decode() would throw, as far as it can be found without making the picture. Whole files.
+///   check: throws what decode() would throw, without making the picture. Whole files.
 ///   decode: the pixels as they are stored, not turned. Whole files, of which the header was found plausible.
 namespace jpeg {
 Header read_header(Bytes bytes);

@@ -4,6 +4,9 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
+#include <new>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/image/formats.h"

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdarg>
+#include <cstdint>
 #include <cstdio>
-#include <limits>
+#include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/image/color.h"
@@ -125,28 +127,37 @@ class Reader {
                        : !(small || bits_ == 8 || (bits_ == 16 && photometric_ != PHOTOMETRIC_PALETTE)))
       refuse("of ", bits_, " bits a sample");
     if (small && samples_ != 1) refuse("of ", bits_, " bits a sample with ", samples_, " samples a pixel");
-    if (samples_ < colours() || samples_ > 64) refuse("of ", samples_, " samples a pixel in this colour space");
+    if (samples_ < colours() || samples_ > colours() + kMostExtra)
+      refuse("of ", samples_, " samples a pixel in this colour space");
     if (!TIFFIsCODECConfigured(compression_)) refuse("with compression ", compression_);
     if (photometric_ == PHOTOMETRIC_PALETTE) read_palette();
     if (photometric_ == PHOTOMETRIC_YCBCR) TIFFSetField(file_.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
   }
 
-  /// Pixels that a buffer of libtiff's or ours must hold at once, besides the picture.
-  std::int64_t tile_pixels() const { return std::int64_t{tile_width_} * tile_height_; }
-
-  /// Strips or tiles that the file does not hold.
+  /// Strips or tiles that the file does not hold, or that take much more memory than the picture and the file.
   void check_extent() {
     const std::uint64_t size = source_.bytes.size();
+    // In double: products of four numbers of the header. 8 bytes a pixel (RGB and alpha of 16 bits) fit in one strip or
+    // tile, rounded up to whole tiles; tiles of usual sizes fit for themselves.
+    const double most = std::max({kUsualTile, 3.0 * 3 * width_ * height_, 64.0 * static_cast<double>(size)});
+    const std::uint32_t rows = rows_per_chunk(), columns = TIFFIsTiled(file_.get()) ? tile_width_ : width_;
+    const int samples = planar_ == PLANARCONFIG_SEPARATE ? 1 : samples_;
+    const double bytes = static_cast<double>(rows) * columns * samples * bits_ / 8;
+    FROST_CHECK(bytes <= most, "the tiff file is damaged (", TIFFIsTiled(file_.get()) ? "its tiles are" : "a strip is",
+                " of ", columns, " x ", rows, " pixels of ", samples * bits_, " bits)");
     const std::uint32_t count = TIFFIsTiled(file_.get()) ? TIFFNumberOfTiles(file_.get()) : TIFFNumberOfStrips(file_.get());
     FROST_CHECK(count > 0 && count <= size, "the tiff file is damaged (its strips)");
+    // Many large tiles, each of which holds a little of a narrow picture, can be the same few bytes of the file.
+    FROST_CHECK(count * bytes <= 16 * most, "the tiff file is damaged (", count, " tiles or strips of ", columns, " x ",
+                rows, " pixels)");
     for (std::uint32_t i = 0; i < count; ++i) {
       const std::uint64_t at = TIFFGetStrileOffset(file_.get(), i), length = TIFFGetStrileByteCount(file_.get(), i);
       FROST_CHECK(at < size && length > 0 && length <= size - at, "the tiff file is cut off");
     }
   }
 
-  Image read() {
-    Image image(height(), width());
+  /// Goes through the whole picture; `image` null: what is wrong is found all the same.
+  void read(Image* image) {
     const int planes = planar_ == PLANARCONFIG_SEPARATE ? colours() : 1;
     for (int plane = 0; plane < planes; ++plane) {
       if (TIFFIsTiled(file_.get()))
@@ -154,10 +165,11 @@ class Reader {
       else
         read_strips(image, plane, planes);
     }
-    return image;
   }
 
  private:
+  static constexpr int kMostExtra = 4;           // alpha and the like
+  static constexpr double kUsualTile = 1 << 24;  // bytes
   struct Closer {
     void operator()(TIFF* file) const { TIFFClose(file); }
   };
@@ -182,15 +194,22 @@ class Reader {
   static int clamped(std::uint32_t side) { return static_cast<int>(std::min<std::uint32_t>(side, 0x7fffffff)); }
   int colours() const { return photometric_ == PHOTOMETRIC_RGB || photometric_ == PHOTOMETRIC_YCBCR ? 3 : 1; }
 
-  void read_strips(Image& image, int plane, int planes) {
+  std::uint32_t rows_per_chunk() const {
+    if (TIFFIsTiled(file_.get())) return tile_height_;
+    std::uint32_t rows = 0;
+    TIFFGetFieldDefaulted(file_.get(), TIFFTAG_ROWSPERSTRIP, &rows);
+    return std::min(rows, height_);
+  }
+
+  void read_strips(Image* image, int plane, int planes) {
     std::vector<std::uint8_t> row(buffer_bytes(TIFFScanlineSize64(file_.get()), width_));
-    for (int y = 0; y < image.height; ++y) {
+    for (int y = 0; y < height(); ++y) {
       check(TIFFReadScanline(file_.get(), row.data(), static_cast<std::uint32_t>(y), static_cast<std::uint16_t>(plane)) ==
             1);
-      put(row.data(), image.at(y, 0), image.width, plane, planes);
+      if (image) put(row.data(), image->at(y, 0), image->width, plane, planes);
     }
   }
-  void read_tiles(Image& image, int plane, int planes) {
+  void read_tiles(Image* image, int plane, int planes) {
     const auto row_bytes = static_cast<std::size_t>(TIFFTileRowSize64(file_.get()));
     const std::size_t bytes = buffer_bytes(TIFFTileRowSize64(file_.get()), tile_width_) * tile_height_;
     check(TIFFTileSize64(file_.get()) <= bytes);
@@ -198,9 +217,10 @@ class Reader {
     for (std::uint32_t y0 = 0; y0 < height_; y0 += tile_height_)
       for (std::uint32_t x0 = 0; x0 < width_; x0 += tile_width_) {
         check(TIFFReadTile(file_.get(), tile.data(), x0, y0, 0, static_cast<std::uint16_t>(plane)) >= 0);
+        if (!image) continue;
         const std::uint32_t rows = std::min(tile_height_, height_ - y0), columns = std::min(tile_width_, width_ - x0);
         for (std::uint32_t y = 0; y < rows; ++y)
-          put(tile.data() + y * row_bytes, image.at(static_cast<int>(y0 + y), static_cast<int>(x0)),
+          put(tile.data() + y * row_bytes, image->at(static_cast<int>(y0 + y), static_cast<int>(x0)),
               static_cast<int>(columns), plane, planes);
       }
   }
@@ -259,9 +279,6 @@ Header read_header(Bytes bytes) {
   header.info.width = file.width();
   header.info.height = file.height();
   header.info.orientation = file.orientation();
-  // A tile that is larger than its picture takes memory as well.
-  const std::int64_t picture = std::int64_t{file.width()} * file.height();
-  FROST_CHECK(file.tile_pixels() <= std::max<std::int64_t>(4 * picture, 1 << 20), "the tiff file is damaged (its tiles)");
   return header;
 }
 
@@ -269,13 +286,16 @@ void check(Bytes bytes) {
   Reader file(bytes);
   file.check_kind();
   file.check_extent();
+  file.read(nullptr);
 }
 
 Image decode(Bytes bytes) {
   Reader file(bytes);
   file.check_kind();
   file.check_extent();
-  return file.read();
+  Image image(file.height(), file.width());
+  file.read(&image);
+  return image;
 }
 
 std::vector<std::uint8_t> encode(const Image& image) {

@@ -1,6 +1,12 @@
 #include <webp/decode.h>
 #include <webp/encode.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "engine/image/formats.h"
 #include "kernels/error.h"
 
@@ -33,6 +39,35 @@ std::string cause_of(VP8StatusCode status) {
   }
 }
 
+/// Goes through the whole picture; `image` null: what is wrong is found all the same, the last rows alone are kept.
+void read(Bytes bytes, Image* image) {
+  WebPDecoderConfig config;
+  FROST_CHECK(WebPInitDecoderConfig(&config) && WebPGetFeatures(bytes.data(), bytes.size(), &config.input) == VP8_STATUS_OK,
+              "the webp header is damaged");
+  FROST_CHECK(!config.input.has_animation, "animated webp files are not read");
+  const std::uint64_t promised = std::uint64_t{ByteReader{bytes, false}.u32(4)} + 8;
+  FROST_CHECK(promised <= bytes.size(), "the webp file is cut off");
+  const int width = config.input.width, height = config.input.height;
+  Image last;
+  if (image) {
+    *image = Image(height, width);
+  } else {
+    // All rows above are decoded for it. libwebp wants an even first row: colours may be halved.
+    const int first = (height - 1) / 2 * 2;
+    last = Image(height - first, width);
+    config.options.use_cropping = 1;
+    config.options.crop_top = first;
+    config.options.crop_width = width;
+    config.options.crop_height = last.height;
+  }
+  Image& out = image ? *image : last;
+  config.output.colorspace = MODE_BGR;  // alpha is dropped, not blended
+  config.output.is_external_memory = 1;
+  config.output.u.RGBA = {.rgba = out.pixels.data(), .stride = 3 * width, .size = out.pixels.size()};
+  const VP8StatusCode status = WebPDecode(bytes.data(), bytes.size(), &config);
+  FROST_CHECK(status == VP8_STATUS_OK, "cannot decode webp: ", cause_of(status));
+}
+
 }  // namespace
 
 Header read_header(Bytes bytes) {
@@ -49,25 +84,11 @@ Header read_header(Bytes bytes) {
   return header;
 }
 
-void check(Bytes bytes) {
-  WebPBitstreamFeatures features;
-  FROST_CHECK(WebPGetFeatures(bytes.data(), bytes.size(), &features) == VP8_STATUS_OK, "the webp header is damaged");
-  FROST_CHECK(!features.has_animation, "animated webp files are not read");
-  const std::uint64_t promised = std::uint64_t{ByteReader{bytes, false}.u32(4)} + 8;
-  FROST_CHECK(promised <= bytes.size(), "the webp file is cut off");
-}
+void check(Bytes bytes) { read(bytes, nullptr); }
 
 Image decode(Bytes bytes) {
-  check(bytes);
-  WebPDecoderConfig config;
-  FROST_CHECK(WebPInitDecoderConfig(&config) && WebPGetFeatures(bytes.data(), bytes.size(), &config.input) == VP8_STATUS_OK,
-              "cannot decode webp: damaged header");
-  Image image(config.input.height, config.input.width);
-  config.output.colorspace = MODE_BGR;  // alpha is dropped, not blended
-  config.output.is_external_memory = 1;
-  config.output.u.RGBA = {.rgba = image.pixels.data(), .stride = 3 * image.width, .size = image.pixels.size()};
-  const VP8StatusCode status = WebPDecode(bytes.data(), bytes.size(), &config);
-  FROST_CHECK(status == VP8_STATUS_OK, "cannot decode webp: ", cause_of(status));
+  Image image;
+  read(bytes, &image);
   return image;
 }
 

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <mutex>
 
-#include "engine/data/clutter.h"
+#include "engine/base/folder_files.h"
 #include "engine/data/epoch_order.h"
 #include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
@@ -168,21 +168,6 @@ void check_there(const fs::path& folder) {
   FROST_CHECK(fs::is_directory(folder), folder.string(), ": not found; expected a folder with one folder for each class");
 }
 
-/// In order of their paths.
-std::vector<fs::path> pictures_below(const fs::path& folder) {
-  std::vector<fs::path> files;
-  const auto options = fs::directory_options::follow_directory_symlink | fs::directory_options::skip_permission_denied;
-  for (auto it = fs::recursive_directory_iterator(folder, options); it != fs::recursive_directory_iterator(); ++it) {
-    std::error_code error;
-    if (is_clutter(it->path().filename().string()))
-      it.disable_recursion_pending();
-    else if (is_picture(it->path()) && !it->is_directory(error))
-      files.push_back(it->path());
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
 void leave_out_damaged(ImageFolder& found) {
   std::vector<std::string> causes(found.items.size());
   const int threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 8);
@@ -219,14 +204,11 @@ ImageFolder scan_image_folder(const fs::path& folder, const std::vector<std::str
   check_there(folder);
   ImageFolder found{.folder = folder, .classes = {}, .items = {}, .notes = {}, .damaged = {}};
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_directory() && !is_clutter(entry.path().filename().string()))
-      names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
+  for (const fs::path& path : folders_in(folder)) names.push_back(path.filename().string());
   FROST_CHECK(!names.empty(), folder.string(), ": no folders in it; expected one for each class");
   std::string empty;
   for (const std::string& name : names) {
-    std::vector<fs::path> files = pictures_below(folder / name);
+    std::vector<fs::path> files = files_below(folder / name, is_picture);
     const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
     if (files.empty() && !is_known) empty += (empty.empty() ? "" : ", ") + name;
     if (files.empty() && is_known)

@@ -14,7 +14,7 @@
 namespace frost::classify {
 
 /// A folder with one folder for each class. Classes are sorted by name, and so are a class' files; what is no picture by its
-/// ending is left alone, and so is what is_clutter names.
+/// ending is left alone, and so is what files_below (engine/base/folder_files.h) leaves out.
 struct ImageFolder {
   struct Item {
     std::filesystem::path path;

@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <fstream>
 
+#include "engine/base/folder_files.h"
 #include "engine/base/interrupt.h"
-#include "engine/data/clutter.h"
 #include "engine/data/epoch_order.h"
 #include "engine/image/codec.h"
 #include "engine/image/color.h"

@@ -11,8 +11,8 @@
 #include <sstream>
 #include <string_view>
 
+#include "engine/base/folder_files.h"
 #include "engine/base/input_file.h"
-#include "engine/data/clutter.h"
 #include "engine/data/parallel_for.h"
 #include "engine/image/codec.h"
 #include "kernels/error.h"
@@ -198,19 +198,6 @@ Verdict check_image(const std::string& path) {
   return v;
 }
 
-void list_folder(const fs::path& folder, std::vector<std::string>& files) {
-  const auto options = fs::directory_options::follow_directory_symlink | fs::directory_options::skip_permission_denied;
-  for (auto it = fs::recursive_directory_iterator(folder, options); it != fs::recursive_directory_iterator(); ++it) {
-    const std::string name = it->path().filename().string();
-    std::error_code error;
-    if (is_clutter(name)) {
-      it.disable_recursion_pending();
-    } else if (known_suffix(name) && !it->is_directory(error)) {
-      files.push_back(it->path().string());
-    }
-  }
-}
-
 void list_file(const fs::path& list, std::vector<std::string>& files, std::vector<std::string>& messages) {
   const std::string text = read_text(list.string()), folder = (list.parent_path() / "").string();
   std::string_view rest = text;
@@ -242,7 +229,8 @@ std::vector<std::string> list_images(const std::vector<std::string>& paths, cons
   try {
     for (const std::string& path : paths) {
       if (fs::is_directory(path)) {
-        list_folder(path, files);
+        for (const fs::path& file : files_below(path, [](const fs::path& p) { return known_suffix(p.filename().string()); }))
+          files.push_back(file.string());
       } else {
         FROST_CHECK(fs::exists(path), path, " does not exist");
         list_file(path, files, notes);

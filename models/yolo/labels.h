@@ -50,9 +50,9 @@ struct ScanOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress{};  // called on the calling thread
 };
 
-/// Image files below folders (recursive, without is_clutter's) and in .txt lists, ordered by path; spec data.md section 2.
-/// A list's lines that begin with "./" belong to the list's folder; blanks around a line do not count. `messages` says which
-/// lists name something else. Throws Error if a path is missing or no image is found.
+/// Image files below folders (files_below's: no clutter, no loops) and in .txt lists, ordered by path; spec data.md
+/// section 2. A list's lines that begin with "./" belong to the list's folder; blanks around a line do not count. `messages`
+/// says which lists name something else. Throws Error if a path is missing or no image is found.
 std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix = "",
                                      std::vector<std::string>* messages = nullptr);
 

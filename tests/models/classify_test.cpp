@@ -482,6 +482,26 @@ TEST_CASE("folders: hidden, packed and empty folders are no classes, and what th
   CHECK(classify::find_val_split(data, {}).val.classes == std::vector<std::string>{"stripes1"});
 }
 
+TEST_CASE("folders: classes and what is below may be links, loops are not followed") {
+  const fs::path data = folder() / "links";
+  testing::write_stripes(data, 0, 2, 3);
+  const auto size = classify::find_splits(data).train.size();
+  fs::create_directory_symlink(".", data / "train" / "self");  // no class
+  fs::create_directory_symlink("..", data / "train" / "up");
+  fs::create_directory_symlink("..", data / "train" / "stripes0" / "up");
+  fs::create_directory_symlink("../..", data / "train" / "stripes1" / "outer");
+  fs::create_directory_symlink(".", data / "train" / "stripes1" / "self");
+  CHECK(classify::find_splits(data).train.size() == size);
+  write_png(data / "disk" / "deep" / "a.png", Image(12, 12, 90));
+  fs::create_directory_symlink("../deep", data / "disk" / "deep" / "again");
+  for (const std::string split : {"train", "val"}) fs::create_directory_symlink("../disk", data / split / "zebra");
+  const classify::DataSplits splits = classify::find_splits(data);
+  CHECK(splits.train.classes == std::vector<std::string>{"stripes0", "stripes1", "zebra"});
+  CHECK(splits.train.size() == size + 1);
+  CHECK(splits.train.items.back().path == data / "train" / "zebra" / "deep" / "a.png");
+  CHECK(splits.val.classes == splits.train.classes);
+}
+
 TEST_CASE("accuracy: ranks, averages over images, confusion, tables") {
   const std::vector<float> values{0.1f, 0.5f, 0.5f, -1, 3, 0.2f, 0.3f};
   CHECK(classify::top_classes(values.data(), 7) == std::vector<int>{4, 1, 2, 6, 5});

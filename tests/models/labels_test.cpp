@@ -381,6 +381,28 @@ TEST_CASE("labels: what is no file, and git-lfs pointers") {
   CHECK_THROWS_WITH_AS(list_images({list}), doctest::Contains("git-lfs pointer"), Error);
 }
 
+TEST_CASE("labels: folders behind links are looked through once, loops are not followed") {
+  const test::TempDir dir;
+  const std::vector<std::string> real = {dir.picture("images/a/one.png", 12, 12), dir.picture("images/b/two.png", 12, 12)};
+  fs::create_directory_symlink("..", dir / "images/a/up");
+  fs::create_directory_symlink("../..", dir / "images/a/outer");
+  fs::create_directory_symlink(".", dir / "images/b/self");
+  fs::create_directory_symlink("../b", dir / "images/a/other");  // two that hold each other
+  fs::create_directory_symlink("../a", dir / "images/b/other");
+  fs::create_directory_symlink("a", dir / "images/0");  // the path without links counts
+  fs::create_symlink("nowhere", dir / "images/nothing");
+  CHECK(list_images({(dir / "images").string()}) == real);
+  dir.picture("disk/deep/three.png", 12, 12);
+  fs::create_directory_symlink(dir / "disk", dir / "images/y");
+  fs::create_directory_symlink(dir / "disk/deep", dir / "images/z");
+  fs::create_directory_symlink(dir / "images", dir / "disk/back");
+  std::vector<std::string> all = real;
+  all.push_back((dir / "images/y/deep/three.png").string());
+  CHECK(list_images({(dir / "images").string()}) == all);
+  fs::create_directory_symlink(dir / "images", dir / "linked");  // the folder itself may be a link
+  CHECK(list_images({(dir / "linked").string()}).size() == 3);
+}
+
 TEST_CASE("labels: lists as people write them") {
   const test::TempDir dir;
   for (const std::string name : {"a", "b", "c", "d"}) dir.picture("images/" + name + ".png", 12, 12);
