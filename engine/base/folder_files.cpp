@@ -1,6 +1,7 @@
 #include "engine/base/folder_files.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <system_error>
