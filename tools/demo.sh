@@ -17,9 +17,18 @@ train() {
     --project "$out" --name "$name" --exist-ok "$@"
 }
 
+# A set that is there is not drawn again, unless it was drawn otherwise.
+draw() {
+  local set=$1 how="--imgsz $size ${*:2}"
+  [ "$(cat "$out/$set/drawn" 2>/dev/null)" != "$how" ] || return 0
+  rm -rf "${out:?}/$set"
+  "$bin/make-shapes" --out "$out/$set" --imgsz "$size" "${@:2}"
+  echo "$how" >"$out/$set/drawn"
+}
+
 chapter "1. Two small data sets are drawn: A has circles, squares, triangles and stars; B has rings and crosses."
-[ -f "$out/A/shapes.yaml" ] || "$bin/make-shapes" --out "$out/A" --imgsz "$size" --train 1024 --val 96
-[ -f "$out/B/shapes.yaml" ] || "$bin/make-shapes" --out "$out/B" --imgsz "$size" --train 128 --val 96 --seed 1 --shapes ring cross
+draw A --train 1024 --val 96
+draw B --train 128 --val 96 --seed 1 --shapes ring cross
 
 chapter "2. A YOLOv5n learns A from nothing."
 train pretrained --weights '' --cfg yolov5n.yaml --data "$out/A/shapes.yaml" --epochs "${DEMO_EPOCHS:-18}"

@@ -22,7 +22,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_unfreeze(app, c, model, 6, "model.0-9");
   app.add_option("--data", c.data, "dataset YAML")->capture_default_str()->group(data);
   app.add_option("--hyp", c.hyp,
-                 "hyperparameters: a file or a built-in name (scratch-low, scratch-med, scratch-high, no-augmentation, VOC, "
+                 "hyperparameters: a file or a built-in name (scratch-low, scratch-med, scratch-high, short, no-augmentation, VOC, "
                  "Objects365)")
       ->capture_default_str()
       ->group(data);
