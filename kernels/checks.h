@@ -47,11 +47,18 @@ inline void check_image(const NormalizeImage& a) {
               ", y ", a.y.shape, "; expected the same shape, and u8 pixels in x");
 }
 
+/// Of a pool that reads `x`: windows that always hold a pixel, and whose pixels can be numbered with 16 bits.
+inline void check_windows(const char* what, const PoolGeometry& g, const Shape& x) {
+  FROST_CHECK(g.kernel > 0 && g.kernel <= PoolGeometry::kLargest && g.stride > 0 && g.pad >= 0 && g.pad <= g.kernel / 2,
+              what, ": kernel ", g.kernel, ", stride ", g.stride, ", padding ", g.pad, "; expected a kernel of 1 to ",
+              PoolGeometry::kLargest, ", a stride of 1 or more and a padding of at most half the kernel");
+  FROST_CHECK(x.h + 2 * g.pad >= g.kernel && x.w + 2 * g.pad >= g.kernel, what, ": input ", x,
+              " is smaller than the window");
+}
+
 inline void check_pool(const char* what, const PoolGeometry& g, const ConstView& x, const ConstView& y) {
-  FROST_CHECK(g.kernel > 0 && g.stride > 0 && g.pad >= 0 && 2 * g.pad <= g.kernel, what, ": kernel ", g.kernel, ", stride ",
-              g.stride, ", pad ", g.pad, " (pad may be at most half the kernel)");
-  FROST_CHECK(x.shape.h + 2 * g.pad >= g.kernel && x.shape.w + 2 * g.pad >= g.kernel && y.shape == g.output(x.shape), what,
-              ": x of ", x.shape, " does not give y of ", y.shape);
+  check_windows(what, g, x.shape);
+  FROST_CHECK(y.shape == g.output(x.shape), what, ": x of ", x.shape, " does not give y of ", y.shape);
   FROST_CHECK(x.dtype == y.dtype, what, ": types ", name_of(x.dtype), " and ", name_of(y.dtype), " differ");
 }
 

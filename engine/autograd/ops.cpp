@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "engine/autograd/recipe.h"
+#include "kernels/checks.h"
 
 /// The operators without weights.
 namespace frost {
@@ -129,10 +130,8 @@ struct MaxPoolNode final : Node {
 }  // namespace
 
 Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Place& place) {
-  const Shape y_shape = geometry.output(x.shape());
-  FROST_CHECK(x.shape().h + 2 * geometry.pad >= geometry.kernel && x.shape().w + 2 * geometry.pad >= geometry.kernel,
-              "max_pool: input ", x.shape(), " is smaller than the window");
-  Tensor y = place.tensor(context, y_shape, x.value.dtype());
+  check_windows("max_pool", geometry, x.shape());
+  Tensor y = place.tensor(context, geometry.output(x.shape()), x.value.dtype());
   Backend& backend = context.device.backend();
   backend.max_pool_forward({.geometry = geometry, .x = x.value, .y = y});
   if (!context.records(x)) return {y, -1, nullptr};

@@ -1,4 +1,6 @@
 #pragma once
+#include <limits>
+
 #include "kernels/checks.h"
 #include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
@@ -104,13 +106,14 @@ void max_pool_forward(const Launch& launch, const MaxPoolForward& a) {
   with_float(a.x.dtype, "max pool", [&]<class T>(T) { max_pool<T>(launch, a.geometry, a.x, a.y, {}); });
 }
 
+static_assert(PoolGeometry::kLargest * PoolGeometry::kLargest - 1 <= std::numeric_limits<std::uint16_t>::max());
+
 /// x is read once more to find the maxima again, as 16-bit numbers in scratch memory: kept from forward, they would be alive
 /// until backward.
 template <class Launch>
 void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
   check_pool("max pool backward", a.geometry, a.x, a.dy);
   check_same("max pool backward", a.x, a.dx);
-  FROST_CHECK(a.geometry.kernel < 256, "max pool backward: a kernel of ", a.geometry.kernel, "; the most is 255");
   const Shape& out = a.dy.shape;
   with_float(a.x.dtype, "max pool backward", [&]<class T>(T) {
     constexpr std::int64_t kTaps = kVectorBytes / sizeof(std::uint16_t);

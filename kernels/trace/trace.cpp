@@ -194,6 +194,7 @@ void walk(Operands& o, MaxPoolForward& a) {
   o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.geometry.ceil_mode);
   o.view(a.x);
   o.view(a.y);
+  o.call().window_values = a.y.shape.elements() * a.geometry.kernel * a.geometry.kernel;
 }
 void walk(Operands& o, MaxPoolBackward& a) {
   o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.geometry.ceil_mode);

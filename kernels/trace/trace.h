@@ -61,6 +61,7 @@ struct PrimitiveCall {
   /// are bound by memory, so their bytes say what they cost.
   std::int64_t forward_flops = 0, dgrad_flops = 0, wgrad_flops = 0;
   std::int64_t bytes = 0;           // of all operands, each counted once
+  std::int64_t window_values = 0;   // what the windows of a max pool's outputs hold together
   std::vector<std::int64_t> key{};  // shapes, pitches, types, geometry: equal keys do equal work
   double seconds = 0;               // where a device ran it: its time there
 

@@ -24,6 +24,9 @@ class GraphBudget {
   static constexpr std::int64_t kParameters = 1 << 28;  // 1 GiB of f32
   static constexpr std::int64_t kModules = 4096;
   static constexpr double kMultiplyAdds = 0x1p40;  // of an image of 256 x 256: 65 times YOLOv5x6's
+  // Of that image's forward pass in f32, which also bounds what its activations take.
+  static constexpr double kBytes = 0x1p36;         // that operators read and write
+  static constexpr double kWindowValues = 0x1p34;  // that max pools compare
   static constexpr int kInputs = 1 << 14;          // entries of all rows' `from`
 
   void spend_module(const std::string& where);

@@ -162,21 +162,33 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
   });
   // The strides, from one pass on a dry device. YOLOv5 does it in training mode over an empty image with its batch norms
   // still at momentum 0.1, which leaves every running variance at 0.9 and every counter at 1.
-  Device dry(make_dry_backend(device.backend(), {}));
+  double bytes = 0, window_values = 0;
+  Device dry(make_dry_backend(device.backend(), [&](const PrimitiveCall& call) {
+    bytes += static_cast<double>(call.bytes), window_values += static_cast<double>(call.window_values);
+  }));
   Profile profile;
   Context context{.device = dry, .profile = &profile};
   const std::int64_t side = 256;
   std::vector<std::int64_t> actual;
   int layer = 0;  // that runs
+  const auto check_work = [&] {
+    const auto bound = [&](double spent, double most, const char* what) {
+      FROST_CHECK(spent <= most, "more than 2^", std::log2(most), " ", what, " for an image of ", side, " x ", side,
+                  " up to here");
+    };
+    bound(profile.convolution, GraphBudget::kMultiplyAdds, "multiply-adds");
+    bound(bytes, GraphBudget::kBytes, "bytes read and written");
+    bound(window_values, GraphBudget::kWindowValues, "values in the windows of max pools");
+  };
   const auto seen = [&](int, const Var& y) {
     actual.push_back(y.shape().c);
-    FROST_CHECK(profile.convolution <= GraphBudget::kMultiplyAdds, "more than 2^40 multiply-adds for an image of ", side,
-                " x ", side, " up to here");
+    check_work();
     ++layer;
   };
   std::vector<Var> maps;
   try {
     maps = heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr}, seen);
+    check_work();
   } catch (const Error& e) {
     fail(spec_.name, ": layer ", layer, " (", spec_.layers[static_cast<std::size_t>(layer)].module, "): ", e.what());
   }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <sstream>
 
 #include "engine/base/input_file.h"
 #include "engine/base/yaml_file.h"

@@ -178,7 +178,6 @@ std::unique_ptr<Module> make_upsample(const Row& r) {
 std::unique_ptr<Module> make_max_pool(const Row& r) {
   const RowArgs& a = r.args;
   const int kernel = a.square(0, {}, 1), stride = a.none(1) ? kernel : a.square(1, kernel, 1), pad = a.square(2, 0, 0);
-  FROST_CHECK(2 * pad <= kernel, a.at(2), " is ", pad, ", more than half the kernel of ", kernel);
   a.only(3, a.square(3, 1, 1) == 1, "1");
   a.only(4, !a.flag(4, false), "False");
   return std::make_unique<MaxPool2d>(PoolGeometry{kernel, stride, pad, a.flag(5, false)});
@@ -219,7 +218,7 @@ template <ActivationKind kind>
 std::unique_ptr<Module> make_activation(const Row& r) {
   const bool leaky = kind == ActivationKind::leaky_relu;
   if (kind != ActivationKind::sigmoid) r.args.flag(leaky ? 1 : 0, false);  // inplace: the same values
-  return std::make_unique<Activate>(leaky ? Activation{kind, static_cast<float>(r.args.real(0, 0.01))} : Activation{kind});
+  return std::make_unique<Activate>(leaky ? Activation{kind, r.args.real(0, 0.01f)} : Activation{kind});
 }
 
 std::unique_ptr<Module> make_sequential(const Row& r);
@@ -262,16 +261,14 @@ std::unique_ptr<Module> make_sequential(const Row& r) {
     const std::string call = r.args.text(i, "");
     const auto open = call.find('(');
     const auto plain = plain_modules().find(call.substr(0, open));
-    if (open == std::string::npos || !call.ends_with(')') || plain == plain_modules().end())
-      r.args.refuse(i, "a module with parentheses that keeps its channels, such as nn.ReLU()");
+    if (open == std::string::npos || !call.ends_with(')') || plain == plain_modules().end() ||
+        plain->first == "nn.Sequential")  // one in another: each level would read all below it again
+      r.args.refuse(i, "a module with parentheses that keeps its channels, such as nn.ReLU(), and is no nn.Sequential");
     LayerSpec one;
     one.module = plain->first;
-    try {
-      for (const YAML::Node& arg : YAML::Load("[" + call.substr(open + 1, call.size() - open - 2) + "]"))
-        one.args.push_back(arg);
-    } catch (const YAML::Exception&) {
-      r.args.refuse(i, "a module with its arguments");
-    }
+    const auto arguments = parse_list(call.substr(open + 1, call.size() - open - 2));
+    if (!arguments) r.args.refuse(i, "a module with its arguments");
+    for (const YAML::Node& arg : *arguments) one.args.push_back(arg);
     r.builder.budget.spend_module(r.builder.where);
     chain->append(
         plain->second.make({r.builder, RowArgs(r.args.at(i), r.args.spec(), one, plain->second.arguments), r.c1, r.c1, 1}));

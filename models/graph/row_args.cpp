@@ -5,6 +5,9 @@
 #include <cmath>
 #include <set>
 
+#include "engine/base/yaml_file.h"
+#include "kernels/error.h"
+
 namespace frost {
 namespace {
 
@@ -14,11 +17,7 @@ YAML::Node evaluated(const YAML::Node& node) {
   const std::string& text = node.Scalar();
   if (text.size() < 2 || !((text.front() == '(' && text.back() == ')') || (text.front() == '[' && text.back() == ']')))
     return node;
-  try {
-    return YAML::Load("[" + text.substr(1, text.size() - 2) + "]");
-  } catch (const YAML::Exception&) {
-    return node;
-  }
+  return parse_list(text.substr(1, text.size() - 2)).value_or(node);
 }
 
 std::string shown(const YAML::Node& node) {
@@ -46,6 +45,17 @@ bool is_false(const std::string& text) {
 }
 
 }  // namespace
+
+std::optional<YAML::Node> parse_list(const std::string& items) {
+  constexpr std::size_t kLongest = 1000;  // bytes; no row needs a tenth of it
+  if (items.size() > kLongest) return {};
+  try {
+    const YAML::Node list = parse_yaml("[" + items + "]", "list", nullptr);
+    return list.IsSequence() ? std::optional(list) : std::nullopt;
+  } catch (const Error&) {  // the caller knows what was expected, and where
+    return {};
+  }
+}
 
 RowArgs::RowArgs(const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names)
     : RowArgs(fmt::format("{}: layer {}", spec.name, layer.index), spec, layer, std::move(names)) {}
@@ -136,12 +146,13 @@ std::vector<int> RowArgs::whole_list(std::size_t i, const std::vector<int>& othe
   return *values;
 }
 
-double RowArgs::real(std::size_t i, double otherwise) const {
+float RowArgs::real(std::size_t i, float otherwise) const {
   if (!present(i)) return otherwise;
   double value = 0;
-  if (!nodes_[i].IsScalar() || !YAML::convert<double>::decode(nodes_[i], value) || !std::isfinite(value))
-    refuse(i, "a number");
-  return value;
+  const bool number = nodes_[i].IsScalar() && YAML::convert<double>::decode(nodes_[i], value);
+  const auto real = static_cast<float>(value);  // 1e300 is infinite
+  if (!number || !std::isfinite(real)) refuse(i, "a number that 32 bits hold");
+  return real;
 }
 
 double RowArgs::expansion(std::size_t i, double otherwise) const {

@@ -9,6 +9,10 @@
 
 namespace frost {
 
+/// The items of a list without its brackets, "3, 1", as YAML's flow style reads it; nothing where that is no list, or longer
+/// than 1000 bytes.
+std::optional<YAML::Node> parse_list(const std::string& items);
+
 /// The arguments of one row of a model YAML, read with defaults. Whatever is not what the module takes is an Error that
 /// names the file, the row and the argument; so are arguments behind the last one that the module has.
 class RowArgs {
@@ -44,7 +48,7 @@ class RowArgs {
   std::optional<Pair> padding(std::size_t i) const;
   std::vector<int> whole_list(std::size_t i, const std::vector<int>& otherwise, int least) const;
   double expansion(std::size_t i, double otherwise) const;
-  double real(std::size_t i, double otherwise) const;
+  float real(std::size_t i, float otherwise) const;
   bool flag(std::size_t i, bool otherwise) const;
   std::string text(std::size_t i, const std::string& otherwise) const;
   /// Nothing or True: the graph's own, which is no value. False or None: the identity. Else the text of an activation.

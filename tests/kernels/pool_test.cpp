@@ -153,6 +153,31 @@ TEST_CASE("max_pool: NaN comes through; mistakes are named") {
                        "max pool: x of 1x4x4x2 does not give y of 1x3x2x2", Error);
 }
 
+TEST_CASE("max_pool: windows without a pixel, and those whose pixels 16 bits cannot number, are refused") {
+  Guarded x({1, 300, 300, 1}), y({1, 1, 1, 1});
+  const std::vector<PoolGeometry> refused{{2, 2, 2},    {2, 2, 4}, {3, 1, 2}, {257, 1, 0},
+                                          {4096, 1, 0}, {0, 1, 0}, {2, 0, 0}, {2, 1, -1}};
+  for (const PoolGeometry& g : refused) {
+    CAPTURE(g.kernel);
+    CHECK_THROWS_WITH_AS(backend->max_pool_forward({g, x.view(), y.view()}), doctest::Contains("max pool: kernel "), Error);
+    CHECK_THROWS_WITH_AS(backend->max_pool_backward({g, x.view(), y.view(), x.view()}),
+                         doctest::Contains("max pool backward: kernel "), Error);
+  }
+}
+TEST_CASE("max_pool: the largest kernel, its maximum in the window's last pixel") {
+  const Shape in{1, 257, 256, 1}, out{1, 2, 1, 1};
+  std::vector<float> values(static_cast<std::size_t>(in.elements()));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  Guarded x(in, values), y(out), dy(out, std::vector<float>{2, 3}), dx(in);
+  const PoolGeometry g{PoolGeometry::kLargest, 1, 0};
+  backend->max_pool_forward({g, x.view(), y.view()});
+  CHECK(y.values() == std::vector<float>{65535, 65791});
+  backend->max_pool_backward({g, x.view(), dy.view(), dx.view()});
+  std::vector<float> expected(values.size(), 0.0f);
+  expected[65535] = 2, expected[65791] = 3;
+  CHECK(dx.values() == expected);
+}
+
 TEST_CASE("adaptive_avg_pool: golden, slices, bf16") {
   if (!golden::have("golden/ops_adaptive_avg_pool2d.safetensors")) return;
   const auto file = golden::load("ops_adaptive_avg_pool2d");

@@ -402,7 +402,7 @@ TEST_CASE("an argument that is not what the module takes is refused by its name"
       {"-1, 1, nn.Upsample, [None, 2, bicubic]", "argument 3 (mode) is bicubic, expected nearest or bilinear"},
       {"-1, 1, nn.Upsample, [None, 2, nearest, True]", "argument 4 (align_corners) is True"},
       {"-1, 1, nn.Upsample, [None, 1.5, nearest]", "argument 2 (scale_factor) is 1.5, expected a whole number"},
-      {"-1, 1, nn.MaxPool2d, [3, 1, 2]", "argument 3 (padding) is 2, more than half the kernel of 3"},
+      {"-1, 1, nn.MaxPool2d, [3, 1, 2]", "max_pool: kernel 3, stride 1, padding 2; expected"},
       {"-1, 1, nn.MaxPool2d, [[3, 2]]", "argument 1 (kernel_size) is [3, 2], expected one number"},
       {"-1, 1, nn.MaxPool2d, [3, 1, 1, 2]", "argument 4 (dilation) is 2; frost supports 1 alone"},
       {"-1, 1, nn.MaxPool2d, [3, 1, 1, 1, True]", "argument 5 (return_indices) is True"},
@@ -477,13 +477,14 @@ TEST_CASE("sizes that overflow are refused before they are computed, with the la
     CHECK(said.find("-9223372036854775808") == std::string::npos);
   };
   const std::string grow = "-1, 1, nn.Upsample, [None, 4096, nearest]";
-  says({"-1, 1, Conv, [8]", grow, grow, grow, grow, grow, grow}, "g.yaml: layer 2 (nn.Upsample): a tensor of 1x4294967296x");
+  says({"-1, 1, Conv, [8]", grow, grow, grow, grow, grow, grow}, "g.yaml: layer 1 (nn.Upsample): more than 2^36 bytes");
   says({"-1, 1, Conv, [8]", "-1, 20, nn.Upsample, [None, 100, nearest]"}, "g.yaml: layer 1 (nn.Upsample): a tensor of ");
-  says({"-1, 1, nn.Upsample, [None, 4096]", "-1, 1, Conv, [512, 3]"}, "g.yaml: layer 1 (Conv): a tensor of ");
-  says({"-1, 1, nn.Upsample, [None, 512]", "-1, 1, Conv, [8, 31]"}, "g.yaml: layer 1 (Conv): more than 2^40 multiply-adds");
+  says({"-1, 1, nn.Upsample, [None, 4096]", "-1, 1, Conv, [512, 3]"}, "g.yaml: layer 0 (nn.Upsample): more than 2^36 bytes");
+  says({"-1, 1, nn.Upsample, [None, 128]", "-1, 1, Conv, [8, 31]"}, "g.yaml: layer 1 (Conv): more than 2^40 multiply-adds");
   says({"-1, 1, Conv, [8, 3, 4096]", "-1, 1, Conv, [8, 3, 1, 0]"},
        "g.yaml: layer 1 (Conv): conv2d: input 1x1x1x8 is smaller");
-  says({"-1, 1, nn.MaxPool2d, [512, 600]"}, "g.yaml: layer 0 (nn.MaxPool2d): max_pool: input 1x256x256x3 is smaller");
+  says({"-1, 1, Conv, [8, 3, 2]", "-1, 1, nn.MaxPool2d, [200, 300]"},
+       "g.yaml: layer 1 (nn.MaxPool2d): max_pool: input 1x128x128x8 is smaller");
   says({"-1, 1, nn.AvgPool2d, [3]"}, "g.yaml: layer 0 (nn.AvgPool2d): ");
   CHECK(refusal({"-1, 1, SPP, [64, '(5, 9, 13)']"}) == "");
   for (const std::string depth : {".nan", "1e30", "-1", "0"})
@@ -495,6 +496,94 @@ TEST_CASE("sizes that overflow are refused before they are computed, with the la
       CHECK_THROWS_WITH_AS(parse_model_yaml(text, "d.yaml"), doctest::Contains("depth_multiple and width_multiple"), Error);
     }
   says({"-1, 2000000000, Bottleneck, [8]"}, "2000000000 repeats, expected 1 to 1000");
+}
+
+TEST_CASE("an image's activations, and what pools, resizing and activations do for it, are bounded for all rows together") {
+  const auto says = [](const std::vector<std::string>& rows, const std::string& message) {
+    const std::string said = refusal(rows);
+    CHECK_MESSAGE(said.find(message) != std::string::npos, said);
+  };
+  const std::string bytes = "more than 2^36 bytes read and written for an image of 256 x 256 up to here";
+  says({"-1, 1, nn.Upsample, [None, 4096, nearest]", "-1, 12, nn.MaxPool2d, [2]"},
+       "g.yaml: layer 0 (nn.Upsample): " + bytes);
+  says({"-1, 1, nn.Upsample, [40000, None, nearest]"}, "expected a whole number from 1 to 4096");
+  const std::string wide = "-1, 1, Conv, [4096, 1]";  // 1 GiB
+  says({wide, "-1, 100, nn.ReLU, []"}, "g.yaml: layer 1 (nn.ReLU): " + bytes);
+  says({wide, "-1, 100, nn.BatchNorm2d, []"}, bytes);
+  says({wide, "-1, 1, nn.Upsample, [None, 10, bilinear]"}, bytes);
+  says({wide, "-1, 1, nn.ZeroPad2d, [4000]"}, bytes);
+  says({"-1, 1, Conv, [64, 1]", "-1, 100, nn.MaxPool2d, [3, 1, 1]", "-1, 1000, nn.Hardswish, []",
+        "-1, 1000, nn.Sequential, [nn.ReLU()]"},
+       bytes);
+  const std::string windows = "more than 2^34 values in the windows of max pools for an image of 256 x 256 up to here";
+  says({"-1, 1, Conv, [64, 1]", "-1, 1, nn.MaxPool2d, [255, 1, 127]"}, "g.yaml: layer 1 (nn.MaxPool2d): " + windows);
+  says({"-1, 1, Conv, [64, 1]", "-1, 1, SPP, [64, [5, 129]]"}, "layer 1 (SPP): " + windows);
+  says({"-1, 1, SPPF, [64, 257]"},
+       "layer 0 (SPPF): max_pool: kernel 257, stride 1, padding 128; expected a kernel of 1 to 256");
+  CHECK(refusal({wide, "-1, 2, nn.ReLU, []", "-1, 1, nn.MaxPool2d, [9, 8, 4]"}) == "");
+}
+
+TEST_CASE("the largest known graphs stay far below these bounds") {
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  for (const char* name : {"yolov5x6", "yolov5-p7", "yolov3-spp"}) {
+    double bytes = 0, window_values = 0;
+    Device dry(make_dry_backend(*backend, [&](const PrimitiveCall& call) {
+      bytes += static_cast<double>(call.bytes), window_values += static_cast<double>(call.window_values);
+    }));
+    DetectionModel model(dry, load_model_spec(name));
+    bytes = window_values = 0;
+    Context context{.device = dry};
+    model.heads(context, {Tensor(dry, {1, 256, 256, 3}), -1, nullptr});
+    CAPTURE(name);
+    CAPTURE(bytes);
+    CAPTURE(window_values);
+    CHECK(bytes > 1e6);
+    CHECK(window_values > 1e4);
+    CHECK(bytes * 30 < GraphBudget::kBytes);
+    CHECK(window_values * 50 < GraphBudget::kWindowValues);
+  }
+}
+
+TEST_CASE("a pool's numbers must fit each other, from whichever key they come") {
+  const std::string pool = "-1, 1, nn.MaxPool2d, [2]";
+  for (const std::string numbers : {"padding: 4", "padding: 2", "kernel_size: 257", "{kernel_size: 9, padding: 5}"}) {
+    CAPTURE(numbers);
+    const std::string map = numbers.starts_with('{') ? numbers : "{" + numbers + "}";
+    const std::string said = refusal({"-1, 1, Conv, [16]", pool}, "modules: {model.1: " + map + "}\n");
+    CHECK_MESSAGE(said.find("max_pool: kernel ") != std::string::npos, said);
+  }
+  CHECK(refusal({"-1, 1, Conv, [16]", pool}, "modules: {model.1: {padding: 1}}\n") == "");
+}
+
+TEST_CASE("arguments that are modules or lists as text are read once, and no longer than any row needs") {
+  const auto sequential = [](const std::string& call) { return refusal({"-1, 1, nn.Sequential, ['" + call + "']"}); };
+  const auto nested = [](int depth) {
+    std::string text = "nn.ReLU()";
+    for (int i = 0; i < depth; ++i) text = "nn.Sequential(" + text + ")";
+    return text;
+  };
+  for (const int depth : {1, 2, 1000}) {
+    CAPTURE(depth);
+    CHECK(sequential(nested(depth)).find("argument 1 (module) is nn.Sequential(") != std::string::npos);
+    CHECK(sequential(nested(depth)).find("is no nn.Sequential") != std::string::npos);
+  }
+  CHECK(sequential("nn.MaxPool2d(3, 1, 1)") == "");
+  for (const std::string& arguments : {std::string("3]: [1"), std::string("&a [*a]"), std::string("3] --- [1"),
+                                       std::string(150, '[') + std::string(150, ']'), std::string(2000, ' ')}) {
+    CAPTURE(arguments);
+    CHECK(sequential("nn.MaxPool2d(" + arguments + ")").find("expected a module with its arguments") != std::string::npos);
+    CHECK(refusal({"-1, 1, Conv, [16, '(" + arguments + ")']"}).find("argument 2 (kernel) is (") != std::string::npos);
+  }
+}
+
+TEST_CASE("a slope that no f32 holds is refused wherever it stands") {
+  for (const std::string slope : {"1e300", "-1e39", ".inf", ".nan"}) {
+    CAPTURE(slope);
+    CHECK(refusal({"-1, 1, nn.LeakyReLU, [" + slope + "]"}).find("argument 1 (negative_slope) is ") != std::string::npos);
+    CHECK(refusal({"-1, 1, nn.Sequential, [nn.LeakyReLU(" + slope + ")]"}).find("(negative_slope) is ") !=
+          std::string::npos);
+  }
+  CHECK(refusal({"-1, 1, Conv, [16, 3, 1, None, 1, 1, nn.LeakyReLU(1e300)]"}).find("slope") != std::string::npos);
 }
 
 TEST_CASE("a device without values draws none") {
