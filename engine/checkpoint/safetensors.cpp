@@ -120,55 +120,76 @@ Entry parse_entry(const std::string& name, const json& value) {
   return entry;
 }
 
-SafetensorsFile parse(std::span<const std::byte> file) {
-  FROST_CHECK(file.size() >= 8,
-              file.empty() ? "the file is empty" : "not a safetensors file: shorter than its 8-byte length");
-  std::uint64_t length = 0;
-  std::memcpy(&length, file.data(), 8);
-  FROST_CHECK(length >= 2 && length <= kMaxHeader, "not a safetensors file: a header of ", length, " bytes");
-  FROST_CHECK(length <= file.size() - 8, "truncated: the header needs ", length, " bytes, the file has ", file.size() - 8);
-  const json header = parse_header({reinterpret_cast<const char*>(file.data()) + 8, static_cast<std::size_t>(length)});
-  const auto data = file.subspan(8 + static_cast<std::size_t>(length));
+/// What stands before the values: the metadata, the tensors in the order of their bytes, and where their bytes begin.
+struct Header {
+  Metadata metadata{};
+  std::vector<Entry> entries{};
+  std::uint64_t data = 0;
+};
 
-  SafetensorsFile out;
-  std::vector<Entry> entries;
+/// Throws Error where the header is wrong or does not fit the file's size.
+Header read_header(const InputFile& file) {
+  const std::uint64_t size = file.size();
+  FROST_CHECK(size >= 8, size == 0 ? "the file is empty" : "not a safetensors file: shorter than its 8-byte length");
+  std::uint64_t length = 0;
+  FROST_CHECK(file.read(std::as_writable_bytes(std::span(&length, 1))) == 8, "became shorter while it was read");
+  FROST_CHECK(length >= 2 && length <= kMaxHeader, "not a safetensors file: a header of ", length, " bytes");
+  FROST_CHECK(length <= size - 8, "truncated: the header needs ", length, " bytes, the file has ", size - 8);
+  std::string text(static_cast<std::size_t>(length), '\0');
+  FROST_CHECK(file.read(std::as_writable_bytes(std::span(text)), 8) == length, "became shorter while it was read");
+  const json header = parse_header(text);
+
+  Header out{.data = 8 + length};
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
-      entries.push_back(parse_entry(name, value));
+      out.entries.push_back(parse_entry(name, value));
       continue;
     }
     FROST_CHECK(value.is_object(), "__metadata__ is not a map");
-    for (const auto& [key, text] : value.items()) {
-      FROST_CHECK(text.is_string(), "__metadata__: ", key, " is not text");
-      out.metadata[key] = text.get<std::string>();
+    for (const auto& [key, words] : value.items()) {
+      FROST_CHECK(words.is_string(), "__metadata__: ", key, " is not text");
+      out.metadata[key] = words.get<std::string>();
     }
   }
-  std::stable_sort(entries.begin(), entries.end(),
+  std::stable_sort(out.entries.begin(), out.entries.end(),
                    [](const Entry& a, const Entry& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  const std::uint64_t bytes = size - out.data;
   std::uint64_t position = 0;
-  for (const Entry& e : entries) {
+  for (const Entry& e : out.entries) {
     FROST_CHECK(e.begin >= position, "tensor ", e.name, " overlaps the one before it");
     FROST_CHECK(e.begin == position, "a gap of ", e.begin - position, " bytes before tensor ", e.name);
-    FROST_CHECK(e.end <= data.size(), "truncated: tensor ", e.name, " ends at byte ", e.end, " of ", data.size());
+    FROST_CHECK(e.end <= bytes, "truncated: tensor ", e.name, " ends at byte ", e.end, " of ", bytes);
     position = e.end;
   }
-  FROST_CHECK(position == data.size(), data.size() - position, " bytes after the last tensor");
-  for (Entry& e : entries) {
-    const auto bytes = data.subspan(static_cast<std::size_t>(e.begin), static_cast<std::size_t>(e.end - e.begin));
-    out.tensors.add(e.name, {e.type->becomes, std::move(e.shape), loaded(e.type->name, bytes)});
-  }
+  FROST_CHECK(position == bytes, bytes - position, " bytes after the last tensor");
   return out;
+}
+
+/// As read_header; errors name the file.
+Header named_header(const InputFile& file) {
+  try {
+    return read_header(file);
+  } catch (const Error& error) {
+    const std::string name = file.path().string() + ": ", cause = error.what();
+    fail(cause.starts_with(name) ? "" : name, cause);  // a failing disk is named already
+  }
 }
 
 }  // namespace
 
+Metadata read_safetensors_metadata(const std::filesystem::path& path) { return named_header(InputFile(path)).metadata; }
+
 SafetensorsFile read_safetensors(const std::filesystem::path& path) {
-  const FileBytes file(path);
-  try {
-    return parse(file.bytes());
-  } catch (const Error& error) {
-    fail(path.string(), ": ", error.what());
+  const InputFile file(path);
+  Header header = named_header(file);
+  const FileBytes bytes(file);
+  SafetensorsFile out{.tensors = {}, .metadata = std::move(header.metadata)};
+  for (Entry& e : header.entries) {
+    const auto values =
+        bytes.bytes().subspan(static_cast<std::size_t>(header.data + e.begin), static_cast<std::size_t>(e.end - e.begin));
+    out.tensors.add(e.name, {e.type->becomes, std::move(e.shape), loaded(e.type->name, values)});
   }
+  return out;
 }
 
 namespace {

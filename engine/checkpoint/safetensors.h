@@ -19,6 +19,9 @@ struct SafetensorsFile {
 /// Throws frost::Error with the file and the cause for anything the format forbids (checkpoint.md section 6).
 /// Types we have no DType for are widened: I8, I16, U16 to i32; U32 to i64; BOOL to u8. U64 and F8 are refused.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
+/// Its metadata alone: the tensors are checked against the file's size, but their values are not read. Throws as
+/// read_safetensors.
+Metadata read_safetensors_metadata(const std::filesystem::path& path);
 
 /// Atomic (write_file_atomically). Tensors keep the order of the state dict.
 void write_safetensors(const std::filesystem::path& path, const StateDict& tensors, const Metadata& metadata = {});

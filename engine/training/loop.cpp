@@ -1,6 +1,7 @@
 #include "engine/training/loop.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -24,6 +25,8 @@ constexpr std::int64_t kReadInterval = 20;  // batches whose losses are read at 
 constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
 // What the run has cost so far: apart from the state, which is the same in every such run.
 constexpr const char* kCostsKey = "frost.costs";
+// The epoch whose weights a checkpoint holds. Unlike "epoch" it stays when the file is stripped: `best` is known by it.
+constexpr const char* kOwnEpochKey = "frost.epoch";
 
 /// Share of zeros in each masked parameter and in all parameters; nothing for a dense model.
 std::map<std::string, double> sparsity_of(Module& model) {
@@ -51,14 +54,10 @@ std::int64_t stripped_size(const std::filesystem::path& file) {
   return checkpoint_size(after.tensors, after.metadata);
 }
 
-void write_stripped(const std::filesystem::path& file) {
+/// Strips the file, and says so. Returns its size in bytes.
+std::int64_t strip(const std::filesystem::path& file) {
   const SafetensorsFile after = stripped(file);
   if (!after.tensors.empty()) write_checkpoint(file, after.tensors, after.metadata);
-}
-
-/// As write_stripped, and says so. Returns the size in bytes.
-std::int64_t strip(const std::filesystem::path& file) {
-  write_stripped(file);
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
   fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
   return bytes;
@@ -304,8 +303,7 @@ void TrainingLoop::write_extra_checkpoints(std::int64_t epoch, const StateDict& 
     write_checkpoint(best(), tensors, about);
     best_written_ = true;
   }
-  if (options_.save_period > 0 && epoch % options_.save_period == 0)
-    write_checkpoint(options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch), tensors, about);
+  if (options_.save_period > 0 && epoch % options_.save_period == 0) write_checkpoint(numbered(epoch), tensors, about);
 }
 
 std::vector<double> TrainingLoop::row_of(std::int64_t epoch) const {
@@ -340,7 +338,7 @@ StateDict TrainingLoop::checked_state(std::int64_t epoch) const {
 
 Metadata TrainingLoop::metadata(std::int64_t epoch, bool validated) const {
   Metadata about = task_.metadata();
-  about["epoch"] = std::to_string(epoch);
+  about["epoch"] = about[kOwnEpochKey] = std::to_string(epoch);
   about["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
   const UpdateState state = updater_.optimizer().state();
   about[kStateKey] = nlohmann::json{{"epoch", epoch},
@@ -452,11 +450,44 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     }
   }
   // Resumed from another file, the run stands there: an interruption of this process must not go on from a later `last`.
-  if (std::error_code error; !std::filesystem::equivalent(file, last(), error))
-    write_checkpoint(last(), saved.tensors, saved.metadata);
+  std::error_code error;
+  if (!std::filesystem::equivalent(file, last(), error)) write_checkpoint(last(), saved.tensors, saved.metadata);
   // What a process that died between `last` and these did not write.
   if (validated_) write_extra_checkpoints(start_epoch_ - 1, saved.tensors, saved.metadata);
-  best_written_ = best_written_ && std::filesystem::exists(best());
+  restore_best();
+}
+
+std::filesystem::path TrainingLoop::numbered(std::int64_t epoch) const {
+  return options_.folder / "weights" / fmt::format("epoch{}.safetensors", epoch);
+}
+
+void TrainingLoop::restore_best() {
+  const auto metadata_of = [](const std::filesystem::path& file) {
+    return std::filesystem::exists(file) ? read_safetensors_metadata(file) : Metadata();
+  };
+  const auto is = [&](const Metadata& about) {
+    const auto epoch = about.find(kOwnEpochKey);
+    return epoch != about.end() && epoch->second == std::to_string(best_epoch_);
+  };
+  const Metadata present = metadata_of(best());
+  const bool known = present.contains(kOwnEpochKey);
+  // Files without the key are older than it. Stripped ones may be those of an earlier run, which stay.
+  const bool fits = best_written_ ? !present.empty() && (is(present) || !known) : !present.contains(kStateKey);
+  if (fits) return;
+  if (best_written_) {
+    const Metadata kept = metadata_of(numbered(best_epoch_));
+    if (is(kept) && kept.contains(kStateKey)) {  // of this run: what others left in the folder is stripped
+      const SafetensorsFile from = read_checkpoint(numbered(best_epoch_));
+      write_checkpoint(best(), from.tensors, from.metadata);
+      return;
+    }
+  }
+  const std::string lost = best_written_ ? fmt::format("epoch {}, the best so far, is in no file", best_epoch_)
+                                         : std::string("no epoch was the best so far");
+  best_written_ = false;
+  std::filesystem::remove(best());
+  fmt::print("WARNING: {}{}\n",
+             known ? fmt::format("{}: of epoch {}, is removed: ", best().string(), present.at(kOwnEpochKey)) : "", lost);
 }
 
 std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
@@ -473,25 +504,31 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
   const auto skip = [](const fs::path& file, const std::string& cause) {
     fmt::print("--resume skips {}: {}\n", file.string(), cause);
   };
+  std::vector<std::string> finished;
+  fs::path newest;
   for (const auto& [time, file] : found) {
     const fs::path folder = file.parent_path().parent_path();
     try {
-      if (!read_safetensors(file).metadata.contains(kStateKey)) {
-        skip(file, "training is finished");
+      if (!read_safetensors_metadata(file).contains(kStateKey)) {
+        finished.push_back(file.string());
         continue;
       }
     } catch (const Error& e) {
       fmt::print("WARNING: --resume skips a checkpoint: {}\n", e.what());
       continue;
     }
-    if (const std::string who = RunLock::holder(folder); !who.empty())
+    if (const std::string who = RunLock::holder(folder); !who.empty()) {
       skip(file, "in training by " + who);
-    else if (!fs::is_regular_file(folder / "opt.yaml", error))
+    } else if (!fs::is_regular_file(folder / "opt.yaml", error)) {
       skip(file, "no opt.yaml in its run's folder");
-    else
-      return file;
+    } else {
+      newest = file;
+      break;
+    }
   }
-  fail("--resume: no unfinished run below ", root.string());
+  if (!finished.empty()) skip(fmt::format("{}", fmt::join(finished, ", ")), "training is finished");
+  FROST_CHECK(!newest.empty(), "--resume: no unfinished run below ", root.string());
+  return newest;
 }
 
 void end_training(Metadata& metadata) {
@@ -501,14 +538,21 @@ void end_training(Metadata& metadata) {
 }
 
 void end_unfinished(const std::filesystem::path& run_folder) {
-  for (const char* name : {"last.safetensors", "best.safetensors"}) {
-    const std::filesystem::path file = run_folder / "weights" / name;
-    std::error_code error;
-    if (!std::filesystem::is_regular_file(file, error)) continue;
+  namespace fs = std::filesystem;
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator it(run_folder / "weights", error), end; !error && it != end; it.increment(error))
+    if (std::error_code ignored; it->path().extension() == ".safetensors" && it->is_regular_file(ignored))
+      files.push_back(it->path());
+  for (const fs::path& file : files) {
+    SafetensorsFile after;
     try {
-      write_stripped(file);
-    } catch (const Error&) {  // what cannot be read cannot be resumed either, and will be written anew
+      if (!read_safetensors_metadata(file).contains(kStateKey)) continue;
+      after = stripped(file);
+    } catch (const Error&) {
+      continue;  // what cannot be read cannot be resumed either
     }
+    write_checkpoint(file, after.tensors, after.metadata);
   }
 }
 

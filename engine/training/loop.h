@@ -114,9 +114,13 @@ class TrainingLoop {
   void note_fitness(std::int64_t epoch, double fitness);
   void save_unvalidated(std::int64_t epoch);
   void write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& metadata);  // best, epochN
-  std::vector<double> row_of(std::int64_t epoch) const;                                                  // of results.csv
-  bool may_stop_after(std::int64_t epoch) const;  // if it does not improve
-  bool stops_after(std::int64_t epoch) const;     // since nothing has improved for so long
+  std::filesystem::path numbered(std::int64_t epoch) const;                                              // epochN
+  /// Resumed: `best` must be the state's best epoch. Another one there is replaced, from an epochN file, or removed with a
+  /// line on stdout.
+  void restore_best();
+  std::vector<double> row_of(std::int64_t epoch) const;  // of results.csv
+  bool may_stop_after(std::int64_t epoch) const;         // if it does not improve
+  bool stops_after(std::int64_t epoch) const;            // since nothing has improved for so long
   /// The losses of `batch`, which may be the last of several that wait on the device.
   void note_losses(std::int64_t epoch, std::int64_t batch, const BatchReport& report);
   void take_losses(std::int64_t epoch, std::int64_t batch, std::span<const double> losses);
@@ -125,9 +129,11 @@ class TrainingLoop {
   void wake(std::int64_t epoch, std::int64_t steps);
   void count_trainable();
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
-  StateDict checked_state(std::int64_t epoch) const;            // all that a resumed run needs, and that all of it is finite
-  Metadata metadata(std::int64_t epoch, bool validated) const;  // the same
-  std::string last_good() const;                                // for a run that has diverged
+  /// A checkpoint's tensors: all that a resumed run needs. Throws Error where one is not finite.
+  StateDict checked_state(std::int64_t epoch) const;
+  /// And its metadata.
+  Metadata metadata(std::int64_t epoch, bool validated) const;
+  std::string last_good() const;  // for a run that has diverged
 
   Device& device_;
   Module &model_, &twin_;
@@ -144,19 +150,21 @@ class TrainingLoop {
   double best_fitness_ = 0, stopper_best_ = 0;
   RunSummary summary_;
   std::vector<double> mean_losses_, metrics_;  // of the last epoch
-  bool is_best_ = false, validated_ = true;    // it
+  bool is_best_ = false, validated_ = true;    // the last epoch
   std::array<double, 3> lr_{};
   std::vector<std::pair<std::int64_t, std::int64_t>> wakes_;  // epochs in which parameters woke, optimizer steps before
 };
 
-/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be read, that are finished or
-/// that another process trains are named on stdout. Throws Error where there is none.
+/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be read, that are finished
+/// (these in one line) or that another process trains are named on stdout. Throws Error where there is none.
 std::filesystem::path newest_unfinished(const std::filesystem::path& root);
 
 /// Removes from a checkpoint's metadata that its training goes on.
 void end_training(Metadata& metadata);
 
-/// Ends an unfinished run whose folder a new run takes: what it has trained stays, but --resume must not mix the two.
+/// Ends the runs whose folder a new run takes: every checkpoint in weights/ that could be resumed, an epochN file of a
+/// finished run too, is stripped. What was trained stays, but --resume must not mix it with the new run's options. Throws
+/// Error where one cannot be written.
 void end_unfinished(const std::filesystem::path& run_folder);
 
 }  // namespace frost

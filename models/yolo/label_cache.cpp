@@ -216,6 +216,7 @@ void write_label_cache(const std::string& path, std::uint64_t files_hash, const 
                      .payload_bytes = payload.size(),
                      .payload_hash = fnv(kFnvStart, payload.data(), payload.size())};
   std::copy(kMagic, kMagic + sizeof kMagic, header.magic);
+  remove_dead_temporaries(folder);
   write_file_atomically(path, [&](FileSink& sink) {
     sink.write(&header, sizeof header);
     sink.write(payload);

@@ -10,8 +10,8 @@
 #include "tests/models/stripes.h"
 #include "tests/tools/world.h"
 
-// A training killed at each of its writes in turn, and at random moments: --resume makes its folder that of a training that
-// nobody disturbed.
+// A training killed at each of its writes in turn (some kinds: at every few, unless KILLS is in the environment), and at
+// random moments: --resume makes its folder that of a training that nobody disturbed.
 using namespace frost::tests;
 
 namespace {
@@ -115,8 +115,9 @@ std::string killed_at(const std::string& command, const fs::path& run, int step)
          command;
 }
 
-/// Each step from `first` on, each `stride`-th. Returns how many steps there are.
+/// Kills at each `stride`-th step, at each one where the environment has KILLS. Returns how many steps there are.
 int walk(const Training& training, const std::string& name, int stride = 1) {
+  if (std::getenv("KILLS")) stride = 1;
   const fs::path whole = world().dir / name / "whole", run = world().dir / name / "run";
   const Outcome undisturbed = world().run(training.start(whole));
   CAPTURE(said(undisturbed));
@@ -137,6 +138,14 @@ int walk(const Training& training, const std::string& name, int stride = 1) {
       static_cast<void>(world().run(killed_at(training.resume(run), run, 1 + step * 7 % 23)));
     go_on(training, run);
     check_same(expected, run);
+  }
+}
+
+/// Kills a fresh training as soon as it has left a checkpoint to be resumed.
+void cut(const Training& training, const fs::path& run) {
+  for (int step = 1; !fs::exists(Training::last_of(run)); ++step) {
+    fs::remove_all(run);
+    REQUIRE(world().run(killed_at(training.start(run), run, step)).code == kKilled);
   }
 }
 
@@ -184,7 +193,7 @@ TEST_CASE("a detector's training, killed at each of its writes, ends as one that
   CHECK(steps > 60);
 }
 
-TEST_CASE("killed at each write: --noval, --nosave, layers that wake up, masks, Adam, a pruned start") {
+TEST_CASE("killed at every third write: --noval, --nosave, layers that wake up, masks, Adam, a pruned start") {
   walk(detector("--epochs 2 --noplots --noval --batch-size 8"), "noval", 3);
   walk(detector("--epochs 2 --noplots --nosave --batch-size 5"), "nosave", 3);
   walk(detector(
@@ -192,7 +201,7 @@ TEST_CASE("killed at each write: --noval, --nosave, layers that wake up, masks, 
        "thaw", 3);
 }
 
-TEST_CASE("killed at each write: early stop, by patience") {
+TEST_CASE("killed at every fourth write: early stop, by patience") {
   // Momentum and rate so high that the first epochs stay the best.
   const Training training = detector("--epochs 30 --noplots --batch-size 4 --patience 2 --hyp " + hyp_with("lr0", "0.3"));
   const fs::path run = world().dir / "patience" / "whole";
@@ -201,7 +210,7 @@ TEST_CASE("killed at each write: early stop, by patience") {
   CHECK(std::count(csv.begin(), csv.end(), '\n') < 31);
 }
 
-TEST_CASE("killed at each write: a classifier") {
+TEST_CASE("killed at every fifth write: a classifier") {
   walk({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + stripes()},
        "classifier", 5);
 }
@@ -332,8 +341,7 @@ TEST_CASE("two trainings in one folder: the second one says who has it, readers 
 TEST_CASE("--resume without a file: what cannot be read and what is finished is named and passed over") {
   const fs::path project = world().dir / "bare";
   const Training training = detector("--epochs 2 --batch-size 4 --noplots");
-  REQUIRE(world().run(killed_at(training.start(project / "cut"), project / "cut", 42)).code == kKilled);
-  REQUIRE(fs::exists(Training::last_of(project / "cut")));
+  cut(training, project / "cut");
   REQUIRE(world().run(training.start(project / "done")).code == 0);
   const std::string good = slurp(Training::last_of(project / "done"));
   write(Training::last_of(project / "damaged"), good.substr(0, good.size() / 2));
@@ -370,4 +378,75 @@ TEST_CASE("a limit on file sizes is a full disk; an epoch is not lost to what is
     go_on(training, run);
     check_same(contents(whole), run);
   }
+}
+
+namespace {
+/// The checkpoints in a run's weights/ that --resume would go on from.
+std::size_t resumable(const fs::path& run) {
+  std::size_t n = 0;
+  for (const auto& entry : fs::directory_iterator(run / "weights"))
+    n += frost::read_safetensors_metadata(entry.path()).contains("frost.training");
+  return n;
+}
+}  // namespace
+
+TEST_CASE("--exist-ok ends every run in the folder, or is ended itself before anything is replaced") {
+  const fs::path run = world().dir / "reused" / "run";
+  const Training older = detector("--epochs 3 --batch-size 4 --noplots --save-period 1");
+  const Training newer = detector("--epochs 2 --batch-size 3 --noplots --seed 5");
+  for (const bool finished : {false, true}) {
+    CAPTURE(finished);
+    fs::remove_all(run);
+    if (finished)
+      REQUIRE(world().run(older.start(run)).code == 0);
+    else
+      cut(older, run);
+    const std::size_t before = resumable(run);
+    CHECK(before >= 1);
+    const std::string options = slurp(run / "opt.yaml"), last = slurp(Training::last_of(run));
+    check_error(world().run("ulimit -f 8; " + newer.start(run)), {"cannot write ", "File too large"});
+    CHECK(resumable(run) == before);
+    CHECK(slurp(run / "opt.yaml") == options);
+    CHECK((slurp(Training::last_of(run)) == last));
+    REQUIRE(world().run(killed_at(newer.start(run), run, 1)).code == kKilled);
+    REQUIRE(world().run(newer.start(run)).code == 0);
+    CHECK(resumable(run) == 0);
+    for (const auto& entry : fs::directory_iterator(run / "weights"))
+      CHECK(world().run(kBin + "yolo-train --resume " + entry.path().string()).code == 1);
+  }
+}
+
+TEST_CASE("resumed from epochN, best goes back too: to that epoch's file, to an earlier one's, or it is removed") {
+  const fs::path run = world().dir / "back" / "run", best = run / "weights" / "best.safetensors";
+  const auto epoch_file = [&](int n) { return run / "weights" / ("epoch" + std::to_string(n) + ".safetensors"); };
+  const Training training = detector("--epochs 5 --batch-size 4 --noplots --save-period 1");
+  const auto own = [&] { return frost::read_safetensors_metadata(best).at("frost.epoch"); };
+  REQUIRE(world().run(training.start(run)).code == 0);
+  const auto whole = contents(run);
+  REQUIRE(world().run(kBin + "yolo-train --resume " + epoch_file(2).string()).code == 0);
+  check_same(whole, run);
+  // A state whose best epoch is an earlier one, and so good that none comes up to it.
+  frost::SafetensorsFile file = frost::read_safetensors(epoch_file(3));
+  auto state = nlohmann::json::parse(file.metadata.at("frost.training"));
+  state["is_best"] = false, state["best_epoch"] = 1, state["best_fitness"] = state["stopper_best"] = 0.9;
+  state["best"]["epoch"] = 1;
+  file.metadata["frost.training"] = state.dump();
+  frost::write_safetensors(run / "weights" / "edited.safetensors", file.tensors, file.metadata);
+  const std::string resume = kBin + "yolo-train --resume " + (run / "weights" / "edited.safetensors").string();
+  CHECK(own() != "1");
+  const Outcome rebuilt = world().run(resume);
+  CAPTURE(said(rebuilt));
+  REQUIRE(rebuilt.code == 0);
+  CHECK(own() == "1");
+  // Nothing holds epoch 1 any more.
+  REQUIRE(world().run(kBin + "yolo-train --resume " + epoch_file(2).string()).code == 0);
+  CHECK(own() != "1");
+  fs::remove(epoch_file(1));
+  const Outcome lost = world().run(resume);
+  CAPTURE(said(lost));
+  REQUIRE(lost.code == 0);
+  CHECK_FALSE(fs::exists(best));
+  CHECK(has(lost.out, "best.safetensors: of epoch "));
+  CHECK(has(lost.out, "is removed: epoch 1, the best so far, is in no file"));
+  CHECK(nlohmann::json::parse(slurp(run / "summary.json")).at("files").contains("last.safetensors"));
 }
