@@ -31,7 +31,7 @@ class PictureFaults {
     const std::lock_guard lock(mutex_);
     return first_cause_;
   }
-  /// The lines since the last call.
+  /// Files and causes since the last call, one line each.
   std::vector<std::string> take() {
     const std::lock_guard lock(mutex_);
     return std::exchange(lines_, {});
@@ -43,7 +43,7 @@ class PictureFaults {
     add(seen, file, std::move(text));
   }
   void add(std::vector<bool>& seen, std::int64_t file, std::string text) {
-    if (!seen[static_cast<std::size_t>(file)]) lines_.push_back("WARNING ⚠️ " + std::move(text));
+    if (!seen[static_cast<std::size_t>(file)]) lines_.push_back(std::move(text));
     seen[static_cast<std::size_t>(file)] = true;
   }
 

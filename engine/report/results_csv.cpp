@@ -38,8 +38,9 @@ bool ResultsCsv::keep(std::int64_t rows) {
   for (bool header = true; std::getline(in, line); header = false) {
     text += line + '\n';
     std::istringstream cell(line);
-    std::int64_t number = -1;
-    if (!header) cell >> number;
+    double epoch = -1;
+    if (!header) cell >> epoch;
+    const auto number = static_cast<std::int64_t>(epoch);
     if (header || (number > last && number < rows)) kept += line + '\n';
     if (number < rows) last = std::max(last, number);
   }
@@ -59,7 +60,9 @@ void ResultsCsv::append(std::span<const double> values) {
       text += fmt::format("{}{:>{}}", i == 0 ? "" : ",", columns_[i], width_);
     text += '\n';
   }
-  for (std::size_t i = 0; i < values.size(); ++i) text += fmt::format("{}{:>{}.5g}", i == 0 ? "" : ",", values[i], width_);
+  // Epochs are whole numbers: five digits would make several of them one.
+  for (std::size_t i = 0; i < values.size(); ++i)
+    text += fmt::format("{}{:>{}.{}g}", i == 0 ? "" : ",", values[i], width_, i == 0 ? 15 : 5);
   text += '\n';
   const int out = open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   FROST_CHECK(out >= 0, file_.string(), ": cannot write: ", std::strerror(errno));

@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <system_error>
@@ -20,12 +22,29 @@ namespace {
 
 fs::path lock_file(const fs::path& folder) { return folder / ".lock"; }
 
-/// What the holder wrote into the file.
+/// Waits a little for what a shared lock of a process that only looks, or a text that is being written, needs: true as soon
+/// as `done` is.
+template <class Done>
+bool soon(const Done& done) {
+  for (int tries = 0; tries < 50; ++tries) {
+    if (done()) return true;
+    usleep(2000);
+  }
+  return done();
+}
+
+/// What the holder wrote into the file. An earlier holder's text names a process that is not alive: it is not told.
 std::string text_in(int file) {
   std::array<char, 512> text{};
   const ssize_t bytes = pread(file, text.data(), text.size(), 0);
   const std::string said(text.data(), bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
-  return said.empty() ? "another process" : said.substr(0, said.find('\n'));
+  int pid = 0;
+  std::array<char, 256> host{}, here{};
+  const bool whole =
+      said.find('\n') != std::string::npos && std::sscanf(said.c_str(), "process %d on %255s", &pid, host.data()) == 2;
+  const bool local = gethostname(here.data(), here.size() - 1) == 0 && std::string(here.data()) == host.data();
+  const bool dead = local && kill(pid, 0) != 0 && errno == ESRCH;
+  return !whole || dead ? "another process" : said.substr(0, said.find('\n'));
 }
 
 std::string this_process() {
@@ -69,12 +88,14 @@ RunLock::RunLock(const fs::path& folder) {
   const fs::path file = lock_file(folder);
   file_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   FROST_CHECK(file_ >= 0, file.string(), ": cannot write: ", std::strerror(errno));
-  if (flock(file_, LOCK_EX | LOCK_NB) == 0) {
+  int cause = 0;
+  // Who looks for the holder has the lock for a moment.
+  soon([&] { return (cause = flock(file_, LOCK_EX | LOCK_NB) == 0 ? 0 : errno) != EWOULDBLOCK; });
+  if (cause == 0) {
     const std::string text = this_process() + "\n";
     // The text is only what another process says about this one: a full disk does not matter here.
     if (ftruncate(file_, 0) != 0 || pwrite(file_, text.data(), text.size(), 0) < 0) errno = 0;
   } else {
-    const int cause = errno;
     if (cause == EWOULDBLOCK) {
       const std::string who = text_in(file_);
       close(file_);

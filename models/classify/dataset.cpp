@@ -186,7 +186,7 @@ void leave_out_damaged(ImageFolder& found) {
     if (causes[i].empty())
       good.push_back(std::move(found.items[i]));
     else
-      found.damaged.push_back("WARNING ⚠️ " + causes[i] + ": left out");
+      found.damaged.push_back(causes[i] + ": left out");
   }
   FROST_CHECK(!good.empty(), found.folder.string(), ": none of ", causes.size(),
               " pictures can be used; the first: ", causes.front());
@@ -228,7 +228,7 @@ void report_scan(const ImageFolder& folder, bool strict) {
   for (const std::string& note : folder.notes) fmt::print("{}\n", note);
   for (const std::string& damage : folder.damaged) {
     if (strict) fail(damage);
-    fmt::print("{}\n", damage);
+    fmt::print("WARNING ⚠️ {}\n", damage);
   }
 }
 

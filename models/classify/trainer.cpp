@@ -131,8 +131,11 @@ class ClassificationTask final : public TrainingTask {
 
   std::map<std::string, std::string> metadata() const override { return classifier_metadata(model_); }
   ImageLoader& val_loader() { return *val_; }
-  /// After the last epoch: what --strict has against its validation.
-  void check_faults() const { faults_.check(); }
+  /// After the last validations: says what they could not decode, which --strict does not let pass.
+  void check_faults() {
+    faults_.of_validation(val_faults_->take());
+    faults_.check();
+  }
 
  private:
   /// The batch in memory that is the same for each batch of its size: captured steps read it there.
@@ -341,6 +344,7 @@ std::filesystem::path train(const TrainConfig& given) {
 
   run::print_costs(loop, *model, data.train.size());
   validate_result(config, run_device, task, loop.result(), folder);
+  task.check_faults();
   loop.finish();
   const std::string weights = loop.result().string();
   fmt::print(

@@ -86,9 +86,9 @@ fs::path run_validation(const ValConfig& config) {
   if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
   const InterruptGuard guard;
   const Accuracy accuracy = validate(device, *model, *loader, options);
-  for (const std::string& warning : faults->take()) {
-    if (config.strict) fail(warning);
-    fmt::print("{}\n", warning);
+  for (const std::string& fault : faults->take()) {
+    if (config.strict) fail(fault);
+    fmt::print("WARNING ⚠️ {}\n", fault);
   }
   FROST_CHECK(accuracy.all().images > 0, data.val.folder.string(), ": none of ", data.val.size(),
               " pictures can be decoded; the first: ", faults->first_cause());

@@ -40,17 +40,17 @@ void print_costs(const TrainingLoop& loop, Module& model, std::int64_t images) {
   if (!summary.sparsity.empty()) fmt::print("{}", slim::sparsity_table(slim::sparsity(model)));
 }
 
-void FaultReports::of_training(const std::vector<std::string>& warnings) const {
-  for (const std::string& warning : warnings) {
-    if (strict_) fail(warning);
-    fmt::print(stderr, "\n{}\n", warning);
+void FaultReports::of_training(const std::vector<std::string>& faults) const {
+  for (const std::string& fault : faults) {
+    if (strict_) fail(fault);
+    fmt::print(stderr, "\nWARNING ⚠️ {}\n", fault);
   }
 }
 
-void FaultReports::of_validation(const std::vector<std::string>& warnings) {
-  for (const std::string& warning : warnings) {
-    if (first_.empty()) first_ = warning;
-    fmt::print(stderr, "{}\n", warning);
+void FaultReports::of_validation(const std::vector<std::string>& faults) {
+  for (const std::string& fault : faults) {
+    if (first_.empty()) first_ = fault;
+    fmt::print(stderr, "WARNING ⚠️ {}\n", fault);
   }
 }
 

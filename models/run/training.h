@@ -28,9 +28,9 @@ void print_costs(const TrainingLoop& loop, Module& model, std::int64_t images);
 class FaultReports {
  public:
   explicit FaultReports(bool strict) : strict_(strict) {}
-  void of_training(const std::vector<std::string>& warnings) const;
-  void of_validation(const std::vector<std::string>& warnings);
-  /// At the beginning of an epoch and after the last.
+  void of_training(const std::vector<std::string>& faults) const;
+  void of_validation(const std::vector<std::string>& faults);
+  /// At the beginning of an epoch, after the last, and after the validation of the result.
   void check() const;
 
  private:

@@ -372,7 +372,11 @@ void check_trainable(const LabelSet& set, int classes, const std::string& data) 
 
 void check_undamaged(const LabelSet& set) {
   for (const std::string& message : set.messages)
-    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) fail(message);
+    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) {
+      constexpr std::string_view kSign = "WARNING ⚠️ ";  // after the set's prefix
+      const auto sign = message.find(kSign);
+      fail(sign == std::string::npos ? message : message.substr(sign + kSign.size()));
+    }
 }
 
 }  // namespace frost::yolo

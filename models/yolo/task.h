@@ -46,8 +46,11 @@ class DetectionTask final : public TrainingTask {
   /// Batches that began at kept features, of this frozen prefix and of those before something woke up.
   std::int64_t cached_batches() const { return earlier_hits_ + (features_ ? features_->hits() : 0); }
   const LossSettings& loss() const { return loss_; }
-  /// After the last epoch: what --strict has against its validation.
-  void check_faults() const { faults_.check(); }
+  /// After the last validations: says what they could not decode, which --strict does not let pass.
+  void check_faults() {
+    faults_.of_validation(val_data_->take_warnings());
+    faults_.check();
+  }
 
  private:
   /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (spec/train.md section 7, step 3).

@@ -267,6 +267,7 @@ std::filesystem::path train(const TrainConfig& given) {
                loop.summary().steps - earlier_steps);
   }
   validate_result(config, run_device, task, loop.result(), names, folder);
+  task.check_faults();
   loop.finish();
   fmt::print("Results saved to {}\n", bold(folder.string()));
   std::fflush(stdout);

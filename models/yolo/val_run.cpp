@@ -114,9 +114,9 @@ std::filesystem::path run_validation(const ValConfig& given) {
   };
   if (!config.noplots && !speed) options.batch_done = validation_sheets(folder, model->names);
   const ValidationResult result = validate(device, *model, *loader, options);
-  for (const std::string& warning : dataset->take_warnings()) {
-    if (config.strict) fail(warning);
-    fmt::print("{}\n", warning);
+  for (const std::string& fault : dataset->take_warnings()) {
+    if (config.strict) fail(fault);
+    fmt::print("WARNING ⚠️ {}\n", fault);
   }
   FROST_CHECK(result.images > 0, config.data, ": none of ", dataset->size(),
               " images can be decoded; the first: ", dataset->first_fault());

@@ -1,10 +1,15 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "engine/report/comparison.h"
 #include "engine/report/progress.h"
@@ -229,4 +234,31 @@ TEST_CASE("runs side by side: a table, as Markdown, as a page") {
   std::ofstream(folder.path / "head" / "results.csv", std::ios::app) << "2, what\n";
   CHECK_THROWS_WITH_AS(read_compared_run("head", folder.path / "head"),
                        doctest::Contains("results.csv:4: 'what' is not a number"), Error);
+}
+
+TEST_CASE("report: epochs from 100000 on keep their rows; a lock is taken past one who only looks") {
+  const Folder folder;
+  ResultsCsv csv(folder.path / "results.csv", {"epoch", "loss"});
+  for (const double epoch : {99999.0, 100000.0, 100001.0, 123456.0}) csv.append(std::vector{epoch, 0.5});
+  const std::string whole = read(folder.path / "results.csv");
+  CHECK(csv.keep(123457));
+  CHECK(read(folder.path / "results.csv") == whole);
+  CHECK(csv.keep(100001));
+  CHECK(read(folder.path / "results.csv").find("100001") == std::string::npos);
+  CHECK(read(folder.path / "results.csv").find("100000") != std::string::npos);
+
+  { const RunLock first(folder.path); }
+  CHECK(RunLock::holder(folder.path).empty());
+  const int looking = open((folder.path / ".lock").c_str(), O_RDONLY);
+  REQUIRE(flock(looking, LOCK_SH) == 0);
+  std::thread looker([&] { usleep(20000), close(looking); });
+  const RunLock second(folder.path);
+  looker.join();
+  CHECK(RunLock::holder(folder.path).starts_with("process " + std::to_string(getpid()) + " on "));
+  std::ofstream(folder.path / ".lock") << "process 999999999 on " << [] {
+    char host[256] = {};
+    gethostname(host, sizeof host - 1);
+    return std::string(host);
+  }() << " since long ago\n";
+  CHECK(RunLock::holder(folder.path) == "another process");
 }

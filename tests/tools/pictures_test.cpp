@@ -106,8 +106,8 @@ TEST_CASE("detectors: all formats are read, all damage is named once and costs i
   words >> all >> images >> instances;
   CHECK(images == usable);
   CHECK(instances == usable);
-  check_one_error(world().run(val + " --strict"), "yolo-val", "WARNING");
-  check_one_error(world().run(kTrain + flags + " --strict --name d"), "yolo-train", "WARNING");
+  check_one_error(world().run(val + " --strict"), "yolo-val", "yolo-val: /");
+  check_one_error(world().run(kTrain + flags + " --strict --name d"), "yolo-train", "yolo-train: /");
 }
 
 TEST_CASE("detectors: --strict ends a run at what only decoding finds, and the finished epoch's checkpoint stays") {
@@ -203,8 +203,8 @@ TEST_CASE("classifiers: the same") {
   std::int64_t images = 0;
   words >> all >> images;
   CHECK(images == 10 + kept);
-  check_one_error(world().run(val + " --strict"), "classify-val", "WARNING");
-  check_one_error(world().run(train + " --strict --name d"), "classify-train", "WARNING");
+  check_one_error(world().run(val + " --strict"), "classify-val", "classify-val: /");
+  check_one_error(world().run(train + " --strict --name d"), "classify-train", "classify-train: /");
   for (const std::string split : {"train", "val"}) {
     fill([&](const std::string& s, const DamagedPicture& p) { return s == split && p.kind == "no_huffman"; });
     check_one_error(world().run(train + " --strict --name strict-" + split), "classify-train",
