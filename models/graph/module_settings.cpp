@@ -194,9 +194,6 @@ void apply_settings(Module& model, const ModuleSettings& settings, const std::st
       continue;
     }
     for (const auto& [attribute, value] : attributes) set(*found->second, attribute, value, whose + ": " + attribute);
-    if (const auto* pool = dynamic_cast<MaxPool2d*>(found->second))
-      FROST_CHECK(2 * pool->geometry.pad <= pool->geometry.kernel, whose, ": padding ", pool->geometry.pad,
-                  " is more than half the kernel of ", pool->geometry.kernel);
   }
 }
 
