@@ -285,6 +285,15 @@ Labels parse_labels(const std::string& text) {
   return labels;
 }
 
+namespace {
+/// A warning's text for an error: without the set's prefix and the sign behind it.
+std::string without_sign(const std::string& message) {
+  constexpr std::string_view kSign = "WARNING ⚠️ ";
+  const auto sign = message.find(kSign);
+  return sign == std::string::npos ? message : message.substr(sign + kSign.size());
+}
+}  // namespace
+
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options) {
   std::vector<std::string> list_messages;
   const std::vector<std::string> files = list_images(paths, options.prefix, &list_messages);
@@ -331,8 +340,8 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   if (set.counts.found == 0) set.messages.push_back("WARNING ⚠️ No labels found in " + cache + ". " + kHelp);
   if (set.images.empty()) {
     const auto first = std::ranges::find_if(set.messages, [](const auto& m) { return m.find(kIgnoring) != m.npos; });
-    fail(options.prefix, "none of ", files.size(), " images can be used",
-         first == set.messages.end() ? "" : "; the first: " + *first);
+    fail("none of ", files.size(), " images can be used",
+         first == set.messages.end() ? std::string() : "; the first: " + without_sign(*first));
   }
   for (std::string& message : set.messages) message.insert(0, options.prefix);
   return set;
@@ -372,11 +381,7 @@ void check_trainable(const LabelSet& set, int classes, const std::string& data) 
 
 void check_undamaged(const LabelSet& set) {
   for (const std::string& message : set.messages)
-    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) {
-      constexpr std::string_view kSign = "WARNING ⚠️ ";  // after the set's prefix
-      const auto sign = message.find(kSign);
-      fail(sign == std::string::npos ? message : message.substr(sign + kSign.size()));
-    }
+    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) fail(without_sign(message));
 }
 
 }  // namespace frost::yolo

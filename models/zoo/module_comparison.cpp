@@ -119,7 +119,7 @@ void check_tensors(Module& built, const std::map<std::string, Module*>& ours, co
     const auto dot = name.rfind('.');
     const auto owner = ours.find(name.substr(0, dot == name.npos ? 0 : dot));
     if (owner == ours.end() || dynamic_cast<Detect*>(owner->second)) continue;  // the head's grids are computed anew
-    fail(file, ": ", owner->first, ": its ", name.substr(dot == name.npos ? 0 : dot + 1),
+    fail(file, ": ", owner->first.empty() ? "" : owner->first + ": ", "its ", name.substr(dot == name.npos ? 0 : dot + 1),
          " has no place in the network that the model's YAML asks for");
   }
 }
