@@ -9,7 +9,7 @@
 #include "engine/autograd/ops.h"
 #include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
-#include "engine/training/loop.h"
+#include "engine/training/run_checkpoints.h"
 #include "tools/arguments.h"
 
 /// Flags that several tools have. Each function declares some on `app`, under the heading `group` of --help, bound to the

@@ -1,7 +1,6 @@
 #include "engine/training/loop.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +13,7 @@
 #include "engine/checkpoint/packed.h"
 #include "engine/report/progress.h"
 #include "engine/report/run_folder.h"
+#include "engine/training/run_checkpoints.h"
 
 namespace frost {
 namespace {
@@ -21,12 +21,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr std::int64_t kReadInterval = 20;  // batches whose losses are read at once
-
-constexpr const char* kStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
-// What the run has cost so far: apart from the state, which is the same in every such run.
-constexpr const char* kCostsKey = "frost.costs";
-// The epoch whose weights a checkpoint holds. Unlike "epoch" it stays when the file is stripped: `best` is known by it.
-constexpr const char* kOwnEpochKey = "frost.epoch";
 
 /// Share of zeros in each masked parameter and in all parameters; nothing for a dense model.
 std::map<std::string, double> sparsity_of(Module& model) {
@@ -40,27 +34,6 @@ std::map<std::string, double> sparsity_of(Module& model) {
   }
   if (!shares.empty()) shares["all parameters"] = static_cast<double>(zeros) / static_cast<double>(count);
   return shares;
-}
-
-/// The checkpoint without what only training needs: the averaged weights. Without tensors where it is that already.
-SafetensorsFile stripped(const std::filesystem::path& file) {
-  SafetensorsFile saved = read_checkpoint(file);
-  end_training(saved.metadata);
-  return {saved.tensors.below("ema."), std::move(saved.metadata)};
-}
-
-std::int64_t stripped_size(const std::filesystem::path& file) {
-  const SafetensorsFile after = stripped(file);
-  return checkpoint_size(after.tensors, after.metadata);
-}
-
-/// Strips the file, and says so. Returns its size in bytes.
-std::int64_t strip(const std::filesystem::path& file) {
-  const SafetensorsFile after = stripped(file);
-  if (!after.tensors.empty()) write_checkpoint(file, after.tensors, after.metadata);
-  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
-  fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
-  return bytes;
 }
 }  // namespace
 
@@ -232,15 +205,15 @@ void TrainingLoop::run() {
         options_.patience, best_epoch_, best().filename().string(), options_.patience);
   fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
   // What an earlier run left in a reused folder is not touched.
-  if (best_written_) summary_.files[best().filename().string()] = strip(best());
-  summary_.files[last().filename().string()] = stripped_size(last());
+  if (best_written_) summary_.files[best().filename().string()] = strip_checkpoint(best());
+  summary_.files[last().filename().string()] = stripped_checkpoint_size(last());
   summary_.sparsity = sparsity_of(model_);
   write_run_summary(options_.folder, summary_);
   std::fflush(stdout);
 }
 
 void TrainingLoop::finish() {
-  strip(last());
+  strip_checkpoint(last());
   std::fflush(stdout);
 }
 
@@ -341,34 +314,34 @@ Metadata TrainingLoop::metadata(std::int64_t epoch, bool validated) const {
   about["epoch"] = about[kOwnEpochKey] = std::to_string(epoch);
   about["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
   const UpdateState state = updater_.optimizer().state();
-  about[kStateKey] = nlohmann::json{{"epoch", epoch},
-                                    {"epochs", options_.schedule.epochs},
-                                    {"validated", validated},
-                                    {"losses", mean_losses_},
-                                    {"metrics", metrics_},
-                                    {"lr", lr_},
-                                    {"is_best", is_best_},
-                                    {"best_written", best_written_ || is_best_},
-                                    {"best_fitness", best_fitness_},
-                                    {"stopper_best", stopper_best_},
-                                    {"best_epoch", best_epoch_},
-                                    {"best", {{"epoch", summary_.best_epoch}, {"metrics", summary_.best}}},
-                                    {"last_step", updater_.last_step()},
-                                    {"steps", state.steps},
-                                    {"ema_updates", state.ema_updates},
-                                    {"skipped", state.skipped},
-                                    {"loss_scale", state.loss_scale.scale},
-                                    {"good_steps", state.loss_scale.good_steps},
-                                    {"optimizer", name_of(options_.optimizer)},
-                                    {"wakes", wakes_},
-                                    {"batches_per_epoch", task_.batches_per_epoch()}}
-                         .dump();
+  about[kTrainingStateKey] = nlohmann::json{{"epoch", epoch},
+                                            {"epochs", options_.schedule.epochs},
+                                            {"validated", validated},
+                                            {"losses", mean_losses_},
+                                            {"metrics", metrics_},
+                                            {"lr", lr_},
+                                            {"is_best", is_best_},
+                                            {"best_written", best_written_ || is_best_},
+                                            {"best_fitness", best_fitness_},
+                                            {"stopper_best", stopper_best_},
+                                            {"best_epoch", best_epoch_},
+                                            {"best", {{"epoch", summary_.best_epoch}, {"metrics", summary_.best}}},
+                                            {"last_step", updater_.last_step()},
+                                            {"steps", state.steps},
+                                            {"ema_updates", state.ema_updates},
+                                            {"skipped", state.skipped},
+                                            {"loss_scale", state.loss_scale.scale},
+                                            {"good_steps", state.loss_scale.good_steps},
+                                            {"optimizer", name_of(options_.optimizer)},
+                                            {"wakes", wakes_},
+                                            {"batches_per_epoch", task_.batches_per_epoch()}}
+                                 .dump();
   const nlohmann::json costs{{"epochs", summary_.epochs},
                              {"steps", summary_.steps},
                              {"train_seconds", summary_.train_seconds},
                              {"peak_total", summary_.peak_total},
                              {"peaks", summary_.peaks}};
-  about[kCostsKey] = costs.dump();
+  about[kTrainingCostsKey] = costs.dump();
   return about;
 }
 
@@ -378,7 +351,7 @@ std::string TrainingLoop::last_good() const {
 
 void TrainingLoop::resume(const std::filesystem::path& file) {
   const SafetensorsFile saved = read_checkpoint(file);
-  const auto it = saved.metadata.find(kStateKey);
+  const auto it = saved.metadata.find(kTrainingStateKey);
   if (it == saved.metadata.end())
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
   std::int64_t batches = 0, last_step = -1;
@@ -412,7 +385,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
     state.ema_updates = json.at("ema_updates");
     state.skipped = json.value("skipped", state.skipped);
     state.loss_scale = {json.value("loss_scale", state.loss_scale.scale), json.value("good_steps", 0)};
-    if (const auto costs = saved.metadata.find(kCostsKey); costs != saved.metadata.end()) {  // older files have none
+    if (const auto costs = saved.metadata.find(kTrainingCostsKey); costs != saved.metadata.end()) {  // older files have none
       const auto before = nlohmann::json::parse(costs->second);
       summary_.epochs = before.at("epochs");
       summary_.steps = before.at("steps");
@@ -472,11 +445,11 @@ void TrainingLoop::restore_best() {
   const Metadata present = metadata_of(best());
   const bool known = present.contains(kOwnEpochKey);
   // Files without the key are older than it. Stripped ones may be those of an earlier run, which stay.
-  const bool fits = best_written_ ? !present.empty() && (is(present) || !known) : !present.contains(kStateKey);
+  const bool fits = best_written_ ? !present.empty() && (is(present) || !known) : !present.contains(kTrainingStateKey);
   if (fits) return;
   if (best_written_) {
     const Metadata kept = metadata_of(numbered(best_epoch_));
-    if (is(kept) && kept.contains(kStateKey)) {  // of this run: what others left in the folder is stripped
+    if (is(kept) && kept.contains(kTrainingStateKey)) {  // of this run: what others left in the folder is stripped
       const SafetensorsFile from = read_checkpoint(numbered(best_epoch_));
       write_checkpoint(best(), from.tensors, from.metadata);
       return;
@@ -488,72 +461,6 @@ void TrainingLoop::restore_best() {
   std::filesystem::remove(best());
   fmt::print("WARNING: {}{}\n",
              known ? fmt::format("{}: of epoch {}, is removed: ", best().string(), present.at(kOwnEpochKey)) : "", lost);
-}
-
-std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
-  namespace fs = std::filesystem;
-  std::vector<std::pair<fs::file_time_type, fs::path>> found;
-  std::error_code error;
-  fs::recursive_directory_iterator it(root, fs::directory_options::skip_permission_denied, error);
-  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
-    std::error_code ignored;
-    if (it->path().filename() == "last.safetensors" && it->is_regular_file(ignored))
-      found.emplace_back(it->last_write_time(ignored), it->path());
-  }
-  std::sort(found.rbegin(), found.rend());
-  const auto skip = [](const fs::path& file, const std::string& cause) {
-    fmt::print("--resume skips {}: {}\n", file.string(), cause);
-  };
-  std::vector<std::string> finished;
-  fs::path newest;
-  for (const auto& [time, file] : found) {
-    const fs::path folder = file.parent_path().parent_path();
-    try {
-      if (!read_safetensors_metadata(file).contains(kStateKey)) {
-        finished.push_back(file.string());
-        continue;
-      }
-    } catch (const Error& e) {
-      fmt::print("WARNING: --resume skips a checkpoint: {}\n", e.what());
-      continue;
-    }
-    if (const std::string who = RunLock::holder(folder); !who.empty()) {
-      skip(file, "in training by " + who);
-    } else if (!fs::is_regular_file(folder / "opt.yaml", error)) {
-      skip(file, "no opt.yaml in its run's folder");
-    } else {
-      newest = file;
-      break;
-    }
-  }
-  if (!finished.empty()) skip(fmt::format("{}", fmt::join(finished, ", ")), "training is finished");
-  FROST_CHECK(!newest.empty(), "--resume: no unfinished run below ", root.string());
-  return newest;
-}
-
-void end_training(Metadata& metadata) {
-  metadata.erase(kStateKey);
-  metadata.erase(kCostsKey);
-  metadata["epoch"] = "-1";
-}
-
-void end_unfinished(const std::filesystem::path& run_folder) {
-  namespace fs = std::filesystem;
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator it(run_folder / "weights", error), end; !error && it != end; it.increment(error))
-    if (std::error_code ignored; it->path().extension() == ".safetensors" && it->is_regular_file(ignored))
-      files.push_back(it->path());
-  for (const fs::path& file : files) {
-    SafetensorsFile after;
-    try {
-      if (!read_safetensors_metadata(file).contains(kStateKey)) continue;
-      after = stripped(file);
-    } catch (const Error&) {
-      continue;  // what cannot be read cannot be resumed either
-    }
-    write_checkpoint(file, after.tensors, after.metadata);
-  }
 }
 
 }  // namespace frost

@@ -155,16 +155,4 @@ class TrainingLoop {
   std::vector<std::pair<std::int64_t, std::int64_t>> wakes_;  // epochs in which parameters woke, optimizer steps before
 };
 
-/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be read, that are finished
-/// (these in one line) or that another process trains are named on stdout. Throws Error where there is none.
-std::filesystem::path newest_unfinished(const std::filesystem::path& root);
-
-/// Removes from a checkpoint's metadata that its training goes on.
-void end_training(Metadata& metadata);
-
-/// Ends the runs whose folder a new run takes: every checkpoint in weights/ that could be resumed, an epochN file of a
-/// finished run too, is stripped. What was trained stays, but --resume must not mix it with the new run's options. Throws
-/// Error where one cannot be written.
-void end_unfinished(const std::filesystem::path& run_folder);
-
 }  // namespace frost

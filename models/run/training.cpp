@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "engine/report/text.h"
+#include "engine/training/run_checkpoints.h"
 #include "kernels/error.h"
 #include "models/slim/prune.h"
 

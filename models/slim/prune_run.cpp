@@ -9,7 +9,7 @@
 #include "engine/checkpoint/module_state.h"
 #include "engine/checkpoint/packed.h"
 #include "engine/report/text.h"
-#include "engine/training/loop.h"
+#include "engine/training/run_checkpoints.h"
 #include "models/slim/filters.h"
 #include "models/slim/prune.h"
 

@@ -1,0 +1,35 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+
+#include "engine/checkpoint/safetensors.h"
+
+/// The checkpoints of a run's folder, seen from outside its training: which one goes on, and how they end. What the training
+/// itself reads and writes: loop.h. The rules: docs/resume.md.
+namespace frost {
+
+inline constexpr const char* kTrainingStateKey = "frost.training";  // metadata: what the loop remembers, as JSON
+// What the run has cost so far: apart from the state, which is the same in every such run.
+inline constexpr const char* kTrainingCostsKey = "frost.costs";
+// The epoch whose weights a checkpoint holds. Unlike "epoch" it stays when the file is stripped: `best` is known by it.
+inline constexpr const char* kOwnEpochKey = "frost.epoch";
+
+/// The size in bytes that strip_checkpoint() would leave.
+std::int64_t stripped_checkpoint_size(const std::filesystem::path& file);
+/// Takes from a checkpoint what only training needs: the averaged weights stay. Says so, and returns the size in bytes.
+/// Throws Error naming the file.
+std::int64_t strip_checkpoint(const std::filesystem::path& file);
+
+/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be read, that are finished
+/// (these in one line) or that another process trains are named on stdout. Throws Error where there is none.
+std::filesystem::path newest_unfinished(const std::filesystem::path& root);
+
+/// Removes from a checkpoint's metadata that its training goes on.
+void end_training(Metadata& metadata);
+
+/// Ends the runs whose folder a new run takes: every checkpoint in weights/ that could be resumed, an epochN file of a
+/// finished run too, is stripped. What was trained stays, but --resume must not mix it with the new run's options. Throws
+/// Error where one cannot be written.
+void end_unfinished(const std::filesystem::path& run_folder);
+
+}  // namespace frost
