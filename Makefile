@@ -36,7 +36,7 @@ demo: deps  ## learn, transfer with freezing, prune, compare: the story in three
 test: test-deps  ## build everything and run all tests
 	@cmake --preset release
 	@cmake --build build -j $(JOBS)
-	@ctest --test-dir build --output-on-failure
+	@tests/run.sh build
 
 test-isa: test-deps  ## the tests of numbers, once for each instruction set of oneDNN
 	@cmake --preset release
@@ -46,7 +46,7 @@ test-isa: test-deps  ## the tests of numbers, once for each instruction set of o
 test-asan: test-deps  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
 	@cmake --preset asan
 	@cmake --build build/asan -j $(JOBS)
-	@OMP_NUM_THREADS=1 ctest --test-dir build/asan --output-on-failure -j $(JOBS)
+	@OMP_NUM_THREADS=1 tests/run.sh build/asan -j $(JOBS)
 
 bench: deps  ## time inference and training steps beside their convolutions alone
 	@cmake --preset release
@@ -68,7 +68,7 @@ freezing-table: build  ## train a YOLOv5n on BCCD with freeze 0, 10, 24 and prin
 	done
 	@build/bin/frost-compare $(addprefix $(FREEZING)/,$(FREEZING_RUNS)) --markdown --roles --labels \
 	  "freeze 0" "freeze 10, running" "freeze 10, batch" "freeze 24, running" "freeze 24, batch" \
-	  --reference $(SHARED)/golden/bccd_reference.json
+	  --reference tests/golden/bccd_reference.json
 
 pruning-table: freezing-table  ## prune that YOLOv5n, train it on and print the tables of docs/pruning.md (8 minutes more)
 	@tools/measure_pruning.sh build/bin $(SHARED)/data/bccd/bccd.yaml $(SHARED)/weights/yolov5n.pt build/pruning $(FREEZING)/freeze0

@@ -5,7 +5,8 @@
 #   tests/gpu_check.sh .gpu/bin .gpu/run       from a bundle: the folder of the binaries, and what starts them by name
 #
 #   ONLY='models_*'              the programs of that name alone; ONLY='memcheck *', 'racecheck *', 'initcheck *'
-#   FROST_SHARED_DIR=...         reference numbers and data; a bundle's data/ is found
+#   SANITIZER=off                without compute-sanitizer
+#   FROST_SHARED_DIR=...         photographs and published weights; a bundle's data/ is found
 #   FROST_TEST_DEVICE=cuda:1     another GPU; `emulated` or `cpu` rehearse on a machine without one
 #
 # Every kernel, engine, model and tool test that computes on a device computes on this one: the golden groups in f32, f16 and
@@ -20,16 +21,25 @@ start=${2:-}
 [ -d "${bin:-}" ] || { echo "gpu_check: no binaries found; build first, or name their folder"; exit 2; }
 bin=$(cd "$bin" && pwd)
 line() { if [ -n "$start" ]; then line=("$start" "$1"); else line=("$bin/$1"); fi; }  # NAME: its command line
-if [ -z "${FROST_SHARED_DIR:-}" ] && [ -d "$bin/../data/golden" ]; then
+export FROST_GOLDEN_DIR=${FROST_GOLDEN_DIR:-$PWD/tests/golden}
+if [ -z "${FROST_SHARED_DIR:-}" ] && [ -d "$bin/../data" ]; then
   FROST_SHARED_DIR=$(cd "$bin/../data" && pwd) && export FROST_SHARED_DIR
 fi
+# A program that does not look at FROST_TEST_DEVICE computes on no device: formulas, files, labels.
+device_tests() {
+  local test
+  for test in "$bin"/{kernels,engine,models,tools}_*_test; do [ -x "$test" ] && grep -q FROST_TEST_DEVICE "$test" && echo "$test"; done
+}
 export FROST_TEST_DEVICE=${FROST_TEST_DEVICE:-cuda}
 case $FROST_TEST_DEVICE in
 cuda*)  # a program's line says why CUDA is not usable: no driver, no device, a library that is missing
   line frost-bench
   reason=$("${line[@]}" --device "$FROST_TEST_DEVICE" --infer --repeats 1 --model yolov5n 2>&1 > /dev/null |
     grep -e "--device $FROST_TEST_DEVICE" | head -1)
-  [ -n "$reason" ] && { echo "gpu_check: nothing was run: ${reason#frost-bench: }"; exit 77; } ;;
+  if [ -n "$reason" ]; then
+    echo "SKIPPED: $(device_tests | wc -l) test programs need a GPU: ${reason#frost-bench: }"
+    exit 77
+  fi ;;
 *) echo "gpu_check: a rehearsal, FROST_TEST_DEVICE=$FROST_TEST_DEVICE" ;;
 esac
 
@@ -59,18 +69,16 @@ run() {  # NAME COMMAND...
 if command -v nvidia-smi > /dev/null; then nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; fi
 date -u +%Y-%m-%d
 
-# A program that does not look at FROST_TEST_DEVICE computes on no device: formulas, files, labels. That is ctest's part.
-on_device() { [ -x "$1" ] && grep -q FROST_TEST_DEVICE "$1"; }
-for test in "$bin"/{kernels,engine,models,tools}_*_test; do
-  on_device "$test" || continue
+for test in $(device_tests); do
   line "${test##*/}"
   run "${test##*/}" "${line[@]}"
 done
 
-if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
+if [ "${SANITIZER:-}" = off ]; then
+  :
+elif sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
   for tool in memcheck racecheck initcheck; do
-    for test in "$bin"/kernels_*_test; do
-      on_device "$test" || continue
+    for test in $(device_tests | grep /kernels_); do
       line "${test##*/}"
       # What CUDA's calls return is checked by ourselves; tests provoke exhausted memory on purpose.
       run "$tool ${test##*/}" "$sanitizer" --tool $tool --target-processes all --report-api-errors no --error-exitcode 1 \

@@ -50,23 +50,30 @@ struct File {
   nlohmann::json fact_json(const std::string& name) const { return nlohmann::json::parse(facts.at(name)); }
 };
 
-/// The folder with reference numbers and data, or empty where it is missing.
+/// The reference numbers: this folder, or FROST_GOLDEN_DIR where the tests run without their sources.
+inline std::filesystem::path dir() {
+  if (const char* set = std::getenv("FROST_GOLDEN_DIR")) return set;
+  return frost::testing::source_dir() / "tests" / "golden";
+}
+
+/// The folder with photographs and published weights, which are not ours to give away, or empty where it is missing.
 inline std::filesystem::path shared_dir() {
   if (const char* set = std::getenv("FROST_SHARED_DIR")) return set;
   const std::filesystem::path beside = frost::testing::source_dir() / ".." / "shared";
   return std::filesystem::exists(beside) ? std::filesystem::weakly_canonical(beside) : std::filesystem::path();
 }
 
-/// True where ../shared/<relative> exists; otherwise says aloud that the test is skipped.
+/// True where ../shared/<relative> exists; otherwise prints that the test is skipped. The last line of `make test` counts
+/// these lines.
 inline bool have(const std::string& relative) {
-  const auto dir = shared_dir();
-  if (!dir.empty() && std::filesystem::exists(dir / relative)) return true;
+  const auto folder = shared_dir();
+  if (!folder.empty() && std::filesystem::exists(folder / relative)) return true;
   std::cout << "SKIPPED: needs ../shared/" << relative << std::endl;
   return false;
 }
 
 inline File load(const std::string& name) {
-  const auto path = shared_dir() / "golden" / (name + ".safetensors");
+  const auto path = dir() / (name + ".safetensors");
   std::ifstream in(path, std::ios::binary);
   if (!in) throw std::runtime_error("golden: cannot open " + path.string());
   std::uint64_t length = 0;

@@ -9,13 +9,13 @@ program() {  # NAME BODY
   printf '#!/bin/sh\n# FROST_TEST_DEVICE\n%s\n' "$2" > "$dir/bin/$1"
   chmod +x "$dir/bin/$1"
 }
-program kernels_good_test 'echo fine; echo "SKIPPED: needs ../shared/golden"'
+program kernels_good_test 'echo fine; echo "SKIPPED: needs ../shared/data"'
 program models_device_test 'echo "$FROST_TEST_DEVICE ${FROST_SHARED_DIR##*/}" >&2; [ "$FROST_TEST_DEVICE" = cuda:1 ]'
 program engine_bad_test 'echo "the reason"; exit 3'
 program tools_skipped_test 'echo "SKIPPED: no such device"; exit 77'
 program frost-bench 'echo "frost-bench: --device cuda: CUDA is not usable: no NVIDIA driver" >&2; exit 1'
 printf '#!/bin/sh\nexit 9\n' > "$dir/bin/models_host_test" && chmod +x "$dir/bin/models_host_test"
-mkdir -p "$dir/data/golden" "$dir/tools"
+mkdir -p "$dir/data" "$dir/tools"
 printf '#!/bin/sh\nexec "%s/bin/$@"\n' "$dir" > "$dir/run" && chmod +x "$dir/run"
 printf '#!/bin/sh\nwhile case $1 in --print-limit|--tool|--error-exitcode|--target-processes|--report-api-errors) true ;; *) false ;; esac; do shift 2; done\nexec "$@"\n' \
   > "$dir/tools/compute-sanitizer" && chmod +x "$dir/tools/compute-sanitizer"
@@ -31,12 +31,12 @@ expect() {  # STATUS WORDS...: of the last output
   done
 }
 out=$("$check" "$dir/bin" 2>&1) status=$?
-expect 77 'gpu_check: nothing was run: --device cuda: CUDA is not usable: no NVIDIA driver'
+expect 77 'SKIPPED: 4 test programs need a GPU: --device cuda: CUDA is not usable: no NVIDIA driver'
 
 for start in '' "$dir/run"; do
   program frost-bench 'exit 0'
   out=$(FROST_TEST_DEVICE=cuda:1 "$check" "$dir/bin" $start 2>&1) status=$?
-  expect 1 'passed   kernels_good_test' '    SKIPPED: needs ../shared/golden' 'passed   models_device_test' \
+  expect 1 'passed   kernels_good_test' '    SKIPPED: needs ../shared/data' 'passed   models_device_test' \
     'FAILED   engine_bad_test' 'exit code 3' '    the reason' 'SKIPPED  tools_skipped_test' 'no such device' \
     'passed   memcheck kernels_good_test' 'passed   racecheck kernels_good_test' 'passed   initcheck kernels_good_test' \
     '1 skipped' '5 passed, 1 failed'

@@ -87,7 +87,6 @@ void check_finite_differences(const Row& ra, const Row& rb, IouKind kind) {
 }  // namespace
 
 TEST_CASE("box_iou: PyTorch's values and gradients, ties included") {
-  if (!frost::golden::have("golden/ops_bbox_iou.safetensors")) return;
   const auto file = frost::golden::load("ops_bbox_iou");
   int cases = 0;
   for (const auto& [fact, text] : file.facts) {

@@ -195,7 +195,6 @@ double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 // Tolerances: PyTorch's own f32 run is 2e-7 (loss) and 1.3e-5 (gradients, relative to the largest) away from these f64
 // numbers.
 TEST_CASE("detect_loss: loss, assignment and gradients of YOLOv5") {
-  if (!golden::have("golden/loss_base.safetensors")) return;
   const auto base = golden::load("loss_base");
   for (const std::string name :
        {"base", "focal", "label_smoothing", "no_targets", "pos_weight", "single_class", "autobalance"}) {

@@ -83,7 +83,6 @@ std::vector<float> random_rows(std::int64_t count, std::int64_t classes, std::ui
 }  // namespace
 
 TEST_CASE("nms: golden detections of all settings") {
-  if (!golden::have("golden/eval_nms.safetensors")) return;
   const auto file = golden::load("eval_nms");
   const auto rows = file.at("prediction").f32();
   const auto backend = frost::testing::make_test_backend();

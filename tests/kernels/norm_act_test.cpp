@@ -198,7 +198,6 @@ TEST_CASE("norm_act: bf16 activations differ by their own rounding alone") {
 }
 
 TEST_CASE("norm_act: golden batch norm") {
-  if (!golden::have("golden/ops_batch_norm.safetensors")) return;
   const auto file = golden::load("ops_batch_norm");
   for (const std::string name : {"train", "train_single_image", "train_default", "eval", "eval_default"}) {
     CAPTURE(name);

@@ -80,7 +80,6 @@ struct Pictures {
 }  // namespace
 
 TEST_CASE("random_perspective: matrices, pictures, boxes") {
-  if (!golden::have("golden/vision_perspective.safetensors")) return;
   const auto file = golden::load("vision_perspective");
   const Image source = image_of(file.at("image"));
   int compared = 0;
@@ -102,7 +101,6 @@ TEST_CASE("random_perspective: matrices, pictures, boxes") {
 }
 
 TEST_CASE("mosaic: canvas, boxes, result") {
-  if (!golden::have("golden/vision_mosaic.safetensors")) return;
   const auto file = golden::load("vision_mosaic");
   std::array<std::vector<LabelRow>, 4> rows;
   std::array<LoadedImage, 4> tiles;
@@ -122,7 +120,6 @@ TEST_CASE("mosaic: canvas, boxes, result") {
 }
 
 TEST_CASE("mixup: OpenCV's pixels") {
-  if (!golden::have("golden/vision_mixup.safetensors")) return;
   const auto file = golden::load("vision_mixup");
   for (const auto& [name, ratio] : {std::pair{"ratio_0.5", 0.5}, {"ratio_0.4375", 0.4375}, {"ratio_0.613", 0.613}}) {
     Sample a{image_of(file.at("a")), {{1, 2, 3, 4, 5}}, {}};

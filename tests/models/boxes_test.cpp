@@ -33,7 +33,6 @@ double worst(const golden::File& file, const std::string& input, const std::stri
 }  // namespace
 
 TEST_CASE("boxes: golden conversions") {
-  if (!golden::have("golden/vision_boxes.safetensors")) return;
   const auto file = golden::load("vision_boxes");
   const auto xyxy = [](const Four& v) { return BoxXyxy{v[0], v[1], v[2], v[3]}; };
   const auto xywh = [](const Four& v) { return BoxXywh{v[0], v[1], v[2], v[3]}; };

@@ -12,7 +12,7 @@
 namespace frost::golden {
 
 inline nlohmann::json coco128_reference() {
-  std::ifstream in(shared_dir() / "golden" / "coco128_yolov5n.json");
+  std::ifstream in(dir() / "coco128_yolov5n.json");
   return nlohmann::json::parse(in);
 }
 

@@ -68,8 +68,8 @@ TEST_CASE("dataset: rectangular shapes") {
 }
 
 TEST_CASE("dataset: coco128 in the shapes in which the reference evaluated it") {
-  if (!golden::have("golden/coco128_yolov5n.json") || !golden::have("data/coco128")) return;
-  std::ifstream file(golden::shared_dir() / "golden/coco128_yolov5n.json");
+  if (!golden::have("data/coco128")) return;
+  std::ifstream file(golden::dir() / "coco128_yolov5n.json");
   const auto reference = nlohmann::json::parse(file);
   const LabelSet labels = coco128();
   std::map<std::string, double> ratio;

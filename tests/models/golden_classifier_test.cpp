@@ -84,7 +84,6 @@ frost::Tensor numbered_images(Device& device, std::int64_t n) {
 }  // namespace
 
 TEST_CASE("golden classifiers: names, parameters, logits") {
-  if (!have("golden/model_resnet18.safetensors")) return;
   for (const std::string name : {"resnet18", "resnet34", "resnet50", "vgg16", "vgg16_bn"}) {
     CAPTURE(name);
     Case c(name);
@@ -105,7 +104,6 @@ TEST_CASE("golden classifiers: names, parameters, logits") {
 }
 
 TEST_CASE("golden classifiers in 16 bits: logits, a step's loss and gradient, where the device is not the CPU") {
-  if (!have("golden/model_resnet18.safetensors")) return;
   TestDevice device;
   for (const DType type : half_types(device))
     for (const std::string name : {"resnet18", "resnet34", "resnet50", "vgg16", "vgg16_bn"})
@@ -128,7 +126,6 @@ TEST_CASE("golden classifiers in 16 bits: logits, a step's loss and gradient, wh
 }
 
 TEST_CASE("golden resnet18: loss and gradients, all trained and all but fc frozen, kept and made again") {
-  if (!have("golden/model_resnet18.safetensors")) return;
   for (const std::string variant : {"all", "fc_only"})
     for (const bool recompute : {true, false}) {
       CAPTURE(variant);

@@ -176,7 +176,6 @@ void check_network(const std::string& name, DType type) {
 }  // namespace
 
 TEST_CASE("networks equal PyTorch's") {
-  if (!have("golden")) return;
   for (const char* name : {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x", "old_focus_csp_spp", "yolov5-bifpn_n",
                            "yolov5-fpn_n", "yolov5-p6_n", "yolov5s-ghost", "yolov3-tiny"}) {
 #ifdef __SANITIZE_ADDRESS__  // the same code, more of it: a sanitizer has nothing to learn from the large ones
@@ -188,7 +187,6 @@ TEST_CASE("networks equal PyTorch's") {
 }
 
 TEST_CASE("networks in 16 bits stay near PyTorch's in 64, where the device is not the CPU") {
-  if (!have("golden")) return;
   TestDevice device;
   for (const DType type : half_types(device))
     for (const char* name : {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x", "old_focus_csp_spp", "yolov5-bifpn_n",
@@ -197,7 +195,6 @@ TEST_CASE("networks in 16 bits stay near PyTorch's in 64, where the device is no
 }
 
 TEST_CASE("the models that frost carries are the reference's") {
-  if (!have("golden")) return;
   for (const char* name : {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"}) {
     CAPTURE(name);
     const File g = load(std::string("model_") + name);
@@ -243,7 +240,6 @@ TEST_CASE("summary and table are YOLOv5's") {
 }
 
 TEST_CASE("loss and parameter gradients through the whole network equal PyTorch's") {
-  if (!have("golden")) return;
   const File n = load("model_yolov5n");
   for (const char* variant :
        {"loss_base", "loss_no_targets", "loss_label_smoothing", "loss_focal", "loss_pos_weight", "loss_single_class"}) {
@@ -318,7 +314,6 @@ void check_step(DType type) {
 }  // namespace
 
 TEST_CASE("the loss of a step in 16 bits stays near the f32 step's") {
-  if (!have("golden")) return;
   const auto backend = frost::testing::make_device_backend();
   for (const DType type : {DType::bf16, DType::f16}) {
     if (backend->supports(type))

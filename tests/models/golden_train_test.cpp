@@ -243,14 +243,12 @@ void check_recipe(const std::string& recipe, DType type = DType::f32) {
 }  // namespace
 
 TEST_CASE("training steps equal YOLOv5's") {
-  if (!have("golden")) return;
   for (const char* recipe : {"sgd", "sgd_fast", "sgd_clip", "sgd_half_init", "freeze10", "freeze10_fast", "freeze24",
                              "freeze24_fast", "adam", "adam_fast", "adamw", "adamw_fast"})
     check_recipe(recipe);
 }
 
 TEST_CASE("training steps in 16 bits stay near YOLOv5's in 64, where the device is not the CPU") {
-  if (!have("golden")) return;
   TestDevice device;
   for (const DType type : half_types(device))
     for (const char* recipe : {"sgd", "sgd_fast", "freeze10", "freeze24_fast"}) SUBCASE(in_type(type, recipe).c_str()) {
@@ -259,7 +257,6 @@ TEST_CASE("training steps in 16 bits stay near YOLOv5's in 64, where the device 
 }
 
 TEST_CASE("schedules equal YOLOv5's tables") {
-  if (!have("golden")) return;
   const File g = load("train_lr_tables");
   const auto hyp = g.fact_json("hyp");
   for (const bool cosine : {false, true}) {
