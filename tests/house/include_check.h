@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-/// Reads the #include lines of the four floors: the table at the top of docs/architecture.md, kept true.
+/// Reads the #include lines of the four floors and of the public face: the table at the top of docs/architecture.md, kept true.
 namespace frost::house {
 
 namespace fs = std::filesystem;
@@ -51,7 +51,7 @@ inline bool within(const std::string& path, const std::string& place) {
 
 /// One line for each #include below `root` that points upwards, sideways where it must not, or nowhere.
 inline std::vector<std::string> broken_includes(const fs::path& root) {
-  const std::vector<std::string> floors = {"kernels", "engine", "models", "tools"};  // from the ground up
+  const std::vector<std::string> floors = {"kernels", "engine", "models", "include", "tools"};  // from the ground up
   const auto floor_of = [&](const std::string& path) {
     return std::find(floors.begin(), floors.end(), path.substr(0, path.find('/'))) - floors.begin();
   };
