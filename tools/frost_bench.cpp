@@ -19,7 +19,7 @@
 #include "engine/training/captured_step.h"
 #include "models/classify/step.h"
 #include "models/classify/weights.h"
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/step.h"
 #include "tools/main_guard.h"
@@ -232,7 +232,7 @@ Row detector_training(const std::string& name, int batch, int imgsz, const Setti
   RunDevice run(settings.device, settings.precision);
   const auto made = detector(*run.device, name);
   DetectionModel& model = *made;
-  slim::freeze(model, slim::layer_names(model), {std::to_string(freeze)});
+  frost::freeze(model, model.layers(), {std::to_string(freeze)});
   Rng rng(1);
   std::vector<float> targets;
   for (int i = 0; i < batch * 7; ++i)  // seven boxes for each image, as in COCO
@@ -263,7 +263,7 @@ Row classifier_training(const std::string& name, int batch, int imgsz, const Set
                         bool recompute) {
   RunDevice run(settings.device, settings.precision);
   const auto model = classifier(*run.device, name);
-  if (head_alone) slim::freeze(*model, model->layers(), {"!" + model->head().name()});
+  if (head_alone) frost::freeze(*model, model->layers(), {"!" + model->head().name()});
   std::vector<std::int64_t> labels;
   for (int i = 0; i < batch; ++i) labels.push_back(i % model->classes());
   classify::LossState loss(*run.device, batch, 0.1f);

@@ -1,12 +1,31 @@
-#include "models/classify/prune_run.h"
-#include "models/yolo/prune_run.h"
+#include "models/classify/val_run.h"
+#include "models/families/load_model.h"
+#include "models/graph/detection_model.h"
+#include "models/slim/prune_run.h"
+#include "models/yolo/val_run.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 
 namespace {
 
+struct Options : frost::slim::PruneConfig {
+  std::string weights;       // a .pt, a .pth, a .safetensors, a release name
+  std::string data, device;  // data: validates before and after
+  int imgsz = 0;             // of that; 0: what the family is usually validated at
+  int batch_size = 32;
+};
+
+template <class ValConfig>
+ValConfig validation(const Options& c, const std::filesystem::path& weights) {
+  ValConfig val;
+  val.data = c.data, val.weights = weights.string(), val.device = c.device, val.noplots = true;
+  val.batch_size = c.batch_size;
+  if (c.imgsz > 0) val.imgsz = c.imgsz;
+  return val;
+}
+
 int run(CLI::App& app, int argc, char** argv) {
-  frost::slim::PruneConfig c;
+  Options c;
   app.description(
       "Prune a YOLOv5 detector or a classifier: mask weights, or remove whole filters. Train the result on with yolo-train\n"
       "or classify-train to recover.\n\n"
@@ -61,8 +80,16 @@ int run(CLI::App& app, int argc, char** argv) {
                                    std::pair{"--importance", filters}, std::pair{"--multiple", filters}})
     if (!used && app.count(flag)) throw CLI::ValidationError(flag, "--method " + c.method + " does not use it");
   const frost::RunDevice device(c.device, "f32");
-  const auto classifier = frost::classify::prune_subject(c, *device.device);
-  frost::slim::prune(c, device, classifier ? *classifier : frost::yolo::prune_subject(c, *device.device));
+  frost::StoredModel stored = frost::read_model(*device.device, c.weights);
+  frost::slim::prune(c, device, stored);
+  if (c.data.empty()) return 0;
+  const bool detector = dynamic_cast<frost::DetectionModel*>(stored.model.get()) != nullptr;
+  for (const std::filesystem::path& weights : {stored.file, c.save}) {
+    if (detector)
+      frost::yolo::run_validation(validation<frost::yolo::ValConfig>(c, weights));
+    else
+      frost::classify::run_validation(validation<frost::classify::ValConfig>(c, weights));
+  }
   return 0;
 }
 

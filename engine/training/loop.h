@@ -53,7 +53,7 @@ class TrainingTask {
   /// Judges the averaged model.
   virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
   /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
-  virtual std::map<std::string, std::string> metadata() const = 0;
+  virtual Metadata metadata() const = 0;
   /// f16 training: one f32 on the device that the loss's gradient has to be multiplied with.
   virtual void use_loss_scale(const Tensor&) { fail("this task cannot be trained with --precision f16"); }
 };

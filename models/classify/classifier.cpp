@@ -4,6 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "kernels/trace/trace.h"
 #include "models/classify/resnet.h"
@@ -13,11 +16,44 @@
 
 namespace frost::classify {
 
-void Classifier::finish(slim::LayerNames layers) {
-  layers_ = std::move(layers);
-  name_all("");
-  for (int c = 0; c < classes(); ++c) names.push_back(std::to_string(c));
+namespace {
+
+/// What a family is built for.
+struct Order {
+  Device& device;
+  int classes;
+  Seed seed;
+  int cutoff;
+};
+using Maker = std::function<std::unique_ptr<Classifier>(const Order&)>;
+
+template <class Family, class... Kind>
+Maker of(Kind... kind) {
+  return [=](const Order& o) { return std::make_unique<Family>(o.device, kind..., o.classes, o.seed); };
 }
+Maker yolo(const std::string& name) {
+  return [=](const Order& o) { return std::make_unique<YoloClassifier>(o.device, name, o.classes, o.seed, o.cutoff); };
+}
+
+/// All classifiers by name: a new one is one line here.
+const std::vector<std::pair<std::string, Maker>>& registry() {
+  static const std::vector<std::pair<std::string, Maker>> table{
+      {"resnet18", of<ResNet>(ResNetKind::resnet18)},
+      {"resnet34", of<ResNet>(ResNetKind::resnet34)},
+      {"resnet50", of<ResNet>(ResNetKind::resnet50)},
+      {"resnet50v2", of<ResNetV2>()},
+      {"vgg16", of<Vgg16>(false)},
+      {"vgg16_bn", of<Vgg16>(true)},
+      {"yolov5n-cls", yolo("yolov5n-cls")},
+      {"yolov5s-cls", yolo("yolov5s-cls")},
+      {"yolov5m-cls", yolo("yolov5m-cls")},
+      {"yolov5l-cls", yolo("yolov5l-cls")},
+      {"yolov5x-cls", yolo("yolov5x-cls")},
+  };
+  return table;
+}
+
+}  // namespace
 
 void Classifier::set_dropout(float p) {
   walk([&](const std::string&, Module& module) {
@@ -25,7 +61,16 @@ void Classifier::set_dropout(float p) {
   });
 }
 
-std::string Classifier::summary(Device& device, int imgsz) {
+std::unique_ptr<Model> Classifier::build_again(Device& device) {
+  return make_classifier(device, architecture(), classes(), {});
+}
+
+Metadata Classifier::metadata() const {
+  namespace key = checkpoint_key;
+  return {{key::format, "1"}, {key::classifier, architecture()}, {key::names, nlohmann::json(names).dump()}};
+}
+
+std::string Classifier::summary(int imgsz) {
   std::int64_t layers = 0, parameters = 0, trainable = 0;
   walk([&](const std::string&, Module& module) { layers += !module.own_parameters().empty(); });
   for (const Parameter* p : this->parameters()) {
@@ -33,7 +78,7 @@ std::string Classifier::summary(Device& device, int imgsz) {
     if (p->trainable) trainable += p->value.elements();
   }
   Profile profile;
-  Device dry(make_dry_backend(device.backend(), {}));
+  Device dry(make_dry_backend(head().weight.value.backend(), {}));
   Context context{.device = dry, .profile = &profile};
   forward(context, {Tensor(dry, {1, imgsz, imgsz, 3}), -1, nullptr});
   const double macs = static_cast<double>(profile.convolution + profile.norm + profile.linear);
@@ -61,20 +106,17 @@ void initialise_for_relu(Conv2d& conv, Rng& rng) {
 }
 
 std::vector<std::string> classifier_names() {
-  return {"resnet18",    "resnet34",    "resnet50",    "resnet50v2",  "vgg16",      "vgg16_bn",
-          "yolov5n-cls", "yolov5s-cls", "yolov5m-cls", "yolov5l-cls", "yolov5x-cls"};
+  std::vector<std::string> names;
+  for (const auto& [name, make] : registry()) names.push_back(name);
+  return names;
 }
 
 std::unique_ptr<Classifier> make_classifier(Device& device, const std::string& architecture, int classes, Seed seed,
                                             int cutoff) {
-  if (architecture == "resnet18") return std::make_unique<ResNet>(device, ResNetKind::resnet18, classes, seed);
-  if (architecture == "resnet34") return std::make_unique<ResNet>(device, ResNetKind::resnet34, classes, seed);
-  if (architecture == "resnet50") return std::make_unique<ResNet>(device, ResNetKind::resnet50, classes, seed);
-  if (architecture == "resnet50v2") return std::make_unique<ResNetV2>(device, classes, seed);
-  if (architecture == "vgg16") return std::make_unique<Vgg16>(device, false, classes, seed);
-  if (architecture == "vgg16_bn") return std::make_unique<Vgg16>(device, true, classes, seed);
-  if (architecture.starts_with("yolov5") && architecture.ends_with("-cls"))
-    return std::make_unique<YoloClassifier>(device, architecture, classes, seed, cutoff);
+  const Order order{device, classes, seed, cutoff};
+  for (const auto& [name, make] : registry())
+    if (name == architecture) return make(order);
+  if (architecture.starts_with("yolov5") && architecture.ends_with("-cls")) return yolo(architecture)(order);  // of any graph
   fail("--model ", architecture,
        " not found. Available models are: ", fmt::format("{}", fmt::join(classifier_names(), ", ")));
 }

@@ -40,7 +40,7 @@ std::optional<slim::Subject> explain_subject(const slim::ExplainConfig& config) 
     TraineeOptions of = options;
     of.compute = compute;
     return classification_trainee(
-        make, [terms](Classifier& m) { slim::freeze(m, m.layers(), terms); }, of);
+        make, [terms](Classifier& m) { frost::freeze(m, m.layers(), terms); }, of);
   };
   return slim::Subject{.name = model->architecture(),
                        .imgsz = options.imgsz,

@@ -102,7 +102,7 @@ ResNet::ResNet(Device& device, ResNetKind kind, int classes, Seed seed)
       bn1_(add_child("bn1", norm(device, 64))),
       stem_(conv1_, bn1_) {
   const Plan plan = plan_of(kind);
-  slim::LayerNames layers{.prefixes = {{"conv1.", "bn1."}}, .backbone = 5};
+  LayerNames layers{.prefixes = {{"conv1.", "bn1."}}, .backbone = 5};
   std::int64_t channels = 64;
   for (int s = 0; s < 4; ++s) {
     const int blocks = plan.blocks[static_cast<std::size_t>(s)], stride = s == 0 ? 1 : 2;

@@ -59,7 +59,7 @@ Var PreActivationBlock::forward(Context& context, const Var& x, const Place& pla
 ResNetV2::ResNetV2(Device& device, int classes, Seed seed)
     : Classifier("resnet50v2"), conv1_(add_child("conv1_conv", conv(device, 3, 64, 7, 2, true))) {
   constexpr std::array<int, 4> kBlocks{3, 4, 6, 3};
-  slim::LayerNames layers{.prefixes = {{"conv1_conv."}}, .backbone = 5};
+  LayerNames layers{.prefixes = {{"conv1_conv."}}, .backbone = 5};
   std::int64_t channels = 64;
   for (int s = 0; s < 4; ++s) {
     const std::int64_t width = 64 << s;

@@ -47,7 +47,7 @@ class ClassificationTask final : public TrainingTask {
                                .batch_size = config.batch_size,
                                .augment = !config.noaugment,
                                .shuffle = true,
-                               .square = model.preprocessing().square,
+                               .square = model.preprocessing().framing == Preprocessing::Framing::square,
                                .cache = !config.cache.empty(),
                                .stand_ins = true,
                                .seed = config.seed,
@@ -129,7 +129,7 @@ class ClassificationTask final : public TrainingTask {
     return row_ + std::string(36, ' ');
   }
 
-  std::map<std::string, std::string> metadata() const override { return classifier_metadata(model_); }
+  Metadata metadata() const override { return model_.metadata(); }
   ImageLoader& val_loader() { return *val_; }
   /// After the last validations: says what they could not decode, which --strict does not let pass.
   void check_faults() {
@@ -306,7 +306,7 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.verbose)
     for (const Parameter* p : model->parameters())
       fmt::print("{:<40}{:<20}{}\n", p->name, shape_text(p->torch_shape), p->trainable ? "" : "frozen");
-  fmt::print("{}\n", model->summary(device, imgsz));
+  fmt::print("{}\n", model->summary(imgsz));
   if (config.dry_run) {
     config.freeze = plan.begin_last_stage();
     explain_training(config, *model, make, imgsz, run_device);

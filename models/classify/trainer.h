@@ -29,9 +29,9 @@ struct TrainConfig {
   bool verbose = false;
   std::uint64_t seed = 0;
   // frost's own
-  std::vector<std::string> freeze{"0"};  // see slim::freeze
+  std::vector<std::string> freeze{"0"};  // see frost::freeze
   std::vector<std::string> unfreeze_at;  // "5:3": from epoch 5 on only the first 3 layers are frozen; see UnfreezeStage
-  std::vector<std::string> lr_scale;     // "layer1:0.1"; see slim::scale_learning_rates
+  std::vector<std::string> lr_scale;     // "layer1:0.1"; see scale_learning_rates
   std::string prune_schedule;            // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
   bool feature_extract = false;          // everything frozen but a new head
   FrozenBn frozen_bn = FrozenBn::running;

@@ -64,7 +64,7 @@ fs::path run_validation(const ValConfig& config) {
       config.workers, config.verbose, config.project.string(), config.name, run.line);
   const std::unique_ptr<Classifier> model = load_classifier(device, find_weights(config.weights));
   const int imgsz = Classifier::whole_strides(config.imgsz);
-  fmt::print("{}\n", model->summary(device, imgsz));
+  fmt::print("{}\n", model->summary(imgsz));
   if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
   const DataSplits data = find_val_split(config.data, model->names);
   report_scan(data.val, config.strict);
@@ -75,7 +75,7 @@ fs::path run_validation(const ValConfig& config) {
   const auto loader =
       make_image_loader(std::make_shared<ImageFolder>(data.val), {.side = imgsz,
                                                                   .batch_size = config.batch_size,
-                                                                  .square = model->preprocessing().square,
+                                                                  .square = model->preprocessing().framing == Preprocessing::Framing::square,
                                                                   .threads = worker_count(config.workers, config.batch_size),
                                                                   .faults = faults});
   const fs::path folder = make_run_folder(config.project, config.name, config.exist_ok);
@@ -132,7 +132,7 @@ fs::path run_prediction(const PredictConfig& config) {
       continue;
     }
     ++seen;
-    const Image view = centre_view(image, imgsz, model->preprocessing().square);
+    const Image view = centre_view(image, imgsz, model->preprocessing().framing == Preprocessing::Framing::square);
     std::vector<std::uint8_t> rgb(view.pixels.size());
     pack_rgb(view, rgb.data());
     network.load({1, imgsz, imgsz, 3}, rgb);

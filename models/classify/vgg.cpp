@@ -27,7 +27,7 @@ void initialise(Linear& linear, Rng& rng) {  // torchvision: normal, deviation 0
 
 Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifier(batch_norm ? "vgg16_bn" : "vgg16") {
   auto features = std::make_unique<Sequential>();
-  slim::LayerNames layers{.prefixes = {}, .backbone = 5};
+  LayerNames layers{.prefixes = {}, .backbone = 5};
   std::int64_t in = 3;
   for (const auto& [width, convs] : {std::pair{64, 2}, {128, 2}, {256, 3}, {512, 3}, {512, 3}}) {
     auto& stage = stages_.emplace_back();

@@ -22,8 +22,7 @@
 namespace frost::classify {
 namespace {
 
-constexpr const char *kArchitecture = "frost.classifier", *kNames = "names", *kYaml = "model.yaml",
-                     *kYamlFile = "model.yaml_file", *kCutoff = "cutoff";
+namespace key = checkpoint_key;
 
 bool is_safetensors(const std::filesystem::path& file) {
   if (file.extension() == ".safetensors") return true;
@@ -54,19 +53,38 @@ std::int64_t classes_of(const HostTensor& head, const std::string& name, const s
   return head.shape[0];
 }
 
-/// The family and size that a state dict's names and shapes speak of; "" where they do not.
-std::string guess_architecture(const StateDict& state) {
-  if (state.contains("fc.weight") && state.contains("layer1.0.conv1.weight"))
-    return state.contains("layer1.0.conv3.weight")   ? "resnet50"
-           : state.contains("layer1.2.conv1.weight") ? "resnet34"
-                                                     : "resnet18";
-  if (state.contains("features.0.weight") && state.contains("classifier.6.weight"))
-    return state.contains("features.1.running_mean") ? "vgg16_bn" : "vgg16";
-  if (state.contains("conv1_conv.weight")) return "resnet50v2";
-  if (const HostTensor* stem = state.find("model.0.conv.weight"); stem && classify_layer(state) >= 0)
-    for (const auto& [width, size] : {std::pair{16, "n"}, {32, "s"}, {48, "m"}, {64, "l"}, {80, "x"}})
-      if (!stem->shape.empty() && stem->shape[0] == width) return fmt::format("yolov5{}-cls", size);
-  return "";
+/// The model that a file's architecture, graph and cutoff name, as it was before filters were pruned.
+std::unique_ptr<Classifier> unpruned(Device& device, const ClassifierWeights& weights, int classes, Seed seed, int cutoff) {
+  if (weights.yaml_text.empty()) return make_classifier(device, weights.architecture, classes, seed, cutoff);
+  const ModelSpec spec = parse_model_yaml(weights.yaml_text, weights.yaml_file);
+  return std::make_unique<YoloClassifier>(device, weights.architecture, spec, classes, seed, cutoff);
+}
+
+/// The classifier of the registry that a state dict's names and shapes speak of: it has at least half of what both have
+/// together. "" where there is none.
+std::string guess_architecture(const StateDict& state, int cutoff) {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device dry(make_dry_backend(*cpu, {}));
+  std::string best;
+  double most = 0.5;
+  for (const std::string& name : classifier_names()) {
+    std::unique_ptr<Classifier> model;
+    try {
+      model = make_classifier(dry, name, 1, {}, cutoff);
+    } catch (const Error&) {  // a cutoff that its graph has not
+      continue;
+    }
+    double both = 0, all = static_cast<double>(state.size());
+    const auto compare = [&](const std::string& tensor, const std::vector<std::int64_t>& shape) {
+      const HostTensor* theirs = state.find(tensor);
+      both += theirs ? (theirs->shape == shape ? 1 : 0.5) : 0;
+      all += theirs ? 0 : 1;
+    };
+    for (const Parameter* p : model->parameters()) compare(p->name, p->torch_shape);
+    for (const Buffer* b : model->buffers()) compare(b->name, b->torch_shape);
+    if (both / all > most) best = name, most = both / all;
+  }
+  return best;
 }
 
 /// A detector's backbone: the graph comes with it.
@@ -92,14 +110,14 @@ void read_own(ClassifierWeights& out) {
     const auto it = out.metadata.find(key);
     return it == out.metadata.end() ? std::string() : it->second;
   };
-  out.architecture = text(kArchitecture);
-  if (out.architecture.empty() && !text(kYaml).empty()) return take_detector(out, load_yolo_checkpoint(out.file));
+  out.architecture = text(key::classifier);
+  if (out.architecture.empty() && !text(key::yaml).empty()) return take_detector(out, load_yolo_checkpoint(out.file));
   out.own = !out.architecture.empty();
-  out.yaml_text = text(kYaml);
-  out.yaml_file = text(kYamlFile);
+  out.yaml_text = text(key::yaml);
+  out.yaml_file = text(key::yaml_file);
   try {
-    if (!text(kNames).empty()) out.names = nlohmann::json::parse(text(kNames)).get<std::vector<std::string>>();
-    if (!text(kCutoff).empty()) out.cutoff = std::stoi(text(kCutoff));
+    if (!text(key::names).empty()) out.names = nlohmann::json::parse(text(key::names)).get<std::vector<std::string>>();
+    if (!text(key::cutoff).empty()) out.cutoff = std::stoi(text(key::cutoff));
   } catch (const std::exception&) {
     fail(out.file, ": its metadata cannot be read");
   }
@@ -112,7 +130,7 @@ void read_own(ClassifierWeights& out) {
 /// Refuses a YOLOv5 classifier whose modules say something else than the graph of its size, on a device without memory.
 void check_modules(const TorchFile& file, const ClassifierWeights& weights) {
   const pickle::Ref network = file.weights();
-  const std::string architecture = guess_architecture(weights.state);
+  const std::string& architecture = weights.architecture;
   if (!file.document().is(network, pickle::Kind::object) || architecture.empty()) return;
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device dry(make_dry_backend(*cpu, {}));
@@ -142,6 +160,7 @@ void read_torch(ClassifierWeights& out) {
         if (d.is(key, pickle::Kind::integer) && d.is(name, pickle::Kind::text)) numbered[d[key].integer] = d[name].text;
       for (const auto& [number, name] : numbered) out.names.push_back(name);
     }
+    out.architecture = guess_architecture(out.state, out.cutoff);
     check_modules(file, out);
   }
 }
@@ -176,15 +195,20 @@ ClassifierWeights read_classifier_weights(const std::filesystem::path& file) {
   ClassifierWeights out;
   out.file = file.string();
   reading(file, [&] { is_safetensors(file) ? read_own(out) : read_torch(out); });
-  if (out.architecture.empty()) out.architecture = guess_architecture(out.state);
+  if (out.architecture.empty()) out.architecture = guess_architecture(out.state, out.cutoff);
   return out;
 }
 
 int class_count(const ClassifierWeights& weights) {
   std::int64_t rows = static_cast<std::int64_t>(weights.names.size());
-  for (const std::string& head : {std::string("fc.weight"), std::string("classifier.6.weight"),
-                                  std::string("predictions.weight"), classify_head(classify_layer(weights.state))})
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device dry(make_dry_backend(*cpu, {}));
+  const bool known = !weights.architecture.empty();
+  for (const std::string& name : known ? std::vector<std::string>{weights.architecture} : classifier_names()) {
+    const auto model = known ? unpruned(dry, weights, 1, {}, weights.cutoff) : make_classifier(dry, name, 1, {});
+    const std::string head = model->head().weight.name;
     if (const HostTensor* t = weights.state.find(head)) rows = classes_of(*t, head, weights.file);
+  }
   FROST_CHECK(rows > 0, weights.file, ": holds no classifier that is known here");
   return static_cast<int>(rows);
 }
@@ -192,11 +216,7 @@ int class_count(const ClassifierWeights& weights) {
 std::unique_ptr<Classifier> build_classifier(Device& device, const ClassifierWeights& weights, int classes, Seed seed,
                                              int cutoff) {
   FROST_CHECK(!weights.architecture.empty(), weights.file, ": its tensors fit no known classifier; name it with --model");
-  std::unique_ptr<Classifier> model =
-      weights.yaml_text.empty()
-          ? make_classifier(device, weights.architecture, classes, seed, cutoff)
-          : std::make_unique<YoloClassifier>(device, weights.architecture,
-                                             parse_model_yaml(weights.yaml_text, weights.yaml_file), classes, seed, cutoff);
+  std::unique_ptr<Classifier> model = unpruned(device, weights, classes, seed, cutoff);
   if (weights.own) fit(device, *model, weights, seed);
   return model;
 }
@@ -250,14 +270,6 @@ std::unique_ptr<Classifier> classifier_of(Device& device, const ClassifierWeight
     model->names = weights.names;
   }
   return model;
-}
-
-std::map<std::string, std::string> classifier_metadata(const Classifier& model) {
-  std::map<std::string, std::string> metadata = model.facts();
-  metadata["frost.format"] = "1";
-  metadata[kArchitecture] = model.architecture();
-  metadata[kNames] = nlohmann::json(model.names).dump();
-  return metadata;
 }
 
 }  // namespace frost::classify

@@ -46,7 +46,4 @@ std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights
 std::unique_ptr<Classifier> classifier_of(Device& device, const ClassifierWeights& weights);
 std::unique_ptr<Classifier> load_classifier(Device& device, const std::filesystem::path& file);
 
-/// The metadata under which frost's own checkpoints describe a classifier.
-std::map<std::string, std::string> classifier_metadata(const Classifier& model);
-
 }  // namespace frost::classify

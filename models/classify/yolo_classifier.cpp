@@ -28,12 +28,11 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
 YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes,
                                Seed seed, int cutoff)
     : Classifier(architecture),
-      yaml_text_(spec.text),
-      yaml_name_(spec.name),
+      spec_(spec),
       graph_(add_child("model", std::make_unique<Sequential>())) {
   const int most = static_cast<int>(spec.layers.size()) - 1;
   FROST_CHECK(cutoff >= 2 && cutoff <= most, "--cutoff ", cutoff, ": ", spec.name, " can be cut at layers 2 to ", most);
-  slim::LayerNames layers{.prefixes = {}, .backbone = cutoff - 1};
+  LayerNames layers{.prefixes = {}, .backbone = cutoff - 1};
   std::int64_t channels = spec.channels;
   GraphBudget budget;
   const BlockBuilder builder{.device = device, .budget = budget};
@@ -59,8 +58,15 @@ void YoloClassifier::draw_weights(Rng rng) {
   head().initialise(rng);
 }
 
-std::map<std::string, std::string> YoloClassifier::facts() const {
-  return {{"model.yaml", yaml_text_}, {"model.yaml_file", yaml_name_}, {"cutoff", std::to_string(cutoff())}};
+std::unique_ptr<Model> YoloClassifier::build_again(Device& device) {
+  return std::make_unique<YoloClassifier>(device, architecture(), spec_, classes(), std::nullopt, cutoff());
+}
+
+Metadata YoloClassifier::metadata() const {
+  namespace key = checkpoint_key;
+  Metadata about = Classifier::metadata();
+  about.insert({{key::yaml, spec_.text}, {key::yaml_file, spec_.name}, {key::cutoff, std::to_string(cutoff())}});
+  return about;
 }
 
 }  // namespace frost::classify

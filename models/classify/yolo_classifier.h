@@ -27,12 +27,15 @@ class YoloClassifier : public Classifier {
   Var forward(Context& context, const Var& x, const Place& place = {}) override { return graph_.forward(context, x, place); }
   Linear& head() const override { return head_->linear(); }
   void draw_weights(Rng rng) override;
-  Preprocessing preprocessing() const override { return {.square = true}; }
-  std::map<std::string, std::string> facts() const override;
+  Preprocessing preprocessing() const override { return {.framing = Preprocessing::Framing::square}; }
+  Metadata metadata() const override;
   int cutoff() const { return static_cast<int>(graph_.size()); }
 
+ protected:
+  std::unique_ptr<Model> build_again(Device& device) override;
+
  private:
-  std::string yaml_text_, yaml_name_;
+  ModelSpec spec_;
   Sequential& graph_;
   ClassifyHead* head_ = nullptr;
 };

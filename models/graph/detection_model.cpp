@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
@@ -140,9 +141,8 @@ void check_graph(Device& device, const ModelSpec& spec) {
 
 }  // namespace
 
-DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed, const Widths& widths)
-    : device_(device), spec_(std::move(spec)) {
-  for (int c = 0; c < spec_.classes; ++c) names.push_back(std::to_string(c));
+DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const Widths& widths)
+    : Model(std::filesystem::path(spec.name).stem().string()), device_(device), spec_(std::move(spec)) {
   Sequential& graph = add_child("model", std::make_unique<Sequential>());
   std::vector<std::int64_t> channels;  // of each layer's output
   check_graph(device, spec_);
@@ -152,14 +152,15 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, std::uint64_t see
     Module& module = build(builder, layer, channels, graph);
     rows_.back().parameters = parameter_count(module);
   }
-  name_all("");
+  LayerNames names{.prefixes = {}, .backbone = spec_.backbone};
+  for (std::size_t i = 0; i < layers_.size(); ++i) names.prefixes.push_back({fmt::format("model.{}.", i)});
+  finish(std::move(names));
   apply_settings(*this, spec_.modules, spec_.name, static_cast<int>(spec_.layers.size()));  // widths are tried in a pass
   if (!widths.empty()) fit(widths);
 
-  Rng rng(seed);
-  walk([&](const std::string&, Module& module) {
-    if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
-  });
+  if (seed) walk([rng = Rng(*seed)](const std::string&, Module& module) mutable {
+      if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
+    });
   // The strides, from one pass on a dry device. YOLOv5 does it in training mode over an empty image with its batch norms
   // still at momentum 0.1, which leaves every running variance at 0.9 and every counter at 1.
   double bytes = 0, window_values = 0;
@@ -320,6 +321,28 @@ std::vector<Var> DetectionModel::heads_from(Context& context, int cut, const std
   FROST_CHECK(sources.front() != -1 || features.front().shape().c == spec_.channels, "model: the image has ",
               features.front().shape().c, " channels, expected ", spec_.channels);
   return run(context, outputs, cut, static_cast<int>(layers_.size()), observe);
+}
+
+std::unique_ptr<Model> DetectionModel::build_again(Device& device) {
+  return std::make_unique<DetectionModel>(device, spec_, std::nullopt, widths_of(*this));
+}
+
+Preprocessing DetectionModel::preprocessing() const {
+  return {.mean = {0, 0, 0}, .deviation = {1, 1, 1}, .framing = Preprocessing::Framing::letterbox};
+}
+
+std::string DetectionModel::layer_type(int i) {
+  const std::string& type = rows_[static_cast<std::size_t>(i)].type;
+  return type.substr(type.rfind('.') + 1);
+}
+
+Metadata DetectionModel::metadata() const {
+  namespace key = checkpoint_key;
+  return {{key::format, "1"},
+          {key::yaml, spec_.text},
+          {key::yaml_file, spec_.name},
+          {key::names, nlohmann::json(names).dump()},
+          {key::stride, nlohmann::json(detect_->strides).dump()}};
 }
 
 int DetectionModel::stride() const {

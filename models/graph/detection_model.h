@@ -7,6 +7,7 @@
 #include "kernels/detect.h"
 #include "models/graph/blocks.h"
 #include "models/graph/model_spec.h"
+#include "models/model.h"
 
 namespace frost {
 
@@ -37,27 +38,38 @@ class Detect : public Module {
 };
 
 /// A YOLOv5 graph built from its YAML: all of spec/model.md.
-class DetectionModel : public Module {
+class DetectionModel : public Model {
  public:
   /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides. `widths`: what a pruned model's
   /// checkpoint says of its convolutions; the spec gives the graph then, and how many numbers the head gives out.
-  DetectionModel(Device& device, ModelSpec spec, std::uint64_t seed = 0, const Widths& widths = {});
+  DetectionModel(Device& device, ModelSpec spec, Seed seed = 0, const Widths& widths = {});
+
+  int classes() const override { return detect_->classes; }
+  int stride() const override;  // the largest stride, at least 32
+  int channels() const override { return static_cast<int>(spec_.channels); }
+  Preprocessing preprocessing() const override;
+  std::string layer_type(int i) override;
+  std::vector<Var> outputs(Context& context, const Var& image) override { return heads(context, image); }
+  Metadata metadata() const override;
+  std::string summary(int) override { return summary(false, false); }
 
   /// The raw head maps, one for each level. `observe`, where given, sees each layer's output (tests, feature maps).
   std::vector<Var> heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe = {});
   /// How many of the first layers have no trainable parameter, Detect not counted: the frozen prefix.
-  int frozen_prefix();
+  int frozen_prefix() override;
   /// The layers below `cut` whose outputs layers from `cut` on read, ascending; -1 is the image.
   std::vector<int> crossing(int cut) const;
   /// Runs the layers below `cut`: the outputs of crossing(cut).
-  std::vector<Var> features(Context& context, const Var& image, int cut);
+  std::vector<Var> features(Context& context, const Var& image, int cut) override;
+  std::vector<Var> outputs_from(Context& context, int cut, const std::vector<Var>& features) override {
+    return heads_from(context, cut, features);
+  }
   /// Runs the layers from `cut` on: heads(context, image) = heads_from(context, cut, features(context, image, cut)).
   std::vector<Var> heads_from(Context& context, int cut, const std::vector<Var>& features,
                               const std::function<void(int, const Var&)>& observe = {});
   Detect& detect() { return *detect_; }
   const Detect& detect() const { return *detect_; }
   const ModelSpec& spec() const { return spec_; }
-  int stride() const;  // the largest stride, at least 32: image sides must be multiples of it
 
   struct Row {  // what the printed table shows
     int index, number;
@@ -69,9 +81,9 @@ class DetectionModel : public Module {
   std::string table() const;
   /// "YOLOv5n summary: 214 layers, 1872157 parameters, 1872157 gradients, 4.6 GFLOPs"; `folded`: as after Conv+BN fusion.
   std::string summary(bool folded, bool gradients);
-  std::size_t layer_count() const { return layers_.size(); }
 
-  std::vector<std::string> names;  // of the classes
+ protected:
+  std::unique_ptr<Model> build_again(Device& device) override;
 
  private:
   struct Layer {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/training/loop.h"
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/slim/gradual.h"
 
 namespace frost::slim {

@@ -54,9 +54,10 @@ std::string mask_weights(Module& model, const PruneConfig& config) {
 }
 
 /// Removes whole filters; prints what is left of each convolution.
-std::string remove_filters(Device& device, const PruneSubject& subject, const PruneConfig& config) {
-  Module& model = *subject.model;
-  const ChannelGraph graph = trace_channels(device, model, subject.image, subject.forward);
+std::string remove_filters(Device& device, Model& model, const PruneConfig& config) {
+  const Shape image{1, model.stride(), model.stride(), model.channels()};
+  const ChannelGraph graph =
+      trace_channels(device, model, image, [&](Context& context, const Var& x) { return model.outputs(context, x); });
   const auto importance = config.importance == "bn" ? Importance::bn : Importance::l1;
   const std::vector<bool> keep =
       choose_channels(graph, channel_importance(graph, importance), config.amount, config.multiple);
@@ -79,18 +80,18 @@ std::string remove_filters(Device& device, const PruneSubject& subject, const Pr
 
 }  // namespace
 
-void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& subject) {
+void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored) {
+  const std::filesystem::path& file = stored.file;
   std::error_code none_yet;
-  FROST_CHECK(!std::filesystem::equivalent(subject.file, config.save, none_yet), subject.file.string(),
-              ": --save names the file to prune");
-  Module& model = *subject.model;
-  fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), subject.file.string(), run.line, subject.summary);
+  FROST_CHECK(!std::filesystem::equivalent(file, config.save, none_yet), file.string(), ": --save names the file to prune");
+  Model& model = *stored.model;
+  fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), file.string(), run.line, model.summary(224));
   std::string what;
   if (config.method == "filters") {
     try {
-      what = remove_filters(*run.device, subject, config);
+      what = remove_filters(*run.device, model, config);
     } catch (const Error& error) {
-      fail(subject.file.string(), ": ", error.what());
+      fail(file.string(), ": ", error.what());
     }
   } else {
     what = mask_weights(model, config);
@@ -98,17 +99,16 @@ void prune(const PruneConfig& config, const RunDevice& run, const PruneSubject& 
     fmt::print("{}{}\n", sparsity_table(result), pruned_line(result));
   }
 
-  const StateDict state = state_as_stored(model, subject.stored);
-  Metadata about = subject.metadata;
+  const StateDict state = state_as_stored(model, stored.state);
+  Metadata about = stored.metadata;
   end_training(about);  // the file may be one that --resume would go on from
   std::string& pruned = about["frost.pruned"];
-  pruned = fmt::format("{} of {}{}", what, subject.file.filename().string(), pruned.empty() ? "" : " (" + pruned + ")");
-  subject.save(config.save, config.dense ? without_masks(state) : state, about);
-  fmt::print("{:.2f} MB -> {:.2f} MB, saved to {}{}\n", megabytes(subject.file), megabytes(config.save),
-             bold(config.save.string()), config.dense ? " (plain, without masks)" : "");
+  pruned = fmt::format("{} of {}{}", what, file.filename().string(), pruned.empty() ? "" : " (" + pruned + ")");
+  for (const auto& [key, text] : model.metadata()) about[key] = text;
+  write_checkpoint(config.save, config.dense ? without_masks(state) : state, about);
+  fmt::print("{:.2f} MB -> {:.2f} MB, saved to {}{}\n", megabytes(file), megabytes(config.save), bold(config.save.string()),
+             config.dense ? " (plain, without masks)" : "");
   std::fflush(stdout);
-  if (config.data.empty()) return;
-  for (const std::filesystem::path& weights : {subject.file, config.save}) subject.validate(weights.string());
 }
 
 }  // namespace frost::slim

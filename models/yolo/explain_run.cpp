@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/yolo/cached_prefix.h"
 #include "models/yolo/model_io.h"
 #include "models/yolo/trainee.h"
@@ -35,7 +35,7 @@ slim::Subject explain_subject(const slim::ExplainConfig& config) {
   Device dry(make_dry_backend(*cpu, {}));
   const auto model = make(dry);
   if (config.cache_features) {
-    slim::freeze(*model, slim::layer_names(*model), config.freeze);
+    frost::freeze(*model, model->layers(), config.freeze);
     check_cacheable(*model, config.frozen_bn);
   }
   const int stride = model->stride(), wanted = config.imgsz > 0 ? config.imgsz : 640;
@@ -48,12 +48,12 @@ slim::Subject explain_subject(const slim::ExplainConfig& config) {
     TraineeOptions of = options;
     of.compute = compute;
     return detection_trainee(
-        make, [terms](DetectionModel& m) { slim::freeze(m, slim::layer_names(m), terms); }, of);
+        make, [terms](DetectionModel& m) { frost::freeze(m, m.layers(), terms); }, of);
   };
   return {.name = std::filesystem::path(model->spec().name).stem().string(),
           .imgsz = options.imgsz,
-          .layers = static_cast<int>(model->layer_count()),
-          .backbone = slim::layer_names(*model).backbone,
+          .layers = model->layers().count(),
+          .backbone = model->layers().backbone,
           .freezing = freezing};
 }
 

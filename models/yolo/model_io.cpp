@@ -61,15 +61,4 @@ std::unique_ptr<DetectionModel> load_model(Device& device, const std::filesystem
   return model_of(device, load_yolo_checkpoint(weights, CheckpointPart::ema_or_model), weights.string());
 }
 
-std::map<std::string, std::string> model_metadata(const DetectionModel& model, const std::map<std::string, double>& hyp) {
-  YoloCheckpoint about;
-  about.yaml_text = model.spec().text;
-  about.yaml_file = model.spec().name;
-  about.names = model.names;
-  about.strides = model.detect().strides;
-  about.nc = model.detect().classes;
-  about.hyp = hyp;
-  return metadata_of(about);
-}
-
 }  // namespace frost::yolo

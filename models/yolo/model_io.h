@@ -1,6 +1,5 @@
 #pragma once
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -18,8 +17,5 @@ std::unique_ptr<DetectionModel> model_of(Device& device, const YoloCheckpoint& c
 /// pruned); its values are not loaded. Throws Error where they do not fit each other.
 std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std::uint64_t seed,
                                              const YoloCheckpoint& checkpoint, const std::string& file);
-
-/// The metadata under which frost's own checkpoints describe a model (see checkpoint_key).
-std::map<std::string, std::string> model_metadata(const DetectionModel& model, const std::map<std::string, double>& hyp);
 
 }  // namespace frost::yolo

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "models/yolo/loss.h"
 #include "models/yolo/model_io.h"
@@ -110,9 +111,11 @@ ValidationReport DetectionTask::validate(Module& averaged, std::int64_t, bool) {
   return {{s.precision, s.recall, s.map50, s.map50_95, result.losses[0], result.losses[1], result.losses[2]}, s.fitness()};
 }
 
-std::map<std::string, std::string> DetectionTask::metadata() const {
+Metadata DetectionTask::metadata() const {
   const auto items = hyp_.items();
-  return model_metadata(model_, {items.begin(), items.end()});
+  Metadata about = model_.metadata();
+  about[checkpoint_key::hyp] = nlohmann::json(std::map<std::string, double>(items.begin(), items.end())).dump();
+  return about;
 }
 
 Shape DetectionTask::rescaled(const Shape& s) const {

@@ -39,7 +39,7 @@ class DetectionTask final : public TrainingTask {
   BatchReport train_batch() override;
   void use_loss_scale(const Tensor& scale) override { loss_scale_ = scale; }
   ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) override;
-  std::map<std::string, std::string> metadata() const override;
+  Metadata metadata() const override;
 
   DetectionLoader& val_loader() { return *val_; }
   const CachedPrefix* features() const { return features_.get(); }

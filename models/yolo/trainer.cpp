@@ -160,9 +160,9 @@ std::filesystem::path train(const TrainConfig& given) {
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
   std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
 
-  slim::Plan plan(*model, slim::layer_names(*model), slim::plan_flags(config));
+  slim::Plan plan(*model, model->layers(), slim::plan_flags(config));
   for (const std::string& name : plan.frozen()) fmt::print("freezing {}\n", name);
-  fmt::print("{}\n", slim::freeze_summary(*model));
+  fmt::print("{}\n", freeze_summary(*model));
   for (const std::string& line : plan.rates()) fmt::print("{}\n", line);
   if (!config.cache_features.empty()) check_cacheable(config, hyp, *model);
 

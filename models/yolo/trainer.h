@@ -26,12 +26,12 @@ struct TrainConfig {
   bool exist_ok = false, cos_lr = false;
   double label_smoothing = 0;
   int patience = 100;
-  std::vector<std::string> freeze{"0"};  // see slim::freeze
+  std::vector<std::string> freeze{"0"};  // see frost::freeze
   int save_period = -1;
   std::uint64_t seed = 0;
   // frost's own
   std::vector<std::string> unfreeze_at;  // "5:6": from epoch 5 on only the first 6 layers are frozen; see UnfreezeStage
-  std::vector<std::string> lr_scale;     // "model.0-9:0.1"; see slim::scale_learning_rates
+  std::vector<std::string> lr_scale;     // "model.0-9:0.1"; see scale_learning_rates
   std::string cache_features;            // "", "ram", "disk": keeps what the frozen prefix makes of each image
   bool strict = false;                   // a damaged image or label ends the run instead of being left out
   int nbs = 64;                          // nominal batch: an optimizer step follows each so many images

@@ -7,6 +7,7 @@
 #include "engine/checkpoint/host_tensor.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/checkpoint/torch_file.h"
+#include "models/model.h"
 
 namespace frost {
 
@@ -41,14 +42,6 @@ enum class CheckpointPart {
   ema_or_model,  // to detect, validate, export
   model,         // to train on from these weights
 };
-
-/// Metadata keys of frost's own .safetensors. Tensors are `model.*` (the weights), `ema.model.*` and `optimizer.*`.
-namespace checkpoint_key {
-inline constexpr const char *format = "frost.format", *yaml = "model.yaml", *yaml_file = "model.yaml_file", *names = "names",
-                            *stride = "stride", *hyp = "hyp", *epoch = "epoch", *best_fitness = "best_fitness",
-                            *date = "date", *bn_eps = "bn_eps", *bn_momentum = "bn_momentum";
-inline constexpr const char *ema_prefix = "ema.", *optimizer_prefix = "optimizer.";
-}  // namespace checkpoint_key
 
 /// Reads a YOLOv5 `.pt` or frost's `.safetensors`; the content decides which, not the name. Throws frost::Error, one line
 /// with the file and the cause: missing, empty, truncated, hostile, another kind of model. Spec: checkpoint.md sections 3

@@ -10,7 +10,7 @@
 #include "models/classify/step.h"
 #include "models/classify/validator.h"
 #include "models/run/inference.h"
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/yolo/step.h"
 #include "models/yolo/task.h"
 #include "models/yolo/validator.h"
@@ -138,7 +138,7 @@ struct Training {
 Outcome train_detector(bool capture, const Recipe& recipe) {
   Device device(capturing(recipe.compute));
   DetectionModel model(device, load_model_spec("yolov5n", 3), 1);
-  slim::freeze(model, slim::layer_names(model), {std::to_string(recipe.freeze)});
+  frost::freeze(model, model.layers(), {std::to_string(recipe.freeze)});
   Training training(device, model, capture, recipe);
   std::map<CapturedStep::Key, yolo::LossState> losses;
   std::map<Shape, Tensor> inputs;
@@ -188,7 +188,7 @@ Outcome train_classifier(bool capture, const Recipe& recipe) {
   Device device(capturing(recipe.compute));
   const auto model = classify::make_classifier(device, "yolov5n-cls", 5, 1);
   model->set_dropout(0.3f);
-  slim::freeze(*model, model->layers(), {std::to_string(recipe.freeze)});
+  frost::freeze(*model, model->layers(), {std::to_string(recipe.freeze)});
   Training training(device, *model, capture, recipe);
   const classify::Normaliser normalise(device, model->preprocessing());
   std::map<std::int64_t, classify::LossState> losses;
@@ -406,7 +406,7 @@ TEST_CASE("validation of a detector, captured and replayed, equals an eager one 
 TEST_CASE("training on many shapes: what is never recorded keeps no pixels") {
   Device device(std::make_unique<RecordingBackend>(frost::testing::make_device_backend()));
   DetectionModel model(device, load_model_spec("yolov5n", 3), 1);
-  slim::freeze(model, slim::layer_names(model), {"24"});
+  frost::freeze(model, model.layers(), {"24"});
   const yolo::TrainConfig config;
   const yolo::Hyp hyp = yolo::load_hyp("scratch-low");
   yolo::DetectionTask task(config, device, model, DType::f32, hyp, 64);

@@ -14,6 +14,7 @@
 #include "models/classify/step.h"
 #include "models/classify/validator.h"
 #include "models/classify/weights.h"
+#include "models/graph/detection_model.h"
 #include "models/zoo/yolo_checkpoint.h"
 #include "tests/device.h"
 #include "tests/engine/torch_builder.h"
@@ -206,7 +207,7 @@ TEST_CASE("weights: zip and legacy .pth, bare and own .safetensors; a head of ot
   const fs::path zip = folder().write("resnet18.pth", torch_bytes(state, false)),
                  legacy = folder().write("resnet18-old.pth", torch_bytes(state, true));
   const fs::path own = folder() / "own.safetensors", bare = folder() / "bare.safetensors";
-  write_safetensors(own, state, classify::classifier_metadata(*source));
+  write_safetensors(own, state, source->metadata());
   write_safetensors(bare, state);
   for (const fs::path& file : {zip, legacy, own, bare}) {
     CAPTURE(file.string());
@@ -335,7 +336,7 @@ TEST_CASE("weights: a detector's backbone becomes a classifier's") {
     CHECK(state.at(head + ".conv.conv.weight").shape[0] == 1280);
     // ... and comes back from its own file.
     const fs::path own = folder() / "cls.safetensors";
-    write_safetensors(own, state, classify::classifier_metadata(*model));
+    write_safetensors(own, state, model->metadata());
     const auto again = classify::load_classifier(device, own);
     const Tensor image = Tensor::from(device, {1, 64, 64, 3}, noise(12288, 1), Role::input);
     CHECK(logits_of(device, *again, image) == logits_of(device, *model, image));
@@ -589,7 +590,7 @@ TEST_CASE("transfer: pretrained on one set, a new head on another; only fc.* is 
                                       .yaml_text = {},
                                       .yaml_file = {}};
   const auto freeze_all_but_the_head = [](classify::Classifier& model) {
-    slim::freeze(model, model.layers(), {"!" + model.head().name()});
+    frost::freeze(model, model.layers(), {"!" + model.head().name()});
   };
   const auto right_on_unseen = [&](classify::Classifier& model) {
     const Tensor unseen = lesson(1, 1000000, 60);

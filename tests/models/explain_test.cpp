@@ -5,8 +5,8 @@
 #include <map>
 
 #include "models/classify/trainee.h"
+#include "models/freeze.h"
 #include "models/slim/explain.h"
-#include "models/slim/freeze.h"
 #include "models/yolo/trainee.h"
 #include "tests/device.h"
 
@@ -17,7 +17,7 @@ namespace {
 BuildTrainee trainee(const std::string& name, int freeze, const yolo::TraineeOptions& options) {
   return yolo::detection_trainee(
       [name](Device& device) { return std::make_unique<DetectionModel>(device, load_model_spec(name)); },
-      [freeze](DetectionModel& model) { slim::freeze(model, layer_names(model), {std::to_string(freeze)}); }, options);
+      [freeze](DetectionModel& model) { frost::freeze(model, model.layers(), {std::to_string(freeze)}); }, options);
 }
 
 void check_equal(const StepCost& a, const StepCost& b) {
@@ -152,7 +152,7 @@ BuildTrainee classifier(const std::string& name, const std::vector<std::string>&
                         const classify::TraineeOptions& options) {
   return classify::classification_trainee(
       [name](Device& device) { return classify::make_classifier(device, name, 10, {}); },
-      [terms](classify::Classifier& model) { slim::freeze(model, model.layers(), terms); }, options);
+      [terms](classify::Classifier& model) { frost::freeze(model, model.layers(), terms); }, options);
 }
 }  // namespace
 
@@ -222,7 +222,7 @@ TEST_CASE("a model that was built and has said its summary leaves nothing but it
     CAPTURE(name);
     testing::TestDevice device;
     const auto model = classify::make_classifier(device, name, 10, {});
-    CHECK(model->summary(device, 64).find(" GFLOPs") != std::string::npos);
+    CHECK(model->summary(64).find(" GFLOPs") != std::string::npos);
     CHECK(beside(device, *model) == 0);
   }
 }

@@ -150,7 +150,7 @@ TEST_CASE(
 
     if (std::string(name).starts_with("vgg")) continue;  // 400 MB of linear layers, which filters do not touch
     const test::TempDir dir;
-    write_safetensors(dir / "small.safetensors", state_of(*model), classify::classifier_metadata(*model));
+    write_safetensors(dir / "small.safetensors", state_of(*model), model->metadata());
     const auto again = classify::load_classifier(device, dir / "small.safetensors");
     CHECK(widths_of(*again) == widths_of(*model));
     CHECK((logits(*again) == logits(*model)));

@@ -1,10 +1,11 @@
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <set>
 
+#include "models/graph/detection_model.h"
 #include "models/run/option_file.h"
 #include "models/yolo/trainer.h"
 #include "tests/device.h"
@@ -17,8 +18,8 @@ namespace {
 struct Net {
   frost::testing::TestDevice device;
   DetectionModel model{device, load_model_spec("yolov5n", 80), 1};
-  slim::LayerNames layers = slim::layer_names(model);
-  std::vector<std::string> freeze(const std::vector<std::string>& terms) { return slim::freeze(model, layers, terms); }
+  LayerNames layers = model.layers();
+  std::vector<std::string> freeze(const std::vector<std::string>& terms) { return frost::freeze(model, layers, terms); }
   std::set<int> frozen_layers(const std::vector<std::string>& terms) {
     std::set<int> numbers;
     for (const std::string& name : freeze(terms)) numbers.insert(std::stoi(name.substr(6)));
@@ -100,14 +101,14 @@ TEST_CASE("--freeze: what fits nothing is an error that shows what is near") {
 }
 
 TEST_CASE("glob_distance: edits to the nearest text that a pattern stands for") {
-  CHECK(slim::glob_distance("model.*.bn.*", "model.2.cv1.bn.weight") == 0);
-  CHECK(slim::glob_distance("model.0.bn", "model.0.bn.bias") == 5);
-  CHECK(slim::glob_distance("*", "") == 0);
-  CHECK(slim::glob_distance("", "abc") == 3);
-  CHECK(slim::glob_distance("kitten", "sitting") == 3);
-  CHECK(slim::glob_distance("a?c", "abc") == 0);
-  CHECK(slim::glob_distance("a?c", "ac") == 1);
-  CHECK(slim::glob_distance("b*n*t", "bn.weight") == 0);
+  CHECK(glob_distance("model.*.bn.*", "model.2.cv1.bn.weight") == 0);
+  CHECK(glob_distance("model.0.bn", "model.0.bn.bias") == 5);
+  CHECK(glob_distance("*", "") == 0);
+  CHECK(glob_distance("", "abc") == 3);
+  CHECK(glob_distance("kitten", "sitting") == 3);
+  CHECK(glob_distance("a?c", "abc") == 0);
+  CHECK(glob_distance("a?c", "ac") == 1);
+  CHECK(glob_distance("b*n*t", "bn.weight") == 0);
 }
 
 TEST_CASE("--freeze survives opt.yaml: a resumed run freezes the same") {

@@ -4,7 +4,7 @@
 
 #include "engine/training/updater.h"
 #include "kernels/trace/trace.h"
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/slim/plan.h"
 #include "models/yolo/step.h"
 #include "tests/device.h"
@@ -34,7 +34,7 @@ struct Net {
   std::unique_ptr<Backend> backend = frost::testing::make_device_backend(true);
   Device device{make_watched_backend(*backend, [this](const PrimitiveCall& call) { ++counts[call.primitive]; })};
   DetectionModel model{device, load_model_spec("yolov5n", 3), 1};
-  slim::LayerNames layers = slim::layer_names(model);
+  LayerNames layers = model.layers();
 
   Step step(FrozenBn frozen_bn = FrozenBn::running) {
     Tensor image(device, {kBatch, kHeight, kWidth, 3}, DType::f32, Role::input);
@@ -95,7 +95,7 @@ TEST_CASE("frozen: exactly the primitives that are needed are executed") {
   for (const Expected& e : table) {
     CAPTURE(e.freeze[0]);
     CAPTURE(int(e.frozen_bn));
-    slim::freeze(net.model, net.layers, e.freeze);
+    frost::freeze(net.model, net.layers, e.freeze);
     const Step step = net.step(e.frozen_bn);
     CHECK(step.forward.of(Primitive::conv_forward) == 60);
     CHECK(step.forward.of(Primitive::batch_statistics) == e.batch_norms);
@@ -140,7 +140,7 @@ std::int64_t blocks_bytes(Module& model, int first, int last, bool batch_statist
 TEST_CASE("frozen layers above a trainable one save the exact minimum") {
   Net net;
   const auto saved = [&](const std::vector<std::string>& terms, FrozenBn frozen_bn = FrozenBn::running) {
-    slim::freeze(net.model, net.layers, terms);
+    frost::freeze(net.model, net.layers, terms);
     const Step step = net.step(frozen_bn);
     CHECK(step.saved_peak == step.saved);  // nothing is booked in between and given back
     for (Parameter* p : net.model.parameters()) p->grad = Tensor();
@@ -174,7 +174,7 @@ TEST_CASE("gradients, optimizer state and averages exist for trainable values al
     CAPTURE(terms);
     frost::testing::TestDevice device;
     DetectionModel model(device, load_model_spec("yolov5n", 3), 1), twin(device, load_model_spec("yolov5n", 3), 1);
-    slim::freeze(model, slim::layer_names(model), {terms});
+    frost::freeze(model, model.layers(), {terms});
     std::int64_t trainable = 0, frozen = 0, moving = 0;  // values; arenas round each tensor up to 16
     for (const Parameter* p : model.parameters())
       (p->trainable ? trainable : frozen) += p->trainable ? (p->value.elements() + 15) / 16 * 16 : p->value.elements();
@@ -226,7 +226,7 @@ void fill_gradients(Module& model) {
 struct Machine {
   frost::testing::TestDevice device;
   DetectionModel model{device, load_model_spec("yolov5n", 3), 1};
-  slim::LayerNames layers = slim::layer_names(model);
+  LayerNames layers = model.layers();
   std::unique_ptr<ParameterArena> arena;
   std::unique_ptr<ModelAverage> average;
   std::unique_ptr<Updater> updater;
@@ -260,7 +260,7 @@ struct Machine {
 TEST_CASE("--lr-scale: one step equals the closed form with the scaled rate") {
   Machine machine;
   const std::vector<std::string> lines =
-      slim::scale_learning_rates(machine.model, machine.layers, {"model.0-9:0.1", "model.*.bn.*:0.5", "model.24:2"});
+      scale_learning_rates(machine.model, machine.layers, {"model.0-9:0.1", "model.*.bn.*:0.5", "model.24:2"});
   CHECK(lines.size() == 3);
   CHECK(lines[0] == "learning rate x 0.1 for 99 tensors of model.0-9");
   machine.start(OptimizerKind::sgd);
@@ -290,7 +290,7 @@ TEST_CASE("--lr-scale: what cannot be read, or names nothing, is an error") {
   for (const char* text :
        {"model.0", "model.0:", "model.0:x", "model.0:0", "model.0:-1", "model.0:inf", "nothing:0.1", ":1"}) {
     CAPTURE(text);
-    CHECK_THROWS_AS(slim::scale_learning_rates(machine.model, machine.layers, {text}), Error);
+    CHECK_THROWS_AS(scale_learning_rates(machine.model, machine.layers, {text}), Error);
   }
 }
 
@@ -301,12 +301,12 @@ TEST_CASE("--unfreeze-at: who was awake keeps momentum and average; who wakes up
     // of `late` when layers 10-23 wake up, and trains these.
     Machine late, head, fresh;
     for (Machine* m : {&late, &head}) {
-      slim::freeze(m->model, m->layers, {"24"});
+      frost::freeze(m->model, m->layers, {"24"});
       m->start(kind);
       m->step(1), m->step(2);
     }
     const auto at_wake = late.values();
-    slim::freeze(late.model, late.layers, {"10"});
+    frost::freeze(late.model, late.layers, {"10"});
     CHECK(late.updater->wake(late.updater->optimizer().state().steps) == 72);
     CHECK(late.values() == at_wake);
     for (const ParameterGroup& group : late.arena->groups())
@@ -317,7 +317,7 @@ TEST_CASE("--unfreeze-at: who was awake keeps momentum and average; who wakes up
           CHECK(group.momentum.to_vector() == std::vector<float>(static_cast<std::size_t>(group.count()), 0.0f));
         }
     for (Parameter* p : fresh.model.parameters()) p->value.assign(at_wake.at(p->name)), p->touch();
-    slim::freeze(fresh.model, fresh.layers, {"0-9", "24"});
+    frost::freeze(fresh.model, fresh.layers, {"0-9", "24"});
     fresh.start(kind);
     // The same schedule position for all three, and gradients that do not depend on who else trains: see fill_gradients.
     late.step(3), head.step(3), fresh.step(3);
@@ -329,21 +329,21 @@ TEST_CASE("--unfreeze-at: who was awake keeps momentum and average; who wakes up
       if (layer >= 10 && layer < 24) CHECK((values == woken.at(name)));
       if (layer == 24) CHECK((values == alone.at(name)));
     }
-    CHECK_THROWS_AS((slim::freeze(late.model, late.layers, {"24"}), late.updater->wake(3)), Error);  // nobody falls asleep
+    CHECK_THROWS_AS((frost::freeze(late.model, late.layers, {"24"}), late.updater->wake(3)), Error);  // nobody falls asleep
   }
 }
 
 TEST_CASE("--unfreeze-at: stages must follow each other and wake something") {
   Machine machine;
   const auto stages = [&](const std::vector<std::string>& texts, const std::vector<std::string>& frozen) {
-    return slim::unfreeze_stages(machine.model, machine.layers, texts, frozen);
+    return unfreeze_stages(machine.model, machine.layers, texts, frozen);
   };
   const auto good = stages({"5:6", "8:0"}, {"10"});
   REQUIRE(good.size() == 2);
   CHECK(good[0].epoch == 5);
   CHECK(good[0].freeze == std::vector<std::string>{"6"});
   CHECK(good[1].freeze == std::vector<std::string>{"0"});
-  CHECK(slim::freeze_summary(machine.model) ==
+  CHECK(freeze_summary(machine.model) ==
         "frozen: 99 of 177 tensors, 1046368 of 1767976 parameters");  // as --freeze 10
   CHECK(stages({"1:0-3,9"}, {"10"})[0].freeze == std::vector<std::string>{"0-3", "9"});
   for (const std::vector<std::string>& texts : std::vector<std::vector<std::string>>{{"5"},
@@ -371,11 +371,11 @@ TEST_CASE("--unfreeze-at and --lr-scale: more groups than the optimizer has room
     flags.unfreeze_at.push_back(std::to_string(i + 1) + ":" + std::to_string(stages[i]));
   Machine machine;
   const slim::Plan plan(machine.model, machine.layers, flags);
-  CHECK(slim::freeze_summary(machine.model).find("frozen: 171 of 177 tensors") == 0);  // as --freeze 24 leaves it
+  CHECK(freeze_summary(machine.model).find("frozen: 171 of 177 tensors") == 0);  // as --freeze 24 leaves it
   machine.start(OptimizerKind::sgd);
   CHECK(machine.arena->groups().size() == 2);
   for (std::size_t i = 0; i < stages.size(); ++i) {
-    slim::freeze(machine.model, machine.layers, {std::to_string(stages[i])});
+    frost::freeze(machine.model, machine.layers, {std::to_string(stages[i])});
     machine.updater->wake(static_cast<std::int64_t>(i));
   }
   CHECK(std::ssize(machine.arena->groups()) == kStepGroups);  // just what there is room for

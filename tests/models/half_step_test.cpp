@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/math/half.h"
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/yolo/shapes_dataset.h"
 #include "models/yolo/step.h"
 #include "tests/device.h"
@@ -179,7 +179,7 @@ Step step(DType type, const std::vector<std::string>& frozen, const Fault& fault
       p->value.assign(rounded(p->value.to_vector()));
       p->touch();
     }
-  slim::freeze(model, slim::layer_names(model), frozen);
+  frost::freeze(model, model.layers(), frozen);
   std::vector<float> pixels, targets;
   for (std::int64_t i = 0; i < kBatch; ++i) {
     const ShapesSample sample = draw_shapes({.imgsz = kSide}, ShapesSplit::train, static_cast<std::uint64_t>(i));

@@ -1,7 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/optim/optimizer.h"
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 #include "models/yolo/shapes_dataset.h"
 #include "models/yolo/step.h"
 #include "tests/device.h"
@@ -50,7 +50,7 @@ TEST_CASE("freezing: gradient, optimizer and saved bytes fall, frozen state keep
   for (const int freeze : {0, 10, 24}) {
     CAPTURE(freeze);
     Lesson lesson;
-    slim::freeze(lesson.model, slim::layer_names(lesson.model), {std::to_string(freeze)});
+    frost::freeze(lesson.model, lesson.model.layers(), {std::to_string(freeze)});
     std::vector<std::pair<std::string, std::vector<float>>> before;
     lesson.model.visit({.parameter =
                             [&](Parameter& p) {

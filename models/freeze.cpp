@@ -1,4 +1,4 @@
-#include "models/slim/freeze.h"
+#include "models/freeze.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-namespace frost::slim {
+namespace frost {
 namespace {
 
 constexpr const char* kBackbone = "backbone";  // the term that names the backbone's layers
@@ -56,12 +56,6 @@ std::vector<std::string> nearest(Module& model, const std::string& pattern) {
 }
 
 }  // namespace
-
-LayerNames layer_names(const DetectionModel& model) {
-  LayerNames names{.prefixes = {}, .backbone = model.spec().backbone};
-  for (std::size_t i = 0; i < model.layer_count(); ++i) names.prefixes.push_back({fmt::format("model.{}.", i)});
-  return names;
-}
 
 int glob_distance(const std::string& pattern, const std::string& text) {
   // Levenshtein's table, row by row; a star swallows characters at no cost.
@@ -204,4 +198,4 @@ std::vector<std::string> scale_learning_rates(Module& model, const LayerNames& l
   return lines;
 }
 
-}  // namespace frost::slim
+}  // namespace frost

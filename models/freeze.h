@@ -3,9 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "models/graph/detection_model.h"
+#include "engine/nn/module.h"
 
-namespace frost::slim {
+namespace frost {
 
 /// What layer numbers mean in a model: for each layer the beginnings of its parameters' names (YOLOv5: "model.3."; a
 /// ResNet's layer may have several), and how many of the first layers are its backbone.
@@ -14,7 +14,6 @@ struct LayerNames {
   int backbone = 0;
   int count() const { return static_cast<int>(prefixes.size()); }
 };
-LayerNames layer_names(const DetectionModel& model);
 
 /// One term of --freeze or --lr-scale:
 ///   7                exactly layer 7
@@ -60,4 +59,4 @@ std::vector<std::string> scale_learning_rates(Module& model, const LayerNames& l
 /// How many edits take `text` to something that `pattern` (*, ?) stands for; 0: it fits.
 int glob_distance(const std::string& pattern, const std::string& text);
 
-}  // namespace frost::slim
+}  // namespace frost

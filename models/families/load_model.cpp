@@ -1,0 +1,23 @@
+#include "models/families/load_model.h"
+
+#include "models/classify/weights.h"
+#include "models/yolo/model_io.h"
+#include "models/zoo/weights.h"
+
+namespace frost {
+
+StoredModel read_model(Device& device, const std::string& name) {
+  const std::filesystem::path file = find_weights(name);
+  classify::ClassifierWeights weights = classify::read_classifier_weights(file);
+  if (!weights.detector && !weights.architecture.empty()) {
+    auto model = classify::classifier_of(device, weights);
+    return {file, std::move(model), std::move(weights.state), std::move(weights.metadata)};
+  }
+  const YoloCheckpoint checkpoint = load_yolo_checkpoint(file);
+  auto model = yolo::model_of(device, checkpoint, file.string());
+  return {file, std::move(model), checkpoint.state, metadata_of(checkpoint)};
+}
+
+std::unique_ptr<Model> load_model(Device& device, const std::string& file) { return read_model(device, file).model; }
+
+}  // namespace frost
