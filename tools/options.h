@@ -42,6 +42,23 @@ CLI::Option* add_batch_size(CLI::App& app, Config& c, const std::string& group,
       ->group(group);
 }
 
+/// --conf-thres, --iou-thres, --max-det
+template <class Config>
+void add_thresholds(CLI::App& app, Config& c, const std::string& group) {
+  app.add_option("--conf-thres", c.conf_thres, "confidence threshold")
+      ->check(number(0, 1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--iou-thres", c.iou_thres, "IoU threshold of non-maximum suppression")
+      ->check(number(0, 1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-det", c.max_det, "detections kept for each image")
+      ->transform(whole_number(1))
+      ->capture_default_str()
+      ->group(group);
+}
+
 template <class Config>
 void add_workers(CLI::App& app, Config& c, const std::string& group) {
   app.add_option("--workers", c.workers, "threads that read images")

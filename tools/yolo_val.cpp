@@ -22,18 +22,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(what);
   frost::add_image_size(app, c, how);
   frost::add_batch_size(app, c, how);
-  app.add_option("--conf-thres", c.conf_thres, "confidence threshold")
-      ->check(frost::number(0, 1))
-      ->capture_default_str()
-      ->group(how);
-  app.add_option("--iou-thres", c.iou_thres, "IoU threshold of non-maximum suppression")
-      ->check(frost::number(0, 1))
-      ->capture_default_str()
-      ->group(how);
-  app.add_option("--max-det", c.max_det, "detections kept for each image")
-      ->transform(frost::whole_number(1))
-      ->capture_default_str()
-      ->group(how);
+  frost::add_thresholds(app, c, how);
   app.add_flag("--strict", c.strict, "a damaged image or label ends the run; otherwise it is left out, with a warning")
       ->group(what);
   app.add_option("--prune", c.prune,

@@ -8,9 +8,21 @@
 /// Errors: frost::Error (a std::runtime_error) with one line that says what was seen and what was expected. Nothing here
 ///   ends the program.
 /// Units: pixels, counted from the upper left corner. Images are 8 bit, rows of B G R; tensors are (n, height, width,
-///   channels).
-#include "engine/autograd/ops.h"       // Context, Tape, Var; operators
-#include "engine/image/codec.h"        // Image; decode_image, write_image
-#include "engine/nn/layers.h"          // Module and its layers
-#include "engine/optim/optimizer.h"    // ParameterArena, Optimizer
-#include "engine/tensor/run_device.h"  // Device, RunDevice, Ledger
+///   channels). Confidences and probabilities are 0 to 1.
+#include "engine/autograd/ops.h"         // Context, Tape, Var; operators
+#include "engine/image/codec.h"          // Image; decode_image, write_image
+#include "engine/image/draw.h"           // draw_box, draw_text
+#include "engine/nn/layers.h"            // Module and its layers
+#include "engine/optim/optimizer.h"      // ParameterArena, Optimizer
+#include "engine/tensor/run_device.h"    // Device, RunDevice, Ledger
+#include "models/classify/trainer.h"     // classify::TrainConfig, classify::train
+#include "models/families/load_model.h"  // Model, load_model, make_model
+#include "models/families/predict.h"     // Detection, predict, Predictor
+#include "models/yolo/trainer.h"         // yolo::TrainConfig, yolo::train
+
+namespace frost {
+
+/// The pixels of a JPEG, PNG, BMP, WebP or TIFF file, upright as its orientation says.
+inline Image read_image(const std::filesystem::path& file) { return decode_image(file); }
+
+}  // namespace frost

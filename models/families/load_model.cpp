@@ -1,5 +1,7 @@
 #include "models/families/load_model.h"
 
+#include <algorithm>
+
 #include "models/classify/weights.h"
 #include "models/yolo/model_io.h"
 #include "models/zoo/weights.h"
@@ -16,6 +18,13 @@ StoredModel read_model(Device& device, const std::string& name) {
   const YoloCheckpoint checkpoint = load_yolo_checkpoint(file);
   auto model = yolo::model_of(device, checkpoint, file.string());
   return {file, std::move(model), checkpoint.state, metadata_of(checkpoint)};
+}
+
+std::unique_ptr<Model> make_model(Device& device, const std::string& architecture, int classes, std::uint64_t seed) {
+  const std::vector<std::string> classifiers = classify::classifier_names();
+  if (std::ranges::find(classifiers, architecture) != classifiers.end())
+    return classify::make_classifier(device, architecture, classes, seed);
+  return std::make_unique<DetectionModel>(device, load_model_spec(architecture, classes), seed);
 }
 
 std::unique_ptr<Model> load_model(Device& device, const std::string& file) { return read_model(device, file).model; }

@@ -33,16 +33,19 @@ std::string first_characters(const std::string& text, std::size_t count) {
 
 Colour class_colour(int label) { return kPalette[static_cast<std::size_t>(label < 0 ? 0 : label) % kPalette.size()]; }
 
-void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector<std::string>& names) {
+void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector<std::string>& names,
+                const BoxStyle& style) {
   const int half = (image.height + image.width) / 2;
-  const int line = std::max(2, half * 3 / 1000), scale = std::max(1, half / 400), margin = scale;
+  const int line = style.line ? style.line : std::max(2, half * 3 / 1000);
+  const int scale = style.line ? std::max(1, style.line * 2 / 3) : std::max(1, half / 400), margin = scale;
   for (const auto& b : boxes) {
     const auto index = static_cast<std::size_t>(b.label);
     std::string text = b.label >= 0 && index < names.size() ? names[index] : std::to_string(b.label);
-    if (b.confidence) text += fmt::format(" {:.1f}", *b.confidence);
+    if (b.confidence && style.confidences) text += fmt::format(" {:.{}f}", *b.confidence, style.decimals);
     const Colour colour = class_colour(b.label);
     const int x1 = pixel(b.box.x1), y1 = pixel(b.box.y1);
     draw_box(image, x1, y1, pixel(b.box.x2), pixel(b.box.y2), colour, line);
+    if (!style.labels) continue;
     const int tab = text_height(scale) + 2 * margin;
     const int top = y1 >= tab ? y1 - tab : std::max(y1, 0);  // above the box where there is room, otherwise inside
     const int left = std::max(x1, 0);

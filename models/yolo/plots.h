@@ -20,8 +20,14 @@ struct DrawnBox {
   std::optional<float> confidence{};
 };
 
-/// Draws boxes with the class name (and the confidence, one decimal) on a filled tab. Line and letters grow with the image.
-void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector<std::string>& names);
+struct BoxStyle {
+  int line = 0;      // pixels, letters in proportion; 0: both grow with the image
+  int decimals = 1;  // of a confidence
+  bool labels = true, confidences = true;
+};
+/// Draws boxes with the class name (and the confidence) on a filled tab.
+void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector<std::string>& names,
+                const BoxStyle& style = {});
 
 struct SheetImage {
   Image image;

@@ -1,0 +1,45 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "engine/image/image.h"
+#include "models/model.h"
+#include "models/prediction.h"
+#include "models/run/inference.h"
+
+namespace frost {
+
+/// Looks at images with a model, one after another: letterbox or crop, network, decoding, non-maximum suppression. Keeps
+/// what is costly to make, such as captured graphs, from image to image. The model stays the caller's and must live longer;
+/// its weights may change between two images. One thread at a time.
+class Predictor {
+ public:
+  explicit Predictor(Model& model, const PredictOptions& options = {});
+  /// A detector: boxes in pixels of `image`, clipped to it, best first. A classifier: its classes with their probabilities,
+  /// best first; their boxes are the whole image.
+  std::vector<Detection> operator()(const Image& image);
+
+  /// Of the last image: milliseconds before, in and after the network, and the size of the network's input.
+  struct Pass {
+    double pre_ms = 0, inference_ms = 0, post_ms = 0;
+    int height = 0, width = 0;
+  };
+  const Pass& last() const { return last_; }
+  int imgsz() const { return options_.imgsz; }  // in use
+  DType compute() const { return compute_; }
+
+ private:
+  Model& model_;
+  PredictOptions options_;
+  Device& device_;
+  DType compute_;
+  run::Inference network_;
+  std::vector<std::uint8_t> rgb_;
+  Pass last_;
+};
+
+/// What is on an image, best first: a Predictor for one image, or for several, one list for each.
+std::vector<Detection> predict(Model& model, const Image& image, const PredictOptions& options = {});
+std::vector<std::vector<Detection>> predict(Model& model, std::span<const Image> images, const PredictOptions& options = {});
+
+}  // namespace frost
