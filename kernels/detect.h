@@ -17,13 +17,13 @@ struct DetectLevel {
 };
 
 struct DetectLossGains {
-  float box = 0.05f, obj = 1.0f, cls = 0.5f;  // after the rescaling of spec/loss.md section 7
+  float box = 0.05f, obj = 1.0f, cls = 0.5f;  // after the rescaling of docs/spec/loss.md section 7
   float cls_pw = 1, obj_pw = 1, anchor_t = 4, fl_gamma = 0, label_smoothing = 0;
 };
 
-/// Target assignment, CIoU, objectness and class losses, and the gradient for the head maps, in one pass (spec/loss.md).
-/// Nothing comes back to the host: results stay in the device's memory, and sizes depend on shapes and the capacity alone,
-/// so that a captured step can be run again with other targets in the same memory.
+/// Target assignment, CIoU, objectness and class losses, and the gradient for the head maps, in one pass (docs/spec/loss.md
+/// sections 2 to 5). Nothing comes back to the host: results stay in the device's memory, and sizes depend on shapes and the
+/// capacity alone, so that a captured step can be run again with other targets in the same memory.
 struct DetectLoss {
   std::vector<DetectLevel> levels{};
   std::vector<View> dheads;  // one a level, f32, bf16 or f16, overwritten; empty: no gradient wanted
@@ -35,7 +35,7 @@ struct DetectLoss {
   std::int64_t target_capacity = 0;
   DetectLossGains gains;
   float* balance = nullptr;           // device, one a level: 4, 1, 0.4
-  bool autobalance = false;           // updates `balance` (section 4)
+  bool autobalance = false;           // updates `balance` (docs/spec/loss.md section 4)
   const float* grad_scale = nullptr;  // device scalar: multiplies the gradient, not the loss; null: 1
   float* result = nullptr;            // device, kDetectLossResults values as in DetectLossResult, overwritten
   void* workspace = nullptr;          // device, Backend::detect_loss_workspace() bytes
@@ -63,7 +63,7 @@ inline void check_detect_targets(const float* targets, std::int64_t count, std::
 }
 
 /// Logits to boxes: rows (x, y, w, h, objectness, classes...) in pixels of the network's input, level, anchor, row, column
-/// order (spec/val.md section 2). Rows with objectness <= conf_threshold are left out; a negative threshold keeps all.
+/// order (docs/spec/val.md section 2). Rows with objectness <= conf_threshold are left out; a negative threshold keeps all.
 struct DetectDecode {
   std::vector<DetectLevel> levels{};
   std::int64_t classes = 80;
@@ -79,8 +79,8 @@ struct Detection {
   float x1, y1, x2, y2, confidence;
   int label;
 };
-/// Greedy non-maximum suppression of decoded rows, each image for itself (spec/val.md section 3); no time limit. One list
-/// an image, best first, on the host.
+/// Greedy non-maximum suppression of decoded rows, each image for itself (docs/spec/val.md section 3); no time limit. One
+/// list an image, best first, on the host.
 struct Nms {
   const float* rows = nullptr;             // of the device: (sum of row_counts, 5 + classes), image after image
   std::vector<std::int64_t> row_counts{};  // one an image

@@ -72,7 +72,7 @@ struct PrepareStep {
   }
 };
 
-/// One SGD step with Nesterov momentum over a flat arena of parameters (spec/train.md section 5):
+/// One SGD step with Nesterov momentum over a flat arena of parameters (docs/spec/train.md section 5):
 /// g = grad_scale * grad + weight_decay * value; buf = first step ? g : momentum * buf + g; value -= lr * (g + momentum *
 /// buf); value and buf are multiplied by mask where there is one; ema = ema_decay * ema + (1 - ema_decay) * value. The first
 /// step is the one after which state->steps is 1; nothing happens where state->skip. Floor: reads value, grad, buf, ema

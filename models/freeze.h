@@ -25,9 +25,10 @@ struct LayerNames {
 /// a layer that does not exist and for names that fit nothing, with the names that are nearest.
 std::vector<Parameter*> select(Module& model, const LayerNames& layers, const std::string& term, const std::string& option);
 
-/// The parameters that --freeze names (spec/freeze_prune.md 1.1, and beyond it): one number N alone means the layers 0 to
-/// N-1; several terms mean what any of them names; !term takes away what it names, from the others or, where there are none,
-/// from the whole model: "!24" is everything but layer 24. Throws Error as select does, and where nothing is named.
+/// The parameters that --freeze names (docs/spec/freeze_prune.md section 1.1, and beyond it): one number N alone means the
+/// layers 0 to N-1; several terms mean what any of them names; !term takes away what it names, from the others or, where
+/// there are none, from the whole model: "!24" is everything but layer 24. Throws Error as select does, and where nothing is
+/// named.
 std::vector<Parameter*> frozen_parameters(Module& model, const LayerNames& layers, const std::vector<std::string>& terms,
                                           const std::string& option = "--freeze");
 

@@ -3,7 +3,7 @@
 
   compare_torch.py --model yolov5s --batch-size 16 --imgsz 640 --precision bf16 --device cuda [--compile] [--train]
 
-The model is written from spec/model.md: channels_last, autocast for 16-bit types, cudnn.benchmark; f16 trains with GradScaler.
+The model is written from docs/spec/model.md section 2: channels_last, autocast for 16-bit types, cudnn.benchmark; f16 trains with GradScaler.
 The training step is forward, a loss that reads every head value (a mean of squares: the detection loss itself is frost's
 own business and costs PyTorch more), backward, clip, fused SGD with Nesterov momentum, average of the weights.
 Prints one line of JSON: {"ms": for each image, "images_per_s": ..., "peak_mb": ..., "parameters": ...}, or {"error": ...}.
@@ -71,7 +71,7 @@ class SPPF(nn.Module):
 
 
 class YOLOv5(nn.Module):
-    """Layers 0 to 24 of spec/model.md section 2; returns the three raw head maps."""
+    """Layers 0 to 24 of docs/spec/model.md section 2; returns the three raw head maps."""
 
     def __init__(self, size):
         super().__init__()

@@ -11,7 +11,7 @@ namespace frost {
 /// leaves them alone (frozen means frozen); `batch`: as YOLOv5 v7.0, batch statistics, running averages keep moving.
 enum class FrozenBn { running, batch };
 
-/// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (spec/model.md section 7).
+/// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (docs/spec/model.md section 7).
 struct Profile {
   double convolution = 0, norm = 0, resize = 0, linear = 0;  // exact up to 2^53, and never past the end
   struct ConvCall {  // one convolution, and which of its gradients backward will compute

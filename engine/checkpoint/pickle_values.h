@@ -11,7 +11,8 @@ namespace frost::pickle {
 inline constexpr std::size_t kMaxItems = std::size_t{1} << 24;  // of a list, a map, the stack
 
 /// The values that a pickle makes, and what its calls mean: a few build pure data (tensors, ordered dicts, sets, bytes), all
-/// others become inert records of what the file wanted to call. Throws Error for what checkpoint.md section 7 refuses.
+/// others become inert records of what the file wanted to call. Throws Error for what docs/spec/checkpoint.md section 7
+/// refuses.
 class Values {
  public:
   explicit Values(std::shared_ptr<Budget> budget) { document_.budget_ = std::move(budget); }

@@ -8,7 +8,7 @@
 
 namespace frost {
 
-/// Text facts of a checkpoint: names, strides, the model's YAML. Spec: checkpoint.md section 6.
+/// Text facts of a checkpoint: names, strides, the model's YAML. See docs/spec/checkpoint.md section 6.
 using Metadata = std::map<std::string, std::string>;
 
 struct SafetensorsFile {
@@ -16,7 +16,7 @@ struct SafetensorsFile {
   Metadata metadata;
 };
 
-/// Throws frost::Error with the file and the cause for anything the format forbids (checkpoint.md section 6).
+/// Throws frost::Error with the file and the cause for anything the format forbids (docs/spec/checkpoint.md section 6).
 /// Types we have no DType for are widened: I8, I16, U16 to i32; U32 to i64; BOOL to u8. U64 and F8 are refused.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 /// Its metadata alone: the tensors are checked against the file's size, but their values are not read. Throws as

@@ -12,8 +12,8 @@
 
 namespace frost {
 
-/// A file of torch.save: the zip container or the legacy one. Nothing in it is executed. Spec: checkpoint.md sections 1
-/// to 5. Errors are frost::Error with the file's name and one cause.
+/// A file of torch.save: the zip container or the legacy one. Nothing in it is executed. See docs/spec/checkpoint.md
+/// sections 1 to 5. Errors are frost::Error with the file's name and one cause.
 class TorchFile {
  public:
   explicit TorchFile(const std::filesystem::path& path);

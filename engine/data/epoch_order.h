@@ -13,7 +13,7 @@
 namespace frost {
 
 /// Threads that read images: cores / devices, the batch size (0 for batches of one) and `--workers`, whichever is least;
-/// spec data.md section 10. 0: the calling thread reads.
+/// docs/spec/data.md section 10. 0: the calling thread reads.
 inline int worker_count(int workers, int batch_size, int cuda_devices, int cores) {
   return std::max(0, std::min({cores / std::max(cuda_devices, 1), batch_size > 1 ? batch_size : 0, workers}));
 }

@@ -19,13 +19,13 @@ struct ImageInfo {
 /// Reads the header, and finds what decode_image would find, but for a JPEG, whose headers are looked at as far as the first
 /// scan. For formats that cannot be decoded width and height stay 0. Throws Error naming the file and the cause.
 ///
-/// A JPEG that does not end as it should is kept (spec data.md section 4, step 5); `*warning` (if given) then says so in one
-/// line naming the file, and is empty otherwise.
+/// A JPEG that does not end as it should is kept (docs/spec/data.md section 4, step 5); `*warning` (if given) then says so
+/// in one line naming the file, and is empty otherwise.
 ImageInfo probe_image(const std::filesystem::path& path, std::string* warning = nullptr);
 
 /// Decodes JPEG, PNG, BMP, WebP or TIFF (its first page), recognised by content. Grey is replicated, alpha dropped, 16 bits
 /// become the upper 8, 5 or 6 (BMP) the upper bits of a byte, the orientation (EXIF in JPEG, PNG and WebP, TIFF's own tag)
-/// is applied: the pixels that OpenCV's imread gives (spec data.md section 6), which leaves a WebP's orientation out.
+/// is applied: the pixels that OpenCV's imread gives (docs/spec/data.md section 6), which leaves a WebP's orientation out.
 ///
 /// Memory is in proportion to the file: see check_size in codec.cpp.
 ///

@@ -14,7 +14,7 @@ Image bgr_to_hsv(const Image& bgr);
 /// rounds, so single levels may differ there.
 Image hsv_to_bgr(const Image& hsv);
 
-/// Multiplies hue (modulo 180), saturation and value (clamped) by gains, in 8-bit HSV; spec data.md section 8.7.
+/// Multiplies hue (modulo 180), saturation and value (clamped) by gains, in 8-bit HSV; docs/spec/data.md section 8.7.
 void scale_hsv(Image& bgr, double hue, double saturation, double value);
 
 void flip_columns(Image& image);  // left-right

@@ -5,7 +5,7 @@
 
 namespace frost {
 
-/// Bilinear resizing with the integers of OpenCV 4.6 (spec data.md section 6): equal bit for bit.
+/// Bilinear resizing with the integers of OpenCV 4.6 (docs/spec/data.md section 6): equal bit for bit.
 Image resize_linear(const Image& source, int height, int width);
 
 /// Averages the covered pixels when shrinking, OpenCV's INTER_AREA; with a growing side it is a kind of bilinear.

@@ -169,7 +169,7 @@ void FusedConvNorm::fold() {
                                 bn_.weight.stamp,       bn_.bias.stamp,
                                 bn_.running_mean.stamp, bn_.running_var.stamp};
   if (bn_.folded_.weight && std::equal(std::begin(now), std::end(now), std::begin(bn_.folded_.from))) return;
-  // spec/model.md section 6: W' = s W, b' = beta + s (b - mean), s = gamma / sqrt(var + eps)
+  // docs/spec/model.md section 6: W' = s W, b' = beta + s (b - mean), s = gamma / sqrt(var + eps)
   std::vector<float> weight = conv_.weight.value.to_vector(), bias = bn_.bias.value.to_vector();
   const std::vector<float> gamma = bn_.weight.value.to_vector(), mean = bn_.running_mean.value.to_vector(),
                            var = bn_.running_var.value.to_vector();

@@ -95,7 +95,7 @@ class ConvNormAct : public Module {
     const Device::ScopeGuard scope(context.device, name());
     return fused_.forward(context, x, activation, residual, place);
   }
-  /// For good (spec/model.md section 6): `conv.weight`, `conv.bias`, no `bn`. Such a block is only evaluated.
+  /// For good (docs/spec/model.md section 6): `conv.weight`, `conv.bias`, no `bn`. Such a block is only evaluated.
   void fuse();
 
   Activation activation;

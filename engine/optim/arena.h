@@ -20,8 +20,8 @@ struct ParameterGroup {
   std::int64_t count() const { return value ? value.elements() : 0; }
 };
 
-/// Moves the trainable parameters into flat groups: biases, decayed weights, norm weights (spec/train.md section 5), each
-/// split by learning-rate scale. Frozen parameters stay where they are: no gradient, no state, no average.
+/// Moves the trainable parameters into flat groups: biases, decayed weights, norm weights (docs/spec/train.md section 5),
+/// each split by learning-rate scale. Frozen parameters stay where they are: no gradient, no state, no average.
 class ParameterArena {
  public:
   static constexpr std::size_t kBias = 0, kWeight = 1, kNorm = 2;

@@ -4,7 +4,7 @@
 
 namespace frost {
 
-/// Learning rates, momentum and accumulation of YOLOv5's training (spec/train.md section 6).
+/// Learning rates, momentum and accumulation of YOLOv5's training (docs/spec/train.md section 6).
 struct ScheduleConfig {
   double lr0 = 0.01, lrf = 0.01;
   double momentum = 0.937, warmup_momentum = 0.8, warmup_bias_lr = 0.1, warmup_epochs = 3;

@@ -8,8 +8,8 @@
 namespace frost {
 
 /// A table that grows by one row at a time and is read by people and by plots while it grows: cells of one width,
-/// five significant digits, commas between them (spec/train.md section 10). The first column counts the rows from 0. Each
-/// row goes out in one write and is flushed to the disk, so a crash costs at most the last one.
+/// five significant digits, commas between them (docs/spec/train.md section 10). The first column counts the rows from 0.
+/// Each row goes out in one write and is flushed to the disk, so a crash costs at most the last one.
 class ResultsCsv {
  public:
   /// Appends to `file` if it exists, first dropping an unfinished last line; otherwise the first append writes the header.

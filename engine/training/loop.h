@@ -80,7 +80,7 @@ struct LoopOptions {
 };
 
 /// The training loop: epochs, warm-up and accumulation, optimizer and average, validation, checkpoints, early stop, resume.
-/// spec/train.md sections 6 to 11.
+/// docs/spec/train.md sections 6 to 11.
 class TrainingLoop {
  public:
   /// `arena` holds `model`'s trainable parameters; `twin` is a second model of the same architecture: the averaged one.

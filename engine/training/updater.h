@@ -8,7 +8,7 @@
 namespace frost {
 
 /// When gathered gradients become a step: each batch's learning rates and momentum, accumulation up to the nominal batch,
-/// clipping, the step, the average (spec/train.md sections 6 and 7).
+/// clipping, the step, the average (docs/spec/train.md sections 6 and 7).
 class Updater {
  public:
   Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,

@@ -126,7 +126,7 @@ void link_entries(Workspace& work, const Shape& grid, std::int64_t anchors) {
   }
 }
 
-// Section 4: all balances are relative to the level of stride 16.
+// docs/spec/loss.md section 4: all balances are relative to the level of stride 16.
 std::size_t level_of_stride_16(const DetectLoss& a) {
   const auto middle = std::find_if(a.levels.begin(), a.levels.end(), [](const DetectLevel& l) { return l.stride == 16; });
   FROST_CHECK(middle != a.levels.end(), "detect_loss: autobalance needs a level of stride 16");

@@ -15,8 +15,8 @@
 #include "kernels/math/box_iou.h"
 
 /// The detection loss over a launcher (run.h), all in the device's memory. An assignment is named by its key, its place in
-/// the list of spec/loss.md section 2 had every target an entry for every group and anchor: (group * anchors + anchor) *
-/// capacity + target. Sizes follow from shapes and the capacity alone, nothing is counted on the host:
+/// the list of docs/spec/loss.md section 2 had every target an entry for every group and anchor: (group * anchors + anchor)
+/// * capacity + target. Sizes follow from shapes and the capacity alone, nothing is counted on the host:
 ///   Clear       newest = none for every prediction
 ///   Assign      keys that are entries are chained to their prediction
 ///   EntryLosses the chain's largest key (the list's last entry) answers for the whole chain: box and class losses and

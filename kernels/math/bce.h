@@ -8,10 +8,10 @@ struct LossTerm {
   T value, slope;  // the loss of one logit and its derivative for the logit
 };
 
-/// Binary cross entropy of one logit x against a target in [0, 1] (spec/loss.md section 3.4), written as a sum of terms that
-/// are not negative, so that nothing cancels: (1 - t) softplus(x) + pw t softplus(-x).
-/// gamma > 0 wraps it in the focal loss (section 3.5): times (t a + (1 - t)(1 - a)) miss^gamma, where miss = 1 - p_t is the
-/// probability that is given to the wrong answer, and a = 0.25.
+/// Binary cross entropy of one logit x against a target in [0, 1] (docs/spec/loss.md section 3.4), written as a sum of terms
+/// that are not negative, so that nothing cancels: (1 - t) softplus(x) + pw t softplus(-x). gamma > 0 wraps it in the focal
+/// loss (docs/spec/loss.md section 3.5): times (t a + (1 - t)(1 - a)) miss^gamma, where miss = 1 - p_t is the probability
+/// that is given to the wrong answer, and a = 0.25.
 template <class T>
 FROST_HD LossTerm<T> bce_with_logits(T x, T target, T pos_weight, T gamma) {
   const T e = std::exp(-std::abs(x)), tail = std::log1p(e);  // one logit at a time the library is the faster exp

@@ -4,8 +4,8 @@
 
 namespace frost::math {
 
-/// Overlap of two boxes and its derivatives (spec/loss.md section 3.1). Every formula works on an Extent, the four edges
-/// and the two sides, so that the centre form and the corner form share one body and differ only in the chain rule.
+/// Overlap of two boxes and its derivatives (docs/spec/loss.md section 3.1). Every formula works on an Extent, the four
+/// edges and the two sides, so that the centre form and the corner form share one body and differ only in the chain rule.
 enum class IouKind : std::uint8_t { iou, giou, diou, ciou };
 
 template <class T>

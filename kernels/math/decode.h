@@ -1,7 +1,8 @@
 #pragma once
 #include "kernels/math/portable.h"
 
-/// Detect's formulas at inference (spec/val.md section 2), s = sigmoid(logit). The order of operations is YOLOv5 v7.0's.
+/// Detect's formulas at inference (docs/spec/val.md section 2), s = sigmoid(logit). The order of operations is YOLOv5
+/// v7.0's.
 namespace frost::math {
 
 /// Pixels of the box's centre along one axis; `cell` is the column (row) of the grid.

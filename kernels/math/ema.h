@@ -3,7 +3,7 @@
 
 namespace frost::math {
 
-/// Decay of the n-th average (n from 1): 0.9999 (1 - exp(-n / 2000)) (spec/train.md section 8).
+/// Decay of the n-th average (n from 1): 0.9999 (1 - exp(-n / 2000)) (docs/spec/train.md section 8).
 FROST_HD double ema_decay(std::int64_t update) { return 0.9999 * (1.0 - std::exp(-static_cast<double>(update) / 2000.0)); }
 
 /// An exponential moving average's step towards `value`.

@@ -5,7 +5,7 @@
 
 namespace frost::math {
 
-/// By so many pixels boxes of each next class are moved apart before overlaps are measured (spec/val.md section 3).
+/// By so many pixels boxes of each next class are moved apart before overlaps are measured (docs/spec/val.md section 3).
 inline constexpr float kClassOffset = 7680;
 
 /// A decoded row begins with centre, width and height.

@@ -14,7 +14,8 @@ FROST_HD SgdRule<T> sgd_rule(T lr, T momentum, T weight_decay, T grad_scale, boo
   return {lr, weight_decay, grad_scale, first_step ? T(0) : momentum, nesterov ? T(1) : T(0), nesterov ? momentum : T(1)};
 }
 
-/// One value's step (spec/train.md section 5). The first step starts the buffer with the gradient, whatever it held before.
+/// One value's step (docs/spec/train.md section 5). The first step starts the buffer with the gradient, whatever it held
+/// before.
 template <class T>
 FROST_HD void sgd_update(T& value, T& buffer, T grad, SgdRule<T> rule) {
   const T g = rule.grad_scale * grad + rule.decay * value;

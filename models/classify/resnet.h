@@ -56,7 +56,7 @@ class BottleneckBlock : public Module {
 
 enum class ResNetKind { resnet18, resnet34, resnet50 };
 
-/// torchvision's ResNet (spec/classify.md section 4): stem, four stages of blocks, mean over the image, `fc`.
+/// torchvision's ResNet (docs/spec/classify.md section 4): stem, four stages of blocks, mean over the image, `fc`.
 class ResNet : public Classifier {
  public:
   ResNet(Device& device, ResNetKind kind, int classes, Seed seed);

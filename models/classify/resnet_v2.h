@@ -27,8 +27,8 @@ class PreActivationBlock : public Module {
   int stride_;
 };
 
-/// Keras' ResNet-50 V2 (spec/classify.md section 6): a stage strides in its last block; norm and ReLU end the network. Names
-/// are Keras', with a dot behind the block: conv2_block1.preact_bn.weight.
+/// Keras' ResNet-50 V2 (docs/spec/classify.md section 6): a stage strides in its last block; norm and ReLU end the network.
+/// Names are Keras', with a dot behind the block: conv2_block1.preact_bn.weight.
 class ResNetV2 : public Classifier {
  public:
   ResNetV2(Device& device, int classes, Seed seed);

@@ -9,7 +9,7 @@
 
 namespace frost::classify {
 
-/// Everything classify-train's flags say (spec/classify.md 1.1), under YOLOv5's names and with its defaults.
+/// Everything classify-train's flags say (docs/spec/classify.md section 1.1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
   std::string model = "resnet18";  // an architecture, or a file of weights
   std::string weights;             // "": fresh ones

@@ -4,7 +4,7 @@
 
 namespace frost::classify {
 
-/// Everything classify-val's flags say (spec/classify.md section 2).
+/// Everything classify-val's flags say (docs/spec/classify.md section 2).
 struct ValConfig {
   std::string data, weights;
   int batch_size = 128, imgsz = 224;

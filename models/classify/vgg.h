@@ -6,8 +6,8 @@
 
 namespace frost::classify {
 
-/// torchvision's VGG-16, with or without batch norm (spec/classify.md section 5): five stages of 3x3 convolutions with ReLU,
-/// a 2x2 pool behind each; means over a 7x7 grid; three linear layers.
+/// torchvision's VGG-16, with or without batch norm (docs/spec/classify.md section 5): five stages of 3x3 convolutions with
+/// ReLU, a 2x2 pool behind each; means over a 7x7 grid; three linear layers.
 class Vgg16 : public Classifier {
  public:
   Vgg16(Device& device, bool batch_norm, int classes, Seed seed);

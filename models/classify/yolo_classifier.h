@@ -17,7 +17,8 @@ class ClassifyHead : public Module {
   Linear& linear_;
 };
 
-/// The backbone of a YOLOv5 detector with Classify in place of its layer `cutoff` - 1 (spec/classify.md 1.4, step 4).
+/// The backbone of a YOLOv5 detector with Classify in place of its layer `cutoff` - 1 (docs/spec/classify.md section 1.4,
+/// step 4).
 class YoloClassifier : public Classifier {
  public:
   /// "yolov5n-cls": the graph of yolov5n.yaml.

@@ -37,7 +37,7 @@ class GraphBudget {
   double parameters_ = 0;
 };
 
-/// What YOLOv5's Conv may be told beside its channels (spec/model.md 3.1).
+/// What YOLOv5's Conv may be told beside its channels (docs/spec/model.md section 3.1).
 struct ConvOptions {
   Pair kernel = 1, stride = 1;
   std::optional<Pair> padding{};  // none: half of what the kernel covers
@@ -71,8 +71,8 @@ struct BlockBuilder {
   void spend_norm(std::int64_t channels) const;
 };
 
-// Blocks of spec/model.md section 3.2. Children carry the state dict's names. Each forward is the block's picture; it asks
-// its convolutions how wide they are, since pruned ones are narrower than they were built.
+// Blocks of docs/spec/model.md section 3.2. Children carry the state dict's names. Each forward is the block's picture; it
+// asks its convolutions how wide they are, since pruned ones are narrower than they were built.
 
 /// y = cv2(cv1(x)) [+ x]
 class Bottleneck : public Module {

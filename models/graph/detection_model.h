@@ -19,7 +19,7 @@ class Detect : public Module {
          const std::vector<std::int64_t>& channels);
 
   std::vector<Var> heads(Context& context, const std::vector<Var>& inputs);
-  /// Anchor-order check, anchors to grid units, prior biases (spec/model.md section 4, steps 3 to 5).
+  /// Anchor-order check, anchors to grid units, prior biases (docs/spec/model.md section 4, steps 3 to 5).
   void set_strides(const std::vector<float>& strides);
   /// Takes anchors in pixels, (levels, anchors, 2), once the strides are set: divides them by the strides. Where the levels'
   /// mean areas run against the strides, the levels are turned round; true then.
@@ -37,7 +37,7 @@ class Detect : public Module {
   mutable std::uint64_t grid_stamp_ = 0;
 };
 
-/// A YOLOv5 graph built from its YAML: all of spec/model.md.
+/// A YOLOv5 graph built from its YAML: docs/spec/model.md sections 1 to 7.
 class DetectionModel : public Model {
  public:
   /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides. `widths`: what a pruned model's

@@ -10,7 +10,8 @@
 
 namespace frost {
 
-/// One row [from, number, module, args] of a model YAML, after the rules of spec/model.md section 1.2, except for channels.
+/// One row [from, number, module, args] of a model YAML, after the rules of docs/spec/model.md section 1.2, except for
+/// channels.
 struct LayerSpec {
   int index = 0;
   std::vector<int> from;  // as written: -1 previous, other negatives relative, the rest absolute
@@ -35,14 +36,14 @@ struct ModelSpec {
   /// v6.0. frost's own key `csp_activation`, for checkpoints of that time.
   Activation csp_activation{ActivationKind::silu};
   std::vector<LayerSpec> layers;
-  ModuleSettings modules;  // under the key `modules`
+  ModuleSettings modules;             // under the key `modules`
   std::vector<std::string> warnings;  // oddities of the YAML, a line each
   int backbone = 0;                   // how many of the first layers are the backbone's
 
   int anchor_count() const { return anchors_each ? anchors_each : static_cast<int>(anchors.front().size() / 2); }
 };
 
-/// Reads the grammar of spec/model.md section 1. `classes`: replaces nc where it differs; `anchors_each`: replaces the
+/// Reads the grammar of docs/spec/model.md section 1. `classes`: replaces nc where it differs; `anchors_each`: replaces the
 /// anchors by that many placeholders for each level. Throws Error with `name` and the row.
 ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes = {},
                            std::optional<int> anchors_each = {});

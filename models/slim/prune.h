@@ -10,14 +10,14 @@ namespace frost::slim {
 /// What pruning does to weights: a mask (Parameter::mask) says which stay; the others are zero and stay zero through
 /// training, since the optimizer's fused step applies the mask. Masks alone make nothing faster (docs/pruning.md).
 
-/// The convolutions whose weights may be pruned, in module order, the head's too (spec/freeze_prune.md section 2).
+/// The convolutions whose weights may be pruned, in module order, the head's too (docs/spec/freeze_prune.md section 2).
 std::vector<Conv2d*> prunable(Module& model);
 
 /// How many of n weights the share `amount` is: amount * n, halves to even.
 std::int64_t pruned_count(double amount, std::int64_t n);
 
 /// Which `count` of `values` have the smallest magnitude (true: prune). Of equal magnitudes at the threshold PyTorch 1.13
-/// takes those that the C++ library's nth_element leaves in front (spec/freeze_prune.md section 2); so does this.
+/// takes those that the C++ library's nth_element leaves in front (docs/spec/freeze_prune.md section 2); so does this.
 std::vector<bool> smallest(const std::vector<float>& values, std::int64_t count);
 
 /// Masks the `amount` of a parameter's smallest weights.

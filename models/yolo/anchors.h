@@ -8,7 +8,7 @@
 #include "models/graph/detection_model.h"
 #include "models/yolo/labels.h"
 
-/// AutoAnchor: do the anchors fit the boxes, and which would fit better (spec/train.md section 13).
+/// AutoAnchor: do the anchors fit the boxes, and which would fit better (docs/spec/train.md section 13).
 namespace frost::yolo {
 
 /// Width and height, of a box or an anchor, in pixels.

@@ -11,8 +11,8 @@
 #include "engine/image/warp.h"
 #include "models/yolo/labels.h"
 
-/// Training augmentation, spec data.md sections 7 and 8. Functions that use random numbers take them as arguments or are
-/// split into "draw" and "apply", so that a test can apply known draws. All of them run on the calling thread.
+/// Training augmentation, docs/spec/data.md sections 7 and 8. Functions that use random numbers take them as arguments or
+/// are split into "draw" and "apply", so that a test can apply known draws. All of them run on the calling thread.
 namespace frost::yolo {
 
 /// The hyperparameters that act on data, under YOLOv5's names and with the values of hyp.scratch-low.
@@ -34,8 +34,9 @@ struct Sample {
   std::vector<Segment> segments;
 };
 
-/// What the loader hands in: a picture after its first resize (section 6), its labels as fractions. A shared pointer, so
-/// that an image cache gives its picture without a copy; the spans must live as long as the item is being made.
+/// What the loader hands in: a picture after its first resize (docs/spec/data.md section 6), its labels as fractions. A
+/// shared pointer, so that an image cache gives its picture without a copy; the spans must live as long as the item is being
+/// made.
 struct LoadedImage {
   std::shared_ptr<const Image> image;
   std::span<const LabelRow> rows;
@@ -47,7 +48,7 @@ PixelBox to_pixels(const LabelRow& row, float width, float height, float pad_x, 
 LabelRow to_fractions(const PixelBox& box, int width, int height);
 
 /// Four pictures around the point (centre_y, centre_x) of a 2 size x 2 size canvas: top left, top right, bottom left, bottom
-/// right. Section 8.1, steps 3 and 4.
+/// right (docs/spec/data.md section 8.1, steps 3 and 4).
 Sample make_mosaic(std::span<const LoadedImage, 4> tiles, int size, int centre_y, int centre_x);
 
 struct MosaicPlan {
@@ -57,11 +58,11 @@ struct MosaicPlan {
 /// Steps 1 and 2. `index_list` holds the indices to draw from.
 MosaicPlan draw_mosaic(std::int64_t index, std::span<const std::int64_t> index_list, int size, Rng& rng);
 
-/// Section 8.3: mirrored copies of objects with polygons, where they hide little. Does nothing, and draws nothing, for p =
-/// 0.
+/// Copy-paste (docs/spec/data.md section 8.3): mirrored copies of objects with polygons, where they hide little. Does
+/// nothing, and draws nothing, for p = 0.
 void copy_paste(Sample& sample, double p, Rng& rng);
 
-/// The eight numbers of section 8.4, in the order in which they are drawn.
+/// The eight numbers of docs/spec/data.md section 8.4, in the order in which they are drawn.
 struct PerspectiveDraws {
   double perspective_x = 0, perspective_y = 0;
   double angle = 0, scale = 1;                  // degrees
@@ -77,10 +78,12 @@ Matrix3 perspective_matrix(const PerspectiveDraws& draws, int height, int width,
 /// warp. Polygons are used for the new boxes and then dropped, as nothing later reads them.
 Sample random_perspective(Sample sample, const PerspectiveDraws& draws, bool perspective, int border_y, int border_x);
 
-/// Section 8.4's filter: is the box after a warp (x1..y2 of `after`) still worth learning? `before` is scaled already.
+/// The filter of docs/spec/data.md section 8.4: is the box after a warp (x1..y2 of `after`) still worth learning? `before`
+/// is scaled already.
 bool box_candidate(const std::array<double, 4>& before, const std::array<double, 4>& after, double area_threshold);
 
-/// Section 8.5: first * ratio + second * (1 - ratio), labels of both. The pictures have equal sizes.
+/// Mixup (docs/spec/data.md section 8.5): first * ratio + second * (1 - ratio), labels of both. The pictures have equal
+/// sizes.
 void mixup(Sample& first, const Sample& second, double ratio);
 double draw_mixup_ratio(Rng& rng);  // Beta(32, 32)
 
@@ -104,7 +107,8 @@ struct ItemSource {
   AugmentParams params;
 };
 
-/// One item with all augmentation, the random numbers drawn in the order of section 8.10 (Albumentations left out).
+/// One item with all augmentation, the random numbers drawn in the order of docs/spec/data.md section 8.10 (Albumentations
+/// left out).
 TrainingItem training_item(std::int64_t index, const ItemSource& source, Rng& rng);
 
 }  // namespace frost::yolo

@@ -19,7 +19,7 @@ BoxXyxy xyxy_of_normalised(const BoxXywh& box, float width, float height, float 
 /// Moves corners into [0, width - eps] x [0, height - eps].
 BoxXyxy clipped(const BoxXyxy& box, float width, float height, float eps = 0);
 
-/// How an image was fitted into the network's canvas: canvas = native * gain + pad (spec/val.md section 4.1).
+/// How an image was fitted into the network's canvas: canvas = native * gain + pad (docs/spec/val.md section 4.1).
 struct CanvasFit {
   float gain = 1;               // one ratio for both axes; for validation that of the heights
   float pad_x = 0, pad_y = 0;   // pixels of the canvas, left and top

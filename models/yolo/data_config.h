@@ -4,7 +4,7 @@
 
 namespace frost::yolo {
 
-/// What a dataset YAML says (spec data.md section 1). Paths are absolute, with symbolic links resolved.
+/// What a dataset YAML says (docs/spec/data.md section 1). Paths are absolute, with symbolic links resolved.
 struct DataConfig {
   std::string yaml;                           // the file itself, as given
   std::string root;                           // the folder that relative entries belong to

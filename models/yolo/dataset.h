@@ -45,7 +45,7 @@ struct Shape2 {
   bool operator==(const Shape2&) const = default;
 };
 
-/// Batch shapes of images in ascending order of height / width; spec data.md section 5.
+/// Batch shapes of images in ascending order of height / width; docs/spec/data.md section 5.
 std::vector<Shape2> rect_shapes(std::span<const double> aspect_ratios, int batch_size, int imgsz, int stride, double pad);
 
 /// Bytes that this process may still take: the machine's, and its control group's.

@@ -19,7 +19,7 @@ namespace {
 
 constexpr double kNoEnd = std::numeric_limits<double>::infinity();
 
-/// Where a value makes sense: the widest reading of what it does, and wider than what YOLOv5 evolves it in (train.md 14).
+/// Where a value makes sense: the widest reading of what it does, and wider than what YOLOv5 evolves it in.
 struct Range {
   double low, high = kNoEnd;
   bool above_low = false, below_high = false;  // the ends themselves are outside

@@ -7,7 +7,7 @@
 
 namespace frost::yolo {
 
-/// The hyperparameters of one training run, under the names that YOLOv5's files give them (spec/loss.md section 9).
+/// The hyperparameters of one training run, under the names that YOLOv5's files give them (docs/spec/loss.md section 9).
 /// A Hyp comes from a file, a built-in file or set(); a key that was never set is 0 and is not written back.
 struct Hyp {
   double lr0 = 0, lrf = 0, momentum = 0, weight_decay = 0;            // optimizer

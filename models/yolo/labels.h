@@ -50,22 +50,23 @@ struct ScanOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress{};  // called on the calling thread
 };
 
-/// Image files below folders (files_below's: no clutter, no loops) and in .txt lists, ordered by path; spec data.md
+/// Image files below folders (files_below's: no clutter, no loops) and in .txt lists, ordered by path; docs/spec/data.md
 /// section 2. A list's lines that begin with "./" belong to the list's folder; blanks around a line do not count. `messages`
 /// says which lists name something else. Throws Error if a path is missing or no image is found.
 std::vector<std::string> list_images(const std::vector<std::string>& paths, const std::string& prefix = "",
                                      std::vector<std::string>* messages = nullptr);
 
-/// The last "/images/" becomes "/labels/", the suffix ".txt"; spec data.md section 3.
+/// The last "/images/" becomes "/labels/", the suffix ".txt"; docs/spec/data.md section 3.
 std::string label_path(const std::string& image);
 
-/// Parses a label file's text by the rules of spec data.md section 4, steps 7 to 14. Throws Error with the reason (no file
-/// name).
+/// Parses a label file's text by the rules of docs/spec/data.md section 4, steps 7 to 14. Throws Error with the reason (no
+/// file name).
 Labels parse_labels(const std::string& text);
 
-/// Checks every image (probe_image) and its label file (spec data.md section 4), or takes the result from the cache file of
-/// an earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size or time
-/// of change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing else.
+/// Checks every image (probe_image) and its label file (docs/spec/data.md section 4), or takes the result from the cache
+/// file of an earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size
+/// or time of change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing
+/// else.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
 /// Sides of a usable image, pixels.

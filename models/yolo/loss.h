@@ -6,14 +6,15 @@
 
 namespace frost::yolo {
 
-/// The hyperparameters as a model saves them: the three gains fitted to the number of levels, classes and the image size
-/// (640 px, 80 classes, 3 levels leave them as they are), label smoothing from the command line (spec/loss.md section 7).
+/// The hyperparameters with the three gains fitted to the number of levels, classes and the image size
+/// (640 px, 80 classes, 3 levels leave them as they are) and label smoothing from the command line (docs/spec/loss.md
+/// section 7).
 Hyp rescaled(Hyp hyp, int levels, int classes, int image_size, float label_smoothing);
 
 /// What detect_loss takes: the gains of rescaled(hyp, ...).
 DetectLossGains scaled_gains(const Hyp& hyp, int levels, int classes, int image_size, float label_smoothing);
 
-/// Weights of the levels' objectness losses (spec/loss.md section 4). Errors: more than 5 levels.
+/// Weights of the levels' objectness losses (docs/spec/loss.md section 4). Errors: more than 5 levels.
 std::vector<float> default_balance(int levels);
 
 }  // namespace frost::yolo

@@ -7,7 +7,7 @@
 #include "kernels/detect.h"
 #include "models/yolo/boxes.h"
 
-/// Detection metrics of spec/val.md sections 4.2 and 5. All boxes are xyxy in pixels of the native image.
+/// Detection metrics of docs/spec/val.md sections 4.2 and 5. All boxes are xyxy in pixels of the native image.
 namespace frost::yolo {
 
 struct LabelledBox {

@@ -10,7 +10,7 @@
 
 namespace frost::yolo {
 
-/// The colour of a class: twenty, then from the start again (spec/val.md section 8).
+/// The colour of a class: twenty, then from the start again (docs/spec/val.md section 8).
 Colour class_colour(int label);
 
 /// A box to draw: a label, or a prediction with its confidence.

@@ -9,7 +9,7 @@
 #include "models/yolo/boxes.h"
 #include "models/yolo/metrics.h"
 
-/// What a validation or detection run prints and writes (spec/val.md sections 6 and 7), byte for byte as YOLOv5 does.
+/// What a validation or detection run prints and writes (docs/spec/val.md sections 6 and 7), byte for byte as YOLOv5 does.
 namespace frost::yolo {
 
 /// `Class Images Instances P R mAP50 mAP50-95`: one column 22 wide, six of 11.

@@ -53,7 +53,8 @@ class DetectionTask final : public TrainingTask {
   }
 
  private:
-  /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (spec/train.md section 7, step 3).
+  /// --multi-scale: a size of 0.5 to 1.5 times the image size, in steps of the stride (docs/spec/train.md section 7, step
+  /// 3).
   Shape rescaled(const Shape& s) const;
   /// The batch in memory that is the same for each batch of its shape: captured steps read it there.
   Tensor uploaded(const DetectionBatch& batch, const Shape& shape);

@@ -9,7 +9,7 @@
 
 namespace frost::yolo {
 
-/// Everything yolo-train's flags say (spec/train.md section 1), under YOLOv5's names and with its defaults.
+/// Everything yolo-train's flags say (docs/spec/train.md section 1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
   std::string weights = "yolov5s.pt", cfg, data = "data/coco128.yaml", hyp = "hyp.scratch-low.yaml";
   int epochs = 100, batch_size = 16, imgsz = 640;

@@ -44,7 +44,8 @@ struct ValidationResult {
   double pre_ms = 0, inference_ms = 0, nms_ms = 0;  // for each image
 };
 
-/// Runs the model, in evaluation mode, over all batches of the loader and judges its detections (spec/val.md section 4).
+/// Runs the model, in evaluation mode, over all batches of the loader and judges its detections (docs/spec/val.md section
+/// 4).
 ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader& loader, const ValidateOptions& options);
 
 /// Uploads u8 pixels and makes them the network's input, 0..1 in the compute type.

@@ -44,8 +44,8 @@ enum class CheckpointPart {
 };
 
 /// Reads a YOLOv5 `.pt` or frost's `.safetensors`; the content decides which, not the name. Throws frost::Error, one line
-/// with the file and the cause: missing, empty, truncated, hostile, another kind of model. Spec: checkpoint.md sections 3
-/// and 7.
+/// with the file and the cause: missing, empty, truncated, hostile, another kind of model. See docs/spec/checkpoint.md
+/// sections 3 and 7.
 YoloCheckpoint load_yolo_checkpoint(const std::filesystem::path& path, CheckpointPart part = CheckpointPart::ema_or_model);
 
 /// Throws Error where `model` was made by the ultralytics package (v8 and later): its models are others.

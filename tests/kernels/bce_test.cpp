@@ -41,7 +41,7 @@ TEST_CASE("bce, focal: PyTorch's values and gradients") {
   }
 }
 
-TEST_CASE("bce: the fixture of spec/loss.md 8.2") {
+TEST_CASE("bce: the fixture of docs/spec/loss.md section 8.2") {
   const double mean = (bce_with_logits(0.3, 0.8, 0.5, 0.0).value + bce_with_logits(-1.2, 0.1, 0.5, 0.0).value) / 2;
   CHECK(mean == doctest::Approx(0.3513657).epsilon(1e-7));
 }

@@ -114,7 +114,7 @@ TEST_CASE("box_iou: PyTorch's values and gradients, ties included") {
   CHECK(cases == 10);
 }
 
-TEST_CASE("box_iou: the fixtures of spec/loss.md 8.1") {
+TEST_CASE("box_iou: the fixtures of docs/spec/loss.md section 8.1") {
   struct Fixture {
     Row prediction, target;
     double iou, diou, ciou, giou;

@@ -45,7 +45,7 @@ struct DecodeCase {
     levels.push_back({{data, {images, rows, columns, na * no}, dtype, pitch}, std::move(anchors), stride});
   }
 
-  // spec/val.md section 2, in double and in the obvious order
+  // docs/spec/val.md section 2, in double and in the obvious order
   std::vector<double> reference(std::int64_t image, double threshold) const {
     std::vector<double> out;
     const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };

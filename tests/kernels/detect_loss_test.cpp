@@ -166,7 +166,7 @@ LossCase golden_case(const golden::File& file, const golden::File& maps) {
   return c;
 }
 
-// spec/loss.md 8.2
+// docs/spec/loss.md section 8.2
 LossCase spec_case() {
   LossCase c;
   c.classes = 2;
@@ -249,7 +249,7 @@ TEST_CASE("detect_loss: loss, assignment and gradients of YOLOv5") {
   }
 }
 
-TEST_CASE("detect_loss: the whole-loss fixture of spec/loss.md 8.2") {
+TEST_CASE("detect_loss: the whole-loss fixture of docs/spec/loss.md section 8.2") {
   LossCase base = spec_case();
   base.run();
   const std::size_t counts[] = {55, 34, 4};

@@ -9,7 +9,7 @@
 
 namespace {
 
-/// Layers, parameters and outputs of a model file by the rules of spec/model.md sections 1.2 and 3, written apart from
+/// Layers, parameters and outputs of a model file by the rules of docs/spec/model.md sections 1.2 and 3, written apart from
 /// models/graph on purpose: whoever typed a wrong number into a YAML meets it here, and not in a wrong accuracy.
 struct Counts {
   std::int64_t rows = 0, parameters = 0, outputs = 0;
@@ -102,7 +102,7 @@ TEST_CASE("builtin_files: every model file has the rows, the outputs and the par
     Counts counts;
   };
   const Expected all[] = {
-      // spec/model.md sections 7, 8 and 9.2
+      // docs/spec/model.md sections 7, 8 and 9.2
       {"yolov3", {29, 61949149, 3}},           {"yolov3-spp", {29, 62998749, 3}},   {"yolov3-tiny", {21, 8852366, 2}},
       {"yolov5-bifpn", {25, 46825853, 3}},     {"yolov5-fpn", {20, 41117565, 3}},   {"yolov5-old", {25, 7468157, 3}},
       {"yolov5-p2", {32, 47493372, 4}},        {"yolov5-p34", {22, 5331518, 2}},    {"yolov5-p6", {34, 76770172, 4}},

@@ -80,7 +80,7 @@ std::int64_t parameters_of(Module& model) {
 
 }  // namespace
 
-TEST_CASE("parameter counts of spec/classify.md") {
+TEST_CASE("parameter counts of docs/spec/classify.md sections 1.4, 4 and 6") {
   frost::testing::TestDevice device;
   for (const auto& [name, count] : {std::pair{"resnet18", 11689512L},
                                     {"resnet34", 21797672L},
@@ -521,7 +521,9 @@ TEST_CASE("accuracy: ranks, averages over images, confusion, tables") {
   CHECK(contents(folder() / "confusion.csv") == "true,\"ant, red\",bee\n\"ant, red\",1,2\nbee,0,1\n");
 }
 
-TEST_CASE("cross entropy of spec/classify.md; the classifier's schedule has no warm-up, no lag and no accumulation") {
+TEST_CASE(
+    "cross entropy of docs/spec/classify.md section 1.5; the classifier's schedule has no warm-up, no lag and no "
+    "accumulation") {
   frost::testing::TestDevice device;
   const Tensor logits = Tensor::from(device, {1, 1, 1, 3}, {1.2f, -0.7f, 0.3f});
   CHECK(classify::cross_entropy(device, logits, {2}, 0) == doctest::Approx(1.3422073).epsilon(1e-6));

@@ -49,7 +49,7 @@ std::set<int> span(int first, int last) {
 TEST_CASE("--freeze: one number is the first N layers, several terms are exactly these") {
   CHECK(net().freeze({"0"}).empty());
   CHECK(net().freeze({}).empty());
-  CHECK(net().freeze({"10"}).size() == 99);  // spec/freeze_prune.md 1.2
+  CHECK(net().freeze({"10"}).size() == 99);  // docs/spec/freeze_prune.md section 1.2
   CHECK(net().freeze({"24"}).size() == 171);
   CHECK(net().freeze({"25"}).size() == 177);
   CHECK(net().frozen_layers({"10"}) == span(0, 9));

@@ -7,8 +7,8 @@
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
 
-// Classifiers against torchvision in float64 (golden/README.md B) and against the fixtures of spec/classify.md.
-// 1e-4 of each tensor's scale: some twenty to fifty convolutions in float32.
+// Classifiers against torchvision in float64 (golden/README.md B) and against the fixtures of docs/spec/classify.md sections
+// 5 and 7. 1e-4 of each tensor's scale: some twenty to fifty convolutions in float32.
 using namespace frost;
 using namespace frost::golden;
 using frost::golden::File;
@@ -38,7 +38,7 @@ struct Case {
   }
 };
 
-/// The fill of spec/model.md section 10: generator number t, element e.
+/// The fill of docs/spec/model.md section 10: generator number t, element e.
 double numbered(std::uint64_t t, std::uint64_t e) {
   std::uint64_t z = ((t << 32) + e + 1) * 0x9e3779b97f4a7c15ULL;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -166,7 +166,7 @@ TEST_CASE("golden resnet18: loss and gradients, all trained and all but fc froze
     }
 }
 
-TEST_CASE("spec/classify.md section 5: logits of 1000 classes") {
+TEST_CASE("docs/spec/classify.md section 5: logits of 1000 classes") {
   struct Fixture {
     const char* name;
     std::uint64_t tensors;
@@ -192,7 +192,7 @@ TEST_CASE("spec/classify.md section 5: logits of 1000 classes") {
   }
 }
 
-TEST_CASE("spec/classify.md section 7: feature extraction with Adam on fc alone, train and eval mode") {
+TEST_CASE("docs/spec/classify.md section 7: feature extraction with Adam on fc alone, train and eval mode") {
   struct Fixture {
     bool train;
     std::vector<double> losses, weights, bias;

@@ -598,7 +598,7 @@ TEST_CASE("a device without values draws none") {
 
 TEST_CASE("the count of layers knows which blocks have an activation of their own") {
   TestDevice device;
-  DetectionModel ghost(device, load_model_spec("yolov5s-ghost"));  // the numbers of spec/model.md section 8
+  DetectionModel ghost(device, load_model_spec("yolov5s-ghost"));  // the numbers of docs/spec/model.md section 8
   CHECK(ghost.summary(false, true).find("summary: 389 layers, 3897605 parameters") != std::string::npos);
   CHECK(ghost.summary(true, true).find("summary: 302 layers, 3888789 parameters") != std::string::npos);
 }

@@ -31,7 +31,7 @@ std::string defaults() { return hyp_yaml(load_hyp("scratch-low")); }
 
 }  // namespace
 
-TEST_CASE("hyp: the built-in files hold the table of spec/loss.md section 9") {
+TEST_CASE("hyp: the built-in files hold the table of docs/spec/loss.md section 9") {
   const Hyp low = load_hyp("hyp.scratch-low.yaml");
   CHECK(defaults() ==
         "lr0: 0.01\nlrf: 0.01\nmomentum: 0.937\nweight_decay: 0.0005\nwarmup_epochs: 3.0\nwarmup_momentum: 0.8\n"
@@ -177,7 +177,7 @@ TEST_CASE("hyp: written in file order, every double survives") {
   CHECK(parse_hyp(text, "again").items() == hyp.items());
 }
 
-TEST_CASE("loss gains: rescaled to levels, classes and image size (spec/loss.md section 7)") {
+TEST_CASE("loss gains: rescaled to levels, classes and image size (docs/spec/loss.md section 7)") {
   const Hyp hyp = load_hyp("scratch-low");
   const auto same = scaled_gains(hyp, 3, 80, 640, 0);
   CHECK(same.box == 0.05f);

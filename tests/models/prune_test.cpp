@@ -30,7 +30,7 @@ std::vector<float> weights_of(const Conv2d& conv) { return to_host(conv.weight.v
 
 }  // namespace
 
-TEST_CASE("counts are rounded to even, ties fall as PyTorch's selection leaves them (spec/freeze_prune.md section 2)") {
+TEST_CASE("counts are rounded to even, ties fall as PyTorch's selection leaves them (docs/spec/freeze_prune.md section 2)") {
   CHECK(pruned_count(0.5, 1) == 0);
   CHECK(pruned_count(0.5, 3) == 2);
   CHECK(pruned_count(0.5, 5) == 2);

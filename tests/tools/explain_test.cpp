@@ -143,7 +143,7 @@ TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up"
                               "average_bytes", "saved_bytes", "forward_flops", "dgrad_flops", "wgrad_flops"})
       CHECK(sum_of_modules(report, field) == report["total"][field]);
   }
-  // spec/freeze_prune.md section 1.2
+  // docs/spec/freeze_prune.md section 1.2
   CHECK(json["predicted"]["total"]["parameters"] == 1872157);
   CHECK(json["predicted"]["total"]["trainable"] == 825789);
   CHECK(json["all_trainable"]["total"]["trainable"] == 1872157);
