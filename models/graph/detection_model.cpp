@@ -124,47 +124,50 @@ std::vector<std::int64_t> input_channels(const ModelSpec& spec, const LayerSpec&
   return inputs;
 }
 
-/// Builds every row once where nothing costs memory, and drops it: what is refused is refused before any is taken.
-void check_graph(Device& device, const ModelSpec& spec) {
-  Device dry(make_dry_backend(device.backend(), {}));
-  GraphBudget budget;
-  const BlockBuilder builder{.device = dry, .budget = budget};
-  std::vector<std::int64_t> channels;
-  bool headed = false;
-  for (const LayerSpec& layer : spec.layers) {
-    FROST_CHECK(!headed, spec.name, ": layer ", layer.index, " follows Detect, which must be the last");
-    channels.push_back(build_layer(builder, spec, layer, input_channels(spec, layer, channels)).channels);
-    headed = layer.module == "Detect";
-  }
-  FROST_CHECK(headed, spec.name, ": the last layer must be Detect");
-}
-
 }  // namespace
 
 DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const Widths& widths)
     : Model(std::filesystem::path(spec.name).stem().string()), device_(device), spec_(std::move(spec)) {
+  std::vector<float> strides;
+  const bool costs = !is_dry(device.backend());
+  if (costs) {  // what is refused is refused where no memory is taken and no weights are drawn
+    Device meta(make_dry_backend(device.backend(), {}));
+    DetectionModel trial(meta, spec_, seed, widths);
+    strides = trial.detect_->strides;
+    rows_ = std::move(trial.rows_);
+  }
   Sequential& graph = add_child("model", std::make_unique<Sequential>());
   std::vector<std::int64_t> channels;  // of each layer's output
-  check_graph(device, spec_);
   GraphBudget budget;
   const BlockBuilder builder{.device = device, .budget = budget};
-  for (const LayerSpec& layer : spec_.layers) {
-    Module& module = build(builder, layer, channels, graph);
-    rows_.back().parameters = parameter_count(module);
-  }
+  for (const LayerSpec& layer : spec_.layers) build(builder, layer, channels, graph);
+  FROST_CHECK(detect_, spec_.name, ": the last layer must be Detect");
   LayerNames names{.prefixes = {}, .backbone = spec_.backbone};
   for (std::size_t i = 0; i < layers_.size(); ++i) names.prefixes.push_back({fmt::format("model.{}.", i)});
   finish(std::move(names));
   apply_settings(*this, spec_.modules, spec_.name, static_cast<int>(spec_.layers.size()));  // widths are tried in a pass
   if (!widths.empty()) fit(widths);
+  if (!costs) strides = try_pass(channels, !widths.empty());
 
   if (seed) walk([rng = Rng(*seed)](const std::string&, Module& module) mutable {
       if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
     });
-  // The strides, from one pass on a dry device. YOLOv5 does it in training mode over an empty image with its batch norms
-  // still at momentum 0.1, which leaves every running variance at 0.9 and every counter at 1.
+  detect_->set_strides(strides);
+  // The strides are YOLOv5's from a pass in training mode over an empty image, with its batch norms still at momentum 0.1:
+  // every running variance is 0.9 then and every counter 1.
+  walk([&](const std::string&, Module& module) {
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) {
+      bn->running_var.value.assign(std::vector<float>(static_cast<std::size_t>(bn->channels), 0.9f));
+      bn->running_var.touch();
+      bn->num_batches_tracked.value = 1;
+    }
+  });
+}
+
+/// One pass on a dry device: bounds its work, completes the printed rows, and gives the strides.
+std::vector<float> DetectionModel::try_pass(const std::vector<std::int64_t>& channels, bool fitted) {
   double bytes = 0, window_values = 0;
-  Device dry(make_dry_backend(device.backend(), [&](const PrimitiveCall& call) {
+  Device dry(make_dry_backend(device_.backend(), [&](const PrimitiveCall& call) {
     bytes += static_cast<double>(call.bytes), window_values += static_cast<double>(call.window_values);
   }));
   Profile profile;
@@ -186,24 +189,17 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const 
     check_work();
     ++layer;
   };
-  std::vector<Var> maps;
+  std::vector<float> strides;
   try {
-    maps = heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr}, seen);
+    for (const Var& map : heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr}, seen))
+      strides.push_back(static_cast<float>(side) / static_cast<float>(map.shape().h));
     check_work();
   } catch (const Error& e) {
     fail(spec_.name, ": layer ", layer, " (", spec_.layers[static_cast<std::size_t>(layer)].module, "): ", e.what());
   }
-  if (!widths.empty()) describe_widths(channels, actual);
-  std::vector<float> strides;
-  for (const Var& map : maps) strides.push_back(static_cast<float>(side) / static_cast<float>(map.shape().h));
-  detect_->set_strides(strides);
-  walk([&](const std::string&, Module& module) {
-    if (auto* bn = dynamic_cast<BatchNorm2d*>(&module)) {
-      bn->running_var.value.assign(std::vector<float>(static_cast<std::size_t>(bn->channels), 0.9f));
-      bn->running_var.touch();
-      bn->num_batches_tracked.value = 1;
-    }
-  });
+  for (std::size_t i = 0; i < layers_.size(); ++i) rows_[i].parameters = parameter_count(*layers_[i].module);
+  if (fitted) describe_widths(channels, actual);
+  return strides;
 }
 
 /// Takes the widths, but for how many numbers the head gives out: that is its classes' and anchors' affair.
@@ -214,7 +210,7 @@ void DetectionModel::fit(Widths widths) {
   fit_widths(*this, widths);
 }
 
-/// The printed rows of what was fitted: parameters and channels as they are, not as the YAML would have them.
+/// The printed rows of what was fitted: channels as they are, not as the YAML would have them.
 void DetectionModel::describe_widths(const std::vector<std::int64_t>& built, const std::vector<std::int64_t>& channels) {
   const auto inputs = [&](const Layer& layer, const std::vector<std::int64_t>& of) {
     std::vector<std::int64_t> list;
@@ -223,7 +219,6 @@ void DetectionModel::describe_widths(const std::vector<std::int64_t>& built, con
   };
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     Row& row = rows_[i];
-    row.parameters = parameter_count(*layers_[i].module);
     const std::vector<std::int64_t> was = inputs(layers_[i], built), is = inputs(layers_[i], channels);
     std::string before, after;
     if (layers_[i].module == detect_) {
@@ -239,8 +234,9 @@ void DetectionModel::describe_widths(const std::vector<std::int64_t>& built, con
   }
 }
 
-Module& DetectionModel::build(const BlockBuilder& builder, const LayerSpec& layer, std::vector<std::int64_t>& channels,
-                              Sequential& graph) {
+void DetectionModel::build(const BlockBuilder& builder, const LayerSpec& layer, std::vector<std::int64_t>& channels,
+                           Sequential& graph) {
+  FROST_CHECK(!detect_, spec_.name, ": layer ", layer.index, " follows Detect, which must be the last");
   Layer node;
   for (const int f : layer.from) {
     const int absolute = f < 0 ? layer.index + f : f;
@@ -255,8 +251,8 @@ Module& DetectionModel::build(const BlockBuilder& builder, const LayerSpec& laye
   channels.push_back(built.channels);
   std::string from = fmt::format("{}", layer.from[0]);
   if (layer.from_is_list) from = fmt::format("[{}]", fmt::join(layer.from, ", "));
-  rows_.push_back({layer.index, built.printed_number, from, built.type, built.arguments, 0});
-  return *node.module;
+  if (rows_.size() < layers_.size())  // else the trial's
+    rows_.push_back({layer.index, built.printed_number, from, built.type, built.arguments, 0});
 }
 
 std::vector<Var> DetectionModel::run(Context& context, std::vector<Var>& outputs, int first, int last,

@@ -92,7 +92,8 @@ class DetectionModel : public Model {
   };
   void fit(Widths widths);
   void describe_widths(const std::vector<std::int64_t>& built, const std::vector<std::int64_t>& channels);
-  Module& build(const BlockBuilder& builder, const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
+  void build(const BlockBuilder& builder, const LayerSpec& spec, std::vector<std::int64_t>& channels, Sequential& graph);
+  std::vector<float> try_pass(const std::vector<std::int64_t>& channels, bool fitted);
   /// Runs layers [first, last) on `outputs`, whose place i + 1 is layer i's and whose first is the image. The head maps
   /// where Detect is among them.
   std::vector<Var> run(Context& context, std::vector<Var>& outputs, int first, int last,

@@ -27,6 +27,19 @@ T required(const YAML::Node& root, const char* key, const std::string& name) {
   }
 }
 
+/// `rounds`: others are rounded, as YOLOv5 does with `anchors`.
+int whole(const YAML::Node& root, const char* key, const std::string& name, int least, int most, bool rounds = false) {
+  const YAML::Node node = root[key];
+  FROST_CHECK(node && !node.IsNull(), name, ": key '", key, "' is missing");
+  double value = 0;
+  const bool number = node.IsScalar() && YAML::convert<double>::decode(node, value);
+  const double near = std::nearbyint(value);
+  FROST_CHECK(number && (rounds || near == value) && near >= least && near <= most, name, ": ", key, " is ",
+              node.IsScalar() ? node.Scalar().substr(0, 40) : "no number", ", expected a whole number from ", least, " to ",
+              most);
+  return static_cast<int>(near);
+}
+
 /// What would make every other message point at the wrong place: modules that are not known, and the marks of another
 /// project's files. Then how much the rows ask for together.
 void check_rows(const YAML::Node& root, const std::string& name) {
@@ -117,14 +130,13 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
               ": not a model YAML (expected nc, depth_multiple, width_multiple, anchors, backbone, head)");
   check_rows(root, name);
   spec.name = name;
-  spec.classes = classes ? *classes : required<int>(root, "nc", name);
-  FROST_CHECK(spec.classes >= 1 && spec.classes <= 100000, name, ": nc ", spec.classes);
+  if (classes) root["nc"] = *classes;
+  spec.classes = whole(root, "nc", name, 1, 100000);
   spec.depth_multiple = required<double>(root, "depth_multiple", name);
   spec.width_multiple = required<double>(root, "width_multiple", name);
   FROST_CHECK(spec.depth_multiple > 0 && spec.depth_multiple < 100 && spec.width_multiple > 0 && spec.width_multiple < 100,
               name, ": depth_multiple and width_multiple must be above 0 and below 100");
-  if (root["ch"] && !root["ch"].IsNull()) spec.channels = required<int>(root, "ch", name);
-  FROST_CHECK(spec.channels >= 1 && spec.channels <= 1024, name, ": ch ", spec.channels);
+  if (root["ch"] && !root["ch"].IsNull()) spec.channels = whole(root, "ch", name, 1, 1024);
   if (const YAML::Node node = root["activation"]; node && !node.IsNull()) {
     spec.activation_text = node.as<std::string>();
     spec.activation = parse_activation(spec.activation_text, name);
@@ -135,15 +147,15 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
   const YAML::Node anchors = root["anchors"];
   FROST_CHECK(anchors && !anchors.IsNull(), name, ": key 'anchors' is missing");
   if (anchors.IsScalar()) {
-    spec.anchors_each = static_cast<int>(std::nearbyint(required<double>(root, "anchors", name)));
-    FROST_CHECK(spec.anchors_each >= 1 && spec.anchors_each <= 100, name, ": anchors ", spec.anchors_each);
+    spec.anchors_each = whole(root, "anchors", name, 1, 100, true);
   } else {
     spec.anchors = required<std::vector<std::vector<float>>>(root, "anchors", name);
     FROST_CHECK(!spec.anchors.empty() && !spec.anchors[0].empty(), name, ": 'anchors' is empty");
     for (const auto& level : spec.anchors) {
       FROST_CHECK(level.size() == spec.anchors[0].size() && level.size() % 2 == 0, name,
                   ": each anchor list needs the same even count of numbers");
-      for (const float value : level) FROST_CHECK(std::isfinite(value), name, ": an anchor that is not a number");
+      for (const float value : level)
+        FROST_CHECK(std::isfinite(value) && value > 0, name, ": anchors hold ", value, ", expected pixels above 0");
     }
   }
   for (const char* part : {"backbone", "head"}) {

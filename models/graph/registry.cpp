@@ -108,7 +108,7 @@ const std::map<std::string, Block>& blocks() {
        {"models.common.SPP",
         {"channels", "kernels"},
         [](const Row& r) {
-          const std::vector<int> kernels = r.args.whole_list(1, {5, 9, 13}, 1);
+          const std::vector<int> kernels = r.args.whole_list(1, {5, 9, 13}, 1, PoolGeometry::kLargest);
           for (const int k : kernels)
             if (k % 2 == 0) r.args.refuse(1, "odd kernels: others change the size");
           return std::make_unique<SPP>(r.builder, r.c1, r.c2, kernels);
@@ -117,7 +117,7 @@ const std::map<std::string, Block>& blocks() {
        {"models.common.SPPF",
         {"channels", "kernel"},
         [](const Row& r) {
-          const int kernel = r.args.whole(1, 5, 1);
+          const int kernel = r.args.whole(1, 5, 1, PoolGeometry::kLargest);
           if (kernel % 2 == 0) r.args.refuse(1, "an odd kernel: others change the size");
           return std::make_unique<SPPF>(r.builder, r.c1, r.c2, kernel);
         }}},
@@ -177,7 +177,9 @@ std::unique_ptr<Module> make_upsample(const Row& r) {
 
 std::unique_ptr<Module> make_max_pool(const Row& r) {
   const RowArgs& a = r.args;
-  const int kernel = a.square(0, {}, 1), stride = a.none(1) ? kernel : a.square(1, kernel, 1), pad = a.square(2, 0, 0);
+  constexpr int kMost = PoolGeometry::kLargest;
+  const int kernel = a.square(0, {}, 1, kMost), stride = a.none(1) ? kernel : a.square(1, kernel, 1);
+  const int pad = a.square(2, 0, 0, kMost / 2);
   a.only(3, a.square(3, 1, 1) == 1, "1");
   a.only(4, !a.flag(4, false), "False");
   return std::make_unique<MaxPool2d>(PoolGeometry{kernel, stride, pad, a.flag(5, false)});
@@ -254,7 +256,7 @@ const std::map<std::string, Plain>& plain_modules() {
   return table;
 }
 
-/// A row [-1, 1, nn.Sequential, [nn.MaxPool2d(3, 1, 1), nn.ReLU()]]: each argument is a module that keeps its channels.
+/// A row [-1, 1, nn.Sequential, ['nn.MaxPool2d(3, 1, 1)', nn.ReLU()]]: each argument is a module that keeps its channels.
 std::unique_ptr<Module> make_sequential(const Row& r) {
   auto chain = std::make_unique<Sequential>();
   for (std::size_t i = 0; i < r.args.size(); ++i) {
@@ -262,13 +264,17 @@ std::unique_ptr<Module> make_sequential(const Row& r) {
     const auto open = call.find('(');
     const auto plain = plain_modules().find(call.substr(0, open));
     if (open == std::string::npos || !call.ends_with(')') || plain == plain_modules().end() ||
-        plain->first == "nn.Sequential")  // one in another: each level would read all below it again
-      r.args.refuse(i, "a module with parentheses that keeps its channels, such as nn.ReLU(), and is no nn.Sequential");
+        plain->first == "nn.Sequential") {  // one in another: each level would read all below it again
+      std::string names;
+      for (const auto& [name, module] : plain_modules())
+        if (name != "nn.Sequential") names += (names.empty() ? "" : ", ") + name;
+      r.args.refuse(i, "one of " + names + " with its arguments in parentheses");
+    }
     LayerSpec one;
     one.module = plain->first;
-    const auto arguments = parse_list(call.substr(open + 1, call.size() - open - 2));
+    auto arguments = parse_call(call.substr(open + 1, call.size() - open - 2), plain->second.arguments);
     if (!arguments) r.args.refuse(i, "a module with its arguments");
-    for (const YAML::Node& arg : *arguments) one.args.push_back(arg);
+    one.args = std::move(*arguments);
     r.builder.budget.spend_module(r.builder.where);
     chain->append(
         plain->second.make({r.builder, RowArgs(r.args.at(i), r.args.spec(), one, plain->second.arguments), r.c1, r.c1, 1}));

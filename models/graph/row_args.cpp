@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -35,6 +36,14 @@ std::string shown(const YAML::Node& node) {
   return text;
 }
 
+/// What to do where YAML has cut (3, 1) or nn.LeakyReLU(0.1, True) at its commas; empty where it has not.
+std::string torn_hint(const YAML::Node& node) {
+  if (!node.IsScalar()) return "";
+  const std::string& text = node.Scalar();
+  if (std::ranges::count(text, '(') <= std::ranges::count(text, ')')) return "";
+  return text.starts_with('(') ? "; write a pair as [3, 1]" : "; put a module that has commas in quotes";
+}
+
 bool is_true(const std::string& text) {
   static const std::set<std::string> words{"True", "true", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"};
   return words.contains(text);
@@ -46,8 +55,11 @@ bool is_false(const std::string& text) {
 
 }  // namespace
 
+namespace {
+constexpr std::size_t kLongest = 1000;  // bytes; no row needs a tenth of it
+}  // namespace
+
 std::optional<YAML::Node> parse_list(const std::string& items) {
-  constexpr std::size_t kLongest = 1000;  // bytes; no row needs a tenth of it
   if (items.size() > kLongest) return {};
   try {
     const YAML::Node list = parse_yaml("[" + items + "]", "list", nullptr);
@@ -57,23 +69,71 @@ std::optional<YAML::Node> parse_list(const std::string& items) {
   }
 }
 
+namespace {
+/// The pieces between the commas that no bracket encloses.
+std::vector<std::string> pieces_of(const std::string& items) {
+  std::vector<std::string> pieces(1);
+  int depth = 0;
+  for (const char c : items) {
+    depth += (c == '(' || c == '[') - (c == ')' || c == ']');
+    if (c == ',' && depth == 0)
+      pieces.emplace_back();
+    else
+      pieces.back() += c;
+  }
+  if (pieces.back().find_first_not_of(' ') == std::string::npos) pieces.pop_back();  // Python allows a last comma
+  return pieces;
+}
+}  // namespace
+
+std::optional<std::vector<YAML::Node>> parse_call(const std::string& items, const std::vector<std::string>& names) {
+  if (items.size() > kLongest) return {};
+  std::vector<YAML::Node> nodes;
+  bool named = false;
+  for (std::string piece : pieces_of(items)) {
+    std::size_t place = nodes.size();
+    piece.erase(0, piece.find_first_not_of(' '));
+    const auto equals = piece.find('=');
+    const auto name = std::ranges::find(names, piece.substr(0, piece.find_last_not_of(' ', equals - 1) + 1));
+    if (equals != std::string::npos) {
+      if (name == names.end()) return {};
+      place = static_cast<std::size_t>(name - names.begin());
+      piece.erase(0, piece.find_first_not_of(' ', equals + 1));
+      named = true;
+    } else if (named) {
+      return {};
+    }
+    while (nodes.size() <= place) nodes.emplace_back(YAML::NodeType::Undefined);
+    if (nodes[place].IsDefined()) return {};
+    const bool tuple = piece.starts_with('(') && piece.ends_with(')');
+    const auto list = parse_list(tuple ? piece.substr(1, piece.size() - 2) : piece);
+    if (!list || (!tuple && list->size() != 1)) return {};
+    nodes[place].reset(tuple ? *list : (*list)[0]);
+  }
+  return nodes;
+}
+
 RowArgs::RowArgs(const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names)
     : RowArgs(fmt::format("{}: layer {}", spec.name, layer.index), spec, layer, std::move(names)) {}
 
 RowArgs::RowArgs(std::string where, const ModelSpec& spec, const LayerSpec& layer, std::vector<std::string> names)
     : spec_(spec), names_(std::move(names)), where_(fmt::format("{} ({})", where, layer.module)) {
   for (const YAML::Node& node : layer.args) nodes_.push_back(evaluated(node));
-  FROST_CHECK(nodes_.size() <= names_.size(), where_, ": ", nodes_.size(), " arguments, it takes ",
-              names_.empty() ? std::string("none") : fmt::format("at most {}: {}", names_.size(), fmt::join(names_, ", ")));
+  if (nodes_.size() <= names_.size()) return;
+  std::string hint;
+  for (const YAML::Node& node : nodes_)
+    if (hint.empty()) hint = torn_hint(node);
+  std::vector<std::string> kinds = names_;  // nn.Sequential's are all called alike
+  kinds.erase(std::unique(kinds.begin(), kinds.end()), kinds.end());
+  fail(where_, ": ", nodes_.size(), " arguments, it takes ",
+       names_.empty() ? "none" : fmt::format("at most {}: {}", names_.size(), fmt::join(kinds, ", ")), hint);
 }
 
 std::string RowArgs::at(std::size_t i) const { return fmt::format("{}: argument {} ({})", where_, i + 1, names_.at(i)); }
 
 void RowArgs::refuse(std::size_t i, const std::string& expected) const {
   if (!present(i)) fail(at(i), " is missing, expected ", expected);
-  const std::string text = shown(nodes_[i]);
-  const bool torn = text.starts_with("(") && !text.ends_with(")");  // YAML splits a flow list's (3, 1) at the comma
-  fail(at(i), " is ", text, ", expected ", expected, torn ? "; write a pair as [3, 1]" : "");
+  fail(at(i), " is ", shown(nodes_[i]), ", expected ", expected, torn_hint(nodes_[i]));
 }
 
 bool RowArgs::none(std::size_t i) const { return present(i) && (nodes_[i].IsNull() || text_is(i, "None")); }
@@ -116,20 +176,20 @@ int RowArgs::whole(std::size_t i, int otherwise, int least, int most) const {
   return present(i) ? static_cast<int>(whole(i, std::int64_t{least}, std::int64_t{most})) : otherwise;
 }
 
-Pair RowArgs::pair(std::size_t i, Pair otherwise, int least) const {
+Pair RowArgs::pair(std::size_t i, Pair otherwise, int least, int most) const {
   if (!present(i)) return otherwise;
   if (!list(i)) {
     const auto value = as_whole(nodes_[i]);
-    if (value && *value >= least && *value <= kLargest) return static_cast<int>(*value);
-  } else if (const auto values = as_wholes(nodes_[i], least, kLargest); values && values->size() == 2) {
+    if (value && *value >= least && *value <= most) return static_cast<int>(*value);
+  } else if (const auto values = as_wholes(nodes_[i], least, most); values && values->size() == 2) {
     return {(*values)[0], (*values)[1]};
   }
-  refuse(i, fmt::format("a whole number from {} to {}, or a list of two", least, kLargest));
+  refuse(i, fmt::format("a whole number from {} to {}, or a list of two", least, most));
 }
 
-int RowArgs::square(std::size_t i, std::optional<int> otherwise, int least) const {
-  if (!present(i) && !otherwise) refuse(i, fmt::format("a whole number from {} to {}", least, kLargest));
-  const Pair both = pair(i, otherwise.value_or(0), least);
+int RowArgs::square(std::size_t i, std::optional<int> otherwise, int least, int most) const {
+  if (!present(i) && !otherwise) refuse(i, fmt::format("a whole number from {} to {}", least, most));
+  const Pair both = pair(i, otherwise.value_or(0), least, most);
   if (both.h != both.w) refuse(i, "one number for rows and columns");
   return both.h;
 }
@@ -139,10 +199,10 @@ std::optional<Pair> RowArgs::padding(std::size_t i) const {
   return pair(i, 0, 0);
 }
 
-std::vector<int> RowArgs::whole_list(std::size_t i, const std::vector<int>& otherwise, int least) const {
+std::vector<int> RowArgs::whole_list(std::size_t i, const std::vector<int>& otherwise, int least, int most) const {
   if (!present(i)) return otherwise;
-  const auto values = as_wholes(nodes_[i], least, kLargest);
-  if (!values) refuse(i, fmt::format("a list of whole numbers from {} to {}", least, kLargest));
+  const auto values = as_wholes(nodes_[i], least, most);
+  if (!values) refuse(i, fmt::format("a list of whole numbers from {} to {}", least, most));
   return *values;
 }
 

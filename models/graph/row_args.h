@@ -13,6 +13,10 @@ namespace frost {
 /// than 1000 bytes.
 std::optional<YAML::Node> parse_list(const std::string& items);
 
+/// A call's arguments by place, "3, padding=1" with the names {kernel_size, stride, padding}: those that are left out are
+/// undefined nodes. Nothing where that is no list, or a name is unknown, stands twice, or before one without.
+std::optional<std::vector<YAML::Node>> parse_call(const std::string& items, const std::vector<std::string>& names);
+
 /// The arguments of one row of a model YAML, read with defaults. Whatever is not what the module takes is an Error that
 /// names the file, the row and the argument; so are arguments behind the last one that the module has.
 class RowArgs {
@@ -31,7 +35,7 @@ class RowArgs {
   /// Says what is there and what should be.
   [[noreturn]] void refuse(std::size_t i, const std::string& expected) const;
 
-  bool present(std::size_t i) const { return i < nodes_.size(); }
+  bool present(std::size_t i) const { return i < nodes_.size() && nodes_[i].IsDefined(); }
   bool none(std::size_t i) const;  // an explicit None
   bool whole_number(std::size_t i) const { return present(i) && as_whole(nodes_[i]).has_value(); }
   bool text_is(std::size_t i, const char* text) const;
@@ -41,12 +45,12 @@ class RowArgs {
   std::int64_t whole(std::size_t i, std::int64_t least, std::int64_t most) const;  // required
   int whole(std::size_t i, int otherwise, int least, int most = kLargest) const;
   /// One number for both sides, or a list (rows, columns).
-  Pair pair(std::size_t i, Pair otherwise, int least) const;
+  Pair pair(std::size_t i, Pair otherwise, int least, int most = kLargest) const;
   /// As pair, for modules that have one number for both sides. Nothing as `otherwise`: required.
-  int square(std::size_t i, std::optional<int> otherwise, int least) const;
+  int square(std::size_t i, std::optional<int> otherwise, int least, int most = kLargest) const;
   /// Padding: None or nothing asks for half the kernel.
   std::optional<Pair> padding(std::size_t i) const;
-  std::vector<int> whole_list(std::size_t i, const std::vector<int>& otherwise, int least) const;
+  std::vector<int> whole_list(std::size_t i, const std::vector<int>& otherwise, int least, int most = kLargest) const;
   double expansion(std::size_t i, double otherwise) const;
   float real(std::size_t i, float otherwise) const;
   bool flag(std::size_t i, bool otherwise) const;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <sstream>
+#include <tuple>
 
 #include "engine/checkpoint/module_state.h"
 #include "kernels/trace/trace.h"
@@ -9,6 +12,7 @@
 #include "models/graph/registry.h"
 #include "models/slim/filters.h"
 #include "tests/device.h"
+#include "tests/source_dir.h"
 
 /// What the rows of a model YAML build: every argument of a row is honoured or refused by name.
 namespace frost {
@@ -30,6 +34,7 @@ std::string refusal(const std::vector<std::string>& rows, const std::string& key
   try {
     built(device, rows, keys);
   } catch (const Error& e) {
+    CHECK(device.ledger().total().peak == 0);  // refused before any memory is taken
     return e.what();
   }
   return "";
@@ -518,8 +523,9 @@ TEST_CASE("an image's activations, and what pools, resizing and activations do f
   const std::string windows = "more than 2^34 values in the windows of max pools for an image of 256 x 256 up to here";
   says({"-1, 1, Conv, [64, 1]", "-1, 1, nn.MaxPool2d, [255, 1, 127]"}, "g.yaml: layer 1 (nn.MaxPool2d): " + windows);
   says({"-1, 1, Conv, [64, 1]", "-1, 1, SPP, [64, [5, 129]]"}, "layer 1 (SPP): " + windows);
-  says({"-1, 1, SPPF, [64, 257]"},
-       "layer 0 (SPPF): max_pool: kernel 257, stride 1, padding 128; expected a kernel of 1 to 256");
+  for (const std::string row :
+       {"SPPF, [64, 257]", "SPP, [64, [5, 257]]", "nn.MaxPool2d, [257]", "nn.MaxPool2d, [[300, 300]]"})
+    says({"-1, 1, " + row}, " from 1 to 256");  // said where the row is read, with the argument's name
   CHECK(refusal({wide, "-1, 2, nn.ReLU, []", "-1, 1, nn.MaxPool2d, [9, 8, 4]"}) == "");
 }
 
@@ -565,7 +571,7 @@ TEST_CASE("arguments that are modules or lists as text are read once, and no lon
   for (const int depth : {1, 2, 1000}) {
     CAPTURE(depth);
     CHECK(sequential(nested(depth)).find("argument 1 (module) is nn.Sequential(") != std::string::npos);
-    CHECK(sequential(nested(depth)).find("is no nn.Sequential") != std::string::npos);
+    CHECK(sequential(nested(depth)).find("expected one of nn.AvgPool2d, nn.BatchNorm2d, ") != std::string::npos);
   }
   CHECK(sequential("nn.MaxPool2d(3, 1, 1)") == "");
   for (const std::string& arguments : {std::string("3]: [1"), std::string("&a [*a]"), std::string("3] --- [1"),
@@ -574,6 +580,89 @@ TEST_CASE("arguments that are modules or lists as text are read once, and no lon
     CHECK(sequential("nn.MaxPool2d(" + arguments + ")").find("expected a module with its arguments") != std::string::npos);
     CHECK(refusal({"-1, 1, Conv, [16, '(" + arguments + ")']"}).find("argument 2 (kernel) is (") != std::string::npos);
   }
+}
+
+TEST_CASE("a module in nn.Sequential takes its arguments by place and by name, as PyTorch's constructors do") {
+  const auto said = [](const std::string& list) {
+    return refusal({"-1, 1, Conv, [16]", "-1, 1, nn.Sequential, [" + list + "]"});
+  };
+  const auto says = [&](const std::string& list, const std::string& message) {
+    const std::string text = said(list);
+    CHECK_MESSAGE(text.find(message) != std::string::npos, text);
+  };
+  const auto pool = [](const std::string& call) {
+    OneRow one("-1, 1, nn.Sequential, ['" + call + "']");
+    return module<MaxPool2d>(*one.model, "model.1.0").geometry;
+  };
+  const PoolGeometry expected{3, 1, 1, true};
+  for (const std::string call : {"nn.MaxPool2d(3, 1, 1, 1, False, True)", "nn.MaxPool2d(3, 1, 1, ceil_mode=True)",
+                                 "nn.MaxPool2d(kernel_size=3, stride=1, padding=1, ceil_mode=True)",
+                                 "nn.MaxPool2d( 3,padding = 1 , stride=1, ceil_mode=True,)",
+                                 "nn.MaxPool2d((3, 3), stride=[1, 1], padding=(1, 1), ceil_mode=True)"}) {
+    CAPTURE(call);
+    const PoolGeometry g = pool(call);
+    CHECK(std::tie(g.kernel, g.stride, g.pad, g.ceil_mode) ==
+          std::tie(expected.kernel, expected.stride, expected.pad, expected.ceil_mode));
+  }
+  OneRow leaky(
+      "-1, 1, nn.Sequential, ['nn.ReLU(inplace=True)', 'nn.LeakyReLU(0.3, inplace=True)', 'nn.LeakyReLU(inplace=True)']");
+  CHECK(module<Activate>(*leaky.model, "model.1.1").kind == Activation{ActivationKind::leaky_relu, 0.3f});
+  CHECK(module<Activate>(*leaky.model, "model.1.2").kind == Activation{ActivationKind::leaky_relu, 0.01f});
+  CHECK(said("'nn.Upsample(scale_factor=2, mode=\"bilinear\")'") == "");
+  for (const std::string call : {"nn.MaxPool2d(kernel=3)", "nn.MaxPool2d(3, kernel_size=3)", "nn.MaxPool2d(stride=2, 3)",
+                                 "nn.MaxPool2d(=3)", "nn.ReLU(inplace=)"})
+    says("'" + call + "'", "expected a module with its arguments");
+  says("'nn.MaxPool2d(stride=2)'", "argument 1 (kernel_size) is missing");
+  says("'nn.MaxPool2d(3, dilation=2)'", "argument 4 (dilation) is 2");
+  says("nn.GELU()", "expected one of nn.AvgPool2d, nn.BatchNorm2d, nn.Hardswish, ");
+  // What YAML cuts at its commas.
+  const std::string hint = "put a module that has commas in quotes";
+  says("nn.MaxPool2d(3, 1, 1), nn.ReLU()", hint);
+  says("nn.ReLU(), nn.LeakyReLU(0.1, True)", hint);
+  CHECK(refusal({"-1, 1, Conv, [16, 3, 1, None, 1, nn.LeakyReLU(0.1, True)]"}).find(hint) != std::string::npos);
+  CHECK(refusal({"-1, 1, Conv, [16, 3, 1, None, 1, 1, nn.LeakyReLU(0.1, True)]"}).find("takes at most 7") !=
+        std::string::npos);
+  CHECK(refusal({"-1, 1, Conv, [16, 3, 1, None, 1, 1, nn.LeakyReLU(0.1, True)]"}).find(hint) != std::string::npos);
+  std::string many;
+  for (int i = 0; i < 33; ++i) many += (i ? ", " : "") + std::string("nn.ReLU()");
+  CHECK(said(many).ends_with("33 arguments, it takes at most 32: module"));
+}
+
+TEST_CASE("what docs/models.md shows builds") {
+  std::ifstream file(frost::testing::source_dir() / "docs/models.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::vector<std::string> rows;
+  const std::string start = "```yaml\nbackbone:\n";
+  std::istringstream block(text.substr(text.find(start) + start.size()));
+  for (std::string line; std::getline(block, line) && line.starts_with("  - [");)
+    rows.push_back(line.substr(5, line.rfind(']', line.find(" #")) - 5));
+  CHECK(rows.size() == 3);
+  const std::size_t at = text.find("`[", text.find("| `nn.Sequential` |"));
+  rows.push_back("-1, 1, nn.Sequential, " + text.substr(at + 1, text.find('`', at + 1) - at - 1));
+  CHECK(refusal(rows) == "");
+}
+
+TEST_CASE("numbers of the file itself are refused by range, as they are written") {
+  const auto said = [](const std::string& key, const std::string& value) {
+    std::string text = yaml_of({"-1, 1, Conv, [16]"}, key == "ch" ? "ch: " + value + "\n" : "");
+    if (const auto at = text.find(key + ": "); key != "ch") text.replace(at, text.find('\n', at) - at, key + ": " + value);
+    try {
+      (void)parse_model_yaml(text, "n.yaml");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  for (const std::string value : {"3000000000", "-3000000000", "1e300", ".nan", "-.inf", "0", "-1", "many"}) {
+    CHECK(said("anchors", value) == "n.yaml: anchors is " + value + ", expected a whole number from 1 to 100");
+    CHECK(said("nc", value) == "n.yaml: nc is " + value + ", expected a whole number from 1 to 100000");
+    CHECK(said("ch", value) == "n.yaml: ch is " + value + ", expected a whole number from 1 to 1024");
+  }
+  CHECK(said("nc", "2.5") == "n.yaml: nc is 2.5, expected a whole number from 1 to 100000");
+  CHECK(said("anchors", "2.6") == "");  // YOLOv5 rounds it
+  for (const std::string value : {"[[10, -13]]", "[[0, 13]]", "[[.inf, 13]]", "[[.nan, 13]]"})
+    CHECK_MESSAGE(said("anchors", value).starts_with("n.yaml: anchors hold "), value);
+  CHECK(said("anchors", "[[10, 13]]") == "");
 }
 
 TEST_CASE("a slope that no f32 holds is refused wherever it stands") {
