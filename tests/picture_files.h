@@ -107,7 +107,7 @@ struct TiffKind {
   std::uint32_t width = 0, height = 0;
   int bits = 8, samples = 3, photometric = PHOTOMETRIC_RGB, planar = PLANARCONFIG_CONTIG, compression = COMPRESSION_LZW;
   int orientation = 0, format = 0, extra = 0;
-  std::uint32_t tile = 0;
+  std::uint32_t tile = 0, rows = 4;      // of a tile's side, of a strip
   std::vector<std::uint16_t> palette{};  // red, green, blue
 };
 /// `rows`: as libtiff takes scanlines, plane by plane. For tiles of 16 x 16: a picture of one tile.
@@ -128,6 +128,8 @@ inline Bytes tiff_of(const TiffKind& k, const Bytes& rows, int pages = 1) {
       const std::uint16_t alpha[] = {static_cast<std::uint16_t>(k.extra)};
       TIFFSetField(file, TIFFTAG_EXTRASAMPLES, 1, alpha);
     }
+    if (k.compression == COMPRESSION_JPEG && k.photometric == PHOTOMETRIC_YCBCR && k.planar == PLANARCONFIG_CONTIG)
+      TIFFSetField(file, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
     if (!k.palette.empty()) {
       const std::size_t n = k.palette.size() / 3;
       TIFFSetField(file, TIFFTAG_COLORMAP, k.palette.data(), k.palette.data() + n, k.palette.data() + 2 * n);
@@ -140,7 +142,7 @@ inline Bytes tiff_of(const TiffKind& k, const Bytes& rows, int pages = 1) {
       data.resize(static_cast<std::size_t>(TIFFTileSize(file)));
       TIFFWriteTile(file, data.data(), 0, 0, 0, 0);
     } else {
-      TIFFSetField(file, TIFFTAG_ROWSPERSTRIP, 4);
+      TIFFSetField(file, TIFFTAG_ROWSPERSTRIP, k.rows);
       const auto row = static_cast<std::size_t>(TIFFScanlineSize(file));
       std::size_t at = 0;
       for (int plane = 0; plane < (k.planar == PLANARCONFIG_SEPARATE ? k.samples : 1); ++plane)
@@ -153,6 +155,17 @@ inline Bytes tiff_of(const TiffKind& k, const Bytes& rows, int pages = 1) {
   const Bytes out = slurp_bytes(path);
   std::filesystem::remove(path);
   return out;
+}
+/// A little-endian file with another value in one of its directory's entries (tag, type, count, value).
+inline Bytes with_entry(Bytes bytes, int tag, std::uint64_t value) {
+  std::uint32_t directory;
+  std::memcpy(&directory, &bytes[4], 4);
+  for (std::size_t at = directory + 2; at + 12 <= bytes.size(); at += 12)
+    if (bytes[at] == (tag & 255) && bytes[at + 1] == tag >> 8) {
+      poke(bytes, at + 8, value, bytes[at + 2] == 3 ? 2 : 4);
+      break;
+    }
+  return bytes;
 }
 inline Bytes rgb_rows(const Image& image) {
   Bytes rows(image.pixels);
@@ -280,22 +293,10 @@ inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
     Bytes garbage = good;
     std::fill(garbage.begin() + 8, garbage.begin() + 200, std::uint8_t{0xff});
     add("tif", "garbage", garbage);
-    // The directory's entries: tag, type, count, value.
-    const auto with_entry = [&](int tag, std::uint64_t value) {
-      Bytes bytes = good;
-      std::uint32_t directory;
-      std::memcpy(&directory, &bytes[4], 4);
-      for (std::size_t at = directory + 2; at + 12 <= bytes.size(); at += 12)
-        if (bytes[at] == (tag & 255) && bytes[at + 1] == tag >> 8) {
-          poke(bytes, at + 8, value, bytes[at + 2] == 3 ? 2 : 4);
-          break;
-        }
-      return bytes;
-    };
-    add("tif", "lying", with_entry(TIFFTAG_IMAGEWIDTH, 65000));
-    add("tif", "cmyk", with_entry(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_SEPARATED));
-    add("tif", "lab", with_entry(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_CIELAB));
-    add("tif", "strips_elsewhere", with_entry(TIFFTAG_STRIPOFFSETS, good.size() - 2));
+    add("tif", "lying", with_entry(good, TIFFTAG_IMAGEWIDTH, 65000));
+    add("tif", "cmyk", with_entry(good, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_SEPARATED));
+    add("tif", "lab", with_entry(good, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_CIELAB));
+    add("tif", "strips_elsewhere", with_entry(good, TIFFTAG_STRIPOFFSETS, good.size() - 2));
   }
   return all;
 }

@@ -1,6 +1,7 @@
 #include "engine/base/folder_files.h"
 
 #include <algorithm>
+#include <cctype>
 #include <iterator>
 #include <map>
 #include <set>
@@ -35,6 +36,13 @@ Entries entries_of(const fs::path& folder) {
 }
 
 }  // namespace
+
+std::string lower_ending(const fs::path& file) {
+  std::string ending = file.extension().string();
+  ending.erase(0, 1);
+  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return ending;
+}
 
 std::vector<fs::path> folders_in(const fs::path& folder) {
   const fs::path real = fs::canonical(folder);

@@ -2,6 +2,7 @@
 #include <array>
 #include <bit>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "engine/image/formats.h"
@@ -211,9 +212,9 @@ Header read_header(Bytes bytes) {
   return header;
 }
 
-void check(Bytes bytes) { Reader(bytes, nullptr).read(); }
+void check(Bytes bytes, std::string&) { Reader(bytes, nullptr).read(); }
 
-Image decode(Bytes bytes) {
+Image decode(Bytes bytes, std::string&) {
   const Format f = format_of(bytes);
   Reader(bytes, nullptr).read();  // before memory is taken
   Image image(static_cast<int>(f.height), static_cast<int>(f.width));

@@ -1,6 +1,7 @@
 #include "engine/image/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <csetjmp>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <string_view>
 
 #include "engine/base/atomic_file.h"
+#include "engine/base/folder_files.h"
 #include "engine/base/input_file.h"
 #include "engine/image/color.h"
 #include "engine/image/formats.h"
@@ -46,39 +48,39 @@ namespace fs = std::filesystem;
 using image::Bytes;
 using image::Header;
 
-/// Up to `most` bytes from `from` on.
-std::vector<std::uint8_t> read(const InputFile& file, std::uint64_t from = 0, std::uint64_t most = UINT64_MAX) {
-  try {
-    std::vector<std::uint8_t> bytes(std::min(file.size() - from, most));
-    bytes.resize(file.read(std::as_writable_bytes(std::span(bytes)), from));
-    return bytes;
-  } catch (const std::bad_alloc&) {
-    fail(file.path().string(), ": not enough memory to read the image");
-  }
+struct Format {
+  const char* name;
+  bool (*recognised)(Bytes);
+  /// Null: known, but cannot be decoded here.
+  Header (*read_header)(Bytes) = nullptr;
+  void (*check)(Bytes, std::string& damage) = nullptr;
+  Image (*decode)(Bytes, std::string& damage) = nullptr;
+};
+
+template <std::size_t... sizes>
+bool begins(Bytes bytes, const char (&... magics)[sizes]) {
+  return (image::starts_with(bytes, {magics, sizes - 1}) || ...);
 }
 
-std::string format_of(Bytes bytes) {
-  using namespace std::string_view_literals;
-  const auto begins = [&](std::string_view magic) { return image::starts_with(bytes, magic); };
-  if (begins("\xff\xd8\xff"sv)) return "jpeg";
-  if (begins("\x89PNG\r\n\x1a\n"sv)) return "png";
-  if (begins("BM"sv)) return "bmp";
-  if (begins("GIF8"sv)) return "gif";
-  if (begins("II*\0"sv) || begins("MM\0*"sv) || begins("II+\0"sv) || begins("MM\0+"sv)) return "tiff";
-  if (begins("RIFF"sv) && bytes.size() > 12 && image::starts_with(bytes.subspan(8), "WEBP"sv)) return "webp";
-  if (begins("PF\n"sv) || begins("Pf\n"sv)) return "pfm";
-  return {};
-}
-
-/// `bytes` may be the beginning of a file.
-Header read_header(Bytes bytes) {
-  const std::string format = format_of(bytes);
-  if (format == "jpeg") return image::jpeg::read_header(bytes);
-  if (format == "png") return image::png::read_header(bytes);
-  if (format == "bmp") return image::bmp::read_header(bytes);
-  if (format == "webp") return image::webp::read_header(bytes);
-  if (format == "tiff") return image::tiff::read_header(bytes);
-  return {.state = format.empty() ? Header::bad : Header::ok, .info = {.format = format}};
+/// Null where the first bytes are no picture's.
+const Format* format_of(Bytes bytes) {
+  namespace im = image;
+  static const Format formats[] = {
+      {"jpeg", [](Bytes b) { return begins(b, "\xff\xd8\xff"); }, im::jpeg::read_header, im::jpeg::check, im::jpeg::decode},
+      {"png", [](Bytes b) { return begins(b, "\x89PNG\r\n\x1a\n"); }, im::png::read_header, im::png::check, im::png::decode},
+      {"bmp", [](Bytes b) { return begins(b, "BM"); }, im::bmp::read_header, im::bmp::check, im::bmp::decode},
+      {"webp", [](Bytes b) { return begins(b, "RIFF") && b.size() > 12 && begins(b.subspan(8), "WEBP"); },
+       im::webp::read_header, im::webp::check, im::webp::decode},
+      {"tiff", [](Bytes b) { return begins(b, "II*\0", "MM\0*", "II+\0", "MM\0+"); }, im::tiff::read_header, im::tiff::check,
+       im::tiff::decode},
+      {"gif", [](Bytes b) { return begins(b, "GIF8"); }},
+      {"pfm", [](Bytes b) { return begins(b, "PF\n", "Pf\n"); }},
+      {"ppm",  // and its kin for grey and two-valued pictures
+       [](Bytes b) {
+         return b.size() > 2 && b[0] == 'P' && b[1] >= '1' && b[1] <= '6' && (std::isspace(b[2]) || b[2] == '#');
+       }}};
+  const auto found = std::ranges::find_if(formats, [&](const Format& f) { return f.recognised(bytes); });
+  return found == std::end(formats) ? nullptr : found;
 }
 
 /// A picture's memory is bounded by its file's size, so that a hostile or damaged header cannot make us allocate gigabytes:
@@ -90,7 +92,7 @@ void check_size(const Header& header, std::size_t file_size) {
   const ImageInfo& info = header.info;
   const auto pixels = static_cast<std::int64_t>(info.width) * info.height;
   const auto size = static_cast<std::int64_t>(file_size);
-  FROST_CHECK(info.width > 0 && info.height > 0 && info.width <= 1 << 20 && info.height <= 1 << 20, "image size ",
+  FROST_CHECK(info.width > 0 && info.height > 0 && std::max(info.width, info.height) <= kLongestSide, "image size ",
               info.width, " x ", info.height, " is not plausible");
   FROST_CHECK(pixels <= kMost, "image size ", info.width, " x ", info.height, " is not plausible: more than ", kMost,
               " pixels");
@@ -98,16 +100,18 @@ void check_size(const Header& header, std::size_t file_size) {
               " x ", info.height, " is not plausible for a file of ", file_size, " bytes");
 }
 
-bool decodes(const std::string& format) { return format != "gif" && format != "pfm"; }
-
-ImageInfo checked_header(Bytes bytes, std::size_t file_size) {
+const Format& known_format(Bytes bytes) {
   FROST_CHECK(!bytes.empty(), "the file is empty");
-  const Header header = read_header(bytes);
-  const std::string& format = header.info.format;
-  FROST_CHECK(!format.empty(), "not an image (unknown format)");
-  FROST_CHECK(header.state != Header::cut, "the ", format, " file ends within its header");
-  FROST_CHECK(header.state == Header::ok, "the ", format, " header is damaged");
-  if (decodes(format)) check_size(header, file_size);
+  const Format* format = format_of(bytes);
+  FROST_CHECK(format, "not an image (unknown format)");
+  return *format;
+}
+
+ImageInfo checked_header(const Format& format, Bytes bytes, std::size_t file_size) {
+  const Header header = format.read_header(bytes);
+  FROST_CHECK(header.state != Header::cut, "the ", format.name, " file ends within its header");
+  FROST_CHECK(header.state == Header::ok, "the ", format.name, " header is damaged");
+  check_size(header, file_size);
   return header.info;
 }
 
@@ -182,6 +186,16 @@ class JpegEncoder {
   unsigned long size_ = 0;
 };
 
+std::string damage_text(const std::string& name, const Format& format, const std::string& damage) {
+  std::string upper = format.name;
+  std::ranges::transform(upper, upper.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return name + ": damaged " + upper + ": " + damage;
+}
+
+Bytes bytes_of(const FileBytes& file) {
+  return {reinterpret_cast<const std::uint8_t*>(file.bytes().data()), file.bytes().size()};
+}
+
 void check_writable(const fs::path& path, const Image& image, int most) {
   FROST_CHECK(image.width > 0 && image.height > 0 && image.width <= most && image.height <= most, path.string(),
               ": cannot write an image of ", image.width, " x ", image.height, " pixels");
@@ -193,46 +207,42 @@ ImageInfo probe_image(const fs::path& path, std::string* warning) {
   constexpr std::size_t kUsual = 64 << 10;  // EXIF with its thumbnail fits; colour profiles may not
   if (warning) warning->clear();
   const InputFile file(path);
-  std::vector<std::uint8_t> bytes = read(file, 0, kUsual);
+  FileBytes data(file, kUsual);
   // A JPEG says what it is before its pixels, the others must be seen whole.
-  const std::string format = format_of(bytes);
-  const bool enough = format.empty() || (format == "jpeg" && read_header(bytes).state == Header::ok);
-  if (!enough && file.size() > bytes.size()) bytes = read(file);
-  const std::vector<std::uint8_t> end = read(file, file.size() - std::min<std::size_t>(file.size(), 2), 2);
+  const Format* found = format_of(bytes_of(data));
+  const bool jpeg = found && found->decode == image::jpeg::decode;
+  const bool enough = !found || !found->decode || (jpeg && found->read_header(bytes_of(data)).state == Header::ok);
+  if (!enough && file.size() > kUsual) data = FileBytes(file);
+  std::array<std::byte, 2> end{};
+  file.read(end, file.size() - std::min<std::size_t>(file.size(), end.size()));
   return naming(path.string(), [&] {
-    const ImageInfo info = checked_header(bytes, file.size());
-    if (info.format == "jpeg") {
-      image::jpeg::check(bytes);
-      if (warning && end != std::vector<std::uint8_t>{0xff, 0xd9})
-        *warning = path.string() + ": JPEG has no end marker (cut off?), kept as it is";
-    }
-    if (info.format == "png") image::png::check(bytes);
-    if (info.format == "bmp") image::bmp::check(bytes);
-    if (info.format == "webp") image::webp::check(bytes);
-    if (info.format == "tiff") image::tiff::check(bytes);
+    const Bytes bytes = bytes_of(data);
+    const Format& format = known_format(bytes);
+    if (!format.decode) return ImageInfo{.format = format.name};
+    const ImageInfo info = checked_header(format, bytes, file.size());
+    std::string damage;
+    format.check(bytes, damage);
+    if (warning && !damage.empty()) *warning = damage_text(path.string(), format, damage);
+    if (warning && jpeg && end != std::array{std::byte{0xff}, std::byte{0xd9}})
+      *warning = path.string() + ": JPEG has no end marker (cut off?), kept as it is";
     return info;
   });
 }
 
 Image decode_image(const fs::path& path, std::string* warning) {
-  return decode_image(read(InputFile(path)), path.string(), warning);
+  const FileBytes data(path);
+  return decode_image(bytes_of(data), path.string(), warning);
 }
 
 Image decode_image(Bytes bytes, const std::string& name, std::string* warning) {
   if (warning) warning->clear();
   return naming(name, [&] {
-    const ImageInfo info = checked_header(bytes, bytes.size());
+    const Format& format = known_format(bytes);
+    FROST_CHECK(format.decode, format.name, " images are not supported, convert the file to JPEG or PNG");
+    const ImageInfo info = checked_header(format, bytes, bytes.size());
     std::string damage;
-    const auto decode = [&] {
-      if (info.format == "jpeg") return image::jpeg::decode(bytes, damage);
-      if (info.format == "png") return image::png::decode(bytes);
-      if (info.format == "bmp") return image::bmp::decode(bytes);
-      if (info.format == "webp") return image::webp::decode(bytes);
-      if (info.format == "tiff") return image::tiff::decode(bytes);
-      fail(info.format, " images are not supported, convert the file to JPEG or PNG");
-    };
-    Image image = turned(decode(), info.orientation);
-    if (warning && !damage.empty()) *warning = name + ": damaged JPEG: " + damage;
+    Image image = turned(format.decode(bytes, damage), info.orientation);
+    if (warning && !damage.empty()) *warning = damage_text(name, format, damage);
     return image;
   });
 }
@@ -266,15 +276,14 @@ void write_with_stb(const fs::path& path, const Image& image, const char* format
 void write_png(const fs::path& path, const Image& image) { write_with_stb(path, image, "PNG", stb::encode_png); }
 
 void write_image(const fs::path& path, const Image& image) {
-  std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
-  if (ending == ".png") return write_png(path, image);
-  if (ending == ".bmp") return write_with_stb(path, image, "BMP", stb::encode_bmp);
-  if (ending == ".webp" || ending == ".tif" || ending == ".tiff") {
+  const std::string ending = lower_ending(path);
+  if (ending == "png") return write_png(path, image);
+  if (ending == "bmp") return write_with_stb(path, image, "BMP", stb::encode_bmp);
+  if (ending == "webp" || ending == "tif" || ending == "tiff") {
     check_writable(path, image, 16383);
     constexpr float kQuality = 95;  // as a JPEG's
-    return ending == ".webp" ? write_encoded(path, image::webp::encode(image, kQuality), "WebP")
-                             : write_encoded(path, image::tiff::encode(image), "TIFF");
+    return ending == "webp" ? write_encoded(path, image::webp::encode(image, kQuality), "WebP")
+                            : write_encoded(path, image::tiff::encode(image), "TIFF");
   }
   write_jpeg(path, image);
 }

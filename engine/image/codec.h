@@ -9,29 +9,32 @@
 
 namespace frost {
 
+constexpr int kLongestSide = 1 << 20;  // pixels, of a picture that is read
+
 /// What a file's header says, before any turning by its orientation.
 struct ImageInfo {
   int width = 0, height = 0;
-  std::string format;   // "jpeg", "png", "bmp", "webp", "tiff"; "gif", "pfm": known, but cannot be decoded here
+  std::string format;   // "jpeg", "png", "bmp", "webp", "tiff"; "gif", "pfm", "ppm": known, but cannot be decoded here
   int orientation = 1;  // EXIF 1..8; 5..8 exchange width and height when the image is decoded
 };
 
 /// Reads the header, and finds what decode_image would find, but for a JPEG, whose headers are looked at as far as the first
 /// scan. For formats that cannot be decoded width and height stay 0. Throws Error naming the file and the cause.
 ///
-/// A JPEG that does not end as it should is kept (docs/spec/data.md section 4, step 5); `*warning` (if given) then says so
-/// in one line naming the file, and is empty otherwise.
+/// A JPEG that does not end as it should is kept (docs/spec/data.md section 4, step 5), and so is a TIFF of which a codec
+/// only warns; `*warning` (if given) then says so in one line naming the file, and is empty otherwise.
 ImageInfo probe_image(const std::filesystem::path& path, std::string* warning = nullptr);
 
 /// Decodes JPEG, PNG, BMP, WebP or TIFF (its first page), recognised by content. Grey is replicated, alpha dropped, 16 bits
 /// become the upper 8, 5 or 6 (BMP) the upper bits of a byte, the orientation (EXIF in JPEG, PNG and WebP, TIFF's own tag)
-/// is applied: the pixels that OpenCV's imread gives (docs/spec/data.md section 6), which leaves a WebP's orientation out.
+/// is applied: the pixels that OpenCV's imread gives (docs/spec/data.md section 6), which leaves a WebP's orientation out,
+/// and multiplies the colours of an 8-bit TIFF by its alpha.
 ///
 /// Memory is in proportion to the file: see check_size in codec.cpp.
 ///
-/// A damaged JPEG of which the header and some data are sound is kept, with grey or repeated pixels where data is missing,
-/// as YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file, and is empty otherwise.
-/// Everything else that is wrong is an Error naming the file and the cause.
+/// A damaged JPEG, or such data in a TIFF, of which the header and some data are sound is kept, with grey or repeated pixels
+/// where data is missing, as YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file,
+/// and is empty otherwise. Everything else that is wrong is an Error naming the file and the cause.
 Image decode_image(const std::filesystem::path& path, std::string* warning = nullptr);
 
 /// The same from memory; `name` stands for the file in messages.

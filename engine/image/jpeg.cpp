@@ -133,7 +133,7 @@ void check_data(Bytes bytes) {
 
 Header read_header(Bytes bytes) { return walk(bytes).header; }
 
-void check(Bytes bytes) {
+void check(Bytes bytes, std::string&) {
   check_data(bytes);
   Decoder decoder;
   FROST_CHECK(decoder.read_header(bytes), "cannot decode JPEG: ", decoder.text());

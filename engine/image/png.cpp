@@ -56,6 +56,9 @@ class Decoder {
     if (setjmp(jump_)) return false;
     png_set_read_fn(png_, this, read);
     png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);  // a flipped bit anywhere: a damaged file
+    png_set_user_limits(png_, kLongestSide, kLongestSide);
+    // Texts and profiles unpack to a thousand times their bytes, and nobody here reads them.
+    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_read_info(png_, info_);
     png_set_strip_16(png_);
     png_set_palette_to_rgb(png_);
@@ -129,17 +132,17 @@ void read_rows(Bytes bytes, Image* image) {
 Header read_header(Bytes bytes) {
   Header header{.state = Header::cut, .info = {.format = "png"}};
   const ByteReader in{bytes};
+  bool exif_seen = false, data_seen = false;
   for (std::size_t at = kFirstChunk;;) {
     if (bytes.size() - at < 8) return header;
     const std::size_t length = in.u32(at);
     const Bytes type = bytes.subspan(at + 4, 4);
     const bool first = at == kFirstChunk;
-    header.state = Header::bad;
+    if (!data_seen) header.state = Header::bad;
     if (first && (!starts_with(type, "IHDR") || length != 13)) return header;
     if (starts_with(type, "IEND")) return header;
-    header.state = Header::ok;
-    if (starts_with(type, "IDAT")) return header;
-    header.state = Header::cut;
+    data_seen = data_seen || starts_with(type, "IDAT");  // from here on the orientation alone is looked for
+    header.state = data_seen ? Header::ok : Header::cut;
     if (bytes.size() - at - 8 < length + 4) return header;
     if (first) {
       const Format f = format_of(bytes);
@@ -152,14 +155,17 @@ Header read_header(Bytes bytes) {
       header.least_bytes = static_cast<std::uint64_t>(static_cast<double>(f.width) * f.height * f.bits * f.channels() / 8 /
                                                       static_cast<double>(kDeflateRatio));
     }
-    if (starts_with(type, "eXIf")) header.info.orientation = exif_orientation(bytes.subspan(at + 8, length));
+    if (starts_with(type, "eXIf") && !exif_seen) {
+      header.info.orientation = exif_orientation(bytes.subspan(at + 8, length));
+      exif_seen = true;
+    }
     at += kFrame + length;
   }
 }
 
-void check(Bytes bytes) { read_rows(bytes, nullptr); }
+void check(Bytes bytes, std::string&) { read_rows(bytes, nullptr); }
 
-Image decode(Bytes bytes) {
+Image decode(Bytes bytes, std::string&) {
   const Format f = format_of(bytes);
   Image image(static_cast<int>(f.height), static_cast<int>(f.width));
   read_rows(bytes, &image);

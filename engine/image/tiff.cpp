@@ -17,11 +17,11 @@
 namespace frost::image::tiff {
 namespace {
 
-/// A file in memory as libtiff wants it, and the first thing that libtiff had to say about it.
+/// A file in memory as libtiff wants it, and the first things that libtiff had to say about it.
 struct Source {
   Bytes bytes;
   std::size_t at = 0;
-  std::string error;
+  std::string error{}, warning{};
 };
 
 tmsize_t read_some(thandle_t handle, void* out, tmsize_t size) {
@@ -46,19 +46,20 @@ int map(thandle_t handle, void** base, toff_t* size) {
 }
 
 /// libtiff's handlers belong to the process. They find the file by its handle, so that threads do not meet.
-void keep_error(thandle_t handle, const char*, const char* format, std::va_list arguments) {
+template <std::string Source::*kept>
+void keep(thandle_t handle, const char*, const char* format, std::va_list arguments) {
   if (!handle) return;
   std::array<char, 200> text{};
   std::vsnprintf(text.data(), text.size(), format, arguments);
-  auto& error = static_cast<Source*>(handle)->error;
-  if (error.empty()) error = text.data();
+  std::string& first = static_cast<Source*>(handle)->*kept;
+  if (first.empty()) first = text.data();
 }
 void silence_libtiff() {
   static const bool once = [] {
     TIFFSetErrorHandler(nullptr);
     TIFFSetWarningHandler(nullptr);
-    TIFFSetWarningHandlerExt(nullptr);
-    TIFFSetErrorHandlerExt(keep_error);
+    TIFFSetWarningHandlerExt(keep<&Source::warning>);
+    TIFFSetErrorHandlerExt(keep<&Source::error>);
     return true;
   }();
   (void)once;
@@ -69,10 +70,39 @@ template <class... What>
   fail("tiff files ", what..., " are not read");
 }
 
+/// libtiff reads the value of each entry of the first directory. Where thousands of entries name the same bytes of the
+/// file, that takes thousands of times its size.
+void check_directory(Bytes bytes) {
+  const ByteReader in{bytes, starts_with(bytes, "MM")};
+  const bool large = in.u16(2) == 43;  // BigTIFF: numbers of 64 bits, 20 bytes an entry
+  const auto u64 = [&](std::size_t at) {
+    const std::uint64_t first = in.u32(at), second = in.u32(at + 4);
+    return in.big_endian ? first << 32 | second : second << 32 | first;
+  };
+  const std::uint64_t directory = large ? u64(8) : in.u32(4);
+  if (directory > bytes.size()) return;  // libtiff's to say
+  const std::size_t entry_bytes = large ? 20 : 12, first = directory + (large ? 8 : 2);
+  const std::uint64_t count =
+      std::min<std::uint64_t>(large ? u64(directory) : in.u16(directory), bytes.size() / entry_bytes);
+  constexpr std::array<int, 19> kBytes = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8};  // of each type
+  double sum = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t entry = first + i * entry_bytes;
+    const auto type = in.u16(entry + 2);
+    const auto values = static_cast<double>(large ? u64(entry + 4) : in.u32(entry + 4));
+    // What cannot be in the file is not read.
+    if (const double size = type < kBytes.size() ? kBytes[type] * values : 0; size <= static_cast<double>(bytes.size()))
+      sum += size;
+  }
+  FROST_CHECK(sum <= 2.0 * static_cast<double>(bytes.size()), "the tiff file is damaged (its directory's entries take ", sum,
+              " bytes)");
+}
+
 class Reader {
  public:
-  explicit Reader(Bytes bytes) : source_{.bytes = bytes, .at = 0, .error = {}} {
+  explicit Reader(Bytes bytes) : source_{.bytes = bytes} {
     silence_libtiff();
+    check_directory(bytes);
     file_.reset(TIFFClientOpen(
         "tiff", "r", &source_, read_some, [](thandle_t, void*, tmsize_t) { return tmsize_t{0}; }, seek,
         [](thandle_t) { return 0; }, size_of, map, [](thandle_t, void*, toff_t) {}));
@@ -106,6 +136,7 @@ class Reader {
         break;
       case PHOTOMETRIC_YCBCR:
         if (compression_ != COMPRESSION_JPEG) refuse("in YCbCr without JPEG compression");
+        if (planar_ == PLANARCONFIG_SEPARATE) refuse("in YCbCr in three planes");  // libtiff would not convert them
         break;
       case PHOTOMETRIC_SEPARATED:
         refuse("in CMYK");
@@ -156,8 +187,10 @@ class Reader {
     }
   }
 
-  /// Goes through the whole picture; `image` null: what is wrong is found all the same.
-  void read(Image* image) {
+  /// Goes through the whole picture; `image` null: what is wrong is found all the same. What a codec only warns of is
+  /// damage to a picture that is kept.
+  void read(Image* image, std::string& damage) {
+    source_.error.clear(), source_.warning.clear();  // of the directory, which has been read
     const int planes = planar_ == PLANARCONFIG_SEPARATE ? colours() : 1;
     for (int plane = 0; plane < planes; ++plane) {
       if (TIFFIsTiled(file_.get()))
@@ -165,6 +198,8 @@ class Reader {
       else
         read_strips(image, plane, planes);
     }
+    check(source_.error.empty());  // some codecs call a damaged row read
+    if (!source_.warning.empty()) damage = source_.warning;
   }
 
  private:
@@ -282,19 +317,19 @@ Header read_header(Bytes bytes) {
   return header;
 }
 
-void check(Bytes bytes) {
+void check(Bytes bytes, std::string& damage) {
   Reader file(bytes);
   file.check_kind();
   file.check_extent();
-  file.read(nullptr);
+  file.read(nullptr, damage);
 }
 
-Image decode(Bytes bytes) {
+Image decode(Bytes bytes, std::string& damage) {
   Reader file(bytes);
   file.check_kind();
   file.check_extent();
   Image image(file.height(), file.width());
-  file.read(&image);
+  file.read(&image, damage);
   return image;
 }
 

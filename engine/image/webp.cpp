@@ -84,9 +84,9 @@ Header read_header(Bytes bytes) {
   return header;
 }
 
-void check(Bytes bytes) { read(bytes, nullptr); }
+void check(Bytes bytes, std::string&) { read(bytes, nullptr); }
 
-Image decode(Bytes bytes) {
+Image decode(Bytes bytes, std::string&) {
   Image image;
   read(bytes, &image);
   return image;

@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cmath>
-#include <initializer_list>
 #include <iterator>
 #include <mutex>
+#include <string_view>
 
 #include "engine/base/folder_files.h"
 #include "engine/data/epoch_order.h"
@@ -143,17 +142,11 @@ class Collator {
   std::shared_ptr<PictureFaults> faults_;
 };
 
-bool has_ending(const fs::path& file, std::initializer_list<const char*> endings) {
-  std::string ending = file.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(),
-                 [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
-  return std::find(endings.begin(), endings.end(), ending) != endings.end();
-}
-
 }  // namespace
 
 bool is_picture(const fs::path& file) {
-  return has_ending(file, {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"});
+  constexpr std::string_view kEndings[] = {"jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"};
+  return std::ranges::find(kEndings, lower_ending(file)) != std::end(kEndings);
 }
 
 namespace {

@@ -9,15 +9,15 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/input_file.h"
 #include "engine/data/parallel_for.h"
+#include "engine/image/codec.h"
 #include "kernels/error.h"
 
 namespace frost::yolo {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr int kLargestSide = 1 << 20;  // pixels, as the decoder has it
 constexpr char kMagic[8] = {'f', 'r', 'o', 's', 't', 'l', 'b', 'l'};
-constexpr std::uint32_t kVersion = 2;  // also where the scan finds more than it did
+constexpr std::uint32_t kVersion = 3;  // also where the scan finds more than it did
 
 struct CacheHeader {
   char magic[8];
@@ -128,7 +128,7 @@ LabelSet unpack(std::string_view payload, const std::vector<std::string>& files)
     image.rows = in.list<LabelRow>();
     image.segments.resize(in.room(in.value<std::uint32_t>(), sizeof(std::uint32_t)));
     for (Segment& segment : image.segments) segment = in.list<float>();
-    FROST_CHECK(std::min(image.width, image.height) >= kSmallestSide && std::max(image.width, image.height) <= kLargestSide,
+    FROST_CHECK(std::min(image.width, image.height) >= kSmallestSide && std::max(image.width, image.height) <= kLongestSide,
                 "wrong size");
     // A box within the picture has its points no further out than half a picture.
     for (const Segment& segment : image.segments)

@@ -28,14 +28,8 @@ constexpr const char* kIgnoring = "ignoring corrupt image/label: ";
 constexpr const char* kNoLabel = ", not a regular file: taken as no label";
 constexpr const char* kHelp = "See https://github.com/ultralytics/yolov5/wiki/Train-Custom-Data";
 
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
-bool known_suffix(const std::string& name) {
-  const auto dot = name.rfind('.');
-  return dot != std::string::npos && std::ranges::find(kImageSuffixes, lower(name.substr(dot + 1))) != kImageSuffixes.end();
+bool known_suffix(const fs::path& file) {
+  return std::ranges::find(kImageSuffixes, lower_ending(file)) != kImageSuffixes.end();
 }
 
 // The ASCII part of what Python calls white space and line ends; label files were always read by those rules.
@@ -229,8 +223,7 @@ std::vector<std::string> list_images(const std::vector<std::string>& paths, cons
   try {
     for (const std::string& path : paths) {
       if (fs::is_directory(path)) {
-        for (const fs::path& file : files_below(path, [](const fs::path& p) { return known_suffix(p.filename().string()); }))
-          files.push_back(file.string());
+        for (const fs::path& file : files_below(path, known_suffix)) files.push_back(file.string());
       } else {
         FROST_CHECK(fs::exists(path), path, " does not exist");
         list_file(path, files, notes);
@@ -286,11 +279,11 @@ Labels parse_labels(const std::string& text) {
 }
 
 namespace {
-/// A warning's text for an error: without the set's prefix and the sign behind it.
-std::string without_sign(const std::string& message) {
-  constexpr std::string_view kSign = "WARNING ⚠️ ";
-  const auto sign = message.find(kSign);
-  return sign == std::string::npos ? message : message.substr(sign + kSign.size());
+/// A warning's text for an error that ends the run: the set's name and the file stay.
+std::string as_error(std::string message) {
+  for (const std::string_view words : {std::string_view("WARNING ⚠️ "), std::string_view(kIgnoring)})
+    if (const auto at = message.find(words); at != std::string::npos) message.erase(at, words.size());
+  return message;
 }
 }  // namespace
 
@@ -340,8 +333,8 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
   if (set.counts.found == 0) set.messages.push_back("WARNING ⚠️ No labels found in " + cache + ". " + kHelp);
   if (set.images.empty()) {
     const auto first = std::ranges::find_if(set.messages, [](const auto& m) { return m.find(kIgnoring) != m.npos; });
-    fail("none of ", files.size(), " images can be used",
-         first == set.messages.end() ? std::string() : "; the first: " + without_sign(*first));
+    fail(options.prefix, "none of ", files.size(), " images can be used",
+         first == set.messages.end() ? std::string() : "; the first: " + as_error(*first));
   }
   for (std::string& message : set.messages) message.insert(0, options.prefix);
   return set;
@@ -381,7 +374,7 @@ void check_trainable(const LabelSet& set, int classes, const std::string& data) 
 
 void check_undamaged(const LabelSet& set) {
   for (const std::string& message : set.messages)
-    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) fail(without_sign(message));
+    if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) fail(as_error(message));
 }
 
 }  // namespace frost::yolo

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <numeric>
 #include <set>
@@ -25,19 +27,44 @@ std::string error_of(const Bytes& bytes) {
   }
   return "";
 }
-std::string probe_error(const Bytes& bytes) {
+std::string probe_error(const Bytes& bytes, std::string* warning = nullptr) {
   const auto path = scratch_file("probe");
   spill(path, bytes);
   std::string text;
   try {
-    (void)probe_image(path);
+    (void)probe_image(path, warning);
   } catch (const Error& e) {
     text = e.what();
     REQUIRE(text.starts_with(path.string() + ": "));
     text.replace(0, path.string().size(), "x");
   }
+  if (warning && !warning->empty()) warning->replace(0, path.string().size(), "x");
   std::filesystem::remove(path);
   return text;
+}
+std::string warning_of(const Bytes& bytes) {
+  std::string warning;
+  try {
+    (void)decode_image(bytes, "x", &warning);
+  } catch (const Error&) {  // error_of says it
+  }
+  return warning;
+}
+
+/// MB that decoding takes beside what is there before, in a process of its own.
+double decoding_mb(const Bytes& bytes) {
+  double before = 0;
+  std::ifstream("/proc/self/statm") >> before >> before;  // pages in memory
+  const pid_t child = fork();
+  if (child == 0) {
+    (void)error_of(bytes);
+    _exit(0);
+  }
+  int status = 0;
+  rusage usage{};
+  REQUIRE(wait4(child, &status, 0, &usage) == child);
+  REQUIRE(status == 0);
+  return static_cast<double>(usage.ru_maxrss) / 1024 - before * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
 }
 
 /// Deterministic samples of so many bits, row by row.
@@ -164,6 +191,65 @@ TEST_CASE("png: a data chunk may be split anywhere") {
   put_chunk(mixed, "IDAT", {1});
   put_chunk(mixed, "IEND", {});
   CHECK(worst(decode_image(mixed, "x"), image) == 0);  // the picture is whole: what follows it does not count
+}
+
+TEST_CASE("png: texts and profiles take no memory, wherever they stand and however well they pack") {
+  const Image image = golden::noise(9, 7, "texts");
+  const Bytes whole = encoded("png", image);
+  constexpr std::size_t kHead = 8 + 25;  // the signature and the header
+  Bytes packed(compressBound(7 << 20));
+  uLongf size = packed.size();
+  const Bytes flat(7 << 20);
+  compress2(packed.data(), &size, flat.data(), flat.size(), 9);
+  packed.resize(size);
+  const auto named = [&](const std::string& head) {
+    Bytes body;
+    put(body, head), put(body, packed);
+    return body;
+  };
+  const std::pair<const char*, Bytes> kinds[] = {{"zTXt", named({'a', 0, 0})},
+                                                 {"iTXt", named({'a', 0, 1, 0, 0, 0})},
+                                                 {"iCCP", named({'a', 0, 0})},
+                                                 {"prVt", Bytes(7 << 20)}};
+  for (const auto& [type, body] : kinds)
+    for (const bool behind : {false, true}) {
+      CAPTURE(type);
+      CAPTURE(behind);
+      Bytes bytes(whole.begin(), behind ? whole.end() - 12 : whole.begin() + kHead);
+      for (int i = 0; i < (body.size() < (1 << 20) ? 40 : 1); ++i) put_chunk(bytes, type, body);
+      bytes.insert(bytes.end(), behind ? whole.end() - 12 : whole.begin() + kHead, whole.end());
+      CHECK(worst(decode_image(bytes, "x"), image) == 0);
+      CHECK(decoding_mb(bytes) < 40);                       // and 280 where they were unpacked
+      bytes[behind ? bytes.size() - 20 : kHead + 20] ^= 1;  // a checksum counts all the same
+      CHECK(error_of(bytes) == "x: the png file is damaged (checksum of a chunk)");
+    }
+}
+
+TEST_CASE("the memory that decoding takes is seen") { CHECK(decoding_mb(encode_jpeg(Image(3000, 4000, 90), 80)) > 30); }
+
+TEST_CASE("png: the orientation may stand before the pixels or behind them; long sides") {
+  const Image image = golden::noise(9, 7, "turned");
+  const Bytes whole = encoded("png", image);
+  constexpr std::ptrdiff_t kHead = 8 + 25;
+  for (const int orientation : {1, 3, 6, 8})
+    for (const bool behind : {false, true}) {
+      Bytes exif = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0};
+      exif[19] = static_cast<std::uint8_t>(orientation);
+      const auto at = behind ? whole.end() - 12 : whole.begin() + kHead;
+      Bytes bytes(whole.begin(), at);
+      put_chunk(bytes, "eXIf", exif);
+      bytes.insert(bytes.end(), at, whole.end());
+      const Image got = decode_image(bytes, "x");
+      CHECK(got.height == (orientation >= 5 ? 7 : 9));
+      const std::uint8_t* corner = orientation == 1   ? got.at(0, 0)
+                                   : orientation == 3 ? got.at(8, 6)
+                                   : orientation == 6 ? got.at(0, 8)
+                                                      : got.at(6, 0);
+      CHECK(std::equal(corner, corner + 3, image.at(0, 0)));
+    }
+  const PngKind wide{.width = 1 << 20, .height = 2, .colour = 0}, high{.width = 2, .height = 1 << 20, .colour = 0};
+  CHECK(decode_image(png_of(wide, Bytes((std::size_t{1} << 21) + 2), 9), "x").width == 1 << 20);
+  CHECK(decode_image(png_of(high, Bytes(std::size_t{3} << 20), 9), "x").height == 1 << 20);
 }
 
 namespace {
@@ -380,6 +466,15 @@ TEST_CASE("tiff: tiles, JPEG inside, pages, the orientation tag, and what is not
         "x: tiff files of signed numbers are not read");
   CHECK(refusal([](auto& k) { k.photometric = PHOTOMETRIC_CIELAB; }, 297) == "x: tiff files in L*a*b* are not read");
   CHECK(refusal([](auto& k) { k.bits = 32; }, 1188) == "x: tiff files of 32 bits a sample are not read");
+  CHECK(refusal([](auto& k) { k.photometric = PHOTOMETRIC_YCBCR, k.compression = COMPRESSION_NONE; }, 297) ==
+        "x: tiff files in YCbCr without JPEG compression are not read");
+  TiffKind planes = rgb_kind(smooth);
+  planes.compression = COMPRESSION_JPEG, planes.planar = PLANARCONFIG_SEPARATE, planes.rows = 8;
+  const Bytes in_planes = tiff_of(planes, Bytes(smooth.pixels.size()));
+  CHECK(error_of(in_planes) == "");
+  const Bytes ycbcr = with_entry(in_planes, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_YCBCR);
+  CHECK(error_of(ycbcr) == "x: tiff files in YCbCr in three planes are not read");
+  CHECK(probe_error(ycbcr) == error_of(ycbcr));
 }
 
 TEST_CASE("pictures are written in the format of their name") {
@@ -518,11 +613,75 @@ TEST_CASE("tiff: a tile's, a strip's and a row's bytes are in proportion to the 
   // Each tile may be so large, but 256 of them are 4 GiB to decode.
   refused(grey(4096, 1, 8, tile(1 << 20, 16), 1000), "256 tiles or strips of 1048576 x 16 pixels");
   // What may be: a usual tile around a small picture, one strip for the whole. Its data are zeros here.
+  // Entries that nobody here reads, and that name the same 100 kB again and again.
+  for (const std::uint32_t type : {1u, 4u, 12u}) {  // bytes, numbers of 32 bits, numbers of 64
+    std::vector<Entry> many = strip(16);
+    for (int i = 0; i < 2000; ++i) many.emplace_back(40000 + i, 8);
+    Bytes bytes = grey(16, 1, 8, many, 100000);
+    for (std::size_t at = 100010; at + 12 <= bytes.size(); at += 12)
+      if (bytes[at] + 256 * bytes[at + 1] >= 40000)
+        poke(bytes, at + 2, type, 2), poke(bytes, at + 4, type == 1 ? 100000 : type == 4 ? 25000 : 12500, 4);
+    refused(bytes, "its directory's entries take 2");
+    CHECK(decoding_mb(bytes) < 20);
+  }
   refused(grey(16, 1, 8, tile(1024, 1024)), "cannot decode tiff: ");
   refused(grey(4096, 2, 16, strip(4096)), "cannot decode tiff: ");
   TiffKind kind = rgb_kind(Image(16, 16));
   kind.tile = 1024;
   CHECK(decode_image(tiff_of(kind, {}), "x").width == 16);
+}
+
+TEST_CASE("pictures of a known kind that is not decoded are called that") {
+  for (const std::string head : {"P1\n", "P2 ", "P3\n", "P4\n", "P5\t", "P6#made by hand\n"}) {
+    const std::string text = head + "2 2\n255\n0123456789ab";
+    CHECK(error_of({text.begin(), text.end()}) == "x: ppm images are not supported, convert the file to JPEG or PNG");
+  }
+  for (const std::string text : {"P7\n2 2", "P62 2", "P6", "Portrait"})
+    CHECK(error_of({text.begin(), text.end()}) == "x: not an image (unknown format)");
+}
+
+TEST_CASE("tiff: each codec's damage is refused, or kept with a warning, by scan and decoder alike") {
+  const Image image = golden::noise(61, 47, "bodies"), smooth = golden::smooth(64, 48);
+  struct Row {
+    std::string name;
+    int compression, photometric, bits, tile;
+    int told;  // of 19 places, at least; most of PackBits' bytes are pixels as they are
+  };
+  const Row table[] = {{"jpeg", COMPRESSION_JPEG, PHOTOMETRIC_RGB, 8, 0, 10},
+                       {"jpeg ycbcr", COMPRESSION_JPEG, PHOTOMETRIC_YCBCR, 8, 0, 10},
+                       {"jpeg tile", COMPRESSION_JPEG, PHOTOMETRIC_RGB, 8, 64, 10},
+                       {"group 3", COMPRESSION_CCITTFAX3, PHOTOMETRIC_MINISWHITE, 1, 0, 10},
+                       {"group 4", COMPRESSION_CCITTFAX4, PHOTOMETRIC_MINISWHITE, 1, 0, 10},
+                       {"group 4 tile", COMPRESSION_CCITTFAX4, PHOTOMETRIC_MINISWHITE, 1, 64, 10},
+                       {"lzw", COMPRESSION_LZW, PHOTOMETRIC_RGB, 8, 0, 10},
+                       {"packbits", COMPRESSION_PACKBITS, PHOTOMETRIC_RGB, 8, 0, 1},
+                       {"deflate", COMPRESSION_ADOBE_DEFLATE, PHOTOMETRIC_RGB, 8, 0, 10}};
+  for (const Row& row : table) {
+    CAPTURE(row.name);
+    TiffKind k = rgb_kind(smooth);
+    k.compression = row.compression, k.photometric = row.photometric, k.bits = row.bits;
+    k.samples = row.bits == 1 ? 1 : 3, k.tile = static_cast<std::uint32_t>(row.tile), k.rows = 16;
+    const Bytes rows = row.bits == 1 ? golden::noise(64, 64, "fax").pixels : rgb_rows(golden::noise(64, 64, "rows"));
+    const Bytes seed = tiff_of(k, rows);
+    CHECK(error_of(seed) == "");
+    CHECK(warning_of(seed) == "");
+    std::uint32_t end = 0;  // the directory stands behind the data
+    std::memcpy(&end, &seed[4], 4);
+    int told = 0;
+    for (std::size_t part = 1; part < 20; ++part) {
+      Bytes bytes = seed;
+      const std::size_t from = 8 + (end - 8) * part / 20;
+      for (std::size_t i = from; i < from + 8; ++i) bytes[i] = static_cast<std::uint8_t>(bytes[i] ^ 0xa5);
+      const std::string error = error_of(bytes), warning = warning_of(bytes);
+      std::string scan_warning;
+      CHECK(probe_error(bytes, &scan_warning) == error);
+      CHECK(scan_warning == warning);
+      CHECK((warning.empty() || warning.starts_with("x: damaged TIFF: ")));
+      CHECK((error.empty() || warning.empty()));
+      told += !error.empty() || !warning.empty();
+    }
+    CHECK(told >= row.told);
+  }
 }
 
 TEST_CASE("webp and tiff: the scan finds damage in compressed data, wherever it is") {

@@ -44,7 +44,7 @@ std::vector<float> absolute(std::vector<float> values) {
 }
 
 /// Half a unit in the last place of a value of this type, at most, as a share of the value.
-double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : 0x1p-11; }
+double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : 0; }
 /// A sum of n products in f32, in the worst order of all, is off by n of its roundings, as a share of the sum of the
 /// products' absolute values. No convolution here adds up more than kBatch * kSide / 2 * kSide / 2 = 4096 products (the
 /// first layer's weight gradient).
