@@ -107,8 +107,8 @@ TEST_CASE("detectors: all formats are read, all damage is named once and costs i
   words >> all >> images >> instances;
   CHECK(images == usable);
   CHECK(instances == usable);
-  check_one_error(world().run(val + " --strict"), "yolo-val", "yolo-val: val: /");
-  check_one_error(world().run(kTrain + flags + " --strict --name d"), "yolo-train", "yolo-train: train: /");
+  check_one_error(world().run(val + " --strict"), "yolo-val", "val: \033[0m/");
+  check_one_error(world().run(kTrain + flags + " --strict --name d"), "yolo-train", "train: \033[0m/");
 }
 
 TEST_CASE("detectors: --strict ends a run at what only decoding finds, and the finished epoch's checkpoint stays") {
@@ -152,7 +152,7 @@ TEST_CASE("detectors: no usable picture is one line") {
     write(d / "data.yaml", "train: images/train\nval: images/val\nnames: [box]\n");
     return world().run(kTrain + "hopeless-runs --epochs 1 --data " + (d / "data.yaml").string());
   };
-  check_one_error(set(Found::scan), "yolo-train", "yolo-train: train: none of ");
+  check_one_error(set(Found::scan), "yolo-train", "train: \033[0mnone of ");
   check_one_error(set(Found::decode), "yolo-train", "none of 2 images can be decoded; the first: ");
   const fs::path weights = world().dir / "damaged-runs/a/weights/best.safetensors";
   check_one_error(world().run(kBin + "yolo-val --imgsz 64 --noplots --project hopeless-val --weights " + weights.string() +
