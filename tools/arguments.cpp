@@ -41,6 +41,13 @@ const std::map<std::string, std::string, std::less<>> kForeign = {
     {"visualize", ""},
 };
 
+/// Long flags of YOLOv5's tools: what a prefix means there, it means here.
+constexpr std::string_view kYolov5 =
+    " batch-size cache cfg classes conf-thres cos-lr cutoff data decay device dropout epochs exist-ok freeze half help hyp "
+    "img img-size imgsz iou-thres label-smoothing lr0 max-det model multi-scale name noautoanchor noplots nosave noval "
+    "optimizer patience pretrained project rect resume save-conf save-json save-period save-txt seed single-cls source "
+    "task verbose weights workers ";
+
 /// Insertions, deletions, changes and swaps of neighbours that make `b` out of `a`.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
@@ -78,13 +85,25 @@ class Flags {
       wrong.push_back("--" + typed + " is YOLOv5's, not supported by frost" + foreign->second);
       return std::nullopt;
     }
-    std::map<const CLI::Option*, std::string> meant;
-    std::string all;
-    for (const auto& [known, option] : names_)
-      if (known.starts_with(name) && meant.emplace(option, known).second) all += (all.empty() ? "--" : ", --") + known;
-    if (meant.size() == 1) return meant.begin()->second;
-    if (!meant.empty())
-      wrong.push_back("ambiguous option: --" + typed + " could match " + all);
+    std::map<const CLI::Option*, std::string> meant, yolov5;
+    std::string all, foreign;
+    if (!name.empty()) {
+      for (const auto& [known, option] : names_) {
+        if (!known.starts_with(name)) continue;
+        if (meant.emplace(option, known).second) all += (all.empty() ? "--" : ", --") + known;
+        if (kYolov5.find(" " + known + " ") != kYolov5.npos) yolov5.emplace(option, known);
+      }
+      for (const auto& [known, instead] : kForeign)
+        if (known.starts_with(name)) foreign += (foreign.empty() ? "--" : ", --") + known;
+    }
+    if (yolov5.size() == 1) return yolov5.begin()->second;
+    if (meant.size() == 1 && foreign.empty()) return meant.begin()->second;
+    if (!meant.empty())  // a flag of frost's alone is none that a prefix of YOLOv5's could mean
+      wrong.push_back("ambiguous option: --" + typed + " could match " + all +
+                      (meant.size() == 1 ? ", or YOLOv5's " + foreign : ""));
+    else if (!foreign.empty())
+      wrong.push_back("unknown option --" + typed + "; YOLOv5's " + foreign +
+                      (foreign.find(',') == std::string::npos ? " is" : " are") + " not supported by frost");
     else
       wrong.push_back("unknown option --" + typed + suggestion(name));
     return std::nullopt;
@@ -126,17 +145,18 @@ std::string out_of_range(const std::string& range, const std::string& given, con
 
 std::vector<std::string> resolve_arguments(const CLI::App& app, const std::vector<std::string>& words) {
   const Flags flags(app);
-  // A flag with the words behind it. Of a flag that is given again, all earlier ones are forgotten, as in argparse.
+  // A flag with the values behind it. Of a flag that is given again, all earlier ones are forgotten, as in argparse.
   struct Given {
-    const CLI::Option* option = nullptr;
-    std::vector<std::string> words{};
+    const CLI::Option* option;
+    std::vector<std::string> words;
+    std::size_t room;  // values that the flag may still take
   };
-  std::vector<Given> given(1);  // the first: words before any flag
-  std::vector<std::string> wrong;
+  std::vector<Given> given;
+  std::vector<std::string> resolved, rest, wrong;  // resolved begins with the words that no flag takes
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word == "--") {
-      given.push_back({.words = {words.begin() + static_cast<std::ptrdiff_t>(i), words.end()}});
+      rest.assign(words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
       break;
     }
     if (word.starts_with("--")) {
@@ -144,19 +164,24 @@ std::vector<std::string> resolve_arguments(const CLI::App& app, const std::vecto
       const auto name = flags.find(word.substr(2, equals - 2), wrong);
       if (!name) continue;
       const CLI::Option* option = flags.option(*name);
+      const auto most = static_cast<std::size_t>(option->get_items_expected_max());
       std::erase_if(given, [&](const Given& g) { return g.option == option; });
-      given.push_back({.option = option, .words = {"--" + *name + word.substr(equals)}});
-      // An empty value, "--weights=": CLI11 would take the next word for it.
-      if (equals + 1 == word.size()) given.back().words = {"--" + *name, ""};
+      given.push_back({option, {"--" + *name + word.substr(equals)}, equals < word.size() ? 0 : most});
+      if (equals + 1 != word.size()) continue;
+      if (most == 0) wrong.push_back("--" + *name + " takes no value");
+      given.back().words = {"--" + *name, ""};  // of "--weights=" CLI11 would take the next word
     } else if (word.size() > 1 && word[0] == '-' && is_letter(word[1]) && !flags.is_letter(word.substr(1))) {
       wrong.push_back("unknown option " + word + flags.suggestion(word.substr(1)));
-    } else {
+    } else if (!given.empty() && given.back().room > 0) {
       given.back().words.push_back(word);
+      --given.back().room;
+    } else {
+      resolved.push_back(word);
     }
   }
   if (!wrong.empty()) throw CLI::ParseError(joined(wrong, "; "), CLI::ExitCodes::ExtrasError);
-  std::vector<std::string> resolved;
   for (const Given& g : given) resolved.insert(resolved.end(), g.words.begin(), g.words.end());
+  resolved.insert(resolved.end(), rest.begin(), rest.end());
   return resolved;
 }
 
@@ -165,7 +190,9 @@ void parse_arguments(CLI::App& app, int argc, char** argv) {
   std::ranges::reverse(words);  // as CLI11 takes them
   app.allow_extras();           // its own complaint has them in the reverse order
   app.parse(std::move(words));
-  if (const std::vector<std::string> extras = app.remaining(); !extras.empty())
+  std::vector<std::string> extras = app.remaining();
+  if (const auto mark = std::ranges::find(extras, "--"); mark != extras.end()) extras.erase(mark);  // CLI11 leaves it
+  if (!extras.empty())
     throw CLI::ParseError(
         (extras.size() == 1 ? "an argument that belongs to no option: " : "arguments that belong to no option: ") +
             joined(extras, " "),
@@ -203,9 +230,12 @@ CLI::Validator number(double least, double most) {
         double value = 0;
         const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
         const bool whole = end == digits.data() + digits.size() && !digits.empty();
-        if (error == std::errc::result_out_of_range && whole) return out_of_range(range, text, "");
-        if (error != std::errc{} || !whole || !std::isfinite(value))
+        if (error == std::errc::result_out_of_range && whole) {
+          value = std::strtod(std::string(digits).c_str(), nullptr);  // 1e-400 is 0, 1e400 is none
+          if (std::isinf(value)) return out_of_range(range, text, "");
+        } else if (error != std::errc{} || !whole || !std::isfinite(value)) {
           return "a finite number is expected, not '" + text.substr(0, 40) + "'";
+        }
         if (value < least || value > most) return out_of_range(range, text, "");
         return {};
       },

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace frost {
@@ -13,7 +15,7 @@ using Words = std::vector<std::string>;
 /// Flags like those of yolo-train.
 struct Tool {
   CLI::App app;
-  std::string weights, hyp, cache;
+  std::string weights, hyp, cache, cache_features, unfreeze_at;
   int epochs = 100, batch = 16, imgsz = 640;
   double conf = 0, iou = 0;
   std::vector<std::string> freeze;
@@ -22,6 +24,8 @@ struct Tool {
     app.add_option("--weights", weights);
     app.add_option("--hyp", hyp);
     app.add_option("--cache", cache)->expected(0, 1);
+    app.add_option("--cache-features", cache_features)->expected(0, 1);
+    app.add_option("--unfreeze-at", unfreeze_at);
     app.add_option("--epochs", epochs)->transform(whole_number(1));
     app.add_option("--batch-size,--batch", batch)->transform(whole_number(1, 4096, "AutoBatch is not supported"));
     app.add_option("--imgsz,--img,--img-size", imgsz)->transform(whole_number(32, 8192));
@@ -74,6 +78,9 @@ TEST_CASE("arguments: prefixes that can mean one flag alone") {
   CHECK(resolved({"--freeze", "-1", "-0.5", "-"}) == Words{"--freeze", "-1", "-0.5", "-"});
   CHECK(resolved({"--hyp=a=b"}) == Words{"--hyp=a=b"});
   CHECK(resolved({"-h", "--hel"}) == Words{"-h", "--help"});
+  CHECK(resolved({"--cach", "ram"}) == Words{"--cache", "ram"});  // --cache-features is frost's alone
+  CHECK(resolved({"--cache-f"}) == Words{"--cache-features"});
+  CHECK(resolved({"--unf", "3"}) == Words{"--unfreeze-at", "3"});
 }
 
 TEST_CASE("arguments: an empty value takes nothing from the next flag") {
@@ -101,10 +108,44 @@ TEST_CASE("arguments: of a flag that is given twice the last one counts") {
   CHECK(tool.nosave);
 }
 
+TEST_CASE("arguments: words that no flag takes stay, in their order, where a flag is given twice") {
+  struct Compare {  // like frost-compare
+    CLI::App app;
+    Words runs;
+    std::string title;
+    bool markdown = false;
+    Compare() {
+      app.add_option("runs", runs);
+      app.add_option("--title", title);
+      app.add_flag("--markdown", markdown);
+    }
+  };
+  const std::pair<Words, Words> cases[] = {
+      {{"A", "--title", "x", "B", "--title", "y"}, {"A", "B"}},
+      {{"--markdown", "C", "--title=x", "B", "--title", "y", "A"}, {"C", "B", "A"}},
+      {{"--title", "x", "A", "--markdown", "B", "--title=y", "--markdown", "C"}, {"A", "B", "C"}},
+      {{"--title=", "A", "--title", "y", "--", "--markdown"}, {"A", "--markdown"}},
+  };
+  for (const auto& [words, runs] : cases) {
+    Compare tool;
+    Words line = words;
+    line.insert(line.begin(), "tool");
+    std::vector<char*> argv;
+    for (std::string& word : line) argv.push_back(word.data());
+    parse_arguments(tool.app, static_cast<int>(argv.size()), argv.data());
+    CHECK(tool.runs == runs);
+    CHECK(tool.title == "y");
+  }
+  CHECK(message({"--conf", "0.001", "oops", "--conf", "0.5"}) == "an argument that belongs to no option: oops");
+  CHECK(message({"--nosave", "a", "--nosave", "b"}) == "arguments that belong to no option: a b");
+  CHECK(message({"--hyp=x", "a", "--cache", "ram", "b", "--cache"}) == "arguments that belong to no option: a b");
+  CHECK(resolved({"--freeze", "1", "2", "--hyp", "x", "a", "--hyp", "y"}) == Words{"a", "--freeze", "1", "2", "--hyp", "y"});
+}
+
 TEST_CASE("arguments: ambiguous, unknown and foreign flags") {
   CHECK(message({"--no"}) == "ambiguous option: --no could match --no-cuda-graph, --noplots, --nosave, --noval");
   CHECK(message({"--h", "x"}) == "ambiguous option: --h could match --help, --hyp");
-  CHECK(message({"--c=1"}) == "ambiguous option: --c could match --cache, --conf-thres, --cuda-graph");
+  CHECK(message({"--c=1"}) == "ambiguous option: --c could match --cache, --cache-features, --conf-thres, --cuda-graph");
   CHECK(message({"--iou-tresh", "0.5"}) == "unknown option --iou-tresh (did you mean --iou-thres?)");
   CHECK(message({"--batchsize=3"}) == "unknown option --batchsize (did you mean --batch-size?)");
   CHECK(message({"--epcohs", "3"}) == "unknown option --epcohs (did you mean --epochs?)");
@@ -119,6 +160,13 @@ TEST_CASE("arguments: ambiguous, unknown and foreign flags") {
                                  "--local_rank", "--bbox_interval", "--artifact_alias", "--save-hybrid"})
     CHECK(message({flag, "1"}) == flag + " is YOLOv5's, not supported by frost");
   CHECK(message({"--adam"}) == "--adam is YOLOv5's, not supported by frost; use --optimizer Adam");
+  CHECK(message({"--augm"}) == "unknown option --augm; YOLOv5's --augment is not supported by frost");
+  CHECK(message({"--ev=3"}) == "unknown option --ev; YOLOv5's --evolve is not supported by frost");
+  CHECK(message({"--log"}) ==
+        "unknown option --log; YOLOv5's --log-artifacts, --log-imgs, --logdir are not supported by frost");
+  CHECK(message({"--u", "x"}) == "ambiguous option: --u could match --unfreeze-at, or YOLOv5's --update, --upload-dataset");
+  CHECK(message({"--noplots="}) == "--noplots takes no value");
+  CHECK(message({"--=5"}) == "unknown option --");
   CHECK(message({"--quad", "--zzz", "--no"})
             .starts_with("--quad is YOLOv5's, not supported by frost; unknown option --zzz; amb"));
   CHECK(message({"--epochs", "3", "one", "two"}) == "arguments that belong to no option: one two");
@@ -150,6 +198,14 @@ TEST_CASE("arguments: values out of range or of the wrong kind") {
   CHECK(tool.conf == 0.5);
   CHECK(tool.iou == 1e-3);
   CHECK(tool.batch == 7);
+  for (const std::string small : {"1e-400", "-1e-400", "0.0e-9999", "1e-5000"}) {
+    CAPTURE(small);
+    Tool none;
+    none.conf = 1;
+    none.parse({"--conf=" + small});
+    CHECK(std::abs(none.conf) < 1e-300);
+  }
+  CHECK(message({"--conf", "-1e400"}) == "--conf-thres: must be from 0 to 1 (given: -1e400)");
   Tool octal;
   octal.parse({"--epochs", "010"});
   CHECK(octal.epochs == 10);
