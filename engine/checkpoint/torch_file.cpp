@@ -330,13 +330,19 @@ StateDict TorchFile::tensors_of(Ref dict) const {
   return state;
 }
 
+Ref TorchFile::unwrapped(Ref module) const {
+  const Ref inner = document_.symbol(module).starts_with("torch.nn.parallel.") ? document_.find(module, "_modules.module")
+                                                                               : pickle::kNothing;
+  return document_.is(inner, Kind::object) ? inner : module;
+}
+
 Ref TorchFile::weights() const {
   const auto& d = document_;
   for (const char* key : {"ema", "model", "state_dict"})
     if (const Ref inner = d.get(root(), key);
         d.is(root(), Kind::dict) && (d.is(inner, Kind::dict) || d.is(inner, Kind::object)))
-      return inner;
-  return root();
+      return unwrapped(inner);
+  return unwrapped(root());
 }
 
 StateDict TorchFile::state_dict() const {

@@ -27,7 +27,10 @@ class TorchFile {
   /// A pickled module's parameters and buffers under the names of its PyTorch state dict: own parameters, own buffers,
   /// children.
   StateDict module_state(pickle::Ref module) const;
-  /// The map or module that holds the weights: under `ema` (unless it is None), `model` or `state_dict`, else the root.
+  /// The module itself, out of a DataParallel wrapper.
+  pickle::Ref unwrapped(pickle::Ref module) const;
+  /// The map or module that holds the weights: under `ema` (unless it is None), `model` or `state_dict`, else the root;
+  /// unwrapped.
   pickle::Ref weights() const;
   /// The tensors of weights(). A `module.` prefix (DataParallel) is dropped where all names have it.
   StateDict state_dict() const;

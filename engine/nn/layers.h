@@ -11,6 +11,7 @@ namespace frost {
 class Conv2d : public Module {
  public:
   Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias);
+  std::string torch_class() const override { return "Conv2d"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   /// As forward, with a result of type `out` (a head's logits stay f32 while activations are 16-bit).
   Var forward_as(Context& context, const Var& x, DType out, const Place& place = {});
@@ -34,6 +35,7 @@ class BatchNorm2d : public Module {
  public:
   BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-3f, float momentum = 0.03f);
   /// y = activation(norm(x)) [+ residual].
+  std::string torch_class() const override { return "BatchNorm2d"; }
   Var apply(Context& context, const Var& x, Activation activation, Residual residual = {}, const Place& place = {});
   Var forward(Context& context, const Var& x, const Place& place = {}) override { return apply(context, x, {}, {}, place); }
   /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
@@ -88,6 +90,7 @@ void forget_derived(Module& model);
 class ConvNormAct : public Module {
  public:
   ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation);
+  std::string torch_class() const override { return "Conv"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override {
     return forward(context, x, nullptr, place);
   }
@@ -116,6 +119,7 @@ void fuse(Module& model);
 class Linear : public Module {
  public:
   Linear(Device& device, std::int64_t in, std::int64_t out, std::int64_t height = 1, std::int64_t width = 1);
+  std::string torch_class() const override { return "Linear"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;  // f32 (n, 1, 1, out)
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
   void initialise(Rng& rng);
@@ -128,6 +132,7 @@ class Linear : public Module {
 class DropoutLayer : public Module {
  public:
   explicit DropoutLayer(float p) : p(p) {}
+  std::string torch_class() const override { return "Dropout"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   float p;
 };
@@ -136,6 +141,7 @@ class DropoutLayer : public Module {
 class Activate : public Module {
  public:
   explicit Activate(Activation kind) : kind(kind) {}
+  std::string torch_class() const override { return "Activation"; }  // of any kind
   Var forward(Context& context, const Var& x, const Place& = {}) override { return activation(context, x, kind); }
   Activation kind;
 };
@@ -143,6 +149,7 @@ class Activate : public Module {
 class MaxPool2d : public Module {
  public:
   explicit MaxPool2d(PoolGeometry geometry) : geometry(geometry) {}
+  std::string torch_class() const override { return "MaxPool2d"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override {
     return max_pool(context, x, geometry, place);
   }
@@ -153,8 +160,18 @@ class MaxPool2d : public Module {
 class AvgPool2d : public Module {
  public:
   explicit AvgPool2d(int kernel) : kernel(kernel) {}
+  std::string torch_class() const override { return "AvgPool2d"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   int kernel;
+};
+
+/// Means over a grid of `rows` x `columns` windows.
+class AdaptiveAvgPool2d : public Module {
+ public:
+  AdaptiveAvgPool2d(std::int64_t rows, std::int64_t columns) : rows(rows), columns(columns) {}
+  std::string torch_class() const override { return "AdaptiveAvgPool2d"; }
+  Var forward(Context& context, const Var& x, const Place& = {}) override { return average_pool(context, x, rows, columns); }
+  std::int64_t rows, columns;
 };
 
 /// Enlargement by whole factors, or to a size.
@@ -168,8 +185,9 @@ class Upsample : public Module {
   };
   Upsample(By by, ResizeMode mode) : by(by), mode(mode) {}
   Upsample(To to, ResizeMode mode) : to(to), mode(mode) {}
+  std::string torch_class() const override { return "Upsample"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
-  By by{1, 1};
+  By by{0, 0};
   std::optional<To> to;  // instead of `by`
   ResizeMode mode;
 };
@@ -177,6 +195,7 @@ class Upsample : public Module {
 class ZeroPad2d : public Module {
  public:
   ZeroPad2d(int left, int right, int top, int bottom) : left(left), right(right), top(top), bottom(bottom) {}
+  std::string torch_class() const override { return "ZeroPad2d"; }
   Var forward(Context& context, const Var& x, const Place& = {}) override {
     return zero_pad(context, x, left, right, top, bottom);
   }
@@ -186,12 +205,14 @@ class ZeroPad2d : public Module {
 /// Joins its inputs' channels.
 class Concat : public Module {
  public:
+  std::string torch_class() const override { return "Concat"; }
   Var forward_many(Context& context, const std::vector<Var>& inputs) override { return concat(context, inputs); }
 };
 
 /// Modules one after the other: names are their positions.
 class Sequential : public Module {
  public:
+  std::string torch_class() const override { return "Sequential"; }
   Module& append(std::unique_ptr<Module> module);
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   std::size_t size() const { return steps_.size(); }

@@ -36,6 +36,8 @@ class Module {
   /// result; a module may ignore it (Concatenation then copies).
   virtual Var forward(Context& context, const Var& x, const Place& place = {});
   virtual Var forward_many(Context& context, const std::vector<Var>& inputs);
+  /// The name of the class in its place in a PyTorch checkpoint, "Conv2d"; "": any.
+  virtual std::string torch_class() const { return ""; }
 
   struct Visitor {
     std::function<void(Parameter&)> parameter;

@@ -63,6 +63,7 @@ Var Downsample::forward(Context& context, const Var& x, const Place& place) {
 BasicBlock::BasicBlock(Device& device, std::int64_t in, std::int64_t width, int stride)
     : conv1_(add_child("conv1", conv(device, in, width, 3, stride))),
       bn1_(add_child("bn1", norm(device, width))),
+      relu_(add_child("relu", std::make_unique<Activate>(kRelu))),
       conv2_(add_child("conv2", conv(device, width, width, 3, 1))),
       bn2_(add_child("bn2", norm(device, width))),
       downsample_(add_optional_child("downsample", downsample(device, in, width, stride))),
@@ -72,8 +73,8 @@ BasicBlock::BasicBlock(Device& device, std::int64_t in, std::int64_t width, int 
 Var BasicBlock::forward(Context& context, const Var& x, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
   const Var shortcut = downsample_ ? downsample_->forward(context, x) : x;
-  const Var y = first_.forward(context, x, kRelu);
-  return second_.forward(context, y, kRelu, {&shortcut, ResidualOrder::before_activation}, place);
+  const Var y = first_.forward(context, x, relu_.kind);
+  return second_.forward(context, y, relu_.kind, {&shortcut, ResidualOrder::before_activation}, place);
 }
 
 BottleneckBlock::BottleneckBlock(Device& device, std::int64_t in, std::int64_t width, int stride)
@@ -83,6 +84,7 @@ BottleneckBlock::BottleneckBlock(Device& device, std::int64_t in, std::int64_t w
       bn2_(add_child("bn2", norm(device, width))),
       conv3_(add_child("conv3", conv(device, width, width * kExpansion, 1, 1))),
       bn3_(add_child("bn3", norm(device, width * kExpansion))),
+      relu_(add_child("relu", std::make_unique<Activate>(kRelu))),
       downsample_(add_optional_child("downsample", downsample(device, in, width * kExpansion, stride))),
       first_(conv1_, bn1_),
       second_(conv2_, bn2_),
@@ -91,15 +93,17 @@ BottleneckBlock::BottleneckBlock(Device& device, std::int64_t in, std::int64_t w
 Var BottleneckBlock::forward(Context& context, const Var& x, const Place& place) {
   const Device::ScopeGuard scope(context.device, name());
   const Var shortcut = downsample_ ? downsample_->forward(context, x) : x;
-  const Var narrow = first_.forward(context, x, kRelu);
-  const Var y = second_.forward(context, narrow, kRelu);
-  return third_.forward(context, y, kRelu, {&shortcut, ResidualOrder::before_activation}, place);
+  const Var narrow = first_.forward(context, x, relu_.kind);
+  const Var y = second_.forward(context, narrow, relu_.kind);
+  return third_.forward(context, y, relu_.kind, {&shortcut, ResidualOrder::before_activation}, place);
 }
 
 ResNet::ResNet(Device& device, ResNetKind kind, int classes, Seed seed)
     : Classifier(plan_of(kind).name),
       conv1_(add_child("conv1", conv(device, 3, 64, 7, 2))),
       bn1_(add_child("bn1", norm(device, 64))),
+      relu_(add_child("relu", std::make_unique<Activate>(kRelu))),
+      maxpool_(add_child("maxpool", std::make_unique<MaxPool2d>(PoolGeometry{.kernel = 3, .stride = 2, .pad = 1}))),
       stem_(conv1_, bn1_) {
   const Plan plan = plan_of(kind);
   LayerNames layers{.prefixes = {{"conv1.", "bn1."}}, .backbone = 5};
@@ -113,6 +117,7 @@ ResNet::ResNet(Device& device, ResNetKind kind, int classes, Seed seed)
     stages_.push_back(&add_child(name, std::move(chain)));
     layers.prefixes.push_back({name + "."});
   }
+  avgpool_ = &add_child("avgpool", std::make_unique<AdaptiveAvgPool2d>(1, 1));
   fc_ = &add_child("fc", std::make_unique<Linear>(device, channels, classes));
   layers.prefixes.push_back({"fc."});
   finish(std::move(layers));
@@ -130,11 +135,10 @@ Var ResNet::forward(Context& context, const Var& x, const Place&) {
   Var y = x;
   {
     const Device::ScopeGuard scope(context.device, conv1_.name());
-    y = stem_.forward(context, y, kRelu);
-    y = max_pool(context, y, {.kernel = 3, .stride = 2, .pad = 1});
+    y = maxpool_.forward(context, stem_.forward(context, y, relu_.kind));
   }
   for (Sequential* stage : stages_) y = stage->forward(context, y);
-  return fc_->forward(context, average_pool(context, y, 1, 1));
+  return fc_->forward(context, avgpool_->forward(context, y));
 }
 
 }  // namespace frost::classify

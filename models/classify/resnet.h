@@ -10,6 +10,7 @@ namespace frost::classify {
 class Downsample : public Module {
  public:
   Downsample(Device& device, std::int64_t in, std::int64_t out, int stride);
+  std::string torch_class() const override { return "Sequential"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -24,11 +25,13 @@ class BasicBlock : public Module {
  public:
   static constexpr int kExpansion = 1;
   BasicBlock(Device& device, std::int64_t in, std::int64_t width, int stride);
+  std::string torch_class() const override { return "BasicBlock"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
   Conv2d& conv1_;
   BatchNorm2d& bn1_;
+  Activate& relu_;
   Conv2d& conv2_;
   BatchNorm2d& bn2_;
   Downsample* downsample_;  // null: the shortcut is x
@@ -41,6 +44,7 @@ class BottleneckBlock : public Module {
  public:
   static constexpr int kExpansion = 4;
   BottleneckBlock(Device& device, std::int64_t in, std::int64_t width, int stride);
+  std::string torch_class() const override { return "Bottleneck"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -50,6 +54,7 @@ class BottleneckBlock : public Module {
   BatchNorm2d& bn2_;
   Conv2d& conv3_;
   BatchNorm2d& bn3_;
+  Activate& relu_;
   Downsample* downsample_;
   FusedConvNorm first_, second_, third_;
 };
@@ -60,6 +65,7 @@ enum class ResNetKind { resnet18, resnet34, resnet50 };
 class ResNet : public Classifier {
  public:
   ResNet(Device& device, ResNetKind kind, int classes, Seed seed);
+  std::string torch_class() const override { return "ResNet"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   Linear& head() const override { return *fc_; }
   void draw_weights(Rng rng) override;
@@ -67,8 +73,11 @@ class ResNet : public Classifier {
  private:
   Conv2d& conv1_;
   BatchNorm2d& bn1_;
+  Activate& relu_;
+  MaxPool2d& maxpool_;
   FusedConvNorm stem_;
   std::vector<Sequential*> stages_;
+  AdaptiveAvgPool2d* avgpool_ = nullptr;
   Linear* fc_ = nullptr;
 };
 

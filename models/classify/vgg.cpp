@@ -46,6 +46,7 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
   }
   add_child("features", std::move(features));
 
+  avgpool_ = &add_child("avgpool", std::make_unique<AdaptiveAvgPool2d>(7, 7));
   classifier_ = &add_child("classifier", std::make_unique<Sequential>());
   append(*classifier_, std::make_unique<Linear>(device, 512, 4096, 7, 7));
   append(*classifier_, std::make_unique<Activate>(kRelu));
@@ -83,7 +84,7 @@ Var Vgg16::forward(Context& context, const Var& x, const Place&) {
     for (Step& step : stage) y = conv_relu(context, y, step);
     y = max_pool(context, y, {.kernel = 2, .stride = 2});
   }
-  return classifier_->forward(context, average_pool(context, y, 7, 7));
+  return classifier_->forward(context, avgpool_->forward(context, y));
 }
 
 }  // namespace frost::classify

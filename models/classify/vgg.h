@@ -11,6 +11,7 @@ namespace frost::classify {
 class Vgg16 : public Classifier {
  public:
   Vgg16(Device& device, bool batch_norm, int classes, Seed seed);
+  std::string torch_class() const override { return "VGG"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   Linear& head() const override { return *head_; }
   void draw_weights(Rng rng) override;
@@ -23,6 +24,7 @@ class Vgg16 : public Classifier {
   static Var conv_relu(Context& context, const Var& x, Step& step);
 
   std::vector<std::vector<Step>> stages_;
+  AdaptiveAvgPool2d* avgpool_ = nullptr;
   Sequential* classifier_ = nullptr;
   Linear* head_ = nullptr;
 };

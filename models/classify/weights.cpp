@@ -127,18 +127,34 @@ void read_own(ClassifierWeights& out) {
       if (!name.starts_with("optimizer.")) out.state.add(name, tensor);
 }
 
-/// Refuses a YOLOv5 classifier whose modules say something else than the graph of its size, on a device without memory.
+/// Refuses a pickled classifier whose modules say something else than the network of its name, on a device without memory.
 void check_modules(const TorchFile& file, const ClassifierWeights& weights) {
   const pickle::Ref network = file.weights();
   const std::string& architecture = weights.architecture;
-  if (!file.document().is(network, pickle::Kind::object) || architecture.empty()) return;
+  if (architecture.empty()) return;
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device dry(make_dry_backend(*cpu, {}));
   const auto built = make_classifier(dry, architecture, class_count(weights), {}, weights.cutoff);
-  const ModuleSettings settings = compare_modules(*built, pickled_modules(file, network), weights.state, weights.file);
-  for (const auto& [path, attributes] : settings)
-    fail(weights.file, ": ", path, ": ", attributes.begin()->first, " ", attributes.begin()->second, " is not what a ",
-         architecture, " has; classifiers with changed modules are not read");
+  const std::vector<PickledModule> modules = pickled_modules(file, network);
+  for (const auto& [path, said] : compare_modules(*built, modules, weights.state, weights.file, architecture))
+    fail(weights.file, ": ", path, ": ", said.begin()->first, " ", said.begin()->second, " is not what ", architecture,
+         " has; classifiers with changed modules are not read");
+}
+
+/// The module of a classifier knows its classes.
+std::vector<std::string> names_of(const pickle::Document& d, pickle::Ref network) {
+  std::vector<std::string> out;
+  const pickle::Ref names = d.get(network, "names");
+  if (d.is(names, pickle::Kind::list))
+    for (const pickle::Ref name : d[names].items)
+      if (d.is(name, pickle::Kind::text)) out.push_back(d[name].text);
+  if (d.is(names, pickle::Kind::dict)) {  // {0: "daisy", 1: "rose"}, in whichever order
+    std::map<std::int64_t, std::string> numbered;
+    for (const auto& [key, name] : d.entries(names))
+      if (d.is(key, pickle::Kind::integer) && d.is(name, pickle::Kind::text)) numbered[d[key].integer] = d[name].text;
+    for (const auto& [number, name] : numbered) out.push_back(name);
+  }
+  return out;
 }
 
 void read_torch(ClassifierWeights& out) {
@@ -147,22 +163,11 @@ void read_torch(ClassifierWeights& out) {
   out.state = file.state_dict();
   for (const auto& [name, tensor] : out.state)
     if (name.starts_with("model.") && name.ends_with(".anchors")) return take_detector(out, load_yolo_checkpoint(out.file));
-  if (const int layer = classify_layer(out.state); layer >= 0) {  // a YOLOv5 classifier: the module knows its classes
-    out.cutoff = layer + 1;
-    const pickle::Document& d = file.document();
-    const pickle::Ref names = d.get(file.weights(), "names");
-    if (d.is(names, pickle::Kind::list))
-      for (const pickle::Ref name : d[names].items)
-        if (d.is(name, pickle::Kind::text)) out.names.push_back(d[name].text);
-    if (d.is(names, pickle::Kind::dict)) {  // {0: "daisy", 1: "rose"}, in whichever order
-      std::map<std::int64_t, std::string> numbered;
-      for (const auto& [key, name] : d.entries(names))
-        if (d.is(key, pickle::Kind::integer) && d.is(name, pickle::Kind::text)) numbered[d[key].integer] = d[name].text;
-      for (const auto& [number, name] : numbered) out.names.push_back(name);
-    }
-    out.architecture = guess_architecture(out.state, out.cutoff);
-    check_modules(file, out);
-  }
+  if (const int layer = classify_layer(out.state); layer >= 0) out.cutoff = layer + 1;
+  if (!file.document().is(file.weights(), pickle::Kind::object)) return;
+  out.names = names_of(file.document(), file.weights());
+  out.architecture = guess_architecture(out.state, out.cutoff);
+  check_modules(file, out);
 }
 
 /// Takes the widths of the file's tensors where they differ, with fresh weights, and lets an image pass.

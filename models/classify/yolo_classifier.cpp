@@ -5,10 +5,23 @@
 #include "models/graph/registry.h"
 
 namespace frost::classify {
+namespace {
+
+/// The settings of the layers in front of `cut`: the others of the graph are not built.
+ModuleSettings settings_below(const ModelSpec& spec, int cut) {
+  ModuleSettings kept = spec.modules;
+  for (int i = cut; i < static_cast<int>(spec.layers.size()); ++i)
+    std::erase_if(kept,
+                  [layer = fmt::format("model.{}.", i)](const auto& item) { return (item.first + ".").starts_with(layer); });
+  return kept;
+}
+
+}  // namespace
 
 ClassifyHead::ClassifyHead(Device& device, std::int64_t in, int classes)
     : conv_(add_child("conv",
                       std::make_unique<ConvNormAct>(device, in, 1280, ConvGeometry{}, Activation{ActivationKind::silu}))),
+      pool_(add_child("pool", std::make_unique<AdaptiveAvgPool2d>(1, 1))),
       drop_(add_child("drop", std::make_unique<DropoutLayer>(0.0f))),
       linear_(add_child("linear", std::make_unique<Linear>(device, 1280, classes))) {
   conv_.bn.eps = 1e-5f;  // the detector's constants are not set here: PyTorch's defaults stay
@@ -17,7 +30,7 @@ ClassifyHead::ClassifyHead(Device& device, std::int64_t in, int classes)
 
 Var ClassifyHead::forward(Context& context, const Var& x, const Place&) {
   const Device::ScopeGuard scope(context.device, name());
-  const Var y = average_pool(context, conv_.forward(context, x), 1, 1);
+  const Var y = pool_.forward(context, conv_.forward(context, x));
   return linear_.forward(context, drop_.forward(context, y));
 }
 
@@ -44,7 +57,7 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
     channels = built.channels;
     graph_.append(std::move(built.module));
   }
-  apply_settings(*this, spec.modules, spec.name, cutoff - 1);
+  apply_settings(*this, settings_below(spec, cutoff - 1), spec.name);
   head_ = static_cast<ClassifyHead*>(&graph_.append(std::make_unique<ClassifyHead>(device, channels, classes)));
   for (int i = 0; i < cutoff; ++i) layers.prefixes.push_back({fmt::format("model.{}.", i)});
   finish(std::move(layers));

@@ -8,11 +8,13 @@ namespace frost::classify {
 class ClassifyHead : public Module {
  public:
   ClassifyHead(Device& device, std::int64_t in, int classes);
+  std::string torch_class() const override { return "Classify"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   Linear& linear() const { return linear_; }
 
  private:
   ConvNormAct& conv_;
+  AdaptiveAvgPool2d& pool_;
   DropoutLayer& drop_;
   Linear& linear_;
 };
@@ -25,6 +27,7 @@ class YoloClassifier : public Classifier {
   YoloClassifier(Device& device, const std::string& architecture, int classes, Seed seed, int cutoff = 10);
   /// The graph of a checkpoint.
   YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes, Seed seed, int cutoff);
+  std::string torch_class() const override { return "ClassificationModel"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override { return graph_.forward(context, x, place); }
   Linear& head() const override { return head_->linear(); }
   void draw_weights(Rng rng) override;

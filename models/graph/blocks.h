@@ -78,6 +78,7 @@ struct BlockBuilder {
 class Bottleneck : public Module {
  public:
   Bottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e);
+  std::string torch_class() const override { return "Bottleneck"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
   bool add;  // [+ x]
@@ -90,6 +91,7 @@ class Bottleneck : public Module {
 class C3 : public Module {
  public:
   C3(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
+  std::string torch_class() const override { return "C3"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  protected:
@@ -104,12 +106,14 @@ class C3 : public Module {
 class C3Ghost : public C3 {
  public:
   C3Ghost(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, double e);
+  std::string torch_class() const override { return "C3Ghost"; }
 };
 
 /// y = cv4(act(bn([cv3(m(cv1(x))), cv2(x)]))), cv2 and cv3 plain convolutions: the CSP block before C3.
 class BottleneckCSP : public Module {
  public:
   BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
+  std::string torch_class() const override { return "BottleneckCSP"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
   Activation activation;
@@ -127,6 +131,7 @@ class BottleneckCSP : public Module {
 class SPP : public Module {
  public:
   SPP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels);
+  std::string torch_class() const override { return "SPP"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -138,6 +143,7 @@ class SPP : public Module {
 class SPPF : public Module {
  public:
   SPPF(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k);
+  std::string torch_class() const override { return "SPPF"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -149,6 +155,7 @@ class SPPF : public Module {
 class Focus : public Module {
  public:
   Focus(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const ConvOptions& options);
+  std::string torch_class() const override { return "Focus"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -159,6 +166,7 @@ class Focus : public Module {
 class GhostConv : public Module {
  public:
   GhostConv(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const ConvOptions& options);
+  std::string torch_class() const override { return "GhostConv"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -168,6 +176,7 @@ class GhostConv : public Module {
 class GhostBottleneck : public Module {
  public:
   GhostBottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, Pair k, int s);
+  std::string torch_class() const override { return "GhostBottleneck"; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
 
  private:
@@ -178,6 +187,7 @@ class GhostBottleneck : public Module {
 /// The identity, where a state dict counts a position without parameters.
 class Identity : public Module {
  public:
+  std::string torch_class() const override { return "Identity"; }
   Var forward(Context&, const Var& x, const Place& = {}) override { return x; }
 };
 

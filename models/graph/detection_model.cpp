@@ -145,7 +145,7 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const 
   LayerNames names{.prefixes = {}, .backbone = spec_.backbone};
   for (std::size_t i = 0; i < layers_.size(); ++i) names.prefixes.push_back({fmt::format("model.{}.", i)});
   finish(std::move(names));
-  apply_settings(*this, spec_.modules, spec_.name, static_cast<int>(spec_.layers.size()));  // widths are tried in a pass
+  apply_settings(*this, spec_.modules, spec_.name);  // widths are tried in a pass
   if (!widths.empty()) fit(widths);
   if (!costs) strides = try_pass(channels, !widths.empty());
 

@@ -17,6 +17,7 @@ class Detect : public Module {
   /// `anchors` in pixels, one list a level; they are divided by the strides in set_strides.
   Detect(Device& device, int classes, const std::vector<std::vector<float>>& anchors,
          const std::vector<std::int64_t>& channels);
+  std::string torch_class() const override { return "Detect"; }
 
   std::vector<Var> heads(Context& context, const std::vector<Var>& inputs);
   /// Anchor-order check, anchors to grid units, prior biases (docs/spec/model.md section 4, steps 3 to 5).

@@ -1,6 +1,7 @@
 #pragma once
 #include <map>
 #include <string>
+#include <vector>
 
 #include "engine/nn/module.h"
 
@@ -13,13 +14,16 @@ namespace frost {
 /// `padding`, `ceil_mode` of a MaxPool2d, `size`, `scale_factor`, `mode`, `align_corners` of an Upsample.
 using ModuleSettings = std::map<std::string, std::map<std::string, std::string>>;
 
-/// Gives the modules below `model` these settings; its modules must have their names. Throws Error, beginning with `where`,
-/// for an attribute that the module does not have or a value that it cannot take, and for a module that is not there, unless
-/// it belongs to layer `layers` or a later one: a model that was cut from the graph has those no more.
-void apply_settings(Module& model, const ModuleSettings& settings, const std::string& where, int layers);
+/// Gives the modules below `model` these settings. Throws Error, beginning with `where`, for a module that is not there, an
+/// attribute that it does not have or that cannot be changed, and a value that it cannot take.
+void apply_settings(Module& model, const ModuleSettings& settings, const std::string& where);
 
+/// What modules of a class (Module::torch_class) say of themselves in a checkpoint: the names of their attributes.
+std::vector<std::string> attributes_of(const std::string& torch_class);
 /// One attribute of one module as apply_settings reads it; "" where the module has none of that name.
 std::string setting_of(Module& module, const std::string& attribute);
+/// Can apply_settings change it? Others are only compared.
+bool can_set(Module& module, const std::string& attribute);
 
 /// As a checkpoint writes an activation: "nn.LeakyReLU(0.1)".
 std::string activation_text(const Activation& activation);

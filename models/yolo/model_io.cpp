@@ -1,5 +1,8 @@
 #include "models/yolo/model_io.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "kernels/trace/trace.h"
 #include "models/zoo/module_comparison.h"
 
@@ -21,7 +24,7 @@ ModuleSettings settings_of(const ModelSpec& spec, const YoloCheckpoint& checkpoi
   } catch (const Error&) {
     built = std::make_unique<DetectionModel>(dry, spec);
   }
-  return compare_modules(*built, checkpoint, file);
+  return compare_modules(*built, checkpoint.modules, checkpoint.state, file);
 }
 
 }  // namespace
@@ -33,7 +36,12 @@ std::unique_ptr<DetectionModel> fitted_model(Device& device, ModelSpec spec, std
   try {
     const ModuleSettings settings = settings_of(spec, checkpoint, widths, file);
     if (!settings.empty()) spec = with_settings(spec, settings);
-    return std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
+    auto model = std::make_unique<DetectionModel>(device, std::move(spec), seed, widths);
+    const Detect& head = model->detect();
+    FROST_CHECK(checkpoint.head_strides.empty() || checkpoint.head_strides == head.strides, file, ": ", head.name(),
+                ": strides ", fmt::format("{}", fmt::join(checkpoint.head_strides, ", ")), ", its graph gives ",
+                fmt::format("{}", fmt::join(head.strides, ", ")));
+    return model;
   } catch (const Error& error) {
     const std::string what = error.what();
     fail(what.starts_with(file) ? "" : file + ": ", what);

@@ -14,45 +14,16 @@ namespace {
 
 std::string last_part(const std::string& dotted) { return dotted.substr(dotted.rfind('.') + 1); }
 
-/// The class names under which PyTorch knows a module; empty: any.
-std::vector<std::string> classes_of(Module& module) {
-  const auto is = [&]<class M>(const M*) { return dynamic_cast<M*>(&module) != nullptr; };
-  if (is(static_cast<ConvNormAct*>(nullptr))) return {"Conv", "DWConv"};
-  if (is(static_cast<Conv2d*>(nullptr))) return {"Conv2d"};
-  if (is(static_cast<BatchNorm2d*>(nullptr))) return {"BatchNorm2d", "SyncBatchNorm"};
-  if (is(static_cast<AvgPool2d*>(nullptr))) return {"AvgPool2d"};
-  if (is(static_cast<ZeroPad2d*>(nullptr))) return {"ZeroPad2d"};
-  if (is(static_cast<Identity*>(nullptr))) return {"Identity"};
-  if (is(static_cast<DropoutLayer*>(nullptr))) return {"Dropout"};
-  if (is(static_cast<Linear*>(nullptr))) return {"Linear"};
-  if (is(static_cast<MaxPool2d*>(nullptr))) return {"MaxPool2d"};
-  if (is(static_cast<Upsample*>(nullptr))) return {"Upsample"};
-  if (is(static_cast<Sequential*>(nullptr))) return {"Sequential", "ModuleList"};
-  if (is(static_cast<Concat*>(nullptr))) return {"Concat"};
-  if (is(static_cast<C3Ghost*>(nullptr))) return {"C3Ghost"};
-  if (is(static_cast<C3*>(nullptr))) return {"C3"};
-  if (is(static_cast<Bottleneck*>(nullptr))) return {"Bottleneck"};
-  if (is(static_cast<BottleneckCSP*>(nullptr))) return {"BottleneckCSP"};
-  if (is(static_cast<SPPF*>(nullptr))) return {"SPPF"};
-  if (is(static_cast<SPP*>(nullptr))) return {"SPP"};
-  if (is(static_cast<Focus*>(nullptr))) return {"Focus"};
-  if (is(static_cast<GhostConv*>(nullptr))) return {"GhostConv"};
-  if (is(static_cast<GhostBottleneck*>(nullptr))) return {"GhostBottleneck"};
-  if (is(static_cast<Detect*>(nullptr))) return {"Detect"};
-  return {};
-}
-
-bool honoured(Module& module, const std::string& attribute) {
-  if (dynamic_cast<Conv2d*>(&module)) return attribute == "stride" || attribute == "padding" || attribute == "dilation";
-  if (dynamic_cast<BatchNorm2d*>(&module)) return attribute == "eps" || attribute == "momentum";
-  if (dynamic_cast<MaxPool2d*>(&module))
-    return attribute == "kernel_size" || attribute == "stride" || attribute == "padding" || attribute == "ceil_mode";
-  if (dynamic_cast<Upsample*>(&module) || dynamic_cast<Bottleneck*>(&module)) return true;  // all that they have
-  return false;
+/// The last part of a pickled module's class, by the name that built modules have for it.
+std::string class_of(const std::string& type) {
+  const std::string name = last_part(type);
+  if (name == "DWConv") return "Conv";
+  if (name == "SyncBatchNorm") return "BatchNorm2d";
+  return name == "ModuleList" ? "Sequential" : name;
 }
 
 /// "nn.LeakyReLU(0.1)" of a pickled activation.
-std::string activation_of(const PickledModule& act) {
+std::string activation_text(const PickledModule& act) {
   const std::string kind = last_part(act.type);
   if (kind != "LeakyReLU") return "nn." + kind + "()";
   const auto slope = act.attributes.find("negative_slope");
@@ -71,7 +42,7 @@ std::string value_text(const TorchFile& file, pickle::Ref value, const std::stri
         text, [](unsigned char c) { return c < ' ' || c == 127; }, '?');  // stays one line
     return text;
   }
-  constexpr std::size_t kMost = 64;
+  const std::size_t kMost = attribute == "f" ? 64 : 4;
   const auto numbers = d[value].items.size() <= kMost ? d.numbers(value) : std::nullopt;
   if (!numbers || numbers->empty()) return shortened(file.describe(value));
   std::vector<std::string> texts;
@@ -82,23 +53,31 @@ std::string value_text(const TorchFile& file, pickle::Ref value, const std::stri
   return same || texts.size() == 1 ? texts.front() : fmt::format("[{}]", fmt::join(texts, ", "));
 }
 
-bool known_class(const std::string& type) {
-  static const std::set<std::string> names{
-      "Conv",   "DWConv", "Focus",   "Bottleneck", "BottleneckCSP",   "C3",      "C3Ghost", "SPP", "SPPF",
-      "Concat", "Detect", "Segment", "GhostConv",  "GhostBottleneck", "Classify"};
-  return type.starts_with("torch.nn.") || names.contains(last_part(type));
+/// Whose code it is matters as much as what it is called: somebody's own Conv may compute anything.
+bool known_class(const std::string& type, bool act) {
+  static const std::set<std::string> names{"Conv",           "DWConv",
+                                           "Focus",          "Bottleneck",
+                                           "BottleneckCSP",  "C3",
+                                           "C3Ghost",        "SPP",
+                                           "SPPF",           "Concat",
+                                           "Detect",         "Segment",
+                                           "GhostConv",      "GhostBottleneck",
+                                           "Classify",       "Model",
+                                           "DetectionModel", "ClassificationModel"};
+  if (type.starts_with("torch.nn.modules.") || type.starts_with("torchvision.")) return true;
+  if (act && type.starts_with("utils.activations.")) return true;
+  return (type.starts_with("models.") || type.starts_with("__main__.")) && (act || names.contains(last_part(type)));
 }
 
 void collect_modules(const TorchFile& file, pickle::Ref module, const std::string& name, std::vector<PickledModule>& out) {
   const pickle::Document& d = file.document();
   PickledModule kept{name, std::string(d.symbol(module)), {}};
-  const bool act = name.ends_with(".act");  // its class is compared as an activation
-  FROST_CHECK(name.empty() || act || known_class(kept.type), file.path().string(), ": ", name, ": unknown module ",
-              shortened(kept.type), module_hint(last_part(kept.type)));
-  for (const char* attribute : {"kernel_size",      "stride",         "padding",       "dilation",  "groups",
-                                "padding_mode",     "transposed",     "eps",           "momentum",  "size",
-                                "scale_factor",     "mode",           "align_corners", "ceil_mode", "return_indices",
-                                "divisor_override", "negative_slope", "add",           "d",         "f"})
+  FROST_CHECK(known_class(kept.type, name.ends_with(".act")), file.path().string(), ": ", name, name.empty() ? "" : ": ",
+              "unknown module ", shortened(kept.type), module_hint(last_part(kept.type)));
+  std::vector<std::string> attributes = attributes_of(class_of(kept.type));
+  if (kept.type.ends_with(".LeakyReLU")) attributes.push_back("negative_slope");
+  if (name.starts_with("model.") && name.rfind('.') == 5) attributes.push_back("f");
+  for (const std::string& attribute : attributes)
     if (const pickle::Ref value = d.get(module, attribute); value != pickle::kNothing)
       kept.attributes[attribute] = value_text(file, value, attribute);
   out.push_back(std::move(kept));
@@ -109,7 +88,7 @@ void collect_modules(const TorchFile& file, pickle::Ref module, const std::strin
 
 /// Tensors that a module has beyond those of its class, such as the bias of a convolution fused with its norm.
 void check_tensors(Module& built, const std::map<std::string, Module*>& ours, const StateDict& state,
-                   const std::string& file) {
+                   const std::string& file, const std::string& whose) {
   std::set<std::string> names;
   built.visit({.parameter = [&](Parameter& p) { names.insert(p.name); },
                .buffer = [&](Buffer& b) { names.insert(b.name); },
@@ -120,7 +99,7 @@ void check_tensors(Module& built, const std::map<std::string, Module*>& ours, co
     const auto owner = ours.find(name.substr(0, dot == name.npos ? 0 : dot));
     if (owner == ours.end() || dynamic_cast<Detect*>(owner->second)) continue;  // the head's grids are computed anew
     fail(file, ": ", owner->first.empty() ? "" : owner->first + ": ", "its ", name.substr(dot == name.npos ? 0 : dot + 1),
-         " has no place in the network that the model's YAML asks for");
+         " has no place in the network that ", whose, " asks for");
   }
 }
 
@@ -133,20 +112,32 @@ std::vector<PickledModule> pickled_modules(const TorchFile& file, pickle::Ref ne
 }
 
 ModuleSettings compare_modules(Module& built, const std::vector<PickledModule>& modules, const StateDict& state,
-                               const std::string& file) {
+                               const std::string& file, const std::string& whose) {
   ModuleSettings settings;
   if (modules.empty()) return settings;
   std::map<std::string, Module*> ours;
-  built.walk([&](const std::string& name, Module& module) { ours[name] = &module; });
-  std::set<std::string> seen, ignored;
+  std::map<std::string, std::size_t> place;  // of ours, in the tree's order
+  built.walk([&](const std::string& name, Module& module) {
+    place[name] = ours.size();
+    ours[name] = &module;
+  });
+  std::vector<std::string> tensors;
+  for (const auto& [name, tensor] : state) tensors.push_back(name);
+  std::ranges::sort(tensors);
   const auto has_tensors = [&](const std::string& name) {
-    return std::any_of(state.begin(), state.end(), [&](const auto& item) { return item.first.starts_with(name + "."); });
+    const auto first = std::ranges::lower_bound(tensors, name + ".");
+    return first != tensors.end() && first->starts_with(name + ".");
+  };
+  std::set<std::string> seen, ignored;
+  std::map<std::string, std::pair<std::string, std::size_t>> chains;  // nn.Sequential runs its children in their order
+  const auto compare_activation = [&](const PickledModule& theirs, const std::string& own, const std::string& path) {
+    const std::string text = activation_text(theirs);
+    if (parse_activation(text, file + ": " + theirs.name) != parse_activation(own, file)) settings[path]["act"] = text;
   };
   for (const PickledModule& theirs : modules) {
-    if (theirs.name.empty()) continue;
     const std::size_t dot = theirs.name.rfind('.');
     const std::string parent = dot == std::string::npos ? "" : theirs.name.substr(0, dot);
-    const std::string where = file + ": " + theirs.name + ": ";
+    const std::string where = file + ": " + theirs.name + (theirs.name.empty() ? "" : ": ");
     const auto found = ours.find(theirs.name);
     if (found == ours.end()) {
       if (ignored.contains(parent)) {
@@ -154,52 +145,56 @@ ModuleSettings compare_modules(Module& built, const std::vector<PickledModule>& 
         continue;
       }
       const auto owner = ours.find(parent);
-      const std::string built_act =
+      const std::string act =
           last_part(theirs.name) == "act" && owner != ours.end() ? setting_of(*owner->second, "act") : "";
-      if (!built_act.empty()) {
-        const std::string text = activation_of(theirs);
-        if (parse_activation(text, file + ": " + theirs.name) != parse_activation(built_act, file))
-          settings[parent]["act"] = text;
+      if (!act.empty()) {
+        compare_activation(theirs, act, parent);
         continue;
       }
       const std::string kind = last_part(theirs.type);
       const bool idle = kind == "Identity" || kind.starts_with("Dropout");  // nothing outside training
-      const bool pooling = kind == "AdaptiveAvgPool2d" && owner != ours.end() && classes_of(*owner->second).empty();
-      FROST_CHECK((idle || pooling) && !has_tensors(theirs.name), where, "a ", shortened(theirs.type),
-                  " that the model's YAML does not ask for");
+      FROST_CHECK(idle && !has_tensors(theirs.name), where, "a ", shortened(theirs.type), " that ", whose,
+                  " does not ask for");
       ignored.insert(theirs.name);
       continue;
     }
     Module& module = *found->second;
     seen.insert(theirs.name);
-    const std::vector<std::string> classes = classes_of(module);
+    if (theirs.type.ends_with(".Sequential")) chains.emplace(theirs.name, std::pair(std::string(), std::size_t{0}));
+    if (const auto chain = chains.find(parent); chain != chains.end() && !theirs.name.empty()) {
+      auto& [before, last] = chain->second;
+      FROST_CHECK(place.at(theirs.name) > last, where, "runs after ", before, ", but ", whose, " asks for it before that");
+      chain->second = {theirs.name, place.at(theirs.name)};
+    }
     if (dynamic_cast<Activate*>(&module)) {
-      const std::string text = activation_of(theirs), own = setting_of(module, "act");
-      if (parse_activation(text, file + ": " + theirs.name) != parse_activation(own, file))
-        settings[theirs.name]["act"] = text;
+      compare_activation(theirs, setting_of(module, "act"), theirs.name);
       continue;
     }
-    FROST_CHECK(classes.empty() || std::ranges::find(classes, last_part(theirs.type)) != classes.end(), where, "a ",
-                shortened(theirs.type), ", the model's YAML asks for ", classes.front());
-    for (const auto& [attribute, value] : theirs.attributes) {
-      if (attribute == "f") continue;
+    const std::string expected_class = module.torch_class();
+    FROST_CHECK(expected_class.empty() || expected_class == class_of(theirs.type), where, "a ", shortened(theirs.type), ", ",
+                whose, " asks for ", expected_class);
+    for (const auto& [attribute, stored] : theirs.attributes) {
       const std::string expected = setting_of(module, attribute);
+      std::string value = stored;
+      if (expected == "True" || expected == "False") {  // as Python reads them
+        if (value == "0" || (value == "null" && attribute == "align_corners")) value = "False";
+        if (value == "1") value = "True";
+      }
       if (expected.empty() || expected == value) continue;
       if (attribute == "padding_mode" && setting_of(module, "padding") == "0" && theirs.attributes.contains("padding") &&
           theirs.attributes.at("padding") == "0")
         continue;  // without padding all modes are the same
-      if (attribute == "align_corners" && value != "True" && expected != "True") continue;  // null and False are one
+      if (attribute == "align_corners" && value != "True" && expected == "null") continue;
       const bool nothing = value == "null" && attribute != "size" && attribute != "scale_factor";
-      FROST_CHECK(honoured(module, attribute) && !nothing, where, attribute, " ", value, ", the model's YAML gives ",
-                  expected);
+      FROST_CHECK(can_set(module, attribute) && !nothing, where, attribute, " ", value, ", ", whose, " gives ", expected);
       settings[theirs.name][attribute] = value;
     }
   }
   for (const auto& [name, module] : ours)
-    FROST_CHECK(name.empty() || seen.contains(name) || dynamic_cast<Identity*>(module), file, ": ", name,
+    FROST_CHECK(seen.contains(name) || dynamic_cast<Identity*>(module), file, ": ", name,
                 ": the checkpoint's modules lack it",
                 dynamic_cast<BatchNorm2d*>(module) ? "; convolutions fused with their norms are not read" : "");
-  check_tensors(built, ours, state, file);
+  check_tensors(built, ours, state, file, whose);
   return settings;
 }
 

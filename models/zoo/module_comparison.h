@@ -9,13 +9,10 @@ namespace frost {
 /// Compares the modules that a .pt holds with what its YAML builds. YOLOv5 runs the pickled modules, so what they say
 /// counts. Returns what frost can honour, as settings of the built modules; empty for a file that equals its YAML and for
 /// one that holds no modules. Throws Error, beginning with `file`, with the module and the attribute for everything else:
-/// another class, a module that nobody asked for, one that is missing, another padding mode.
+/// another class, a module that nobody asked for, one that is missing, another order, another padding mode. `whose`: who
+/// asks for the built modules.
 ModuleSettings compare_modules(Module& built, const std::vector<PickledModule>& modules, const StateDict& state,
-                               const std::string& file);
-
-inline ModuleSettings compare_modules(Module& built, const YoloCheckpoint& checkpoint, const std::string& file) {
-  return compare_modules(built, checkpoint.modules, checkpoint.state, file);
-}
+                               const std::string& file, const std::string& whose = "the model's YAML");
 
 /// Throws Error where the modules read other layers than the rows of their YAML.
 void check_inputs(const ModelSpec& spec, const std::vector<PickledModule>& modules, const std::string& file);

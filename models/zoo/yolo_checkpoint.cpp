@@ -49,26 +49,21 @@ class TorchReader {
   // ---- finding the network
   Ref network(CheckpointPart part) {
     const Ref root = file_.root();
-    if (d_.is(root, Kind::object)) return unwrapped(root, "the root");  // torch.save(model)
+    if (d_.is(root, Kind::object)) return file_.unwrapped(root);  // torch.save(model)
     if (!d_.is(root, Kind::dict)) file_.refuse("not a checkpoint: " + file_.describe(root), "the root");
-    const Ref model = d_.get(root, "model"), ema = d_.get(root, "ema");
-    const bool has_ema = ema != kNothing && !d_.is(ema, Kind::none);
-    if (part == CheckpointPart::ema_or_model && has_ema) {
-      out_.source = "ema";
-      return unwrapped(ema, "ema");
-    }
-    out_.source = "model";
-    if (model == kNothing || d_.is(model, Kind::none)) explain_other_file(root);
-    return unwrapped(model, "model");
-  }
-
-  /// The network itself, out of a DataParallel wrapper.
-  Ref unwrapped(Ref ref, std::string_view where) {
-    if (!d_.is(ref, Kind::object)) {
-      const bool plain = d_.is(ref, Kind::dict);
-      file_.refuse((plain ? std::string("a plain state dict") : file_.describe(ref)) + " instead of a YOLOv5 model", where);
-    }
-    return d_.symbol(ref).starts_with("torch.nn.parallel.") ? d_.find(ref, "_modules.module") : ref;
+    const auto held = [&](const char* key) {
+      const Ref value = d_.get(root, key);
+      return d_.is(value, Kind::none) ? kNothing : value;
+    };
+    const Ref model = held("model"), ema = held("ema");
+    if (model == kNothing && ema == kNothing) explain_other_file(root);
+    out_.source = ema != kNothing && (part == CheckpointPart::ema_or_model || model == kNothing) ? "ema" : "model";
+    const Ref chosen = out_.source == "ema" ? ema : model;
+    if (!d_.is(chosen, Kind::object))
+      file_.refuse(
+          (d_.is(chosen, Kind::dict) ? "a plain state dict" : file_.describe(chosen)) + " instead of a YOLOv5 model",
+          out_.source);
+    return file_.unwrapped(chosen);
   }
 
   [[noreturn]] void explain_other_file(Ref root) {
@@ -124,8 +119,11 @@ class TorchReader {
     if (const Ref epoch = d_.get(root, "epoch"); d_.is(epoch, Kind::integer)) out_.epoch = whole(epoch, "epoch");
     if (const auto fitness = d_.numbers(d_.get(root, "best_fitness")); fitness && !fitness->empty())
       out_.best_fitness = fitness->front();
-    for (const Ref from : {d_.get(model_, "stride"), d_.get(head_, "stride")})
-      if (d_.is(from, Kind::tensor) && out_.strides.empty()) out_.strides = file_.tensor(from, "stride").to_f32();
+    if (const Ref stride = d_.get(head_, "stride"); d_.is(stride, Kind::tensor))
+      out_.head_strides = file_.tensor(stride, head_name_ + ".stride").to_f32();
+    if (const Ref stride = d_.get(model_, "stride"); d_.is(stride, Kind::tensor))
+      out_.strides = file_.tensor(stride, "stride").to_f32();
+    if (out_.strides.empty()) out_.strides = out_.head_strides;
     if (out_.strides.empty()) out_.strides = {32};
     for (const float stride : out_.strides) FROST_CHECK(stride > 0, path(), ": a stride of ", stride);
     for (const auto& [key, value] : d_.entries(d_.get(model_, "hyp")))

@@ -22,8 +22,9 @@ struct YoloCheckpoint {
   StateDict state;        // under PyTorch names (model.0.conv.weight), in the stored type: f16 in released files
   std::string yaml_text;  // the model's graph as YAML: nc, depth_multiple, width_multiple, anchors, backbone, head, ...
   std::string yaml_file;  // the name of the YAML it was built from; may be empty
-  std::vector<std::string> names;  // one for each class
-  std::vector<float> strides;      // of the head's maps
+  std::vector<std::string> names;   // one for each class
+  std::vector<float> strides;       // of the head's maps
+  std::vector<float> head_strides;  // as the head itself says; .pt only
   int nc = 0;
   int epoch = -1;  // last finished epoch, from 0; -1: training is over
   double best_fitness = 0;

@@ -15,10 +15,12 @@
 #include "models/classify/validator.h"
 #include "models/classify/weights.h"
 #include "models/graph/detection_model.h"
+#include "models/zoo/module_comparison.h"
 #include "models/zoo/yolo_checkpoint.h"
 #include "tests/device.h"
 #include "tests/engine/torch_builder.h"
 #include "tests/golden/golden.h"
+#include "tests/models/pickled_model.h"
 #include "tests/models/stripes.h"
 #include "tests/numbers.h"
 
@@ -343,6 +345,138 @@ TEST_CASE("weights: a detector's backbone becomes a classifier's") {
   }
   CHECK(has(error_of([&] { classify::load_classifier(device, file); }), "a detector, not a classifier"));
   CHECK(has(error_of([&] { classify::build_classifier(device, weights, 3, 5, 14); }), "reads other layers"));
+}
+
+namespace {
+
+/// What reading a classifier says after `change`; "" where it is read.
+std::string said_of(const std::string& architecture, const std::string& package,
+                    const std::function<void(PickledModel&)>& change,
+                    const std::function<std::string(const std::string&)>& root = {}) {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device device(make_dry_backend(*cpu, {}));
+  const auto model = classify::make_classifier(device, architecture, 3, {});
+  PickledModel pickle(*model, package);
+  change(pickle);
+  const fs::path file = folder().write("pickled.pt", pickle.file(root));
+  std::string message = error_of([&] {
+    const classify::ClassifierWeights weights = classify::read_classifier_weights(file);
+    CHECK(weights.architecture == architecture);
+    CHECK(classify::class_count(weights) == 3);
+  });
+  CHECK((message.empty() || message.starts_with(file.string() + ": ")));
+  return message.substr(std::min(message.size(), file.string().size() + 2));
+}
+
+PickledNode plain(const std::string& package, const std::string& type) { return {package, type}; }
+
+}  // namespace
+
+TEST_CASE("a pickled ResNet that computes something else than its names say is refused") {
+  const auto said = [](const std::function<void(PickledModel&)>& change) {
+    return said_of("resnet18", "torchvision.models.resnet", change);
+  };
+  CHECK(said([](PickledModel&) {}) == "");
+  CHECK(said([](PickledModel& m) {  // as DeepLab's backbones are
+          m["layer4.0.conv1"].say("stride", integers({1, 1}));
+          m["layer4.0.downsample.0"].say("stride", integers({1, 1}));
+          m["layer4.0.conv2"].say("dilation", integers({2, 2}));
+        })
+            .starts_with("layer4.0.conv1: stride 1 is not what resnet18 has"));
+  CHECK(said([](PickledModel& m) {
+          m["layer1.0.relu"] = activation_node("nn.GELU()");
+        }).starts_with("layer1.0.relu: activation 'nn.GELU()' is not one of"));
+  CHECK(said([](PickledModel& m) {
+          m["relu"] = activation_node("nn.SiLU()");
+        }).starts_with("relu: act nn.SiLU() is not what resnet18 has"));
+  CHECK(said([](PickledModel& m) {
+          m["maxpool"].say("ceil_mode", boolean(true));
+        }).starts_with("maxpool: ceil_mode True is not what"));
+  CHECK(said([](PickledModel& m) {
+          m["avgpool"].say("output_size", integers({2, 2}));
+        }) == "avgpool: output_size 2, resnet18 gives 1");
+  CHECK(said([](PickledModel& m) { m["bn1"].say("eps", real(1e-3)); }).starts_with("bn1: eps 0.001 is not what"));
+  CHECK(said([](PickledModel& m) {
+          m["layer2.1"].children.push_back("se");
+          m.nodes["layer2.1.se"] = plain("my.attention", "SE");
+        }) == "layer2.1.se: unknown module my.attention.SE");
+  CHECK(said([](PickledModel& m) { m["layer2.1"].package = "my.blocks"; }) ==
+        "layer2.1: unknown module my.blocks.BasicBlock");
+  CHECK(said([](PickledModel& m) { m[""].package = "my"; }) == "unknown module my.ResNet");
+  CHECK(said([](PickledModel& m) {
+          m["layer2.1"] = {"torch.nn.modules.container", "Sequential", {}, {}, {}, m["layer2.1"].children};
+        }) == "layer2.1: a torch.nn.modules.container.Sequential, resnet18 asks for BasicBlock");
+  CHECK(said([](PickledModel& m) { std::erase(m["layer3.0"].children, "relu"); }) ==
+        "layer3.0.relu: the checkpoint's modules lack it");
+  CHECK(said([](PickledModel& m) { std::swap(m["layer3"].children[0], m["layer3"].children[1]); }) ==
+        "layer3.0: runs after layer3.1, but resnet18 asks for it before that");
+}
+
+TEST_CASE("a pickled VGG, and classifiers in a wrapper") {
+  const auto said = [](const std::function<void(PickledModel&)>& change) {
+    const std::unique_ptr<Backend> cpu = make_cpu_backend();
+    Device device(make_dry_backend(*cpu, {}));
+    const auto model = classify::make_classifier(device, "vgg16_bn", 3, {});
+    PickledModel pickle(*model, "torchvision.models.vgg");
+    pickle.drop_tensors();
+    change(pickle);
+    const TorchFile file(folder().write("vgg.pt", pickle.file()));
+    std::string text;
+    const std::string refused = error_of([&] {
+      for (const auto& [path, attributes] :
+           compare_modules(*model, pickled_modules(file, file.weights()), {}, "", "vgg16_bn"))
+        for (const auto& [attribute, value] : attributes) text += path + ": " + attribute + " " + value;
+    });
+    return text + refused;
+  };
+  CHECK(said([](PickledModel&) {}) == "");
+  CHECK(said([](PickledModel& m) { m["features.6"].say("kernel_size", integer(3)); }) == "features.6: kernel_size 3");
+  CHECK(said([](PickledModel& m) { m["features.2"] = activation_node("nn.LeakyReLU(0.1)"); }) ==
+        "features.2: act nn.LeakyReLU(0.1)");
+  CHECK(has(said([](PickledModel& m) { m["classifier.1"] = plain("torch.nn.modules.activation", "Tanh"); }),
+            "classifier.1: activation 'nn.Tanh()' is not one of"));
+  CHECK(has(said([](PickledModel& m) { std::swap(m["features"].children[0], m["features"].children[3]); }),
+            "runs after features."));
+  const auto wrapped = [](const std::string& network) {
+    return dict({{"model", object("torch.nn.parallel.data_parallel", "DataParallel",
+                                  {{"_modules", ordered({{"module", network}})}})}});
+  };
+  CHECK(said_of(
+            "resnet18", "torchvision.models.resnet", [](PickledModel&) {}, wrapped) == "");
+  CHECK(said_of(
+            "resnet18", "torchvision.models.resnet",
+            [](PickledModel& m) {
+              m["conv1"].say("padding", integers({0, 0}));
+            },
+            wrapped)
+            .starts_with("conv1: padding 0 is not what resnet18 has"));
+}
+
+TEST_CASE("a YOLOv5 classifier's modules are compared, and files of the ultralytics package are named") {
+  const auto said = [](const std::string& package, const std::function<void(PickledModel&)>& change) {
+    return said_of("yolov5n-cls", package, change);
+  };
+  CHECK(said("models.common", [](PickledModel&) {}) == "");
+  CHECK(said("models.common", [](PickledModel& m) {
+          m["model.0.conv"].say("stride", integers({1, 1}));
+        }).starts_with("model.0.conv: stride 1 is not what yolov5n-cls has"));
+  CHECK(said("models.common", [](PickledModel& m) {
+          m["model.2.cv1.act"] = activation_node("nn.ReLU()");
+        }).starts_with("model.2.cv1: act nn.ReLU() is not what"));
+  CHECK(said("models.common", [](PickledModel& m) {
+          m["model.9.conv.act"] = activation_node("nn.Mish()");
+        }).starts_with("model.9.conv: act nn.Mish() is not what"));
+  CHECK(said("models.common", [](PickledModel& m) {
+          m["model.4"].children.push_back("att");
+          m.nodes["model.4.att"] = plain("torch.nn.modules.activation", "Softmax");
+        }) == "model.4.att: a torch.nn.modules.activation.Softmax that yolov5n-cls does not ask for");
+  CHECK(said("models.common", [](PickledModel& m) { m["model.9.pool"].say("output_size", integer(7)); }) ==
+        "model.9.pool: output_size 7, yolov5n-cls gives 1");
+  CHECK(said("models.common", [](PickledModel& m) {
+          m["model.2.m.0"].say("add", boolean(false));
+        }).starts_with("model.2.m.0: add False is not what"));
+  CHECK(said("ultralytics.nn.modules", [](PickledModel&) {
+        }).starts_with("written by the ultralytics package (ultralytics.nn.modules.ClassificationModel)"));
 }
 
 TEST_CASE("torchvision's own file: names, loading, logits") {

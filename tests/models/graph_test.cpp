@@ -561,6 +561,22 @@ TEST_CASE("a pool's numbers must fit each other, from whichever key they come") 
   CHECK(refusal({"-1, 1, Conv, [16]", pool}, "modules: {model.1: {padding: 1}}\n") == "");
 }
 
+TEST_CASE("the key modules names modules of the graph, and attributes that can be changed") {
+  const auto said = [](const std::string& modules) {
+    return refusal({"-1, 1, Conv, [16]", "-1, 1, nn.Upsample, [None, 2]"}, "modules: {" + modules + "}\n");
+  };
+  for (const std::string name : {"model.7", "model.99.conv", "model.0.cv1", "model.0.conv.x", "conv", "model.-1"}) {
+    CAPTURE(name);
+    CHECK(said(name + ": {stride: 2}").ends_with(name + ": 'modules' names a module that the graph does not have"));
+  }
+  CHECK(said("model.0.conv: {groups: 2}").ends_with("model.0.conv: groups is unknown"));
+  CHECK(said("model.0.conv: {eps: 1}").ends_with("model.0.conv: eps is unknown"));
+  CHECK(said("model.0.bn: {track_running_stats: False}").ends_with("track_running_stats is unknown"));
+  CHECK(said("model.1: {scale_factor: null}").ends_with("expected a size or a scale_factor, got neither"));
+  CHECK(said("model.1: {size: 8}").ends_with("expected a size or a scale_factor, got both"));
+  CHECK(said("model.1: {size: 256, scale_factor: null}") == "");
+}
+
 TEST_CASE("arguments that are modules or lists as text are read once, and no longer than any row needs") {
   const auto sequential = [](const std::string& call) { return refusal({"-1, 1, nn.Sequential, ['" + call + "']"}); };
   const auto nested = [](int depth) {

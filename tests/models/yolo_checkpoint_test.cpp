@@ -12,6 +12,7 @@
 #include "models/yolo/model_io.h"
 #include "tests/engine/torch_builder.h"
 #include "tests/golden/golden.h"
+#include "tests/models/pickled_model.h"
 
 using namespace frost;
 using namespace frost::build;
@@ -260,6 +261,11 @@ TEST_CASE("which part is read") {
   CHECK(load({.with_ema = true}, CheckpointPart::model).source == "model");
   CHECK(first(load({.only_object = true})) == 1);
   CHECK(first(load({.data_parallel = true})) == 1);
+  const Tiny averaged{.with_ema = true, .top = {{"model", none()}}};  // only the average was kept
+  for (const CheckpointPart part : {CheckpointPart::ema_or_model, CheckpointPart::model}) {
+    CHECK(first(load(averaged, part)) == 2);
+    CHECK(load(averaged, part).source == "ema");
+  }
 }
 
 TEST_CASE("variants of other versions") {
@@ -522,6 +528,124 @@ TEST_CASE("modules that frost cannot follow are refused by name") {
   // what changes nothing outside training
   CHECK(!has(yaml_of({.layer_children = extra("torch.nn.modules.dropout", "Dropout", {})}), "modules"));
   CHECK(!has(yaml_of({.layer_children = extra("torch.nn.modules.linear", "Identity", {})}), "modules"));
+}
+
+namespace {
+
+/// A detector whose modules are its YAML's, until a test changes one: a repeated bottleneck and an enlargement are in it.
+struct Small {
+  const std::string up_arguments;
+  DetectionModel model;
+  PickledModel pickle;
+
+  explicit Small(Device& device, const std::string& mode = "bilinear, True")
+      : up_arguments(mode),
+        model(device, parse_model_yaml("nc: 2\ndepth_multiple: 1\nwidth_multiple: 1\nanchors: [[10, 16, 24, 32]]\n"
+                                       "backbone:\n  - [-1, 1, Conv, [8, 3, 2]]\n  - [-1, 2, Bottleneck, [8]]\n"
+                                       "  - [-1, 1, nn.Upsample, [None, 2, " +
+                                           mode +
+                                           "]]\n"
+                                           "head:\n  - [[-1], 1, Detect, [nc, anchors]]\n",
+                                       "small.yaml")),
+        pickle(model, "models.common") {
+    const auto row = [](const std::string& from, int number, const char* module, const std::string& arguments) {
+      return list({from, integer(number), text(module), arguments});
+    };
+    const bool bilinear = mode.starts_with("bilinear");
+    PickledNode& net = pickle[""];
+    net.package = "models.yolo", net.type = "DetectionModel";
+    net.say("yaml", dict({{"nc", integer(2)},
+                          {"depth_multiple", real(1)},
+                          {"width_multiple", real(1)},
+                          {"anchors", list({list({integer(10), integer(16), integer(24), integer(32)})})},
+                          {"backbone", list({row(integer(-1), 1, "Conv", list({integer(8), integer(3), integer(2)})),
+                                             row(integer(-1), 2, "Bottleneck", list({integer(8)})),
+                                             row(integer(-1), 1, "nn.Upsample",
+                                                 list({none(), integer(2), text(bilinear ? "bilinear" : "nearest"),
+                                                       bilinear ? boolean(true) : none()}))})},
+                          {"head", list({row(list({integer(-1)}), 1, "Detect", list({text("nc"), text("anchors")}))})}}));
+    PickledNode& head = pickle["model.3"];
+    for (const auto& [name, value] : {std::pair{"nc", 2}, {"na", 2}, {"nl", 1}}) head.say(name, integer(value));
+    head.buffers = {{"anchors", pickle.own_tensor({10, 16, 24, 32}, {1, 2, 2})}};
+  }
+  std::string read() const {
+    const auto path = folder.write("small.pt", pickle.file());
+    return error_of([&] {
+      YoloCheckpoint c = load_yolo_checkpoint(path);
+      Device device(make_cpu_backend());
+      const auto fitted = yolo::fitted_model(device, parse_model_yaml(c.yaml_text, "small.yaml"), 0, c, path.string());
+      std::string settings;
+      for (const auto& [name, attributes] : fitted->spec().modules)
+        for (const auto& [attribute, value] : attributes) settings += name + "." + attribute + "=" + value + " ";
+      if (!settings.empty()) fail(settings);
+    });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what modules may say in other words, and what they may not") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device device(make_dry_backend(*cpu, {}));
+  const auto said = [&](const std::function<void(PickledModel&)>& change, const std::string& mode = "bilinear, True") {
+    Small small(device, mode);
+    change(small.pickle);
+    return small.read();
+  };
+  using M = PickledModel&;
+  CHECK(said([](M) {}) == "");
+  CHECK(said([](M) {}, "nearest") == "");
+  CHECK(said([](M m) { m["model.1.0"].say("add", integer(1)); }) == "");
+  CHECK(said([](M m) { m["model.1.0"].say("add", integer(0)); }) == "model.1.0.add=False ");
+  CHECK(said([](M m) { m["model.1.1"].say("add", integer(2)); }).ends_with("expected True or False"));
+  CHECK(said([](M m) { m["model.2"].say("align_corners", none()); }) == "model.2.align_corners=False ");
+  CHECK(said([](M m) { m["model.2"].say("align_corners", boolean(false)); }) == "model.2.align_corners=False ");
+  CHECK(said([](M m) { m["model.2"].say("align_corners", boolean(false)); }, "nearest") == "");
+  CHECK(said([](M m) {
+          m["model.2"].say("scale_factor", none());
+        }).ends_with("model.2: expected a size or a scale_factor, got neither"));
+  CHECK(said([](M m) {
+          m["model.2"].say("size", integer(9));
+        }).ends_with("model.2: expected a size or a scale_factor, got both"));
+  CHECK(said([](M m) {
+          m["model.0.bn"].say("track_running_stats", boolean(false));
+        }).ends_with("model.0.bn: track_running_stats False, the model's YAML gives True"));
+  CHECK(said([](M m) {
+          std::swap(m["model.1"].children[0], m["model.1"].children[1]);
+        }).ends_with("model.1.0: runs after model.1.1, but the model's YAML asks for it before that"));
+  CHECK(said([](M m) {
+          std::swap(m["model"].children[1], m["model"].children[2]);
+        }).ends_with("model.1: runs after model.2, but the model's YAML asks for it before that"));
+  // classes by their names alone could be anybody's
+  for (const std::string package : {"mylib", "yolov9.models.common", "torchvision_fork.ops", "torch.nn.quantized"}) {
+    CHECK(said([&](M m) { m["model.0"].package = package; }).ends_with("model.0: unknown module " + package + ".Conv"));
+    CHECK(said([&](M m) {
+            m["model.0.act"].package = package;
+          }).ends_with("model.0.act: unknown module " + package + ".SiLU"));
+  }
+  for (const std::string package : {"models.experimental", "__main__"})
+    CHECK(said([&](M m) { m["model.0"].package = package; }) == "");
+  CHECK(said([](M m) { m["model.0.act"].package = "utils.activations"; }) == "");
+}
+
+TEST_CASE("a head that counts with other strides than its graph has is refused") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  Device device(make_dry_backend(*cpu, {}));
+  for (const float stride : {1.0f, 2.0f, 16.0f}) {
+    Small small(device);
+    small.pickle["model.3"].say("stride", small.pickle.own_tensor({stride}, {1}));
+    const std::string message = small.read();
+    CAPTURE(message);
+    if (stride == 1)
+      CHECK(message == "");
+    else
+      CHECK(message.ends_with(stride == 2 ? "model.3: strides 2, its graph gives 1"
+                                          : "model.3: strides 16, its graph gives 1"));
+  }
+  Small small(device);  // a stride that the modules change counts too
+  small.pickle["model.0.conv"].say("stride", integers({1, 1}));
+  small.pickle["model.3"].say("stride", small.pickle.own_tensor({1}, {1}));
+  CHECK(small.read().ends_with("model.3: strides 1, its graph gives 0.5"));
 }
 
 TEST_CASE("lists that share their items do not become a text without end") {
