@@ -170,7 +170,9 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
     for (const auto& module : modules) {
       FROST_CHECK(module.second.IsMap(), name, ": modules: ", module.first.Scalar(), " is not a map of attributes");
       for (const auto& attribute : module.second) {
-        std::string value = attribute.second.IsSequence() ? "[" : attribute.second.Scalar();
+        std::string value = attribute.second.IsSequence() ? "["
+                            : attribute.second.IsNull()   ? "null"
+                                                          : attribute.second.Scalar();
         for (const YAML::Node& item : attribute.second) value += (value.size() > 1 ? ", " : "") + item.Scalar();
         if (attribute.second.IsSequence()) value += "]";
         spec.modules[module.first.Scalar()][attribute.first.Scalar()] = value;

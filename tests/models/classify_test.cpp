@@ -9,6 +9,7 @@
 #include "engine/image/codec.h"
 #include "engine/optim/optimizer.h"
 #include "engine/optim/schedule.h"
+#include "kernels/trace/trace.h"
 #include "models/classify/dataset.h"
 #include "models/classify/resnet_v2.h"
 #include "models/classify/step.h"

@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "engine/checkpoint/torch_file.h"
+#include "kernels/trace/trace.h"
 #include "models/graph/detection_model.h"
 #include "models/yolo/model_io.h"
 #include "tests/engine/torch_builder.h"
