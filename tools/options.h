@@ -1,6 +1,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <string>
@@ -10,6 +11,7 @@
 #include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/run_checkpoints.h"
+#include "models/run/option_file.h"
 #include "tools/arguments.h"
 
 /// Flags that several tools have. Each function declares some on `app`, under the heading `group` of --help, bound to the
@@ -228,7 +230,10 @@ template <class Config>
         ignored += " " + other->get_name();
     }
     if (!ignored.empty()) std::printf("WARNING: --resume goes on with the run's own options; ignored:%s\n", ignored.c_str());
-    if (newest) c.resume = newest_unfinished(c.project).string();
+    if (newest)
+      c.resume = newest_unfinished(c.project, [](const std::filesystem::path& folder) {
+                   static_cast<void>(run::read_options<Config>(folder / "opt.yaml"));
+                 }).string();
   };
 }
 

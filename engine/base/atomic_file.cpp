@@ -89,15 +89,20 @@ class TemporaryFile final : public FileSink {
   bool renamed_ = false;
 };
 
-/// The process that a file name of the form `.<name>.<pid>.tmp` tells of; 0 for other names.
-pid_t writer_in(const std::string& name) {
-  constexpr std::string_view kEnd = ".tmp";
-  if (!name.starts_with('.') || !name.ends_with(kEnd)) return 0;
-  const std::size_t end = name.size() - kEnd.size(), dot = name.rfind('.', end - 1);
-  if (dot == std::string::npos || dot == 0) return 0;
+/// A file name of the form `.<name>.<pid>.tmp`; process 0 for others.
+struct TemporaryName {
+  std::string name;
   pid_t pid = 0;
-  const auto [rest, error] = std::from_chars(name.data() + dot + 1, name.data() + end, pid);
-  return error == std::errc() && rest == name.data() + end && pid > 0 ? pid : 0;
+};
+TemporaryName parse_temporary(const std::string& file) {
+  constexpr std::string_view kEnd = ".tmp";
+  if (!file.starts_with('.') || !file.ends_with(kEnd)) return {};
+  const std::size_t end = file.size() - kEnd.size(), dot = file.rfind('.', end - 1);
+  if (dot == std::string::npos || dot == 0) return {};
+  pid_t pid = 0;
+  const auto [rest, error] = std::from_chars(file.data() + dot + 1, file.data() + end, pid);
+  if (error != std::errc() || rest != file.data() + end || pid <= 0) return {};
+  return {file.substr(1, dot - 1), pid};
 }
 
 bool alive(pid_t pid) { return kill(pid, 0) == 0 || errno != ESRCH; }
@@ -124,11 +129,16 @@ void write_file_atomically(const fs::path& path, std::span<const std::byte> byte
   write_file_atomically(path, [&](FileSink& file) { file.write(bytes.data(), bytes.size()); });
 }
 
-void remove_dead_temporaries(const fs::path& folder) {
-  std::error_code error;
+void remove_dead_temporaries(const fs::path& folder, const std::function<bool(const std::string& name)>& ours,
+                             std::chrono::seconds age) {
+  std::error_code error, ignored;
   std::vector<fs::path> dead;  // a folder is not changed while it is read
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-    if (const pid_t pid = writer_in(it->path().filename().string()); pid > 0 && !alive(pid)) dead.push_back(it->path());
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const TemporaryName temporary = parse_temporary(it->path().filename().string());
+    if (temporary.pid > 0 && !alive(temporary.pid) && ours(temporary.name) &&
+        (age.count() == 0 || it->last_write_time(ignored) + age < fs::file_time_type::clock::now()))
+      dead.push_back(it->path());
+  }
   for (const fs::path& file : dead) unlink(file.c_str());
 }
 

@@ -1,8 +1,10 @@
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace frost {
@@ -23,9 +25,11 @@ class FileSink {
 void write_file_atomically(const std::filesystem::path& path, const std::function<void(FileSink&)>& fill);
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
-/// Removes the temporary files `.<name>.<pid>.tmp` whose process is not alive on this machine any more from `folder` (not
-/// from those below it). Those of living processes and files of other names stay. For a folder that no other machine writes
-/// to meanwhile. What cannot be removed is left; a folder that is not there holds none.
-void remove_dead_temporaries(const std::filesystem::path& folder);
+/// Removes from `folder` (not from those below it) the temporary files `.<name>.<pid>.tmp` whose process is not alive on
+/// this machine any more, where `ours` accepts the name and the file is older than `age`. Where another machine or container
+/// may write to the folder, give an age: its processes are not seen. What cannot be removed is left; a folder that is not
+/// there holds none.
+void remove_dead_temporaries(const std::filesystem::path& folder, const std::function<bool(const std::string& name)>& ours,
+                             std::chrono::seconds age = {});
 
 }  // namespace frost

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -22,15 +23,18 @@ namespace {
 
 fs::path lock_file(const fs::path& folder) { return folder / ".lock"; }
 
-/// Waits a little for what a shared lock of a process that only looks, or a text that is being written, needs: true as soon
-/// as `done` is.
+/// Calls `done` until it is true, for a tenth of a second at most. holder() takes the lock for a moment to look at it: a
+/// training that starts meanwhile must not take it for another training.
 template <class Done>
-bool soon(const Done& done) {
-  for (int tries = 0; tries < 50; ++tries) {
-    if (done()) return true;
-    usleep(2000);
-  }
-  return done();
+void wait_until(const Done& done) {
+  for (int tries = 0; tries < 50 && !done(); ++tries) usleep(2000);
+}
+
+/// The kinds of files that a training writes: options and numbers, pictures, checkpoints, kept features (ByteStore).
+bool is_run_file(const std::string& name) {
+  const std::string extension = fs::path(name).extension().string();
+  const auto kinds = {".yaml", ".csv", ".json", ".jpg", ".safetensors"};
+  return std::find(kinds.begin(), kinds.end(), extension) != kinds.end() || name.starts_with("store-");
 }
 
 /// What the holder wrote into the file. An earlier holder's text names a process that is not alive: it is not told.
@@ -89,8 +93,7 @@ RunLock::RunLock(const fs::path& folder) {
   file_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   FROST_CHECK(file_ >= 0, file.string(), ": cannot write: ", std::strerror(errno));
   int cause = 0;
-  // Who looks for the holder has the lock for a moment.
-  soon([&] { return (cause = flock(file_, LOCK_EX | LOCK_NB) == 0 ? 0 : errno) != EWOULDBLOCK; });
+  wait_until([&] { return (cause = flock(file_, LOCK_EX | LOCK_NB) == 0 ? 0 : errno) != EWOULDBLOCK; });
   if (cause == 0) {
     const std::string text = this_process() + "\n";
     // The text is only what another process says about this one: a full disk does not matter here.
@@ -104,7 +107,7 @@ RunLock::RunLock(const fs::path& folder) {
     fmt::print(stderr, "WARNING: {}: cannot be locked ({}); no second training may write to this folder\n", folder.string(),
                std::strerror(cause));
   }
-  for (const fs::path& part : {folder, folder / "weights"}) remove_dead_temporaries(part);
+  for (const fs::path& part : {folder, folder / "weights"}) remove_dead_temporaries(part, is_run_file);
 }
 
 RunLock::~RunLock() { close(file_); }

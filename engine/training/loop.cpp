@@ -35,6 +35,31 @@ std::map<std::string, double> sparsity_of(Module& model) {
   if (!shares.empty()) shares["all parameters"] = static_cast<double>(zeros) / static_cast<double>(count);
   return shares;
 }
+
+/// What a checkpoint says about itself; nothing where it is not there or cannot be read.
+Metadata metadata_of(const std::filesystem::path& file) {
+  try {
+    return read_safetensors_metadata(file);
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
+/// Removes what stands where a checkpoint is to be and is none (cut off, a link to itself), with a line that says so.
+bool remove_unreadable(const std::filesystem::path& file) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(file, error))) return false;
+  std::string cause;
+  try {
+    static_cast<void>(read_safetensors_metadata(file));
+    return false;
+  } catch (const std::exception& e) {
+    cause = e.what();
+  }
+  if (!std::filesystem::remove(file, error)) return false;
+  fmt::print("WARNING: {}: removed, it cannot be read ({})\n", file.string(), cause);
+  return true;
+}
 }  // namespace
 
 std::string TrainingTask::table_header(std::int64_t) {
@@ -185,11 +210,9 @@ void TrainingLoop::run() {
   const auto start = Clock::now();
   const std::int64_t epochs = options_.schedule.epochs;
   std::int64_t epoch = start_epoch_;
-  if (epoch == 0) {
-    static_cast<void>(checked_state(-1));
-  } else if (!validated_) {
+  if (!validated_) {
     end_epoch(csv, epoch - 1);
-  } else if (!noted && !mean_losses_.empty()) {
+  } else if (epoch > 0 && !noted && !mean_losses_.empty()) {
     csv.append(row_of(epoch - 1));
   }
   for (; epoch < epochs && !stops_after(epoch - 1); ++epoch) {
@@ -199,13 +222,14 @@ void TrainingLoop::run() {
   }
   if (stops_after(epoch - 1))
     fmt::print(
-        "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, best "
-        "model saved as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use "
-        "--patience 0 to disable EarlyStopping.\n",
-        options_.patience, best_epoch_, best().filename().string(), options_.patience);
+        "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, {} saved "
+        "as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use --patience 0 to "
+        "disable EarlyStopping.\n",
+        options_.patience, best_epoch_, written_best_ == best_epoch_ ? "best model" : "which was not saved; a model is",
+        result().filename().string(), options_.patience);
   fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
   // What an earlier run left in a reused folder is not touched.
-  if (best_written_) summary_.files[best().filename().string()] = strip_checkpoint(best());
+  if (written_best_) summary_.files[best().filename().string()] = strip_checkpoint(best());
   summary_.files[last().filename().string()] = stripped_checkpoint_size(last());
   summary_.sparsity = sparsity_of(model_);
   write_run_summary(options_.folder, summary_);
@@ -254,14 +278,13 @@ void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
 void TrainingLoop::note_fitness(std::int64_t epoch, double fitness) {
   const bool may_be_best = epoch >= options_.best_from;
   if (!may_be_best) fitness = 0;
-  if (fitness > best_fitness_) {
-    best_fitness_ = fitness;
-    summary_.best_epoch = epoch;
-    summary_.best.clear();
-    for (std::size_t i = 0; i < metrics_.size(); ++i) summary_.best.emplace_back(task_.metric_columns()[i], metrics_[i]);
-  }
   if (fitness >= stopper_best_ || !may_be_best) stopper_best_ = fitness, best_epoch_ = epoch;
-  is_best_ = may_be_best && fitness == best_fitness_;
+  is_best_ = may_be_best && fitness >= best_fitness_;
+  if (!is_best_) return;
+  best_fitness_ = fitness;
+  summary_.best_epoch = epoch;
+  summary_.best.clear();
+  for (std::size_t i = 0; i < metrics_.size(); ++i) summary_.best.emplace_back(task_.metric_columns()[i], metrics_[i]);
 }
 
 void TrainingLoop::save_unvalidated(std::int64_t epoch) {
@@ -272,11 +295,15 @@ void TrainingLoop::save_unvalidated(std::int64_t epoch) {
 }
 
 void TrainingLoop::write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& about) {
+  const auto write = [&](const std::filesystem::path& file) {
+    remove_unreadable(file);
+    write_checkpoint(file, tensors, about);
+  };
   if (is_best_) {
-    write_checkpoint(best(), tensors, about);
-    best_written_ = true;
+    write(best());
+    written_best_ = epoch;
   }
-  if (options_.save_period > 0 && epoch % options_.save_period == 0) write_checkpoint(numbered(epoch), tensors, about);
+  if (options_.save_period > 0 && epoch % options_.save_period == 0) write(numbered(epoch));
 }
 
 std::vector<double> TrainingLoop::row_of(std::int64_t epoch) const {
@@ -303,16 +330,17 @@ StateDict TrainingLoop::checked_state(std::int64_t epoch) const {
     }
   }
   for (const auto& [name, tensor] : all)
-    FROST_CHECK(tensor.all_finite(), name, " is not finite ",
-                epoch < 0 ? "before the first epoch"
-                          : fmt::format("after epoch {}: training has diverged (lower lr0?); {}", epoch, last_good()));
+    FROST_CHECK(tensor.all_finite(), name, " is not finite after epoch ", epoch, ": training has diverged (lower lr0?); ",
+                last_good());
   return all;
 }
 
 Metadata TrainingLoop::metadata(std::int64_t epoch, bool validated) const {
   Metadata about = task_.metadata();
   about["epoch"] = about[kOwnEpochKey] = std::to_string(epoch);
+  if (!options_.run.empty()) about[kRunKey] = options_.run;
   about["best_fitness"] = fmt::format("{:.17g}", best_fitness_);
+  const bool is_best = validated && is_best_;
   const UpdateState state = updater_.optimizer().state();
   about[kTrainingStateKey] = nlohmann::json{{"epoch", epoch},
                                             {"epochs", options_.schedule.epochs},
@@ -320,8 +348,8 @@ Metadata TrainingLoop::metadata(std::int64_t epoch, bool validated) const {
                                             {"losses", mean_losses_},
                                             {"metrics", metrics_},
                                             {"lr", lr_},
-                                            {"is_best", is_best_},
-                                            {"best_written", best_written_ || is_best_},
+                                            {"is_best", is_best},
+                                            {"written_best", is_best ? epoch : written_best_.value_or(-1)},
                                             {"best_fitness", best_fitness_},
                                             {"stopper_best", stopper_best_},
                                             {"best_epoch", best_epoch_},
@@ -351,14 +379,13 @@ std::string TrainingLoop::last_good() const {
 
 void TrainingLoop::resume(const std::filesystem::path& file) {
   const SafetensorsFile saved = read_checkpoint(file);
-  const auto it = saved.metadata.find(kTrainingStateKey);
-  if (it == saved.metadata.end())
+  if (!saved.metadata.contains(kTrainingStateKey))
     fail(file.string(), ": training is finished, nothing to resume. Start a new training with --weights ", file.string());
+  const nlohmann::json json = training_state(saved.metadata, file);
   std::int64_t batches = 0, last_step = -1;
   UpdateState state = updater_.optimizer().state();
   std::vector<std::pair<std::int64_t, std::int64_t>> wakes;
   try {
-    const auto json = nlohmann::json::parse(it->second);
     start_epoch_ = json.at("epoch").get<std::int64_t>() + 1;
     best_fitness_ = json.at("best_fitness");
     stopper_best_ = json.at("stopper_best");
@@ -375,18 +402,22 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
       metrics_ = json.at("metrics").get<std::vector<double>>();
       lr_ = json.at("lr").get<std::array<double, 3>>();
       is_best_ = json.at("is_best");
-      best_written_ = json.at("best_written");
-    } else {
-      best_written_ = true;
+      FROST_CHECK(std::ssize(mean_losses_) == std::ssize(task_.loss_names()) &&
+                      std::ssize(metrics_) == std::ssize(task_.metric_columns()),
+                  file.string(), ": its training state has ", mean_losses_.size(), " losses and ", metrics_.size(),
+                  " metrics, this training ", task_.loss_names().size(), " and ", task_.metric_columns().size());
     }
+    const bool known = json.contains("written_best");  // older files: whether there was one
+    const std::int64_t written = known ? json["written_best"].get<std::int64_t>() : best_epoch_;
+    if (written >= 0 && (known || json.value("best_written", true))) written_best_ = written;
     batches = json.at("batches_per_epoch");
     last_step = json.at("last_step");
     state.steps = json.at("steps");
     state.ema_updates = json.at("ema_updates");
     state.skipped = json.value("skipped", state.skipped);
     state.loss_scale = {json.value("loss_scale", state.loss_scale.scale), json.value("good_steps", 0)};
-    if (const auto costs = saved.metadata.find(kTrainingCostsKey); costs != saved.metadata.end()) {  // older files have none
-      const auto before = nlohmann::json::parse(costs->second);
+    if (json.contains("costs")) {
+      const nlohmann::json& before = json["costs"];
       summary_.epochs = before.at("epochs");
       summary_.steps = before.at("steps");
       summary_.train_seconds = before.at("train_seconds");
@@ -399,9 +430,13 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   } catch (const nlohmann::json::exception& e) {
     fail(file.string(), ": its training state cannot be read: ", e.what());
   }
+  FROST_CHECK(start_epoch_ <= options_.schedule.epochs, file.string(), ": is of epoch ", start_epoch_ - 1, ", the run has ",
+              options_.schedule.epochs, " epochs");
   FROST_CHECK(batches == task_.batches_per_epoch(), file.string(), ": an epoch had ", batches, " batches, now it has ",
               task_.batches_per_epoch(), "; resume with the same data and batch size");
   can_resume_ = true;
+  const auto run = saved.metadata.find(kRunKey);
+  options_.run = run == saved.metadata.end() ? "" : run->second;
   for (const auto& [epoch, before] : wakes) {
     FROST_CHECK(options_.unfreeze && options_.unfreeze(epoch), file.string(), ": parameters woke in epoch ", epoch,
                 ", but these options unfreeze nothing then");
@@ -435,32 +470,44 @@ std::filesystem::path TrainingLoop::numbered(std::int64_t epoch) const {
 }
 
 void TrainingLoop::restore_best() {
-  const auto metadata_of = [](const std::filesystem::path& file) {
-    return std::filesystem::exists(file) ? read_safetensors_metadata(file) : Metadata();
+  const auto is_ours = [&](const Metadata& about) {
+    const auto run = about.find(kRunKey);
+    return about.contains(kOwnEpochKey) && (run == about.end() ? "" : run->second) == options_.run;
   };
-  const auto is = [&](const Metadata& about) {
-    const auto epoch = about.find(kOwnEpochKey);
-    return epoch != about.end() && epoch->second == std::to_string(best_epoch_);
+  const auto holds_it = [&](const Metadata& about) {
+    return written_best_ && is_ours(about) && about.at(kOwnEpochKey) == std::to_string(*written_best_);
   };
   const Metadata present = metadata_of(best());
-  const bool known = present.contains(kOwnEpochKey);
-  // Files without the key are older than it. Stripped ones may be those of an earlier run, which stay.
-  const bool fits = best_written_ ? !present.empty() && (is(present) || !known) : !present.contains(kTrainingStateKey);
-  if (fits) return;
-  if (best_written_) {
-    const Metadata kept = metadata_of(numbered(best_epoch_));
-    if (is(kept) && kept.contains(kTrainingStateKey)) {  // of this run: what others left in the folder is stripped
-      const SafetensorsFile from = read_checkpoint(numbered(best_epoch_));
-      write_checkpoint(best(), from.tensors, from.metadata);
-      return;
+  if (holds_it(present)) return;
+  // Files without the keys are older than these. Stripped ones may be those of an earlier run, which stay.
+  if (options_.run.empty() && !present.empty() && !present.contains(written_best_ ? kOwnEpochKey : kTrainingStateKey))
+    return;
+  if (written_best_) {
+    const Metadata kept = metadata_of(numbered(*written_best_));
+    if (holds_it(kept) && kept.contains(kTrainingStateKey)) {
+      std::optional<SafetensorsFile> from;
+      try {
+        from = read_checkpoint(numbered(*written_best_));
+      } catch (const Error& e) {
+        fmt::print("WARNING: {}\n", e.what());
+      }
+      if (from) {
+        remove_unreadable(best());
+        return write_checkpoint(best(), from->tensors, from->metadata);
+      }
     }
   }
-  const std::string lost = best_written_ ? fmt::format("epoch {}, the best so far, is in no file", best_epoch_)
+  const std::string lost = written_best_ ? fmt::format("epoch {}, the best so far, is in no file", *written_best_)
                                          : std::string("no epoch was the best so far");
-  best_written_ = false;
-  std::filesystem::remove(best());
-  fmt::print("WARNING: {}{}\n",
-             known ? fmt::format("{}: of epoch {}, is removed: ", best().string(), present.at(kOwnEpochKey)) : "", lost);
+  std::error_code error;
+  const bool there = std::filesystem::exists(std::filesystem::symlink_status(best(), error));
+  if (there && is_ours(present))
+    fmt::print("WARNING: {}: of epoch {}, {}: {}\n", best().string(), present.at(kOwnEpochKey),
+               std::filesystem::remove(best(), error) ? "is removed" : "cannot be removed", lost);
+  else if (written_best_)
+    fmt::print("WARNING: {}{}\n", there && !remove_unreadable(best()) ? best().string() + ": of another run, stays: " : "",
+               lost);
+  written_best_.reset();
 }
 
 }  // namespace frost

@@ -69,6 +69,7 @@ struct LoopOptions {
   std::int64_t best_from = 0;     // no earlier epoch is the best (it was not yet pruned as asked)
   bool nosave = false, noval = false;
   std::filesystem::path folder;  // the run's: results.csv, summary.json, weights/
+  std::string run{};             // what tells the run's checkpoints from an earlier run's; a resumed run has its file's
   // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
   // whether an epoch's row has the next epoch's learning rate, as YOLOv5's classifier notes it.
   std::vector<std::string> lr_columns{"x/lr0", "x/lr1", "x/lr2"};
@@ -102,7 +103,7 @@ class TrainingLoop {
   bool training_left() const;
   std::filesystem::path last() const { return options_.folder / "weights" / "last.safetensors"; }
   /// The checkpoint to judge a finished run by: best, or last where no epoch was the best.
-  std::filesystem::path result() const { return best_written_ ? best() : last(); }
+  std::filesystem::path result() const { return written_best_ ? best() : last(); }
   std::filesystem::path best() const { return options_.folder / "weights" / "best.safetensors"; }
   /// What the run cost and reached; also in its folder once it is finished.
   const RunSummary& summary() const { return summary_; }
@@ -115,8 +116,8 @@ class TrainingLoop {
   void save_unvalidated(std::int64_t epoch);
   void write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& metadata);  // best, epochN
   std::filesystem::path numbered(std::int64_t epoch) const;                                              // epochN
-  /// Resumed: `best` must be the state's best epoch. Another one there is replaced, from an epochN file, or removed with a
-  /// line on stdout.
+  /// Resumed: `best` must hold the epoch that the state says was written there. Another epoch of this run is replaced, from
+  /// an epochN file, or removed with a line on stdout; so is a file that cannot be read. Another run's file stays.
   void restore_best();
   std::vector<double> row_of(std::int64_t epoch) const;  // of results.csv
   bool may_stop_after(std::int64_t epoch) const;         // if it does not improve
@@ -129,7 +130,7 @@ class TrainingLoop {
   void wake(std::int64_t epoch, std::int64_t steps);
   void count_trainable();
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
-  /// A checkpoint's tensors: all that a resumed run needs. Throws Error where one is not finite.
+  /// A checkpoint's tensors: all that a resumed run needs. Throws Error where one is not finite after `epoch`.
   StateDict checked_state(std::int64_t epoch) const;
   /// And its metadata.
   Metadata metadata(std::int64_t epoch, bool validated) const;
@@ -143,10 +144,11 @@ class TrainingLoop {
   LoopOptions options_;
   Updater updater_;
   std::int64_t start_epoch_ = 0, best_epoch_ = 0;
-  Tensor losses_;             // of batches that the host has not read yet: (1, 1, 1, read interval * losses)
-  std::int64_t waiting_ = 0;  // how many those are
-  bool warned_ = false;       // of gradients that are not finite
-  bool can_resume_ = false, best_written_ = false;  // by this run, or the one it resumes
+  Tensor losses_;                             // of batches that the host has not read yet: (1, 1, 1, read interval * losses)
+  std::int64_t waiting_ = 0;                  // how many those are
+  bool warned_ = false;                       // of gradients that are not finite
+  bool can_resume_ = false;                   // a checkpoint of this run was written
+  std::optional<std::int64_t> written_best_;  // the epoch that this run wrote as `best`: with nosave not each best one
   double best_fitness_ = 0, stopper_best_ = 0;
   RunSummary summary_;
   std::vector<double> mean_losses_, metrics_;  // of the last epoch

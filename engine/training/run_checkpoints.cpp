@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,11 +15,12 @@
 
 namespace frost {
 namespace {
-/// The checkpoint without what only training needs: the averaged weights. Without tensors where it is that already.
+/// The checkpoint without what only training needs: the averaged weights, or all tensors where it has no averages.
 SafetensorsFile stripped(const std::filesystem::path& file) {
   SafetensorsFile saved = read_checkpoint(file);
   end_training(saved.metadata);
-  return {saved.tensors.below("ema."), std::move(saved.metadata)};
+  if (StateDict averages = saved.tensors.below("ema."); !averages.empty()) saved.tensors = std::move(averages);
+  return saved;
 }
 }  // namespace
 
@@ -28,13 +31,50 @@ std::int64_t stripped_checkpoint_size(const std::filesystem::path& file) {
 
 std::int64_t strip_checkpoint(const std::filesystem::path& file) {
   const SafetensorsFile after = stripped(file);
-  if (!after.tensors.empty()) write_checkpoint(file, after.tensors, after.metadata);
+  write_checkpoint(file, after.tensors, after.metadata);
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
   fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
   return bytes;
 }
 
-std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
+nlohmann::json training_state(const Metadata& metadata, const std::filesystem::path& file) {
+  constexpr double kMost = std::numeric_limits<int>::max();
+  try {
+    nlohmann::json state = nlohmann::json::parse(metadata.at(kTrainingStateKey));
+    const auto check = [&](const nlohmann::json& in, const char* key, double least, double most) {
+      const nlohmann::json& value = in.at(key);
+      FROST_CHECK(value.is_number_integer() && value.get<double>() >= least && value.get<double>() <= most, file.string(),
+                  ": its training state cannot be right: ", key, " is ", value.dump(), ", not a whole number from ",
+                  fmt::format("{:.0f} to {:.0f}", least, most));
+      return value.get<double>();
+    };
+    const double epochs = state.contains("epochs") ? check(state, "epochs", 1, kMost) : kMost;
+    const double epoch = check(state, "epoch", 0, epochs - 1);
+    const double batches = (epoch + 1) * check(state, "batches_per_epoch", 1, kMost);
+    check(state, "best_epoch", 0, epoch);
+    if (state.contains("written_best")) check(state, "written_best", -1, epoch);
+    if (state.contains("best")) check(state["best"], "epoch", 0, epoch);
+    check(state, "last_step", -1, batches - 1);
+    for (const char* count : {"steps", "ema_updates", "skipped", "good_steps"})
+      if (state.contains(count)) check(state, count, 0, batches);
+    FROST_CHECK(!state.contains("loss_scale") || (state["loss_scale"].is_number() && state["loss_scale"] > 0), file.string(),
+                ": its training state cannot be right: loss_scale is ", state["loss_scale"].dump());
+    for (const nlohmann::json& unfrozen : state.value("wakes", nlohmann::json::array())) {
+      const nlohmann::json named{{"an unfrozen epoch", unfrozen.at(0)}, {"the steps before it", unfrozen.at(1)}};
+      check(named, "an unfrozen epoch", 0, epoch), check(named, "the steps before it", 0, batches);
+    }
+    if (const auto costs = metadata.find(kTrainingCostsKey); costs != metadata.end()) {  // older files have none
+      nlohmann::json& seen = state["costs"] = nlohmann::json::parse(costs->second);
+      check(seen, "epochs", 0, epoch + 1), check(seen, "steps", 0, batches);
+    }
+    return state;
+  } catch (const nlohmann::json::exception& e) {
+    fail(file.string(), ": its training state cannot be read: ", e.what());
+  }
+}
+
+std::filesystem::path newest_unfinished(const std::filesystem::path& root,
+                                        const std::function<void(const std::filesystem::path& run_folder)>& check) {
   namespace fs = std::filesystem;
   std::vector<std::pair<fs::file_time_type, fs::path>> found;
   std::error_code error;
@@ -53,18 +93,19 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root) {
   for (const auto& [time, file] : found) {
     const fs::path folder = file.parent_path().parent_path();
     try {
-      if (!read_safetensors_metadata(file).contains(kTrainingStateKey)) {
+      const Metadata metadata = read_safetensors_metadata(file);
+      if (!metadata.contains(kTrainingStateKey)) {
         finished.push_back(file.string());
         continue;
       }
+      training_state(metadata, file);
+      check(folder);
     } catch (const Error& e) {
       fmt::print("WARNING: --resume skips a checkpoint: {}\n", e.what());
       continue;
     }
     if (const std::string who = RunLock::holder(folder); !who.empty()) {
       skip(file, "in training by " + who);
-    } else if (!fs::is_regular_file(folder / "opt.yaml", error)) {
-      skip(file, "no opt.yaml in its run's folder");
     } else {
       newest = file;
       break;

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 
 #include "engine/checkpoint/safetensors.h"
 
@@ -13,16 +15,25 @@ inline constexpr const char* kTrainingStateKey = "frost.training";  // metadata:
 inline constexpr const char* kTrainingCostsKey = "frost.costs";
 // The epoch whose weights a checkpoint holds. Unlike "epoch" it stays when the file is stripped: `best` is known by it.
 inline constexpr const char* kOwnEpochKey = "frost.epoch";
+// The run it belongs to (LoopOptions::run): an earlier run in the same folder has epochs of the same numbers.
+inline constexpr const char* kRunKey = "frost.run";
 
 /// The size in bytes that strip_checkpoint() would leave.
 std::int64_t stripped_checkpoint_size(const std::filesystem::path& file);
-/// Takes from a checkpoint what only training needs: the averaged weights stay. Says so, and returns the size in bytes.
+/// Takes from a checkpoint what only training needs: the averaged weights stay. Without averaged weights all tensors stay.
+/// Says so, and returns the size in bytes.
 /// Throws Error naming the file.
 std::int64_t strip_checkpoint(const std::filesystem::path& file);
 
-/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be read, that are finished
-/// (these in one line) or that another process trains are named on stdout. Throws Error where there is none.
-std::filesystem::path newest_unfinished(const std::filesystem::path& root);
+/// What the loop remembered in a checkpoint, with its costs as "costs" where the file has them. Throws Error naming `file`
+/// where it is no JSON or has numbers that no run can have.
+nlohmann::json training_state(const Metadata& metadata, const std::filesystem::path& file);
+
+/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be resumed are named on stdout
+/// with the cause: not readable, finished (these in one line), trained by another process, or `check`, called with the
+/// run's folder, throws Error. Throws Error where there is none.
+std::filesystem::path newest_unfinished(const std::filesystem::path& root,
+                                        const std::function<void(const std::filesystem::path& run_folder)>& check);
 
 /// Removes from a checkpoint's metadata that its training goes on.
 void end_training(Metadata& metadata);

@@ -322,6 +322,7 @@ std::filesystem::path train(const TrainConfig& given) {
   const int workers = worker_count(config.workers, config.batch_size);
   ClassificationTask task(config, device, *model, run_device.compute, data, imgsz, workers);
   if (folder.empty()) {
+    run::check_start(*model);
     folder = make_run_folder(config.project, config.name, config.exist_ok);
     lock = run::take_folder(folder, true);
   }
@@ -330,6 +331,7 @@ std::filesystem::path train(const TrainConfig& given) {
     run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::weights, &TrainConfig::model});
 
   LoopOptions options = loop_options(config, task.batches_per_epoch(), folder, run_device.compute);
+  options.run = run::id_of(config);
   plan.steer(options, arena, [&] { task.forget_steps(); });
   TrainingLoop loop(device, *model, *twin, arena, average, task, std::move(options));
   if (!config.resume.empty()) run::go_on(loop, config.resume, config.epochs);

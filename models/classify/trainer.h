@@ -11,6 +11,7 @@ namespace frost::classify {
 
 /// Everything classify-train's flags say (docs/spec/classify.md section 1.1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
+  static constexpr const char* kTool = "classify-train";
   std::string model = "resnet18";  // an architecture, or a file of weights
   std::string weights;             // "": fresh ones
   std::string data;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -75,10 +76,23 @@ std::string options_line(const Config& config) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-/// opt.yaml of a run, atomically: all options, then the run's folder.
+/// What tells a run from others in the same folder: a hash of its options but those that say where and on what it runs, so
+/// that the same training has the same id anywhere.
+template <class Config>
+std::string id_of(const Config& config) {
+  std::string text;
+  each_option(config, [&](const std::string& key, const auto& value) {
+    const auto elsewhere = {"project", "name",  "exist_ok",       "resume",     "device",    "precision",
+                            "workers", "cache", "cache_features", "cuda_graph", "recompute", "noplots"};
+    if (std::ranges::find(elsewhere, key) == elsewhere.end()) text += key + ": " + detail::yaml_of(value) + "\n";
+  });
+  return fmt::format("{:016x}", std::hash<std::string>()(text));
+}
+
+/// opt.yaml of a run, atomically: the tool, all options, then the run's folder.
 template <class Config>
 void write_options(const std::filesystem::path& file, const Config& config, const std::filesystem::path& run_folder) {
-  std::string text;
+  std::string text = fmt::format("tool: {}\n", Config::kTool);
   each_option(config,
               [&](const char* key, const auto& value) { text += fmt::format("{}: {}\n", key, detail::yaml_of(value)); });
   text += fmt::format("save_dir: {}\n", detail::quoted(run_folder.string()));
@@ -86,7 +100,7 @@ void write_options(const std::filesystem::path& file, const Config& config, cons
 }
 
 /// The options of an earlier run, to resume it; those that `taken` names are `given`'s. Throws Error naming the file and the
-/// key.
+/// key, also for another tool's run and for a file that is cut off.
 template <class Config>
 Config read_options(const std::filesystem::path& file, const Config& given = {},
                     const std::vector<std::string>& taken = {}) {
@@ -94,6 +108,12 @@ Config read_options(const std::filesystem::path& file, const Config& given = {},
               ": not found; --resume needs the run's folder with its opt.yaml");
   YAML::Node root = load_yaml(file, nullptr);
   FROST_CHECK(root.IsMap(), file.string(), ": is no list of options");
+  if (const YAML::Node tool = root["tool"]) {  // older files do not say
+    FROST_CHECK(tool.IsScalar() && tool.Scalar() == Config::kTool, file.string(), ": a run of ",
+                tool.IsScalar() ? tool.Scalar() : "another tool", ", not of ", Config::kTool);
+    FROST_CHECK(root["save_dir"] && root["save_dir"].IsScalar(), file.string(),
+                ": cut off: save_dir, its last line, is missing");
+  }
   each_option(given, [&](const char* key, const auto& value) {
     if (std::ranges::find(taken, key) != taken.end()) root[key] = YAML::Load(detail::yaml_of(value));
   });

@@ -4,6 +4,9 @@
 
 #include <cstdio>
 
+#include "engine/checkpoint/module_state.h"
+#include "engine/report/results_csv.h"
+#include "engine/report/run_summary.h"
 #include "engine/report/text.h"
 #include "engine/training/run_checkpoints.h"
 #include "kernels/error.h"
@@ -18,9 +21,19 @@ std::string optimizer_line(const ParameterArena& arena, OptimizerKind optimizer,
                      sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 }
 
+void check_start(Module& model) {
+  for (const auto& [name, tensor] : state_of(model))
+    FROST_CHECK(tensor.all_finite(), name, " is not finite before the first epoch");
+}
+
 std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh) {
   auto lock = std::make_unique<RunLock>(folder);
-  if (fresh) end_unfinished(folder);
+  if (fresh) {
+    end_unfinished(folder);
+    // Before the new run's options are there: a folder never has these of one run and those of another.
+    remove_run_summary(folder);
+    ResultsCsv(folder / "results.csv", {}).keep(0);
+  }
   return lock;
 }
 

@@ -13,7 +13,11 @@ namespace frost::run {
 /// "optimizer: SGD(lr=0.01) with parameter groups 57 weight(decay=0.0), 60 weight(decay=0.0005), 60 bias"
 std::string optimizer_line(const ParameterArena& arena, OptimizerKind optimizer, double lr0, double decay);
 
-/// Makes the run's folder this process's own: RunLock; `fresh`: and ends an unfinished run that another one left there.
+/// Before a new run takes its folder, which ends the run there: throws Error where a value of the model is not finite.
+void check_start(Module& model);
+
+/// Makes the run's folder this process's own: RunLock. `fresh`: it also ends whatever could be resumed there, epochN files
+/// of a finished run too (end_unfinished), and removes the earlier run's rows and summary.
 std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh);
 
 /// Sets the loop where the checkpoint left it, and says so.

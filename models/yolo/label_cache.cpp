@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
@@ -216,7 +217,9 @@ void write_label_cache(const std::string& path, std::uint64_t files_hash, const 
                      .payload_bytes = payload.size(),
                      .payload_hash = fnv(kFnvStart, payload.data(), payload.size())};
   std::copy(kMagic, kMagic + sizeof kMagic, header.magic);
-  remove_dead_temporaries(folder);
+  const std::string own = fs::path(path).filename().string();
+  remove_dead_temporaries(
+      folder, [&](const std::string& name) { return name == own; }, std::chrono::hours(1));
   write_file_atomically(path, [&](FileSink& sink) {
     sink.write(&header, sizeof header);
     sink.write(payload);

@@ -228,6 +228,7 @@ std::filesystem::path train(const TrainConfig& given) {
       make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}),
       train_data, make_loader(val_data, {.threads = workers}), val_data);
   if (folder.empty()) {
+    run::check_start(*model);
     folder = make_run_folder(config.project, config.name, config.exist_ok);
     lock = run::take_folder(folder, true);
   }
@@ -242,6 +243,7 @@ std::filesystem::path train(const TrainConfig& given) {
   };
   keep_features();
   LoopOptions options = loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder, run_device.compute);
+  options.run = run::id_of(config);
   plan.steer(options, arena, [&] {
     task.forget_steps();
     keep_features();

@@ -11,6 +11,7 @@ namespace frost::yolo {
 
 /// Everything yolo-train's flags say (docs/spec/train.md section 1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
+  static constexpr const char* kTool = "yolo-train";
   std::string weights = "yolov5s.pt", cfg, data = "data/coco128.yaml", hyp = "hyp.scratch-low.yaml";
   int epochs = 100, batch_size = 16, imgsz = 640;
   bool rect = false, nosave = false, noval = false, noautoanchor = false, noplots = false;

@@ -101,3 +101,22 @@ TEST_CASE("links stay links, modes stay modes, devices and folders are refused")
   CHECK(has(error_of([&] { put("", "x"); }), "not a file name"));
   CHECK(has(error_of([&] { put(target / "below", "x"); }), "cannot write"));
 }
+
+TEST_CASE("temporary files of dead processes go where the name is ours and the age is reached; all others stay") {
+  const auto place = folder / "dead";
+  const std::string dead = ".999999999.tmp";
+  const auto there = [&](const std::string& name) { return fs::exists(place / name); };
+  const auto ours = [](const std::string& name) { return name == "a.csv" || name == "b"; };
+  const std::vector<std::string> stay{".c" + dead,    ".a.csv.1.tmp", ".a.csv.tmp",
+                                      "a.csv" + dead, ".a.csv.x.tmp", ".a.csv.999999999"};
+  for (const std::string& name : stay) put(place / name, "x");
+  for (const std::string name : {".a.csv", ".b"}) put(place / (name + dead), "x");
+  fs::last_write_time(place / (".b" + dead), fs::file_time_type::clock::now() - std::chrono::hours(2));
+  remove_dead_temporaries(place, ours, std::chrono::hours(1));
+  CHECK(there(".a.csv" + dead));
+  CHECK_FALSE(there(".b" + dead));
+  remove_dead_temporaries(place, ours);
+  CHECK_FALSE(there(".a.csv" + dead));
+  for (const std::string& name : stay) CHECK_MESSAGE(there(name), name);
+  remove_dead_temporaries(place / "nowhere", ours);
+}

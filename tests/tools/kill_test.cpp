@@ -210,6 +210,12 @@ TEST_CASE("killed at every fourth write: early stop, by patience") {
   CHECK(std::count(csv.begin(), csv.end(), '\n') < 31);
 }
 
+TEST_CASE("killed at every second write: --nosave and --patience, where the best epoch is in no file or in best") {
+  for (const char* seed : {"4", "1"})
+    walk(detector("--epochs 60 --noplots --batch-size 4 --patience 2 --nosave --seed " + std::string(seed)),
+         "late" + std::string(seed), 2);
+}
+
 TEST_CASE("killed at every fifth write: a classifier") {
   walk({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + stripes()},
        "classifier", 5);
@@ -288,7 +294,15 @@ TEST_CASE("weights that are not finite are refused before the first epoch; a cla
     check_error(world().run(kBin + "yolo-train --weights " + file.string() + " --data " + world().data() +
                             " --imgsz 64 --batch-size 4 --epochs 1 --noplots --exist-ok --project nan --name run"),
                 {bad, "is not finite before the first epoch"});
-    CHECK(fs::is_empty(run / "weights"));
+    CHECK_FALSE(fs::exists(run));
+    // A run that cannot start has not ended the one that is there.
+    const fs::path there = world().dir / "nan" / "there";
+    cut(detector("--epochs 2 --batch-size 4 --noplots"), there);
+    const auto before = contents(there);
+    check_error(world().run(kBin + "yolo-train --weights " + file.string() + " --data " + world().data() +
+                            " --imgsz 64 --batch-size 4 --epochs 1 --noplots --exist-ok --project nan --name there"),
+                {bad, "is not finite before the first epoch"});
+    check_same(before, there);
   }
   for (const char* flags : {"--lr0 1000 --optimizer SGD", "--lr0 1000 --optimizer AdamW"}) {
     CAPTURE(flags);
@@ -310,8 +324,8 @@ TEST_CASE("two trainings in one folder: the second one says who has it, readers 
       world().run(training.start(run) + " > /dev/null 2>&1" + with_last + training.resume(run) + " && exit 7; " +
                   training.start(run) + " && exit 7; " + kBin + "classify-train --data " + stripes() +
                   " --imgsz 32 --epochs 1 --exist-ok --project two --name run && exit 7; " + kBin +
-                  "yolo-train --resume --project two; " + "touch " + (run / ("." + std::string("a.$pid.tmp"))).string() +
-                  "; " + kBin + "yolo-val --weights " + last.string() + " --data " + world().data() +
+                  "yolo-train --resume --project two; " + "touch " + (run / ".summary.json.$pid.tmp").string() + "; " +
+                  kBin + "yolo-val --weights " + last.string() + " --data " + world().data() +
                   " --imgsz 64 --project val || exit 8; kill -KILL $pid; wait $pid; test $? = 137");
   CAPTURE(said(outcome));
   CHECK(outcome.code == 0);
@@ -326,6 +340,7 @@ TEST_CASE("two trainings in one folder: the second one says who has it, readers 
   // The next one gets in, and takes away what the dead one left: not what the living, or nobody, left.
   write(run / ".b.1.tmp", "alive");
   write(run / ".c.tmp", "not ours");
+  write(run / ".notes.999999999.tmp", "not ours");
   const fs::path dead = run / "weights" / ".last.safetensors.999999999.tmp";
   write(dead, "dead");
   const Outcome next = world().run(training.resume(run) + " & pid=$!; for i in $(seq 600); do test -f " + dead.string() +
@@ -334,8 +349,10 @@ TEST_CASE("two trainings in one folder: the second one says who has it, readers 
   CHECK(next.code == kKilled);
   CHECK(fs::exists(run / ".b.1.tmp"));
   CHECK(fs::exists(run / ".c.tmp"));
+  CHECK(fs::exists(run / ".notes.999999999.tmp"));
   CHECK_FALSE(fs::exists(dead));
-  for (const auto& entry : fs::directory_iterator(run)) CHECK_FALSE(entry.path().filename().string().starts_with(".a."));
+  for (const auto& entry : fs::directory_iterator(run))
+    CHECK_FALSE(entry.path().filename().string().starts_with(".summary"));
 }
 
 TEST_CASE("--resume without a file: what cannot be read and what is finished is named and passed over") {
@@ -347,12 +364,35 @@ TEST_CASE("--resume without a file: what cannot be read and what is finished is 
   write(Training::last_of(project / "damaged"), good.substr(0, good.size() / 2));
   write(Training::last_of(project / "empty"), "");
   fs::create_directories(Training::last_of(project / "folder"));
+  // Each a copy of the good run with one thing wrong.
+  const std::string state = "frost.training", options = slurp(project / "cut" / "opt.yaml");
+  const auto copy = [&](const std::string& name, const std::string& opt, const char* training) {
+    frost::SafetensorsFile file = frost::read_safetensors(Training::last_of(project / "cut"));
+    if (training) file.metadata[state] = training;
+    frost::write_safetensors(Training::last_of(project / name), file.tensors, file.metadata);
+    write(project / name / "opt.yaml", opt);
+  };
+  copy("no json", options, "{");
+  copy("no state", options, "[]");
+  copy("far", options, R"({"epoch": 1000000000000000000})");
+  copy("empty options", "", nullptr);
+  copy("cut options", options.substr(0, options.find("seed:")), nullptr);
+  copy("cut value", options.substr(0, options.size() - 3), nullptr);
+  copy("no options", options, nullptr);
+  fs::remove(project / "no options" / "opt.yaml");
+  cut({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + stripes()},
+      project / "classifier");
   const Outcome outcome = world().run(kBin + "yolo-train --resume --project bare");
   CAPTURE(said(outcome));
   CHECK(outcome.code == 0);
   CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/damaged/weights/last.safetensors"));
   CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/empty/weights/last.safetensors"));
   CHECK(has(outcome.out, "--resume skips bare/done/weights/last.safetensors: training is finished"));
+  for (const char* name : {"no json", "no state", "far", "empty options", "cut options", "cut value", "no options"})
+    CHECK_MESSAGE(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/" + std::string(name) + "/"), name);
+  CHECK(has(outcome.out, "bare/classifier/opt.yaml: a run of classify-train, not of yolo-train"));
+  check_error(world().run(kBin + "yolo-train --resume " + Training::last_of(project / "classifier").string()),
+              {"a run of classify-train, not of yolo-train"});
   CHECK(fs::exists(project / "cut" / "summary.json"));
   check_error(world().run(kBin + "yolo-train --resume --project bare"), {"no unfinished run below bare"});
 }
@@ -393,7 +433,7 @@ std::size_t resumable(const fs::path& run) {
 TEST_CASE("--exist-ok ends every run in the folder, or is ended itself before anything is replaced") {
   const fs::path run = world().dir / "reused" / "run";
   const Training older = detector("--epochs 3 --batch-size 4 --noplots --save-period 1");
-  const Training newer = detector("--epochs 2 --batch-size 3 --noplots --seed 5");
+  const Training newer = detector("--epochs 2 --batch-size 4 --noplots --seed 5");
   for (const bool finished : {false, true}) {
     CAPTURE(finished);
     fs::remove_all(run);
@@ -412,7 +452,106 @@ TEST_CASE("--exist-ok ends every run in the folder, or is ended itself before an
     REQUIRE(world().run(newer.start(run)).code == 0);
     CHECK(resumable(run) == 0);
     for (const auto& entry : fs::directory_iterator(run / "weights"))
-      CHECK(world().run(kBin + "yolo-train --resume " + entry.path().string()).code == 1);
+      check_error(world().run(kBin + "yolo-train --resume " + entry.path().string()), {"training is finished"});
+  }
+}
+
+TEST_CASE("--exist-ok over a run, killed at every third write: no checkpoint goes on under the new run's options") {
+  const fs::path kept = world().dir / "over" / "kept", run = world().dir / "over" / "run";
+  const Training older = detector("--epochs 3 --batch-size 4 --noplots --save-period 1");
+  const Training newer = detector("--epochs 1 --batch-size 4 --noplots --seed 5");
+  REQUIRE(world().run(older.start(kept)).code == 0);
+  for (int step = 1;; step += 3) {
+    CAPTURE(step);
+    fs::remove_all(run);
+    fs::copy(kept, run, fs::copy_options::recursive);
+    const Outcome outcome = world().run(killed_at(newer.start(run), run, step));
+    if (outcome.code == 0) break;
+    REQUIRE(outcome.code == kKilled);
+    const bool begun = has(slurp(run / "opt.yaml"), "seed: 5");
+    if (!begun) continue;
+    // Nothing of the older run stands beside the new one's options.
+    for (int n = 0; n < 3; ++n)
+      CHECK_FALSE(frost::read_safetensors_metadata(run / "weights" / ("epoch" + std::to_string(n) + ".safetensors"))
+                      .contains("frost.training"));
+    if (frost::read_safetensors_metadata(Training::last_of(run)).contains("frost.training"))
+      CHECK(world().run(newer.resume(run)).code == 0);
+    else
+      check_error(world().run(newer.resume(run)), {"training is finished"});
+    const std::string csv = slurp(run / "results.csv");
+    CHECK(std::count(csv.begin(), csv.end(), '\n') <= 2);
+    CHECK(slurp(run / "summary.json") != slurp(kept / "summary.json"));
+  }
+}
+
+TEST_CASE("a resumed run neither takes an earlier run's best for its own nor removes it") {
+  const fs::path run = world().dir / "earlier" / "run", best = run / "weights" / "best.safetensors";
+  // The earlier best is of an epoch that the later run also has.
+  REQUIRE(world().run(detector("--epochs 2 --batch-size 4 --noplots").start(run)).code == 0);
+  const std::string earlier = slurp(best);
+  for (const char* flags : {"--epochs 3 --nosave --seed 9", "--epochs 2 --nosave --noval --seed 9"}) {
+    CAPTURE(flags);
+    const Training later = detector(std::string(flags) + " --batch-size 4 --noplots");
+    for (const char* state : {"no best written", "validation interrupted"}) {
+      CAPTURE(state);
+      fs::remove(Training::last_of(run));
+      cut(later, run);
+      frost::SafetensorsFile last = frost::read_safetensors(Training::last_of(run));
+      auto json = nlohmann::json::parse(last.metadata.at("frost.training"));
+      json["is_best"] = false, json["written_best"] = -1;
+      json["best_fitness"] = json["stopper_best"] = 0.9;
+      json["validated"] = std::string(state) == "no best written";
+      last.metadata["frost.training"] = json.dump();
+      frost::write_safetensors(Training::last_of(run), last.tensors, last.metadata);
+      write(best, earlier);
+      const Outcome outcome = world().run(later.resume(run));
+      CAPTURE(said(outcome));
+      REQUIRE(outcome.code == 0);
+      CHECK((slurp(best) == earlier));
+      CHECK(has(outcome.out, "Validating " + Training::last_of(run).string()));
+      CHECK_FALSE(nlohmann::json::parse(slurp(run / "summary.json")).at("files").contains("best.safetensors"));
+    }
+  }
+}
+
+TEST_CASE("--exist-ok and a checkpoint of a person's own: its tensors stay") {
+  const fs::path run = world().dir / "own" / "run", mine = run / "weights" / "mine.safetensors";
+  cut(detector("--epochs 2 --batch-size 4 --noplots"), run);
+  const frost::SafetensorsFile last = frost::read_safetensors(Training::last_of(run));
+  frost::StateDict first;
+  first.add(last.tensors.begin()->first, last.tensors.begin()->second);
+  for (const frost::StateDict& tensors : {last.tensors.below("ema."), first}) {
+    frost::write_safetensors(mine, tensors, last.metadata);
+    REQUIRE(world().run(detector("--epochs 1 --batch-size 4 --noplots --seed 3").start(run)).code == 0);
+    const frost::SafetensorsFile after = frost::read_safetensors(mine);
+    CHECK_FALSE(after.metadata.contains("frost.training"));
+    REQUIRE(after.tensors.size() == tensors.size());
+    for (const auto& [name, tensor] : tensors) CHECK((after.tensors.at(name).bytes == tensor.bytes));
+  }
+}
+
+TEST_CASE("a best or an epochN that cannot be read does not hold a good last up") {
+  const fs::path kept = world().dir / "corrupt" / "kept", run = world().dir / "corrupt" / "run";
+  const Training training = detector("--epochs 4 --batch-size 4 --noplots --save-period 1");
+  REQUIRE(world().run(training.start(kept)).code == 0);
+  const auto whole = contents(kept);
+  using Damage = void (*)(const fs::path&);
+  const Damage damages[] = {[](const fs::path& file) { fs::resize_file(file, fs::file_size(file) / 2); },
+                            [](const fs::path& file) { write(file, ""); },
+                            [](const fs::path& file) { fs::remove(file), fs::create_symlink(file.filename(), file); }};
+  for (const Damage damage : damages) {
+    for (const char* name : {"best", "epoch1", "epoch2"}) {
+      CAPTURE(name);
+      fs::remove_all(run);
+      fs::copy(kept, run, fs::copy_options::recursive);
+      fs::copy_file(run / "weights" / "epoch2.safetensors", Training::last_of(run), fs::copy_options::overwrite_existing);
+      damage(run / "weights" / (std::string(name) + ".safetensors"));
+      const Outcome outcome = world().run(training.resume(run));
+      CAPTURE(said(outcome));
+      CHECK(outcome.code == 0);
+      CHECK(fs::exists(run / "summary.json"));
+      if (std::string(name) != "epoch1") check_same(whole, run);
+    }
   }
 }
 
@@ -429,7 +568,7 @@ TEST_CASE("resumed from epochN, best goes back too: to that epoch's file, to an 
   frost::SafetensorsFile file = frost::read_safetensors(epoch_file(3));
   auto state = nlohmann::json::parse(file.metadata.at("frost.training"));
   state["is_best"] = false, state["best_epoch"] = 1, state["best_fitness"] = state["stopper_best"] = 0.9;
-  state["best"]["epoch"] = 1;
+  state["best"]["epoch"] = state["written_best"] = 1;
   file.metadata["frost.training"] = state.dump();
   frost::write_safetensors(run / "weights" / "edited.safetensors", file.tensors, file.metadata);
   const std::string resume = kBin + "yolo-train --resume " + (run / "weights" / "edited.safetensors").string();
@@ -449,4 +588,42 @@ TEST_CASE("resumed from epochN, best goes back too: to that epoch's file, to an 
   CHECK(has(lost.out, "best.safetensors: of epoch "));
   CHECK(has(lost.out, "is removed: epoch 1, the best so far, is in no file"));
   CHECK(nlohmann::json::parse(slurp(run / "summary.json")).at("files").contains("last.safetensors"));
+}
+
+TEST_CASE("yolo-prune, killed at each of its writes, leaves the old file or the new one") {
+  const fs::path run = world().dir / "pruned" / "run", folder = world().dir / "pruned" / "out",
+                 out = folder / "o.safetensors";
+  REQUIRE(world().run(detector("--epochs 1 --batch-size 4 --noplots").start(run)).code == 0);
+  const std::string prune = kBin + "yolo-prune --weights " + Training::last_of(run).string() + " --save " + out.string();
+  REQUIRE(world().run(prune + " --amount 0.5").code == 0);
+  const std::string whole = slurp(out);
+  for (const std::string& old : {std::string(), whole.substr(0, 100)}) {
+    for (int step = 1;; ++step) {
+      CAPTURE(step);
+      fs::remove_all(folder);
+      fs::create_directories(folder);
+      if (!old.empty()) write(out, old);
+      const Outcome outcome = world().run(killed_at(prune + " --amount 0.5", folder, step));
+      CHECK((slurp(out) == whole || (outcome.code == kKilled && slurp(out) == old)));
+      if (outcome.code == 0) break;
+      REQUIRE(outcome.code == kKilled);
+      CHECK(world().run(prune + " --amount 0.5").code == 0);
+      CHECK((slurp(out) == whole));
+    }
+  }
+}
+
+TEST_CASE("a resumed run refuses what is no file where its own files are to be, and goes on when it is gone") {
+  const fs::path run = world().dir / "pipe" / "run";
+  const Training training = detector("--epochs 2 --batch-size 4 --noplots");
+  for (const char* name : {"results.csv", "opt.yaml", "hyp.yaml"}) {
+    CAPTURE(name);
+    cut(training, run);
+    fs::rename(run / name, run / "aside");
+    REQUIRE(world().run("mkfifo " + (run / name).string()).code == 0);
+    check_error(world().run("timeout 60 " + training.resume(run)), {std::string(name) + ": not a regular file"});
+    fs::remove(run / name);
+    fs::rename(run / "aside", run / name);
+    CHECK(world().run(training.resume(run)).code == 0);
+  }
 }
