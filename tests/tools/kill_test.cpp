@@ -210,10 +210,8 @@ TEST_CASE("killed at every fourth write: early stop, by patience") {
   CHECK(std::count(csv.begin(), csv.end(), '\n') < 31);
 }
 
-TEST_CASE("killed at every second write: --nosave and --patience, where the best epoch is in no file or in best") {
-  for (const char* seed : {"4", "1"})
-    walk(detector("--epochs 60 --noplots --batch-size 4 --patience 2 --nosave --seed " + std::string(seed)),
-         "late" + std::string(seed), 2);
+TEST_CASE("killed at every third write: --nosave and --patience, where the best epoch is in no file") {
+  walk(detector("--epochs 60 --noplots --batch-size 4 --patience 2 --nosave --seed 4"), "late", 3);
 }
 
 TEST_CASE("killed at every fifth write: a classifier") {
@@ -380,8 +378,9 @@ TEST_CASE("--resume without a file: what cannot be read and what is finished is 
   copy("cut value", options.substr(0, options.size() - 3), nullptr);
   copy("no options", options, nullptr);
   fs::remove(project / "no options" / "opt.yaml");
-  cut({"classify-train", " --model yolov5n-cls --imgsz 32 --batch-size 9 --workers 0 --epochs 2 --data " + stripes()},
-      project / "classifier");
+  const Training other{"classify-train", " --model yolov5n-cls --imgsz 32 --epochs 1 --workers 0 --data " + stripes()};
+  REQUIRE(world().run(other.start(project / "classifier")).code == 0);
+  copy("classifier", slurp(project / "classifier" / "opt.yaml"), nullptr);
   const Outcome outcome = world().run(kBin + "yolo-train --resume --project bare");
   CAPTURE(said(outcome));
   CHECK(outcome.code == 0);
@@ -492,11 +491,11 @@ TEST_CASE("a resumed run neither takes an earlier run's best for its own nor rem
   for (const char* flags : {"--epochs 3 --nosave --seed 9", "--epochs 2 --nosave --noval --seed 9"}) {
     CAPTURE(flags);
     const Training later = detector(std::string(flags) + " --batch-size 4 --noplots");
+    cut(later, run);
+    const frost::SafetensorsFile begun = frost::read_safetensors(Training::last_of(run));
     for (const char* state : {"no best written", "validation interrupted"}) {
       CAPTURE(state);
-      fs::remove(Training::last_of(run));
-      cut(later, run);
-      frost::SafetensorsFile last = frost::read_safetensors(Training::last_of(run));
+      frost::SafetensorsFile last = begun;
       auto json = nlohmann::json::parse(last.metadata.at("frost.training"));
       json["is_best"] = false, json["written_best"] = -1;
       json["best_fitness"] = json["stopper_best"] = 0.9;
@@ -619,11 +618,11 @@ TEST_CASE("a resumed run refuses what is no file where its own files are to be, 
   for (const char* name : {"results.csv", "opt.yaml", "hyp.yaml"}) {
     CAPTURE(name);
     cut(training, run);
-    fs::rename(run / name, run / "aside");
+    if (fs::exists(run / name)) fs::rename(run / name, run / "aside");
     REQUIRE(world().run("mkfifo " + (run / name).string()).code == 0);
     check_error(world().run("timeout 60 " + training.resume(run)), {std::string(name) + ": not a regular file"});
     fs::remove(run / name);
-    fs::rename(run / "aside", run / name);
+    if (fs::exists(run / "aside")) fs::rename(run / "aside", run / name);
     CHECK(world().run(training.resume(run)).code == 0);
   }
 }
