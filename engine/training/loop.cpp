@@ -479,9 +479,9 @@ void TrainingLoop::restore_best() {
   };
   const Metadata present = metadata_of(best());
   if (holds_it(present)) return;
-  // Files without the keys are older than these. Stripped ones may be those of an earlier run, which stay.
-  if (options_.run.empty() && !present.empty() && !present.contains(written_best_ ? kOwnEpochKey : kTrainingStateKey))
-    return;
+  // Nothing to restore: what is there is an earlier run's, unless it could be resumed. Files without the keys are older.
+  if (!written_best_ && !(is_ours(present) && present.contains(kTrainingStateKey))) return;
+  if (options_.run.empty() && !present.empty() && !present.contains(kOwnEpochKey)) return;
   if (written_best_) {
     const Metadata kept = metadata_of(numbered(*written_best_));
     if (holds_it(kept) && kept.contains(kTrainingStateKey)) {

@@ -76,15 +76,16 @@ std::string options_line(const Config& config) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-/// What tells a run from others in the same folder: a hash of its options but those that say where and on what it runs, so
-/// that the same training has the same id anywhere.
+/// What tells a run from others in the same folder: a hash of the options that make its weights. Runs of the same id have
+/// the same weights after the same epoch.
 template <class Config>
 std::string id_of(const Config& config) {
   std::string text;
   each_option(config, [&](const std::string& key, const auto& value) {
-    const auto elsewhere = {"project", "name",  "exist_ok",       "resume",     "device",    "precision",
-                            "workers", "cache", "cache_features", "cuda_graph", "recompute", "noplots"};
-    if (std::ranges::find(elsewhere, key) == elsewhere.end()) text += key + ": " + detail::yaml_of(value) + "\n";
+    const auto no_weights = {"project", "name",  "exist_ok",       "resume",     "device",    "precision",
+                             "workers", "cache", "cache_features", "cuda_graph", "recompute", "noplots",
+                             "nosave",  "noval", "save_period",    "patience",   "verbose",   "strict"};
+    if (std::ranges::find(no_weights, key) == no_weights.end()) text += key + ": " + detail::yaml_of(value) + "\n";
   });
   return fmt::format("{:016x}", std::hash<std::string>()(text));
 }

@@ -488,9 +488,10 @@ TEST_CASE("a resumed run neither takes an earlier run's best for its own nor rem
   // The earlier best is of an epoch that the later run also has.
   REQUIRE(world().run(detector("--epochs 2 --batch-size 4 --noplots").start(run)).code == 0);
   const std::string earlier = slurp(best);
-  for (const char* flags : {"--epochs 3 --nosave --seed 9", "--epochs 2 --nosave --noval --seed 9"}) {
+  for (const char* flags : {"--epochs 3 --nosave --seed 9", "--epochs 2 --nosave --noval --seed 9", "--epochs 2 --nosave"}) {
     CAPTURE(flags);
     const Training later = detector(std::string(flags) + " --batch-size 4 --noplots");
+    fs::remove(Training::last_of(run));
     cut(later, run);
     const frost::SafetensorsFile begun = frost::read_safetensors(Training::last_of(run));
     for (const char* state : {"no best written", "validation interrupted"}) {
@@ -617,6 +618,7 @@ TEST_CASE("a resumed run refuses what is no file where its own files are to be, 
   const Training training = detector("--epochs 2 --batch-size 4 --noplots");
   for (const char* name : {"results.csv", "opt.yaml", "hyp.yaml"}) {
     CAPTURE(name);
+    fs::remove_all(run);
     cut(training, run);
     if (fs::exists(run / name)) fs::rename(run / name, run / "aside");
     REQUIRE(world().run("mkfifo " + (run / name).string()).code == 0);
