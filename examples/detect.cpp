@@ -6,9 +6,9 @@
 
 int main(int argc, char** argv) try {
   if (argc < 3) return std::puts("usage: detect WEIGHTS IMAGE..."), 2;
-  const frost::RunDevice run("auto", "auto");
-  const auto model = frost::load_model(*run.device, argv[1]);
-  frost::Predictor predict(*model, {.imgsz = 640, .conf_thres = 0.25f});  // for one image: frost::predict(*model, image)
+  frost::Device device("auto");
+  const auto model = frost::load_model(device, argv[1]);
+  frost::Predictor predict(*model, {.imgsz = 640, .conf_thres = 0.25f});  // for one image: model->predict(image)
   for (int i = 2; i < argc; ++i) {
     frost::Image image = frost::read_image(argv[i]);
     for (const frost::Detection& d : predict(image)) {

@@ -3,7 +3,6 @@
 //   feature_extraction [resnet18.pth]      without it the features are random, and the new layer still learns something
 #include <frost/frost.h>
 #include <models/classify/step.h>
-#include <models/classify/weights.h>
 #include <models/yolo/shapes_dataset.h>
 
 #include <cstdio>
@@ -30,16 +29,15 @@ Tensor batch_of(Device& device, const Preprocessing& p, std::uint64_t number, st
 
 int main(int argc, char** argv) try {
   // device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-  const RunDevice run("auto", "f32");
-  Device& device = *run.device;
+  Device device("auto");
 
   // model_conv = torchvision.models.resnet18(weights='IMAGENET1K_V1')
+  const auto loaded = argc > 1 ? load_model(device, argv[1]) : make_model(device, "resnet18", 1000);
+  auto& model = dynamic_cast<classify::Classifier&>(*loaded);
+
   // num_ftrs = model_conv.fc.in_features
   // model_conv.fc = nn.Linear(num_ftrs, 2)
-  const auto made = classify::make_classifier(device, "resnet18", /*classes=*/2);
-  classify::Classifier& model = *made;
-  if (argc > 1) classify::take_weights(model, classify::read_classifier_weights(argv[1]), /*new_head=*/true);
-  model.names = {"circle", "star"};
+  model.set_classes({"circle", "star"});
 
   // for param in model_conv.parameters(): param.requires_grad = False         (all but the new layer)
   model.freeze({"!fc"});

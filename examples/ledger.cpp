@@ -9,8 +9,7 @@ using namespace frost;
 int main() try {
   std::int64_t saved[2];
   for (const bool frozen : {false, true}) {
-    const RunDevice run("auto", "f32");
-    Device& device = *run.device;
+    Device device("auto");
     const auto model = make_model(device, "resnet18", 10);
     if (frozen) model->freeze({"!fc"});
     ParameterArena arena(device, *model, /*weight_decay=*/0, /*with_ema=*/false);

@@ -41,8 +41,7 @@ struct SineNetwork : Module {
 };
 
 int main() {
-  const RunDevice run("auto", "f32");
-  Device& device = *run.device;
+  Device device("auto");
   SineNetwork network(device);
   ParameterArena arena(device, network, /*weight_decay=*/0, /*with_ema=*/false);
   for (ParameterGroup& group : arena.groups()) group.lr = 0.01f;

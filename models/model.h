@@ -4,12 +4,15 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/checkpoint/safetensors.h"
+#include "engine/image/image.h"
 #include "engine/nn/module.h"
 #include "models/freeze.h"
+#include "models/prediction.h"
 
 namespace frost {
 
@@ -43,6 +46,9 @@ class Model : public Module {
 
   /// What the network makes of an image (n, h, w, 3): head maps, or logits.
   virtual std::vector<Var> outputs(Context& context, const Var& image) = 0;
+  /// What the outputs for one image say, best first, in pixels of the network's input. A classifier: every class with its
+  /// probability, without a box.
+  virtual std::vector<Detection> decode(const std::vector<Var>& outputs, const PredictOptions& options) = 0;
   /// How many of the first layers have no trainable parameter and can be computed apart; 0: the family cannot be split.
   virtual int frozen_prefix() { return 0; }
   /// What the layers below `cut` hand to those above; cut 0: the image.
@@ -60,6 +66,16 @@ class Model : public Module {
   /// Every parameter trains, except those that `terms` name, as in --freeze: {"10"}, {"backbone"}, {"!fc"}. Returns the
   /// frozen names. Throws Error for terms that fit nothing.
   std::vector<std::string> freeze(const std::vector<std::string>& terms) { return frost::freeze(*this, layers_, terms); }
+  /// Other classes. Where their number changes, the last layer has fresh values.
+  void set_classes(const std::vector<std::string>& names, std::uint64_t seed = 0) {
+    if (names.size() != static_cast<std::size_t>(classes())) make_head(static_cast<int>(names.size()), seed);
+    this->names = names;
+  }
+  /// What is on an image, best first. A detector: boxes in pixels of the image, clipped to it. A classifier: its classes with
+  /// their probabilities; each box is the whole image. Several images: one list for each. For many images in a row a
+  /// Predictor (models/families/predict.h) keeps what is costly to make.
+  std::vector<Detection> predict(const Image& image, const PredictOptions& options = {});
+  std::vector<std::vector<Detection>> predict(std::span<const Image> images, const PredictOptions& options = {});
   /// Writes a checkpoint that load_model opens.
   void save(const std::filesystem::path& file);
 
@@ -69,6 +85,8 @@ class Model : public Module {
   explicit Model(std::string architecture = "") : architecture_(std::move(architecture)) {}
   /// The constructor's arguments again, without values. Widths and the rest are copy_architecture's.
   virtual std::unique_ptr<Model> build_again(Device& device) = 0;
+  /// A last layer with fresh values for so many classes.
+  virtual void make_head(int classes, std::uint64_t seed) = 0;
   /// Names everything, the classes "0", "1", ...; every constructor's last step.
   void finish(LayerNames layers);
 

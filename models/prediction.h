@@ -6,7 +6,7 @@
 
 namespace frost {
 
-/// What predict looks for, and how it computes. A classifier reads imgsz, max_det, classes, compute and cuda_graph.
+/// What Model::predict looks for, and how it computes. A classifier reads imgsz, max_det, classes, compute and cuda_graph.
 struct PredictOptions {
   int imgsz = 0;             // of the longer side, pixels, made a multiple of the model's stride; 0: the family's usual one
   float conf_thres = 0.25f;  // detections of less confidence are left out

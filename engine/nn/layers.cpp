@@ -249,6 +249,15 @@ Linear::Linear(Device& device, std::int64_t in, std::int64_t out, std::int64_t h
   FROST_CHECK(in > 0 && out > 0, "linear: ", in, " -> ", out);
 }
 
+void Linear::resize(std::int64_t new_out) {
+  if (new_out == out) return;
+  FROST_CHECK(new_out > 0, name(), ": ", new_out, " outputs");
+  out = new_out;
+  const Shape shape = weight.value.shape();
+  replace(weight, {out, shape.h, shape.w, shape.c}, {out, shape.h * shape.w * shape.c});
+  replace(bias, {1, 1, 1, out}, {out});
+}
+
 Var Linear::forward(Context& context, const Var& x, const Place&) {
   const Device::ScopeGuard scope(context.device, name());
   return linear(context, x, weight, &bias);

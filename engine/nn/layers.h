@@ -123,6 +123,8 @@ class Linear : public Module {
   Var forward(Context& context, const Var& x, const Place& place = {}) override;  // f32 (n, 1, 1, out)
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
   void initialise(Rng& rng);
+  /// Another number of outputs: values, gradient and mask are lost.
+  void resize(std::int64_t out);
 
   std::int64_t in, out;
   Parameter &weight, &bias;

@@ -2,7 +2,8 @@
 
 namespace frost {
 
-Device::Device(std::unique_ptr<Backend> backend) : backend_(std::move(backend)), allocator_(*backend_) {
+Device::Device(std::unique_ptr<Backend> backend, std::string name)
+    : backend_(std::move(backend)), name_(std::move(name)), allocator_(*backend_) {
   backend_->keep_memory_from([this](std::size_t bytes) { return keep(bytes); });
 }
 Device::~Device() { backend_->keep_memory_from({}); }

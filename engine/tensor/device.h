@@ -12,11 +12,16 @@ namespace frost {
 /// One device as the engine sees it: its kernels, its memory and the books about it. Outlives every tensor on it.
 class Device {
  public:
-  explicit Device(std::unique_ptr<Backend> backend);
+  explicit Device(std::unique_ptr<Backend> backend, std::string name = "cpu");
+  /// "auto" (CUDA where it is usable, else the CPU), "cpu", "cuda", "cuda:1". Throws Error that says why a device cannot be
+  /// used.
+  explicit Device(const std::string& name);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
+  /// "cpu", "cuda:1": what opens such a device again.
+  const std::string& name() const { return name_; }
   Backend& backend() { return *backend_; }
   Ledger& ledger() { return ledger_; }
   Allocator& allocator() { return allocator_; }
@@ -54,6 +59,7 @@ class Device {
   [[noreturn]] void explain(const OutOfMemory& error) const;
 
   std::unique_ptr<Backend> backend_;
+  std::string name_;
   Allocator allocator_;
   Ledger ledger_;
   Ledger::Scope scope_ = 0;

@@ -19,36 +19,53 @@ std::optional<int> cuda_number(std::string name) {
   return number;
 }
 
-DType compute_type(const std::string& precision, const Backend& backend) {
-  const bool gpu = backend.supports(DType::f16);  // no CPU computes with it here
-  if (precision == "auto") return gpu && backend.supports(DType::bf16) ? DType::bf16 : DType::f32;
-  if (precision == "half") return gpu ? DType::f16 : DType::bf16;
-  for (const DType type : {DType::f32, DType::bf16, DType::f16})
-    if (precision == name_of(type)) return type;
-  fail("--precision ", precision, " is not one of auto, f32, bf16, f16");
-}
-
-}  // namespace
-
-RunDevice::RunDevice(const std::string& name, const std::string& precision, const CudaChoices& choices) {
+/// The backend of a device; `note`: under auto, why it is not CUDA.
+std::unique_ptr<Backend> open_backend(const std::string& name, const CudaChoices& choices, std::string& note) {
   const bool automatic = name.empty() || name == "auto";
   const auto number = automatic ? std::optional<int>(0) : cuda_number(name);
   FROST_CHECK(name.find(',') == name.npos, "--device ", name, ": a run has one device; name one of them");
   FROST_CHECK(automatic || number || name == "cpu", "--device ", name, " is none of auto, cpu, cuda, cuda:N, N");
-  std::string note;
   if (number) {
     auto cuda = load_cuda({.device = *number, .deterministic = choices.deterministic, .tf32 = choices.tf32});
     FROST_CHECK(cuda.backend || automatic, "--device ", name, ": CUDA is not usable: ", cuda.why_not);
-    if (cuda.backend)
-      device = std::make_unique<Device>(std::move(cuda.backend));
-    else
-      note = "; CUDA is not usable: " + cuda.why_not;
+    if (cuda.backend) return std::move(cuda.backend);
+    note = "; CUDA is not usable: " + cuda.why_not;
   }
-  if (!device) device = std::make_unique<Device>(make_cpu_backend());
+  return make_cpu_backend();
+}
 
+std::unique_ptr<Backend> open_backend(const std::string& name) {
+  std::string note;
+  return open_backend(name, {}, note);
+}
+
+std::string full_name(const std::string& name, const Backend& backend) {
+  if (!backend.supports(DType::f16)) return "cpu";  // no CPU computes with it here
+  return "cuda:" + std::to_string(cuda_number(name).value_or(0));
+}
+
+}  // namespace
+
+DType compute_type(const std::string& precision, const Backend& backend) {
+  const bool gpu = backend.supports(DType::f16);  // no CPU computes with it here
+  if (precision == "auto") return gpu && backend.supports(DType::bf16) ? DType::bf16 : DType::f32;
+  for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+    if (precision != name_of(type) && !(precision == "half" && type == (gpu ? DType::f16 : DType::bf16))) continue;
+    FROST_CHECK(backend.supports(type), "--precision ", precision, ": ", backend.description(),
+                " has no instructions for it; use --precision f32");
+    return type;
+  }
+  fail("--precision ", precision, " is not one of auto, f32, bf16, f16");
+}
+
+Device::Device(const std::string& name) : Device(open_backend(name)) { name_ = full_name(name, *backend_); }
+
+RunDevice::RunDevice(const std::string& name, const std::string& precision, const CudaChoices& choices) {
+  std::string note;
+  std::unique_ptr<Backend> backend = open_backend(name, choices, note);
+  const std::string full = full_name(name, *backend);
+  device = std::make_unique<Device>(std::move(backend), full);
   compute = compute_type(precision, device->backend());
-  FROST_CHECK(device->backend().supports(compute), "--precision ", precision, ": ", device->backend().description(),
-              " has no instructions for it; use --precision f32");
   line = std::string("frost " FROST_VERSION " ") + device->backend().description() + ", " + name_of(compute) + note;
 }
 

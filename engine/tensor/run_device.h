@@ -15,11 +15,14 @@ struct CudaChoices {
   bool tf32 = false;           // f32 convolutions and products may use TF32
 };
 
+/// The type that `precision` means on a device: f32, bf16, f16; auto: bf16 on a GPU, f32 on a CPU; half: f16 on a GPU, bf16
+/// on a CPU. Throws Error for what the device cannot compute with.
+DType compute_type(const std::string& precision, const Backend& backend);
+
 /// The device a tool runs on, chosen from its flags.
 struct RunDevice {
-  /// `device`: "" or "auto" (CUDA if usable, else the CPU), "cuda[:N]", "N", "cpu"; `precision`: "f32", "bf16", "f16", or
-  /// "auto": bf16 on a GPU, f32 on a CPU; "half": f16 on a GPU, bf16 on a CPU. Throws Error for what this build or machine
-  /// cannot do.
+  /// `device`: "" or "auto" (CUDA if usable, else the CPU), "cuda[:N]", "N", "cpu". Throws Error for what this build or
+  /// machine cannot do.
   RunDevice(const std::string& device, const std::string& precision, const CudaChoices& cuda = {});
   std::unique_ptr<Device> device;
   DType compute = DType::f32;

@@ -14,11 +14,10 @@
 #include "engine/image/draw.h"           // draw_box, draw_text
 #include "engine/nn/layers.h"            // Module and its layers
 #include "engine/optim/optimizer.h"      // ParameterArena, Optimizer
-#include "engine/tensor/run_device.h"    // Device, RunDevice, Ledger
-#include "models/classify/trainer.h"     // classify::TrainConfig, classify::train
+#include "engine/tensor/run_device.h"    // Device, Ledger
 #include "models/families/load_model.h"  // Model, load_model, make_model
-#include "models/families/predict.h"     // Detection, predict, Predictor
-#include "models/yolo/trainer.h"         // yolo::TrainConfig, yolo::train
+#include "models/families/predict.h"     // Detection, PredictOptions, Predictor
+#include "models/families/train.h"       // train, DetectionData, ClassificationData
 
 namespace frost {
 

@@ -61,6 +61,26 @@ void Classifier::set_dropout(float p) {
   });
 }
 
+std::vector<Detection> Classifier::decode(const std::vector<Var>& outputs, const PredictOptions& options) {
+  const Tensor& logits = outputs.front().value;
+  const Tensor probabilities(logits.device(), logits.shape());
+  logits.backend().softmax_forward({.x = logits, .y = probabilities});
+  const std::vector<float> values = probabilities.to_vector();
+  std::vector<Detection> found;
+  for (int c = 0; c < classes(); ++c)
+    if (options.classes.empty() || std::ranges::find(options.classes, c) != options.classes.end())
+      found.push_back({0, 0, 0, 0, values[static_cast<std::size_t>(c)], c});
+  std::ranges::stable_sort(found, std::ranges::greater(), &Detection::confidence);
+  found.resize(std::min(found.size(), static_cast<std::size_t>(options.max_det)));
+  return found;
+}
+
+void Classifier::make_head(int classes, std::uint64_t seed) {
+  Rng rng(seed);
+  head().resize(classes);
+  head().initialise(rng);
+}
+
 std::unique_ptr<Model> Classifier::build_again(Device& device) {
   return make_classifier(device, architecture(), classes(), {});
 }

@@ -16,6 +16,7 @@ class Classifier : public Model {
   int classes() const override { return static_cast<int>(head().out); }
   int stride() const override { return kStride; }
   std::vector<Var> outputs(Context& context, const Var& image) override { return {forward(context, image)}; }
+  std::vector<Detection> decode(const std::vector<Var>& outputs, const PredictOptions& options) override;
   Metadata metadata() const override;
   std::string summary(int imgsz) override;
   /// The last layer, which belongs to the classes: `fc`, `classifier.6`, `model.9.linear`.
@@ -31,6 +32,7 @@ class Classifier : public Model {
  protected:
   using Model::Model;
   std::unique_ptr<Model> build_again(Device& device) override;
+  void make_head(int classes, std::uint64_t seed) override;
 };
 
 /// Builds a classifier with fresh weights: resnet18, resnet34, resnet50, resnet50v2, vgg16, vgg16_bn, yolov5{n,s,m,l,x}-cls.

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
 
 #include "engine/image/color.h"
 #include "engine/image/resize.h"
+#include "engine/tensor/run_device.h"
 #include "models/classify/dataset.h"
 #include "models/classify/validator.h"
-#include "models/graph/detection_model.h"
 #include "models/yolo/boxes.h"
 
 namespace frost {
@@ -38,50 +37,13 @@ run::Inference::Prepare preparation(Device& device, const Preprocessing& preproc
   };
 }
 
-DType usual_type(const Backend& backend) {
-  return backend.supports(DType::f16) && backend.supports(DType::bf16) ? DType::bf16 : DType::f32;  // no CPU has f16 here
-}
-
-/// What the head maps of one image say, in pixels of the network's input.
-std::vector<Detection> boxes(Device& device, const Detect& head, const std::vector<Var>& maps, const PredictOptions& o) {
-  const DecodedRows rows =
-      device.backend().detect_decode({.levels = head.levels(maps), .classes = head.classes, .conf_threshold = o.conf_thres});
-  return device.backend()
-      .nms({.rows = rows.data(),
-            .row_counts = rows.counts,
-            .classes = head.classes,
-            .conf_threshold = o.conf_thres,
-            .iou_threshold = o.iou_thres,
-            .agnostic = o.agnostic_nms,
-            .max_detections = o.max_det,
-            .keep_classes = o.classes})
-      .at(0);
-}
-
-/// Every class with its probability, best first, without a box.
-std::vector<Detection> classes(Device& device, const Tensor& logits, const PredictOptions& o) {
-  const std::vector<float> values = classify::softmax(device, logits);
-  std::vector<Detection> found;
-  for (int c = 0; c < static_cast<int>(values.size()); ++c)
-    if (o.classes.empty() || std::ranges::find(o.classes, c) != o.classes.end())
-      found.push_back({0, 0, 0, 0, values[static_cast<std::size_t>(c)], c});
-  std::ranges::stable_sort(found, std::ranges::greater(), &Detection::confidence);
-  found.resize(std::min(found.size(), static_cast<std::size_t>(o.max_det)));
-  return found;
-}
-
-std::vector<Detection> decoded(Device& device, Model& model, const std::vector<Var>& outputs, const PredictOptions& o) {
-  if (const auto* detector = dynamic_cast<DetectionModel*>(&model)) return boxes(device, detector->detect(), outputs, o);
-  return classes(device, outputs.front().value, o);
-}
-
 }  // namespace
 
 Predictor::Predictor(Model& model, const PredictOptions& options)
     : model_(model),
       options_(completed(options, model)),
       device_(device_of(model)),
-      compute_(options.compute.value_or(usual_type(device_.backend()))),
+      compute_(options.compute.value_or(compute_type("auto", device_.backend()))),
       network_(device_, model, compute_, options.cuda_graph, preparation(device_, model.preprocessing()),
                [&model](Context& context, const Var& image) { return model.outputs(context, image); }) {}
 
@@ -112,7 +74,7 @@ std::vector<Detection> Predictor::operator()(const Image& image) {
   last_.inference_ms = ms_since(start);
 
   start = Clock::now();
-  std::vector<Detection> found = decoded(device_, model_, outputs, options_);
+  std::vector<Detection> found = model_.decode(outputs, options_);
   const auto width = static_cast<float>(image.width), height = static_cast<float>(image.height);
   const yolo::CanvasFit back = yolo::centred_fit(last_.width, last_.height, image.width, image.height);
   for (Detection& d : found) {
@@ -124,12 +86,12 @@ std::vector<Detection> Predictor::operator()(const Image& image) {
   return found;
 }
 
-std::vector<Detection> predict(Model& model, const Image& image, const PredictOptions& options) {
-  return Predictor(model, options)(image);
+std::vector<Detection> Model::predict(const Image& image, const PredictOptions& options) {
+  return Predictor(*this, options)(image);
 }
 
-std::vector<std::vector<Detection>> predict(Model& model, std::span<const Image> images, const PredictOptions& options) {
-  Predictor predictor(model, options);
+std::vector<std::vector<Detection>> Model::predict(std::span<const Image> images, const PredictOptions& options) {
+  Predictor predictor(*this, options);
   std::vector<std::vector<Detection>> found;
   for (const Image& image : images) found.push_back(predictor(image));
   return found;

@@ -1,10 +1,8 @@
 #pragma once
-#include <span>
 #include <vector>
 
 #include "engine/image/image.h"
 #include "models/model.h"
-#include "models/prediction.h"
 #include "models/run/inference.h"
 
 namespace frost {
@@ -37,9 +35,5 @@ class Predictor {
   std::vector<std::uint8_t> rgb_;
   Pass last_;
 };
-
-/// What is on an image, best first: a Predictor for one image, or for several, one list for each.
-std::vector<Detection> predict(Model& model, const Image& image, const PredictOptions& options = {});
-std::vector<std::vector<Detection>> predict(Model& model, std::span<const Image> images, const PredictOptions& options = {});
 
 }  // namespace frost

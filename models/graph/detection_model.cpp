@@ -51,6 +51,19 @@ std::vector<Var> Detect::heads(Context& context, const std::vector<Var>& inputs)
 void Detect::set_strides(const std::vector<float>& found) {
   strides = found;
   set_anchors(anchors.value.to_vector());
+  add_prior();
+}
+
+void Detect::set_classes(int count, Rng rng) {
+  classes = count;
+  for (Conv2d* conv : convs) {
+    conv->resize(conv->in, static_cast<std::int64_t>(anchors_each) * (classes + 5));
+    conv->initialise(rng);
+  }
+  add_prior();
+}
+
+void Detect::add_prior() {
   for (std::size_t level = 0; level < convs.size(); ++level) {
     std::vector<float> bias = convs[level]->bias->value.to_vector();
     const double objects = std::log(8.0 / std::pow(640.0 / strides[level], 2)),
@@ -323,8 +336,31 @@ std::unique_ptr<Model> DetectionModel::build_again(Device& device) {
   return std::make_unique<DetectionModel>(device, spec_, std::nullopt, widths_of(*this));
 }
 
+void DetectionModel::make_head(int classes, std::uint64_t seed) {
+  spec_ = parse_model_yaml(spec_.text, spec_.name, classes);
+  detect_->set_classes(classes, Rng(seed));
+  Device dry(make_dry_backend(device_.backend(), [](const PrimitiveCall&) {}));
+  rows_ = DetectionModel(dry, spec_, std::nullopt, widths_of(*this)).rows_;
+}
+
 Preprocessing DetectionModel::preprocessing() const {
   return {.mean = {0, 0, 0}, .deviation = {1, 1, 1}, .framing = Preprocessing::Framing::letterbox};
+}
+
+std::vector<Detection> DetectionModel::decode(const std::vector<Var>& outputs, const PredictOptions& options) {
+  Backend& backend = device_.backend();
+  const DecodedRows rows = backend.detect_decode(
+      {.levels = detect().levels(outputs), .classes = detect().classes, .conf_threshold = options.conf_thres});
+  return backend
+      .nms({.rows = rows.data(),
+            .row_counts = rows.counts,
+            .classes = detect().classes,
+            .conf_threshold = options.conf_thres,
+            .iou_threshold = options.iou_thres,
+            .agnostic = options.agnostic_nms,
+            .max_detections = options.max_det,
+            .keep_classes = options.classes})
+      .at(0);
 }
 
 std::string DetectionModel::layer_type(int i) {

@@ -22,6 +22,8 @@ class Detect : public Module {
   std::vector<Var> heads(Context& context, const std::vector<Var>& inputs);
   /// Anchor-order check, anchors to grid units, prior biases (docs/spec/model.md section 4, steps 3 to 5).
   void set_strides(const std::vector<float>& strides);
+  /// Fresh convolutions for so many classes.
+  void set_classes(int count, Rng rng);
   /// Takes anchors in pixels, (levels, anchors, 2), once the strides are set: divides them by the strides. Where the levels'
   /// mean areas run against the strides, the levels are turned round; true then.
   bool set_anchors(std::vector<float> pixels);
@@ -34,6 +36,7 @@ class Detect : public Module {
   std::vector<Conv2d*> convs;
 
  private:
+  void add_prior();
   mutable std::vector<float> grid_;  // the anchors' values under that stamp, on the host
   mutable std::uint64_t grid_stamp_ = 0;
 };
@@ -49,6 +52,7 @@ class DetectionModel : public Model {
   int stride() const override;  // the largest stride, at least 32
   int channels() const override { return static_cast<int>(spec_.channels); }
   Preprocessing preprocessing() const override;
+  std::vector<Detection> decode(const std::vector<Var>& outputs, const PredictOptions& options) override;
   std::string layer_type(int i) override;
   std::vector<Var> outputs(Context& context, const Var& image) override { return heads(context, image); }
   Metadata metadata() const override;
@@ -85,6 +89,7 @@ class DetectionModel : public Model {
 
  protected:
   std::unique_ptr<Model> build_again(Device& device) override;
+  void make_head(int classes, std::uint64_t seed) override;
 
  private:
   struct Layer {
