@@ -12,6 +12,7 @@
 #include "models/classify/weights.h"
 #include "models/families/predict.h"
 #include "models/zoo/weights.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 #include "tools/sources.h"
@@ -50,7 +51,8 @@ void look(const Config& c) {
              bold_blue("classify/predict: "), c.weights, c.source, c.imgsz, c.save_txt, c.nosave, c.project.string(), c.name,
              run.line);
   const std::unique_ptr<classify::Classifier> model = classify::load_classifier(*run.device, find_weights(c.weights));
-  const int imgsz = classify::Classifier::whole_strides(c.imgsz);
+  ConsoleObserver observer;
+  const int imgsz = classify::Classifier::whole_strides(c.imgsz, observer);
   Predictor predict(*model, {.imgsz = imgsz, .max_det = 5, .compute = run.compute, .cuda_graph = c.cuda_graph});
   pictures_of(c.source);  // complains before a folder is made
   const fs::path folder = make_run_folder(c.project, c.name, c.exist_ok);

@@ -1,4 +1,5 @@
 #include "models/classify/trainer.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 
@@ -75,7 +76,8 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::parse_arguments(app, argc, argv);
   if (weights->count() && !app.count("--model")) c.model.clear();  // the file says what it is
   find_run();
-  frost::classify::train(c);
+  frost::ConsoleObserver observer;
+  frost::classify::train(c, observer);
   return 0;
 }
 

@@ -1,4 +1,5 @@
 #include "models/classify/val_run.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 
@@ -26,7 +27,8 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_workers(app, c, machine);
   frost::add_evaluation(app, c, machine);
   frost::parse_arguments(app, argc, argv);
-  frost::classify::run_validation(c);
+  frost::ConsoleObserver observer;
+  frost::classify::run_validation(c, observer);
   return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "engine/training/run_checkpoints.h"
 #include "models/run/option_file.h"
 #include "tools/arguments.h"
+#include "tools/console_observer.h"
 
 /// Flags that several tools have. Each function declares some on `app`, under the heading `group` of --help, bound to the
 /// fields of the tool's config that have the flags' names; defaults are the config's.
@@ -230,10 +231,12 @@ template <class Config>
         ignored += " " + other->get_name();
     }
     if (!ignored.empty()) std::printf("WARNING: --resume goes on with the run's own options; ignored:%s\n", ignored.c_str());
-    if (newest)
-      c.resume = newest_unfinished(c.project, [](const std::filesystem::path& folder) {
-                   static_cast<void>(run::read_options<Config>(folder / "opt.yaml"));
-                 }).string();
+    if (!newest) return;
+    ConsoleObserver observer;
+    const auto readable = [](const std::filesystem::path& folder) {
+      static_cast<void>(run::read_options<Config>(folder / "opt.yaml"));
+    };
+    c.resume = newest_unfinished(c.project, readable, observer).string();
   };
 }
 

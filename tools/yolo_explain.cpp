@@ -1,5 +1,8 @@
-#include "models/classify/explain_run.h"
-#include "models/yolo/explain_run.h"
+#include "kernels/trace/trace.h"
+#include "models/families/rehearsal.h"
+#include "models/graph/detection_model.h"
+#include "models/yolo/cached_prefix.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 
@@ -50,8 +53,20 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_precision(app, c, machine);
   frost::add_device(app, c, machine);
   frost::parse_arguments(app, argc, argv);
-  const auto classifier = frost::classify::explain_subject(c);
-  frost::slim::explain(c, classifier ? *classifier : frost::yolo::explain_subject(c));
+  frost::ConsoleObserver observer;
+  const auto cpu = frost::make_cpu_backend();
+  frost::Device nowhere(frost::make_dry_backend(*cpu, {}));
+  const auto network = frost::model_to_explain(nowhere, c, observer);
+  const int imgsz = frost::training_size(*network, c.imgsz, observer);
+  if (auto* detector = dynamic_cast<frost::DetectionModel*>(network.get()); detector && c.cache_features) {
+    detector->freeze(c.freeze);
+    frost::yolo::check_cacheable(*detector, c.frozen_bn);
+  }
+  const frost::RunDevice run(c.device, c.precision);
+  const frost::NoiseOptions noise{c.batch_size, imgsz,
+                                  c.cache_features ? frost::FeatureCache::filled : frost::FeatureCache::off};
+  const frost::StepPlan plan{.compute = run.compute, .frozen_bn = c.frozen_bn, .recompute = c.recompute};
+  frost::slim::explain(c, *network, imgsz, frost::noise_task(*network, plan, noise), run, observer);
   return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "models/graph/detection_model.h"
 #include "models/slim/prune_run.h"
 #include "models/yolo/val_run.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 
@@ -81,14 +82,15 @@ int run(CLI::App& app, int argc, char** argv) {
     if (!used && app.count(flag)) throw CLI::ValidationError(flag, "--method " + c.method + " does not use it");
   const frost::RunDevice device(c.device, "f32");
   frost::StoredModel stored = frost::read_model(*device.device, c.weights);
-  frost::slim::prune(c, device, stored);
+  frost::ConsoleObserver observer;
+  frost::slim::prune(c, device, stored, observer);
   if (c.data.empty()) return 0;
   const bool detector = dynamic_cast<frost::DetectionModel*>(stored.model.get()) != nullptr;
   for (const std::filesystem::path& weights : {stored.file, c.save}) {
     if (detector)
-      frost::yolo::run_validation(validation<frost::yolo::ValConfig>(c, weights));
+      frost::yolo::run_validation(validation<frost::yolo::ValConfig>(c, weights), observer);
     else
-      frost::classify::run_validation(validation<frost::classify::ValConfig>(c, weights));
+      frost::classify::run_validation(validation<frost::classify::ValConfig>(c, weights), observer);
   }
   return 0;
 }

@@ -1,4 +1,5 @@
 #include "models/yolo/trainer.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 
@@ -21,9 +22,10 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_freeze(app, c, model, "7 7, 0 1 2, 10-23, backbone, model.24, 'model.*.bn.*'; '!24'", "YOLOv5");
   frost::add_unfreeze(app, c, model, 6, "model.0-9");
   app.add_option("--data", c.data, "dataset YAML")->capture_default_str()->group(data);
-  app.add_option("--hyp", c.hyp,
-                 "hyperparameters: a file or a built-in name (scratch-low, scratch-med, scratch-high, short, no-augmentation, VOC, "
-                 "Objects365)")
+  app.add_option(
+         "--hyp", c.hyp,
+         "hyperparameters: a file or a built-in name (scratch-low, scratch-med, scratch-high, short, no-augmentation, VOC, "
+         "Objects365)")
       ->capture_default_str()
       ->group(data);
   frost::add_image_size(app, c, data);
@@ -67,7 +69,8 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_recompute(app, c, machine);
   frost::parse_arguments(app, argc, argv);
   find_run();
-  frost::yolo::train(c);
+  frost::ConsoleObserver observer;
+  frost::yolo::train(c, observer);
   return 0;
 }
 

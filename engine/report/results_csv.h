@@ -21,6 +21,7 @@ class ResultsCsv {
   /// One value for each column. Throws Error naming the file if the disk refuses.
   void append(std::span<const double> values);
   const std::filesystem::path& file() const { return file_; }
+  const std::vector<std::string>& columns() const { return columns_; }
 
  private:
   std::filesystem::path file_;

@@ -5,13 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "engine/base/interrupt.h"
 #include "engine/checkpoint/packed.h"
-#include "engine/report/progress.h"
 #include "engine/report/run_folder.h"
 #include "engine/training/run_checkpoints.h"
 
@@ -45,8 +43,8 @@ Metadata metadata_of(const std::filesystem::path& file) {
   }
 }
 
-/// Removes what stands where a checkpoint is to be and is none (cut off, a link to itself), with a line that says so.
-bool remove_unreadable(const std::filesystem::path& file) {
+/// Removes what stands where a checkpoint is to be and is none (cut off, a link to itself), with a notice that says so.
+bool remove_unreadable(const std::filesystem::path& file, Observer& observer) {
   std::error_code error;
   if (!std::filesystem::exists(std::filesystem::symlink_status(file, error))) return false;
   std::string cause;
@@ -57,26 +55,13 @@ bool remove_unreadable(const std::filesystem::path& file) {
     cause = e.what();
   }
   if (!std::filesystem::remove(file, error)) return false;
-  fmt::print("WARNING: {}: removed, it cannot be read ({})\n", file.string(), cause);
+  observer.notice(fmt::format("WARNING: {}: removed, it cannot be read ({})\n", file.string(), cause));
   return true;
 }
 }  // namespace
 
-std::string TrainingTask::table_header(std::int64_t) {
-  std::string header = fmt::format("\n{:>11}{:>11}", "Epoch", "Memory");
-  for (const std::string& name : loss_names()) header += fmt::format("{:>11}", name);
-  return header + fmt::format("{:>11}{:>11}", "Instances", "Size");
-}
-
-std::string TrainingTask::table_row(const EpochProgress& p) {
-  std::string row =
-      fmt::format("{:>11}{:>11}", fmt::format("{}/{}", p.epoch, p.epochs - 1), fmt::format("{:.3g}G", p.gigabytes));
-  for (const double loss : p.losses) row += fmt::format("{:>11.4g}", loss);
-  return row + fmt::format("{:>11}{:>11}", p.batch.instances, p.batch.size);
-}
-
 TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average,
-                           TrainingTask& task, LoopOptions options)
+                           TrainingTask& task, LoopOptions options, Observer& observer)
     : device_(device),
       model_(model),
       twin_(twin),
@@ -84,6 +69,7 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
       average_(average),
       task_(task),
       options_(std::move(options)),
+      observer_(observer),
       updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling,
                options_.cuda_graph) {
   if (options_.loss_scaling) task_.use_loss_scale(updater_.optimizer().loss_scale());
@@ -111,8 +97,7 @@ void TrainingLoop::count_trainable() {
 
 void TrainingLoop::train_epoch(std::int64_t epoch) {
   const std::vector<std::string> names = task_.loss_names();
-  if (const std::string header = task_.table_header(epoch); !header.empty()) std::printf("%s\n", header.c_str());
-  std::fflush(stdout);
+  if (const std::string header = task_.table_header(epoch); !header.empty()) observer_.notice(header + "\n");
 
   const std::int64_t batches = task_.batches_per_epoch();
   updater_.begin_epoch();
@@ -120,7 +105,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
   mean_losses_.assign(names.size(), 0.0);
   device_.ledger().reset_peaks();  // what training needs, without validation and its larger batches
   const auto start = Clock::now();
-  ProgressBar bar("", batches);
+  Progress bar(observer_, "", batches);
   for (std::int64_t i = 0; i < batches; ++i) {
     if (InterruptGuard::requested()) interrupted("in", epoch);
     lr_ = updater_.begin_batch(epoch, i).lr;
@@ -132,7 +117,9 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
     ++summary_.steps;
     if (stepped && waiting_ == 0 && !warned_) check_gradients(epoch, i);
     const double gigabytes = static_cast<double>(device_.ledger().total().peak) / 1e9;
-    bar.label(task_.table_row({epoch, options_.schedule.epochs, gigabytes, mean_losses_, report}));
+    const EpochProgress progress{epoch, options_.schedule.epochs, gigabytes, mean_losses_, report.instances, report.size};
+    observer_.batch_done(progress);
+    bar.label(task_.table_row(progress));
     bar.advance();
   }
   bar.finish();
@@ -175,8 +162,9 @@ void TrainingLoop::check_gradients(std::int64_t epoch, std::int64_t batch) {
   // A loss scale is meant to find its place by overflows; below 1 it has not found one.
   if (state.skipped == 0 || (options_.loss_scaling && state.loss_scale.scale >= 1)) return;
   warned_ = true;
-  fmt::print(stderr, "\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped{}\n", epoch, batch,
-             options_.loss_scaling ? fmt::format(" (loss scale {:g})", state.loss_scale.scale) : "");
+  observer_.warning(fmt::format("\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped{}\n", epoch,
+                                batch,
+                                options_.loss_scaling ? fmt::format(" (loss scale {:g})", state.loss_scale.scale) : ""));
 }
 
 void TrainingLoop::interrupted(const char* when, std::int64_t epoch) const {
@@ -221,25 +209,22 @@ void TrainingLoop::run() {
     end_epoch(csv, epoch);
   }
   if (stops_after(epoch - 1))
-    fmt::print(
+    observer_.notice(fmt::format(
         "Stopping training early as no improvement observed in last {} epochs. Best results observed at epoch {}, {} saved "
         "as {}.\nTo update EarlyStopping(patience={}) pass a new patience value, i.e. --patience 300 or use --patience 0 to "
         "disable EarlyStopping.\n",
         options_.patience, best_epoch_, written_best_ == best_epoch_ ? "best model" : "which was not saved; a model is",
-        result().filename().string(), options_.patience);
-  fmt::print("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600);
+        result().filename().string(), options_.patience));
+  observer_.notice(
+      fmt::format("\n{} epochs completed in {:.3f} hours.\n", epoch - start_epoch_, seconds_since(start) / 3600));
   // What an earlier run left in a reused folder is not touched.
-  if (written_best_) summary_.files[best().filename().string()] = strip_checkpoint(best());
+  if (written_best_) summary_.files[best().filename().string()] = strip_checkpoint(best(), observer_);
   summary_.files[last().filename().string()] = stripped_checkpoint_size(last());
   summary_.sparsity = sparsity_of(model_);
   write_run_summary(options_.folder, summary_);
-  std::fflush(stdout);
 }
 
-void TrainingLoop::finish() {
-  strip_checkpoint(last());
-  std::fflush(stdout);
-}
+void TrainingLoop::finish() { strip_checkpoint(last(), observer_); }
 
 void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
   const bool last_epoch = epoch + 1 == options_.schedule.epochs || may_stop_after(epoch - 1);
@@ -269,10 +254,13 @@ void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
     // `last` first: whatever does not get written after it, a resumed run writes from it.
     const Metadata about = metadata(epoch, true);
     write_checkpoint(last(), state, about);
+    observer_.checkpoint_saved(last().string());
     can_resume_ = true;
     write_extra_checkpoints(epoch, state, about);
   }
-  csv.append(row_of(epoch));
+  const std::vector<double> row = row_of(epoch);
+  csv.append(row);
+  observer_.epoch_done({epoch, csv.columns(), row});
 }
 
 void TrainingLoop::note_fitness(std::int64_t epoch, double fitness) {
@@ -290,13 +278,12 @@ void TrainingLoop::note_fitness(std::int64_t epoch, double fitness) {
 void TrainingLoop::save_unvalidated(std::int64_t epoch) {
   write_checkpoint(last(), checked_state(epoch), metadata(epoch, false));
   can_resume_ = true;
-  fmt::print("Epoch {} is saved as {}, to be validated by --resume\n", epoch, last().string());
-  std::fflush(stdout);
+  observer_.notice(fmt::format("Epoch {} is saved as {}, to be validated by --resume\n", epoch, last().string()));
 }
 
 void TrainingLoop::write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& about) {
   const auto write = [&](const std::filesystem::path& file) {
-    remove_unreadable(file);
+    remove_unreadable(file, observer_);
     write_checkpoint(file, tensors, about);
   };
   if (is_best_) {
@@ -489,10 +476,10 @@ void TrainingLoop::restore_best() {
       try {
         from = read_checkpoint(numbered(*written_best_));
       } catch (const Error& e) {
-        fmt::print("WARNING: {}\n", e.what());
+        observer_.notice(fmt::format("WARNING: {}\n", e.what()));
       }
       if (from) {
-        remove_unreadable(best());
+        remove_unreadable(best(), observer_);
         return write_checkpoint(best(), from->tensors, from->metadata);
       }
     }
@@ -502,11 +489,12 @@ void TrainingLoop::restore_best() {
   std::error_code error;
   const bool there = std::filesystem::exists(std::filesystem::symlink_status(best(), error));
   if (there && is_ours(present))
-    fmt::print("WARNING: {}: of epoch {}, {}: {}\n", best().string(), present.at(kOwnEpochKey),
-               std::filesystem::remove(best(), error) ? "is removed" : "cannot be removed", lost);
+    observer_.notice(fmt::format("WARNING: {}: of epoch {}, {}: {}\n", best().string(), present.at(kOwnEpochKey),
+                                 std::filesystem::remove(best(), error) ? "is removed" : "cannot be removed", lost));
   else if (written_best_)
-    fmt::print("WARNING: {}{}\n", there && !remove_unreadable(best()) ? best().string() + ": of another run, stays: " : "",
-               lost);
+    observer_.notice(fmt::format(
+        "WARNING: {}{}\n",
+        there && !remove_unreadable(best(), observer_) ? best().string() + ": of another run, stays: " : "", lost));
   written_best_.reset();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/checkpoint/safetensors.h"
+#include "engine/report/observer.h"
 #include "engine/report/results_csv.h"
 #include "engine/report/run_summary.h"
 #include "engine/training/updater.h"
@@ -28,14 +29,6 @@ struct ValidationReport {
   double fitness = 0;
 };
 
-/// Where an epoch stands, for the row that a person sees.
-struct EpochProgress {
-  std::int64_t epoch = 0, epochs = 0;  // from 0; all
-  double gigabytes = 0;                // the most so far
-  const std::vector<double>& losses;   // means over the epoch's batches
-  const BatchReport& batch;            // the last one
-};
-
 /// What the loop does not know: a task's data, its step, its validation. Detection and classification each plug in one.
 class TrainingTask {
  public:
@@ -46,10 +39,9 @@ class TrainingTask {
   virtual void begin_epoch(std::int64_t epoch) = 0;
   /// Forward, loss and backward of the epoch's next batch; gradients are added to the parameters'.
   virtual BatchReport train_batch() = 0;
-  /// The table on the console, YOLOv5's detection one unless a task has its own: what stands above an epoch's row ("":
-  /// nothing), and the row.
-  virtual std::string table_header(std::int64_t epoch);
-  virtual std::string table_row(const EpochProgress& progress);
+  /// The task's table: what stands above an epoch's row ("": nothing), and the row.
+  virtual std::string table_header(std::int64_t epoch) = 0;
+  virtual std::string table_row(const EpochProgress& progress) = 0;
   /// Judges the averaged model.
   virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
   /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
@@ -71,9 +63,9 @@ struct LoopOptions {
   std::filesystem::path folder;  // the run's: results.csv, summary.json, weights/
   std::string run{};             // what tells the run's checkpoints from an earlier run's; a resumed run has its file's
   // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
-  // whether an epoch's row has the next epoch's learning rate, as YOLOv5's classifier notes it.
-  std::vector<std::string> lr_columns{"x/lr0", "x/lr1", "x/lr2"};
-  int csv_width = 20;
+  // whether an epoch's row has the next epoch's learning rate.
+  std::vector<std::string> lr_columns{"lr/bias", "lr/weight", "lr/norm"};
+  int csv_width = 12;
   bool next_lr = false;
   /// Called at each epoch's start: may let parameters train that were frozen, and is true if it did.
   std::function<bool(std::int64_t epoch)> unfreeze{};
@@ -86,7 +78,7 @@ class TrainingLoop {
  public:
   /// `arena` holds `model`'s trainable parameters; `twin` is a second model of the same architecture: the averaged one.
   TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average, TrainingTask& task,
-               LoopOptions options);
+               LoopOptions options, Observer& observer);
 
   /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's: whatever of the
   /// file's epoch a dead process did not get to write is written. Call it with the run folder's lock held.
@@ -117,7 +109,7 @@ class TrainingLoop {
   void write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& metadata);  // best, epochN
   std::filesystem::path numbered(std::int64_t epoch) const;                                              // epochN
   /// Resumed: `best` must hold the epoch that the state says was written there. Another epoch of this run is replaced, from
-  /// an epochN file, or removed with a line on stdout; so is a file that cannot be read. Another run's file stays.
+  /// an epochN file, or removed with a notice; so is a file that cannot be read. Another run's file stays.
   void restore_best();
   std::vector<double> row_of(std::int64_t epoch) const;  // of results.csv
   bool may_stop_after(std::int64_t epoch) const;         // if it does not improve
@@ -142,6 +134,7 @@ class TrainingLoop {
   ModelAverage& average_;
   TrainingTask& task_;
   LoopOptions options_;
+  Observer& observer_;
   Updater updater_;
   std::int64_t start_epoch_ = 0, best_epoch_ = 0;
   Tensor losses_;                             // of batches that the host has not read yet: (1, 1, 1, read interval * losses)

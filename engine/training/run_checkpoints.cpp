@@ -29,11 +29,11 @@ std::int64_t stripped_checkpoint_size(const std::filesystem::path& file) {
   return checkpoint_size(after.tensors, after.metadata);
 }
 
-std::int64_t strip_checkpoint(const std::filesystem::path& file) {
+std::int64_t strip_checkpoint(const std::filesystem::path& file, Observer& observer) {
   const SafetensorsFile after = stripped(file);
   write_checkpoint(file, after.tensors, after.metadata);
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
-  fmt::print("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6);
+  observer.notice(fmt::format("Optimizer stripped from {}, {:.1f}MB\n", file.string(), static_cast<double>(bytes) / 1e6));
   return bytes;
 }
 
@@ -74,7 +74,8 @@ nlohmann::json training_state(const Metadata& metadata, const std::filesystem::p
 }
 
 std::filesystem::path newest_unfinished(const std::filesystem::path& root,
-                                        const std::function<void(const std::filesystem::path& run_folder)>& check) {
+                                        const std::function<void(const std::filesystem::path& run_folder)>& check,
+                                        Observer& observer) {
   namespace fs = std::filesystem;
   std::vector<std::pair<fs::file_time_type, fs::path>> found;
   std::error_code error;
@@ -85,8 +86,8 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root,
       found.emplace_back(it->last_write_time(ignored), it->path());
   }
   std::sort(found.rbegin(), found.rend());
-  const auto skip = [](const fs::path& file, const std::string& cause) {
-    fmt::print("--resume skips {}: {}\n", file.string(), cause);
+  const auto skip = [&](const fs::path& file, const std::string& cause) {
+    observer.notice(fmt::format("--resume skips {}: {}\n", file.string(), cause));
   };
   std::vector<std::string> finished;
   fs::path newest;
@@ -101,7 +102,7 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root,
       training_state(metadata, file);
       check(folder);
     } catch (const Error& e) {
-      fmt::print("WARNING: --resume skips a checkpoint: {}\n", e.what());
+      observer.notice(fmt::format("WARNING: --resume skips a checkpoint: {}\n", e.what()));
       continue;
     }
     if (const std::string who = RunLock::holder(folder); !who.empty()) {

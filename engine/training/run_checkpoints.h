@@ -5,6 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "engine/checkpoint/safetensors.h"
+#include "engine/report/observer.h"
 
 /// The checkpoints of a run's folder, seen from outside its training: which one goes on, and how they end. What the training
 /// itself reads and writes: loop.h. The rules: docs/resume.md.
@@ -23,17 +24,18 @@ std::int64_t stripped_checkpoint_size(const std::filesystem::path& file);
 /// Takes from a checkpoint what only training needs: the averaged weights stay. Without averaged weights all tensors stay.
 /// Says so, and returns the size in bytes.
 /// Throws Error naming the file.
-std::int64_t strip_checkpoint(const std::filesystem::path& file);
+std::int64_t strip_checkpoint(const std::filesystem::path& file, Observer& observer);
 
 /// What the loop remembered in a checkpoint, with its costs as "costs" where the file has them. Throws Error naming `file`
 /// where it is no JSON or has numbers that no run can have.
 nlohmann::json training_state(const Metadata& metadata, const std::filesystem::path& file);
 
-/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be resumed are named on stdout
+/// The most recent `last` file of an interrupted run below a folder. Newer ones that cannot be resumed are named in notices
 /// with the cause: not readable, finished (these in one line), trained by another process, or `check`, called with the
 /// run's folder, throws Error. Throws Error where there is none.
 std::filesystem::path newest_unfinished(const std::filesystem::path& root,
-                                        const std::function<void(const std::filesystem::path& run_folder)>& check);
+                                        const std::function<void(const std::filesystem::path& run_folder)>& check,
+                                        Observer& observer);
 
 /// Removes from a checkpoint's metadata that its training goes on.
 void end_training(Metadata& metadata);

@@ -278,7 +278,7 @@ void refresh_filters(Args& args) {
 
 class TraceBackend final : public Backend {
  public:
-  TraceBackend(Backend* inner, const Backend& like, Observer observer)
+  TraceBackend(Backend* inner, const Backend& like, CallObserver observer)
       : inner_(inner), like_(like), observer_(std::move(observer)) {}
   ~TraceBackend() override {
     for (const auto& [memory, bytes] : reserved_) munmap(memory, bytes);
@@ -457,21 +457,21 @@ class TraceBackend final : public Backend {
 
   Backend* inner_;  // null: nothing runs
   const Backend& like_;
-  Observer observer_;
+  CallObserver observer_;
   std::map<void*, std::size_t> reserved_;
   std::map<std::pair<Primitive, const void*>, std::uint64_t> stamps_;  // of the filters last seen at an address
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_dry_backend(const Backend& like, Observer observer) {
+std::unique_ptr<Backend> make_dry_backend(const Backend& like, CallObserver observer) {
   return std::make_unique<TraceBackend>(nullptr, like, std::move(observer));
 }
 bool is_dry(const Backend& backend) {
   const auto* trace = dynamic_cast<const TraceBackend*>(&backend);
   return trace && trace->dry();
 }
-std::unique_ptr<Backend> make_watched_backend(Backend& inner, Observer observer) {
+std::unique_ptr<Backend> make_watched_backend(Backend& inner, CallObserver observer) {
   return std::make_unique<TraceBackend>(&inner, inner, std::move(observer));
 }
 

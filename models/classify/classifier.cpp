@@ -106,10 +106,10 @@ std::string Classifier::summary(int imgsz) {
                      parameters, trainable, 2 * macs / 1e9, imgsz);
 }
 
-int Classifier::whole_strides(int imgsz) {
+int Classifier::whole_strides(int imgsz, Observer& observer) {
   const int rounded = (imgsz + kStride - 1) / kStride * kStride;
   if (rounded != imgsz)
-    fmt::print("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", imgsz, kStride, rounded);
+    observer.notice(fmt::format("WARNING: --imgsz {} must be a multiple of {}, updating to {}\n", imgsz, kStride, rounded));
   return rounded;
 }
 
@@ -136,7 +136,8 @@ std::unique_ptr<Classifier> make_classifier(Device& device, const std::string& a
   const Order order{device, classes, seed, cutoff};
   for (const auto& [name, make] : registry())
     if (name == architecture) return make(order);
-  if (architecture.starts_with("yolov5") && architecture.ends_with("-cls")) return yolo(architecture)(order);  // of any graph
+  if (architecture.starts_with("yolov5") && architecture.ends_with("-cls"))
+    return yolo(architecture)(order);  // of any graph
   fail("--model ", architecture,
        " not found. Available models are: ", fmt::format("{}", fmt::join(classifier_names(), ", ")));
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/nn/layers.h"
+#include "engine/report/observer.h"
 #include "models/model.h"
 
 namespace frost::classify {
@@ -24,7 +25,7 @@ class Classifier : public Model {
 
   static constexpr int kStride = 32;  // of all families here
   /// --imgsz rounded up to a multiple of kStride, with a warning where this changes it.
-  static int whole_strides(int imgsz);
+  static int whole_strides(int imgsz, Observer& observer);
   void set_dropout(float p);
   /// Fresh weights for convolutions and linear layers of whichever width; norms are left as they are.
   virtual void draw_weights(Rng rng) = 0;

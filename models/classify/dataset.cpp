@@ -217,11 +217,11 @@ ImageFolder scan_image_folder(const fs::path& folder, const std::vector<std::str
   return found;
 }
 
-void report_scan(const ImageFolder& folder, bool strict) {
-  for (const std::string& note : folder.notes) fmt::print("{}\n", note);
+void report_scan(const ImageFolder& folder, bool strict, Observer& observer) {
+  for (const std::string& note : folder.notes) observer.notice(fmt::format("{}\n", note));
   for (const std::string& damage : folder.damaged) {
     if (strict) fail(damage);
-    fmt::print("WARNING ⚠️ {}\n", damage);
+    observer.notice(fmt::format("WARNING ⚠️ {}\n", damage));
   }
 }
 

@@ -10,6 +10,7 @@
 #include "engine/data/loader.h"
 #include "engine/data/picture_faults.h"
 #include "engine/image/image.h"
+#include "engine/report/observer.h"
 
 namespace frost::classify {
 
@@ -30,8 +31,8 @@ struct ImageFolder {
 /// A folder without pictures is a class only where `known` has its name. Pictures that probe_image refuses are left out.
 /// Throws Error: not there, no class folders, no pictures.
 ImageFolder scan_image_folder(const std::filesystem::path& folder, const std::vector<std::string>& known = {});
-/// Prints the notes and what was left out; with `strict`, the first of these is an Error.
-void report_scan(const ImageFolder& folder, bool strict);
+/// Tells the notes and what was left out; with `strict`, the first of these is an Error.
+void report_scan(const ImageFolder& folder, bool strict, Observer& observer);
 
 /// `<data>/train`, and `<data>/test` if that exists, else `<data>/val`. The classes are those of train.
 struct DataSplits {

@@ -2,6 +2,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/report/observer.h"
+
 namespace frost::classify {
 
 /// Everything classify-val's flags say (docs/spec/classify.md section 2).
@@ -19,6 +21,6 @@ struct ValConfig {
   bool cuda_graph = true, deterministic = false, tf32 = false;  // CUDA
 };
 /// Validates as classify/val.py does and returns the run's folder. Throws Error: one line with the file and the cause.
-std::filesystem::path run_validation(const ValConfig& config);
+std::filesystem::path run_validation(const ValConfig& config, Observer& observer);
 
 }  // namespace frost::classify

@@ -11,7 +11,6 @@
 #include "engine/base/interrupt.h"
 #include "engine/image/codec.h"
 #include "engine/image/draw.h"
-#include "engine/report/progress.h"
 #include "models/classify/step.h"
 
 namespace frost::classify {
@@ -108,7 +107,7 @@ Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const 
   result.confusion.resize(static_cast<std::size_t>(classes) * static_cast<std::size_t>(classes));
   run::Inference network = inference(device, model, options.compute, options.cuda_graph);
   std::int64_t number = 0;
-  ProgressBar bar(options.label, loader.batches(), stderr, options.progress);
+  Progress bar(options.observer, options.label, loader.batches());
   loader.start(0);
   while (const ImageBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");

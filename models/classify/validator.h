@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/report/observer.h"
 #include "models/classify/classifier.h"
 #include "models/classify/dataset.h"
 #include "models/run/inference.h"
@@ -31,8 +32,8 @@ struct ValidateOptions {
   DType compute = DType::f32;
   bool cuda_graph = true;  // capture the network where the device can
   float label_smoothing = 0;
-  bool progress = true;
   std::string label;  // in front of the progress bar
+  Observer& observer = silence();
   BatchDone batch_done;
 };
 Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const ValidateOptions& options);

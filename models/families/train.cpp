@@ -70,24 +70,24 @@ DetectionData::DetectionData(std::string file) : yaml(std::move(file)), names(yo
 ClassificationData::ClassificationData(std::string path)
     : folder(std::move(path)), names(classify::find_splits(folder).train.classes) {}
 
-TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options) {
+TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options, Observer& observer) {
   FROST_CHECK(dynamic_cast<DetectionModel*>(&model), "train: ", model.architecture(), " is no detector");
   model.set_classes(data.names, options.seed);
   const StartFile start(model);
   auto config = config_of<yolo::TrainConfig>(model, options);
   config.weights = start.name(), config.data = data.yaml;
   if (!options.hyp.empty()) config.hyp = options.hyp;
-  return finished(model, yolo::train(config));
+  return finished(model, yolo::train(config, observer));
 }
 
-TrainResult train(Model& model, const ClassificationData& data, const TrainOptions& options) {
+TrainResult train(Model& model, const ClassificationData& data, const TrainOptions& options, Observer& observer) {
   FROST_CHECK(dynamic_cast<classify::Classifier*>(&model), "train: ", model.architecture(), " is no classifier");
   model.set_classes(data.names, options.seed);
   const StartFile start(model);
   auto config = config_of<classify::TrainConfig>(model, options);
   config.model = start.name(), config.data = data.folder;
   if (options.lr0 > 0) config.lr0 = options.lr0;
-  return finished(model, classify::train(config));
+  return finished(model, classify::train(config, observer));
 }
 
 }  // namespace frost

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/optim/optimizer.h"
+#include "engine/report/observer.h"
 #include "engine/report/run_summary.h"
 #include "models/model.h"
 
@@ -50,8 +51,9 @@ struct TrainResult {
 /// last layer. Afterwards it has the best epoch's weights (the EMA model's) and the data's class names. Throws Error: one
 /// line with the file and the cause; the model is then as it was, but for its last layer.
 ///
-/// A run prints what the tools print, and writes the same files.
-TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options = {});
-TrainResult train(Model& model, const ClassificationData& data, const TrainOptions& options = {});
+/// A run writes the files that the tools write. What the tools print goes to `observer`.
+TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options = {}, Observer& observer = silence());
+TrainResult train(Model& model, const ClassificationData& data, const TrainOptions& options = {},
+                  Observer& observer = silence());
 
 }  // namespace frost

@@ -1,5 +1,8 @@
 #include "models/slim/explain.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -84,8 +87,19 @@ void book_state(Books& books, Module& model, ParameterArena& arena, const std::f
     for (std::size_t i = 0; i < group.members.size(); ++i) book_member(books.at(owner(group.members[i]->name)), group, i);
 }
 
+/// As --freeze takes it where it can: "layer1", "features.0-4"; "conv1, bn1".
+std::string row_name(const std::vector<std::string>& prefixes) {
+  std::vector<std::string> names;
+  for (const std::string& prefix : prefixes) names.push_back(prefix.substr(0, prefix.size() - 1));
+  const std::string &first = names.front(), &last = names.back();
+  const std::size_t dot = first.rfind('.');
+  if (names.size() > 1 && dot != std::string::npos && last.starts_with(first.substr(0, dot + 1)))
+    return first + "-" + last.substr(dot + 1);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 /// Rows with their parts; what is in no row is the rest.
-void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& model, const Books& books) {
+void fill(StepReport& report, Model& model, const Books& books) {
   struct Leaf {
     std::size_t place;
     std::string type;
@@ -98,10 +112,12 @@ void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& mod
                                    : dynamic_cast<ConvNormAct*>(&module) ? "folded convolution"  // else it costs nothing
                                                                          : ""};
   });
-  for (const Trainee::Row& row : rows) report.modules.push_back({row.name, row.type, {}, {}});
+  const std::vector<std::vector<std::string>>& rows = model.layers().prefixes;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    report.modules.push_back({row_name(rows[i]), model.layer_type(static_cast<int>(i)), {}, {}});
   for (const auto& [path, cost] : books.all()) {
-    const auto holds = [place = path + "."](const Trainee::Row& row) {
-      return std::any_of(row.prefixes.begin(), row.prefixes.end(), [&](const auto& p) { return place.starts_with(p); });
+    const auto holds = [place = path + "."](const std::vector<std::string>& prefixes) {
+      return std::any_of(prefixes.begin(), prefixes.end(), [&](const auto& p) { return place.starts_with(p); });
     };
     const auto row = std::find_if(rows.begin(), rows.end(), holds);
     if (row == rows.end()) {
@@ -118,22 +134,37 @@ void fill(StepReport& report, const std::vector<Trainee::Row>& rows, Module& mod
                      [&](const ModuleCost& a, const ModuleCost& b) { return leaves[a.name].place < leaves[b.name].place; });
 }
 
-StepReport run(Device& device, Books& books, const BuildTrainee& build, const StepOptions& options, int steps) {
+/// A copy of the model on another device, as it is there: masks take memory too.
+std::unique_ptr<Model> copy_of(Model& model, Device& device, bool all_trainable) {
+  std::unique_ptr<Model> copy = model.copy_architecture(device);
+  const std::vector<Parameter*> from = model.parameters(), to = copy->parameters();
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    to[i]->trainable = all_trainable || from[i]->trainable;
+    if (!from[i]->mask) continue;
+    to[i]->mask = Tensor(device, to[i]->value.shape(), DType::f32, Role::parameter);
+    to[i]->mask.fill_zero();
+  }
+  return copy;
+}
+
+StepReport run(Device& device, Books& books, Model& like, const MakeTask& make, const StepOptions& options, int steps) {
   books.watch(device);
-  const std::unique_ptr<Trainee> trainee = build(device);
-  Module& model = trainee->model();
+  const std::unique_ptr<Model> copy = copy_of(like, device, options.all_trainable);
+  Model& model = *copy;
+  const std::unique_ptr<Task> task = make(device, model);
   ParameterArena arena(device, model, 0, options.average);
   const auto moves = moving_statistics(model, options.frozen_bn);
   const auto averaged = [&](const Buffer& b) { return options.average && moves(b); };
   std::optional<ModelAverage> average;
   if (options.average) average.emplace(device, model, arena, averaged);
   Optimizer optimizer(arena, device, options.optimizer);
-  std::unique_ptr<Trainee> twin;
-  if (options.validation) twin = build(device);
-  if (twin) average->lend_to(twin->model());
+  std::unique_ptr<Model> twin;
+  if (options.validation) twin = model.copy_architecture(device);
+  if (twin) average->lend_to(*twin);
+  task->begin_epoch(0);
   const auto step = [&] {
     books.begin(Phase::forward);
-    trainee->step();
+    task->train_batch();
     books.begin(Phase::update);
     optimizer.step(0.9f);
     if (average) average->update(optimizer.device_state());
@@ -141,13 +172,13 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     books.begin(Phase::idle);
   };
   const auto validate = [&] {
-    average->lend_to(twin->model());
-    twin->validate();
-    forget_derived(twin->model());  // as the training loop does
+    average->lend_to(*twin);
+    task->validate(*twin, 0, false);
+    forget_derived(*twin);  // as the training loop does
   };
   Ledger& ledger = device.ledger();
-  step();                // folded weights, filters in the device's own order: made once
-  if (twin) validate();  // the caches that it fills stay while the next epoch trains
+  for (int i = 0; i < options.warm_up; ++i) step();  // folded weights, filters in the device's own order: made once
+  if (twin) validate();                              // the caches that it fills stay while the next epoch trains
   ledger.reset_peaks();
   StepReport report;
   Books fastest;
@@ -167,7 +198,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
     if (const auto saved = ledger.of(Role::saved_activation, scope).peak) books.at(scope).saved += saved;
     if (const auto kept = ledger.of(Role::buffer, scope).current; kept && !scope.empty()) books.at(scope).buffers += kept;
   }
-  fill(report, trainee->rows(), model, books);
+  fill(report, model, books);
   for (int role = 0; role < kRoleCount; ++role) {
     const Ledger::Count count = ledger.of(static_cast<Role>(role));
     report.peaks[static_cast<std::size_t>(role)] = count.peak;
@@ -179,7 +210,7 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
   report.rest.add(loss);
   report.total.add(loss);
   report.calls = books.calls();
-  report.kept_each = trainee->kept_each();
+  report.kept_each = task->kept_each();
   if (twin) {
     validate();
     for (int role = 0; role < kRoleCount; ++role)
@@ -191,15 +222,6 @@ StepReport run(Device& device, Books& books, const BuildTrainee& build, const St
 
 }  // namespace
 
-std::vector<std::uint8_t> noise(const Backend& backend, std::size_t bytes) {
-  std::vector<std::uint8_t> pixels;
-  if (is_dry(backend)) return pixels;
-  Rng rng(0);
-  pixels.resize(bytes);
-  for (std::uint8_t& pixel : pixels) pixel = static_cast<std::uint8_t>(rng.next());
-  return pixels;
-}
-
 void StepCost::add(const StepCost& o) {
   parameters += o.parameters, trainable += o.trainable;
   weights += o.weights, buffers += o.buffers, gradients += o.gradients;
@@ -208,18 +230,19 @@ void StepCost::add(const StepCost& o) {
   forward_seconds += o.forward_seconds, backward_seconds += o.backward_seconds, update_seconds += o.update_seconds;
 }
 
-StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Backend& like, const Timer& timer) {
+StepReport predict_step(Model& model, const MakeTask& make, const StepOptions& options, const Backend& like,
+                        const Timer& timer) {
   Books books(timer ? timer : [](const PrimitiveCall&) { return 0.0; });
   Device device(make_dry_backend(like, [&](const PrimitiveCall& call) { books.observe(call); }));
-  StepReport report = run(device, books, build, options, 1);
+  StepReport report = run(device, books, model, make, options, 1);
   report.wall_seconds = 0;
   return report;
 }
 
-StepReport measure_step(const BuildTrainee& build, const StepOptions& options, Backend& backend, int steps) {
+StepReport measure_step(Model& model, const MakeTask& make, const StepOptions& options, Backend& backend, int steps) {
   Books books;
   Device device(make_watched_backend(backend, [&](const PrimitiveCall& call) { books.observe(call); }));
-  return run(device, books, build, options, steps);
+  return run(device, books, model, make, options, steps);
 }
 
 }  // namespace frost::slim

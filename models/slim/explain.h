@@ -8,6 +8,7 @@
 
 #include "engine/optim/optimizer.h"
 #include "kernels/trace/trace.h"
+#include "models/task.h"
 
 namespace frost::slim {
 
@@ -42,56 +43,32 @@ struct StepReport {
   std::array<std::int64_t, kRoleCount> whole_peaks{};  // with the averaged copy and its validation, where asked for
   std::int64_t whole_peak = 0;
   std::array<std::int64_t, 64> calls{};  // of each Primitive
-  std::int64_t kept_each = 0;            // Trainee's
+  std::int64_t kept_each = 0;            // Task's
   double wall_seconds = 0;               // of a whole measured step; 0: a prediction
 
   std::int64_t peak_of(Role role) const { return peaks[static_cast<std::size_t>(role)]; }
 };
 
-/// A model and one step of its training: all that explain asks of a family of models. Built anew for each question, on the
-/// device that is to answer it.
-class Trainee {
- public:
-  virtual ~Trainee() = default;
-  virtual Module& model() = 0;
-  struct Row {
-    std::string name, type;             // "model.2", "C3"
-    std::vector<std::string> prefixes;  // beginnings of its parts' paths, as in LayerNames: "model.2."
-  };
-  /// A row for each layer that --freeze counts, in order.
-  virtual std::vector<Row> rows() = 0;
-  /// Input, forward, loss and backward of one batch: what the trainer does with a batch.
-  virtual void step() = 0;
-  /// The forward pass of a validation batch.
-  virtual void validate() {}
-  /// Bytes that are kept of each image for later epochs (--cache-features), in host memory or on disk.
-  virtual std::int64_t kept_each() const { return 0; }
-};
-/// The pictures of a trainee's batch: noise, the same in each run; nothing for a dry device, which reads none.
-std::vector<std::uint8_t> noise(const Backend& backend, std::size_t bytes);
-
-/// Which step of a run with --cache-features: one of its first epoch, or one of a later epoch.
-enum class FeatureCache : std::uint8_t { off, filling, filled };
-/// Builds the model with `trainable` of its parameters as the run will have them.
-using BuildTrainee = std::function<std::unique_ptr<Trainee>(Device&)>;
-
 struct StepOptions {
   OptimizerKind optimizer = OptimizerKind::sgd;
   FrozenBn frozen_bn = FrozenBn::running;
-  bool average = true;      // an exponential moving average is kept
-  bool validation = false;  // ... and validated after the epoch, as a second model that shares what is frozen
+  bool average = true;         // an exponential moving average is kept
+  bool validation = false;     // ... and validated after the epoch, as a second model that shares what is frozen
+  bool all_trainable = false;  // else as the model's parameters are
+  int warm_up = 1;             // steps before the one that counts
 };
 
 /// How long a call takes; see CallTimes.
 using Timer = std::function<double(const PrimitiveCall&)>;
 
-/// What a step will cost on a device like `like`. Nothing is computed and no memory is touched: the real code runs on a
-/// device that only keeps books, so the bytes are exact for any model, freezing and precision. Times where a `timer` is
-/// given.
-StepReport predict_step(const BuildTrainee& build, const StepOptions& options, const Backend& like, const Timer& timer = {});
+/// What a training step of `model`, frozen and masked as it is, will cost on a device like `like`. Nothing is computed and
+/// no memory is touched: the task that `make` makes for a copy of the model takes a real step on a device that only keeps
+/// books, so the bytes are exact for any model, freezing and precision. Times where a `timer` is given.
+StepReport predict_step(Model& model, const MakeTask& make, const StepOptions& options, const Backend& like,
+                        const Timer& timer = {});
 
-/// What a step did cost on `backend`: the same books kept by a real step, and its time, the best of `steps`.
-StepReport measure_step(const BuildTrainee& build, const StepOptions& options, Backend& backend, int steps);
+/// What such a step did cost on `backend`: the same books kept by a step that computes, and its time, the best of `steps`.
+StepReport measure_step(Model& model, const MakeTask& make, const StepOptions& options, Backend& backend, int steps);
 
 /// Times single primitives on a device, each kind of call once: a step's time is predicted from them. Operands live only
 /// while their call is timed, so a model that does not fit can be asked about as well.

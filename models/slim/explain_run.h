@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/report/observer.h"
+#include "engine/tensor/run_device.h"
 #include "models/slim/explain.h"
 
 namespace frost::slim {
@@ -24,18 +26,10 @@ struct ExplainConfig {
   std::filesystem::path json, html;
 };
 
-/// The model that the flags name, as its family presents it.
-struct Subject {
-  std::string name;  // "yolov5n", "resnet18"
-  int imgsz = 0;     // as the family's trainer would round it
-  int layers = 0;    // that --freeze counts
-  int backbone = 0;  // the first ones of them
-  /// The trainee with what these terms of --freeze name frozen, computing in that type.
-  std::function<BuildTrainee(const std::vector<std::string>& terms, DType compute)> freezing;
-};
-
-/// Prints what a training step costs with and without freezing, by module and in total; writes the JSON and HTML files.
-void explain(const ExplainConfig& config, const Subject& subject);
+/// Prints what a training step of `model` costs with and without freezing, by module and in total; writes the JSON and HTML
+/// files. `make` makes its family's task on noise of `imgsz` pixels; the model's trainable flags are changed.
+void explain(const ExplainConfig& config, Model& model, int imgsz, const MakeTask& make, const RunDevice& run,
+             Observer& observer);
 
 /// A training that is about to begin, for --dry-run.
 struct TrainingSetting {
@@ -47,8 +41,8 @@ struct TrainingSetting {
   bool cache_features = false;
 };
 /// Prints what training `model`, frozen and masked as it is, will cost in all on a device like `like`: with the averaged
-/// copy and its validation. `trainee(mark, features)` presents a copy of the model after mark(copy). Nothing is run.
-using TraineeOf = std::function<BuildTrainee(std::function<void(Module&)> mark, FeatureCache features)>;
-void explain_training(Module& model, const TrainingSetting& setting, const Backend& like, const TraineeOf& trainee);
+/// copy and its validation. `make` makes its task for a step of that kind. Nothing is run.
+void explain_training(Model& model, const TrainingSetting& setting, const Backend& like,
+                      const std::function<MakeTask(FeatureCache)>& make, Observer& observer);
 
 }  // namespace frost::slim

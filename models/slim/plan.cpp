@@ -9,13 +9,13 @@
 
 namespace frost::slim {
 
-Plan::Plan(Module& model, const LayerNames& layers, const PlanFlags& flags)
+Plan::Plan(Model& model, const PlanFlags& flags, Observer& observer)
     : model_(model),
-      layers_(layers),
       flags_(flags),
-      stages_(unfreeze_stages(model, layers, flags.unfreeze_at, flags.freeze)),
-      frozen_(freeze(model, layers, flags.freeze)),
-      rates_(scale_learning_rates(model, layers, flags.lr_scale)) {
+      observer_(observer),
+      stages_(unfreeze_stages(model, model.layers(), flags.unfreeze_at, flags.freeze)),
+      frozen_(model.freeze(flags.freeze)),
+      rates_(scale_learning_rates(model, model.layers(), flags.lr_scale)) {
   FROST_CHECK(stages_.empty() || stages_.back().epoch < flags.epochs, "--unfreeze-at ",
               stages_.empty() ? "" : stages_.back().text, ": training ends after ", flags.epochs, " epochs");
   FROST_CHECK(flags.dry_run || !stages_.empty() || frozen_.size() < model.parameters().size(), "--freeze ",
@@ -39,10 +39,10 @@ void Plan::check_groups() {
   };
   wake(0);
   for (const UnfreezeStage& stage : stages_) {
-    freeze(model_, layers_, stage.freeze);
+    model_.freeze(stage.freeze);
     wake(stage.epoch);
   }
-  freeze(model_, layers_, flags_.freeze);
+  model_.freeze(flags_.freeze);
   FROST_CHECK(groups.size() <= kStepGroups, "--unfreeze-at, --lr-scale: ", groups.size(),
               " groups of parameters (by stage, scale, and weights, biases or norms), there is room for ", kStepGroups,
               ": fewer stages, or fewer different scales");
@@ -50,9 +50,9 @@ void Plan::check_groups() {
 
 std::vector<std::string> Plan::begin_last_stage() {
   if (stages_.empty()) return flags_.freeze;
-  freeze(model_, layers_, stages_.back().freeze);
+  model_.freeze(stages_.back().freeze);
   if (gradual_) gradual_->wake(stages_.back().epoch);
-  fmt::print("--unfreeze-at {}: the last stage counts, the most trains then\n", stages_.back().text);
+  observer_.notice(fmt::format("--unfreeze-at {}: the last stage counts, the most trains then\n", stages_.back().text));
   return stages_.back().freeze;
 }
 
@@ -60,9 +60,9 @@ void Plan::steer(LoopOptions& options, ParameterArena& arena, std::function<void
   options.unfreeze = [this, woken = std::move(woken)](std::int64_t epoch) {
     const auto stage = std::ranges::find(stages_, epoch, &UnfreezeStage::epoch);
     if (stage == stages_.end()) return false;
-    freeze(model_, layers_, stage->freeze);
+    model_.freeze(stage->freeze);
     if (gradual_) gradual_->wake(epoch);
-    fmt::print("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage->text, freeze_summary(model_));
+    observer_.notice(fmt::format("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage->text, freeze_summary(model_)));
     woken();
     return true;
   };

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/training/loop.h"
-#include "models/freeze.h"
+#include "models/model.h"
 #include "models/slim/gradual.h"
 
 namespace frost::slim {
@@ -31,7 +31,7 @@ class Plan {
  public:
   /// Freezes, sets the rates, makes room for masks to come: call it before the arena is built. Throws Error for flags that
   /// do not fit the model, each other, or the epochs.
-  Plan(Module& model, const LayerNames& layers, const PlanFlags& flags);
+  Plan(Model& model, const PlanFlags& flags, Observer& observer);
 
   const std::vector<std::string>& frozen() const { return frozen_; }  // names, in model order
   const std::vector<std::string>& rates() const { return rates_; }    // a line for each --lr-scale
@@ -39,13 +39,15 @@ class Plan {
   std::vector<std::string> begin_last_stage();
   /// Hooks the plan into a loop's options; it must live as long as the loop. `woken`: called where parameters have woken up.
   void steer(LoopOptions& options, ParameterArena& arena, std::function<void()> woken);
+  /// The flags as they were given.
+  const PlanFlags& flags() const { return flags_; }
 
  private:
   void check_groups();  // that the optimizer has room for all that there will be
 
-  Module& model_;
-  LayerNames layers_;
+  Model& model_;
   PlanFlags flags_;
+  Observer& observer_;
   std::vector<UnfreezeStage> stages_;
   std::vector<std::string> frozen_, rates_;
   PruneSchedule schedule_{.epochs = 0};

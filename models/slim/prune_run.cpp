@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
-#include <cstdio>
 
 #include "engine/checkpoint/module_state.h"
 #include "engine/checkpoint/packed.h"
@@ -41,12 +40,13 @@ StateDict state_as_stored(Module& model, const StateDict& source) {
 
 double megabytes(const std::filesystem::path& file) { return static_cast<double>(std::filesystem::file_size(file)) / 1e6; }
 
-std::string mask_weights(Module& model, const PruneConfig& config) {
+std::string mask_weights(Module& model, const PruneConfig& config, Observer& observer) {
   if (config.method == "nm") {
     const auto [n, m] = parse_pattern(config.pattern);
     const std::vector<std::string> dense = prune_n_of_m(model, n, m);
     if (!dense.empty())
-      fmt::print("left dense, since their input channels are no multiple of {}: {}\n", m, fmt::join(dense, ", "));
+      observer.notice(
+          fmt::format("left dense, since their input channels are no multiple of {}: {}\n", m, fmt::join(dense, ", ")));
     return fmt::format("nm {}:{}", n, m);
   }
   config.method == "global" ? prune_global(model, config.amount) : prune_l1(model, config.amount);
@@ -54,7 +54,7 @@ std::string mask_weights(Module& model, const PruneConfig& config) {
 }
 
 /// Removes whole filters; prints what is left of each convolution.
-std::string remove_filters(Device& device, Model& model, const PruneConfig& config) {
+std::string remove_filters(Device& device, Model& model, const PruneConfig& config, Observer& observer) {
   const Shape image{1, model.stride(), model.stride(), model.channels()};
   const ChannelGraph graph =
       trace_channels(device, model, image, [&](Context& context, const Var& x) { return model.outputs(context, x); });
@@ -68,35 +68,35 @@ std::string remove_filters(Device& device, Model& model, const PruneConfig& conf
   const double all = graph.work(std::vector<bool>(keep.size(), true)), left = graph.work(keep);
   remove_channels(graph, keep);
   for (const Parameter* p : model.parameters()) parameters += p->value.elements();
-  fmt::print("{:<32}{:>18}{:>18}\n", "convolution", "before", "after");
+  observer.notice(fmt::format("{:<32}{:>18}{:>18}\n", "convolution", "before", "after"));
   for (std::size_t i = 0; i < before.size(); ++i)
-    fmt::print("{:<32}{:>18}{:>18}\n", graph.convs[i].conv->name(), shape_text(before[i]),
-               shape_text(graph.convs[i].conv->weight.torch_shape));
-  fmt::print("FLOPs of the convolutions {:.1f} % fewer, parameters {} -> {} ({:.1f} % fewer)\n", 100 * (1 - left / all),
-             parameters_before, parameters,
-             100 * (1 - static_cast<double>(parameters) / static_cast<double>(parameters_before)));
+    observer.notice(fmt::format("{:<32}{:>18}{:>18}\n", graph.convs[i].conv->name(), shape_text(before[i]),
+                                shape_text(graph.convs[i].conv->weight.torch_shape)));
+  observer.notice(fmt::format("FLOPs of the convolutions {:.1f} % fewer, parameters {} -> {} ({:.1f} % fewer)\n",
+                              100 * (1 - left / all), parameters_before, parameters,
+                              100 * (1 - static_cast<double>(parameters) / static_cast<double>(parameters_before))));
   return fmt::format("filters {} ({})", config.amount, config.importance);
 }
 
 }  // namespace
 
-void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored) {
+void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored, Observer& observer) {
   const std::filesystem::path& file = stored.file;
   std::error_code none_yet;
   FROST_CHECK(!std::filesystem::equivalent(file, config.save, none_yet), file.string(), ": --save names the file to prune");
   Model& model = *stored.model;
-  fmt::print("{}{}, {}\n{}\n", bold_blue("prune: "), file.string(), run.line, model.summary(224));
+  observer.notice(fmt::format("{}{}, {}\n{}\n", bold_blue("prune: "), file.string(), run.line, model.summary(224)));
   std::string what;
   if (config.method == "filters") {
     try {
-      what = remove_filters(*run.device, model, config);
+      what = remove_filters(*run.device, model, config, observer);
     } catch (const Error& error) {
       fail(file.string(), ": ", error.what());
     }
   } else {
-    what = mask_weights(model, config);
+    what = mask_weights(model, config, observer);
     const Sparsity result = sparsity(model);
-    fmt::print("{}{}\n", sparsity_table(result), pruned_line(result));
+    observer.notice(fmt::format("{}{}\n", sparsity_table(result), pruned_line(result)));
   }
 
   const StateDict state = state_as_stored(model, stored.state);
@@ -107,9 +107,8 @@ void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored)
   pruned = fmt::format("{} of {}{}", what, file.filename().string(), pruned.empty() ? "" : " (" + pruned + ")");
   for (const auto& [key, text] : model.metadata()) about[key] = text;
   write_checkpoint(config.save, config.dense ? without_masks(state) : state, about);
-  fmt::print("{:.2f} MB -> {:.2f} MB, saved to {}{}\n", megabytes(file), megabytes(config.save), bold(config.save.string()),
-             config.dense ? " (plain, without masks)" : "");
-  std::fflush(stdout);
+  observer.notice(fmt::format("{:.2f} MB -> {:.2f} MB, saved to {}{}\n", megabytes(file), megabytes(config.save),
+                              bold(config.save.string()), config.dense ? " (plain, without masks)" : ""));
 }
 
 }  // namespace frost::slim

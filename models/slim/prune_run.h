@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/report/observer.h"
 #include "engine/tensor/run_device.h"
 #include "models/model.h"
 
@@ -19,6 +20,6 @@ struct PruneConfig {
 };
 
 /// Prunes the model and writes the result. Throws Error: one line with the file and the cause.
-void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored);
+void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored, Observer& observer);
 
 }  // namespace frost::slim

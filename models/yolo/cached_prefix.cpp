@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "kernels/trace/trace.h"
 #include "models/yolo/validator.h"
@@ -20,11 +19,13 @@ Shape of_one(Shape shape) {
 }
 }  // namespace
 
-CachedPrefix::CachedPrefix(Device& device, DetectionModel& model, DType compute, const std::filesystem::path& folder)
+CachedPrefix::CachedPrefix(Device& device, DetectionModel& model, DType compute, const std::filesystem::path& folder,
+                           Observer& observer)
     : device_(device),
       model_(model),
       compute_(compute),
       cut_(model.frozen_prefix()),
+      observer_(observer),
       store_(folder, is_dry(device.backend())) {}
 
 PrefixOutput CachedPrefix::of(const DetectionBatch& batch) {
@@ -50,9 +51,9 @@ void CachedPrefix::check(const DetectionBatch& batch, const PrefixOutput& output
     on_ = on_ && record == record_of(output, i);
   }
   if (!on_)
-    fmt::print(stderr,
-               "\nWARNING: on this device an image's features depend on the rest of its batch: they are computed in every "
-               "epoch, --cache-features is off\n");
+    observer_.warning(fmt::format(
+        "\nWARNING: on this device an image's features depend on the rest of its batch: they are computed in every "
+        "epoch, --cache-features is off\n"));
 }
 
 PrefixOutput CachedPrefix::compute(const DetectionBatch& batch) {
@@ -115,17 +116,6 @@ void check_cacheable(DetectionModel& model, FrozenBn frozen_bn) {
   FROST_CHECK(frozen_bn == FrozenBn::running, kOption,
               ": with --frozen-bn batch frozen layers normalise with each batch's own statistics, so an image's features "
               "change with the batch it is in; they are constant with --frozen-bn running");
-}
-
-void check_cacheable(const TrainConfig& config, const Hyp& hyp, DetectionModel& model) {
-  check_cacheable(model, config.frozen_bn);
-  FROST_CHECK(!config.multi_scale, kOption, ": --multi-scale changes the image size from batch to batch");
-  std::vector<std::string> keys{"hsv_h", "hsv_s", "hsv_v",       "degrees", "translate",
-                                "scale", "shear", "perspective", "flipud",  "fliplr"};
-  if (!config.rect) keys.insert(keys.end(), {"mosaic", "mixup", "copy_paste"});
-  std::erase_if(keys, [&](const std::string& key) { return hyp.get(key) == 0; });
-  FROST_CHECK(keys.empty(), kOption, ": augmentation makes another picture in every epoch; these must be 0 in ", config.hyp,
-              ": ", fmt::format("{}", fmt::join(keys, ", ")), " (--hyp no-augmentation has them so)");
 }
 
 }  // namespace frost::yolo

@@ -5,10 +5,9 @@
 #include <vector>
 
 #include "engine/base/byte_store.h"
+#include "engine/report/observer.h"
 #include "models/yolo/batches.h"
-#include "models/yolo/hyp.h"
 #include "models/yolo/step.h"
-#include "models/yolo/trainer.h"
 
 namespace frost::yolo {
 
@@ -21,7 +20,8 @@ namespace frost::yolo {
 class CachedPrefix {
  public:
   /// `folder` empty: in memory.
-  CachedPrefix(Device& device, DetectionModel& model, DType compute, const std::filesystem::path& folder);
+  CachedPrefix(Device& device, DetectionModel& model, DType compute, const std::filesystem::path& folder,
+               Observer& observer = silence());
 
   /// The features of a batch: kept ones if all its images have some, else computed, and kept.
   PrefixOutput of(const DetectionBatch& batch);
@@ -29,6 +29,8 @@ class CachedPrefix {
   int cut() const { return cut_; }
   std::int64_t hits() const { return hits_; }  // batches that came from the cache, and were not computed
   std::int64_t bytes() const { return store_.bytes(); }
+  /// Of one image.
+  std::int64_t bytes_each() const { return kept_.empty() ? 0 : bytes() / std::ssize(kept_); }
   bool on() const { return on_; }
 
  private:
@@ -48,6 +50,7 @@ class CachedPrefix {
   DetectionModel& model_;
   DType compute_;
   int cut_;
+  Observer& observer_;
   ByteStore store_;
   std::map<Key, Kept> kept_;
   std::int64_t hits_ = 0;
@@ -57,7 +60,5 @@ class CachedPrefix {
 /// Throws Error, saying what to change, where features of this model, frozen as it is, cannot be kept: layer 0 trains, or
 /// frozen norms use batch statistics.
 void check_cacheable(DetectionModel& model, FrozenBn frozen_bn);
-/// The same for a run, whose pictures must not change from epoch to epoch either.
-void check_cacheable(const TrainConfig& config, const Hyp& hyp, DetectionModel& model);
 
 }  // namespace frost::yolo

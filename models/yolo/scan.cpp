@@ -4,24 +4,23 @@
 
 #include <optional>
 
-#include "engine/report/progress.h"
-
 namespace frost::yolo {
 
-LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::string& prefix) {
-  std::optional<ProgressBar> bar;
+LabelSet scan_with_progress(const std::vector<std::string>& paths, const std::string& prefix, Observer& observer) {
+  std::optional<Progress> bar;
   std::int64_t last = 0;
   ScanOptions options{.prefix = prefix};
   options.progress = [&](std::int64_t done, std::int64_t total) {
-    if (!bar) bar.emplace(prefix + "Scanning labels", total);
+    if (!bar) bar.emplace(observer, prefix + "Scanning labels", total);
     bar->advance(done - last);
     last = done;
   };
   LabelSet set = scan_labels(paths, options);
   if (bar) bar->finish();
-  fmt::print("{}{} images, {} backgrounds, {} corrupt{}\n", prefix, set.counts.found, set.counts.missing + set.counts.empty,
-             set.counts.corrupt, set.from_cache ? " (from " + set.cache_path + ")" : "");
-  for (const std::string& message : set.messages) fmt::print("{}\n", message);
+  observer.notice(fmt::format("{}{} images, {} backgrounds, {} corrupt{}\n", prefix, set.counts.found,
+                              set.counts.missing + set.counts.empty, set.counts.corrupt,
+                              set.from_cache ? " (from " + set.cache_path + ")" : ""));
+  for (const std::string& message : set.messages) observer.notice(fmt::format("{}\n", message));
   return set;
 }
 

@@ -5,26 +5,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <optional>
 
-#include "engine/report/run_folder.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
 #include "models/run/option_file.h"
-#include "models/run/training.h"
+#include "models/run/train.h"
+#include "models/slim/explain_run.h"
 #include "models/slim/plan.h"
 #include "models/slim/prune.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
-#include "models/yolo/explain_run.h"
 #include "models/yolo/model_io.h"
-#include "models/yolo/pictures.h"
-#include "models/yolo/results.h"
 #include "models/yolo/scan.h"
 #include "models/yolo/task.h"
-#include "models/yolo/validator.h"
 #include "models/zoo/weights.h"
 
 namespace frost::yolo {
@@ -47,7 +42,8 @@ AugmentParams augmentation(const Hyp& h) {
 }
 
 std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp& hyp, Device& device,
-                                            const DataConfig& data, const std::vector<std::string>& names) {
+                                            const DataConfig& data, const std::vector<std::string>& names,
+                                            Observer& observer) {
   FROST_CHECK(!config.weights.empty() || !config.cfg.empty(), "either --cfg or --weights must be specified");
   const int classes = static_cast<int>(names.size());
   std::optional<YoloCheckpoint> checkpoint;
@@ -55,7 +51,7 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
   if (!config.weights.empty()) {
     file = find_weights(config.weights);
     checkpoint = load_yolo_checkpoint(file, CheckpointPart::model);
-    for (const std::string& warning : checkpoint->warnings) fmt::print("{}\n", warning);
+    for (const std::string& warning : checkpoint->warnings) observer.notice(fmt::format("{}\n", warning));
   }
   std::optional<int> anchors_each;
   if (hyp.anchors != 0) anchors_each = static_cast<int>(std::nearbyint(std::clamp(hyp.anchors, -1e6, 1e6)));
@@ -64,23 +60,23 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
           ? parse_model_yaml(checkpoint->yaml_text, checkpoint->yaml_file.empty() ? file.string() : checkpoint->yaml_file,
                              classes, anchors_each)
           : load_model_spec(config.cfg, classes, anchors_each);
-  for (const std::string& warning : spec.warnings) fmt::print(stderr, "{}\n", warning);
+  for (const std::string& warning : spec.warnings) observer.warning(fmt::format("{}\n", warning));
   if (checkpoint && config.cfg.empty() && checkpoint->nc != classes)
-    fmt::print("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes);
-  if (anchors_each) fmt::print("Overriding model.yaml anchors with anchors={}\n", hyp.anchors);
-  if (!spec.activation_text.empty()) fmt::print("{}{}\n", bold_blue("activation: "), spec.activation_text);
+    observer.notice(fmt::format("Overriding model.yaml nc={} with nc={}\n", checkpoint->nc, classes));
+  if (anchors_each) observer.notice(fmt::format("Overriding model.yaml anchors with anchors={}\n", hyp.anchors));
+  if (!spec.activation_text.empty()) observer.notice(fmt::format("{}{}\n", bold_blue("activation: "), spec.activation_text));
   auto model = checkpoint && config.cfg.empty()
                    ? fitted_model(device, std::move(spec), config.seed, *checkpoint, file.string())
                    : std::make_unique<DetectionModel>(device, std::move(spec), config.seed);
   model->names = names;
-  fmt::print("{}{}\n\n", model->table(), model->summary(false, true));
+  observer.notice(fmt::format("{}{}\n\n", model->table(), model->summary(false, true)));
   if (checkpoint) {
     const LoadReport report = load_state(*model, checkpoint->state, [&](const std::string& name) {
       return (!config.cfg.empty() || anchors_each) && name.find("anchor") != std::string::npos;
     });
-    fmt::print("Transferred {}/{} items from {}\n", report.copied, report.total, file.string());
+    observer.notice(fmt::format("Transferred {}/{} items from {}\n", report.copied, report.total, file.string()));
     if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty())
-      fmt::print("{}: zeros stay zero\n", line);
+      observer.notice(fmt::format("{}: zeros stay zero\n", line));
     FROST_CHECK(report.copied > 0, file.string(), ": none of its tensors fits this model (", data.yaml, ", ", config.cfg,
                 ")");
   }
@@ -93,7 +89,7 @@ int batch_size_for(const TrainConfig& config, std::size_t images) {
 }
 
 LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t batches_per_epoch, int batch_size,
-                         const std::filesystem::path& folder, DType compute) {
+                         DType compute) {
   return {.schedule = {.lr0 = hyp.lr0,
                        .lrf = hyp.lrf,
                        .momentum = hyp.momentum,
@@ -113,31 +109,31 @@ LoopOptions loop_options(const TrainConfig& config, const Hyp& hyp, std::int64_t
           .save_period = config.save_period,
           .nosave = config.nosave,
           .noval = config.noval,
-          .folder = folder};
+          .folder = {},
+          .lr_columns = {"x/lr0", "x/lr1", "x/lr2"},
+          .csv_width = 20};
 }
 
-/// Judges the finished run's checkpoint, folded, class by class, with pictures.
-void validate_result(const TrainConfig& config, const RunDevice& run, DetectionTask& task,
-                     const std::filesystem::path& weights, const std::vector<std::string>& names,
-                     const std::filesystem::path& folder) {
-  fmt::print("\nValidating {}...\nFusing layers... \n", weights.string());
-  const std::unique_ptr<DetectionModel> model = load_model(*run.device, weights);
-  fmt::print("{}\n", model->summary(true, false));
-  ValidateOptions options{
-      .single_cls = config.single_cls, .compute = run.compute, .cuda_graph = config.cuda_graph, .loss = task.loss()};
-  if (!config.noplots) options.batch_done = validation_sheets(folder, names);
-  const ValidationResult result = validate(*run.device, *model, task.val_loader(), options);
-  fmt::print("{}", metrics_table(result.summary, names, names.size() > 1));
+/// Kept features are of use where pictures do not change from epoch to epoch.
+void check_constant_pictures(const TrainConfig& config, const Hyp& hyp) {
+  FROST_CHECK(!config.multi_scale, "--cache-features", ": --multi-scale changes the image size from batch to batch");
+  std::vector<std::string> keys{"hsv_h", "hsv_s", "hsv_v",       "degrees", "translate",
+                                "scale", "shear", "perspective", "flipud",  "fliplr"};
+  if (!config.rect) keys.insert(keys.end(), {"mosaic", "mixup", "copy_paste"});
+  std::erase_if(keys, [&](const std::string& key) { return hyp.get(key) == 0; });
+  FROST_CHECK(keys.empty(), "--cache-features", ": augmentation makes another picture in every epoch; these must be 0 in ",
+              config.hyp, ": ", fmt::format("{}", fmt::join(keys, ", ")), " (--hyp no-augmentation has them so)");
 }
 
 }  // namespace
 
-std::filesystem::path train(const TrainConfig& given) {
+std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   TrainConfig config = given;
-  std::filesystem::path folder = run::take_up(config);
-  std::unique_ptr<RunLock> lock;  // of the folder, as long as this runs
-  if (!folder.empty()) {
-    if (!given.dry_run) lock = run::take_folder(folder, false);
+  run::RunPlace place;
+  place.folder = run::take_up(config);
+  if (const std::filesystem::path& folder = place.folder; !folder.empty()) {
+    if (!given.dry_run) place.lock = run::take_folder(folder, false);
+    place.resume = config.resume;
     config.weights = config.resume, config.cfg.clear();
     config.hyp = (folder / "hyp.yaml").string();
     config.dry_run = given.dry_run;
@@ -145,41 +141,68 @@ std::filesystem::path train(const TrainConfig& given) {
   const RunDevice run_device(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
   Device& device = *run_device.device;
-  fmt::print("{}{}\n{}\n\n", bold_blue("train: "), run::options_line(config), run_device.line);
+  observer.notice(fmt::format("{}{}\n{}\n\n", bold_blue("train: "), run::options_line(config), run_device.line));
 
   std::vector<std::string> warnings;
   const Hyp hyp = load_hyp(config.hyp, &warnings);
-  for (const std::string& warning : warnings) fmt::print("{}\n", warning);
+  for (const std::string& warning : warnings) observer.notice(fmt::format("{}\n", warning));
   std::vector<std::string> pairs;
   for (const auto& [key, value] : hyp.items()) pairs.push_back(fmt::format("{}={}", key, value));
-  fmt::print("{}{}\n", bold_blue("hyperparameters: "), fmt::join(pairs, ", "));
+  observer.notice(fmt::format("{}{}\n", bold_blue("hyperparameters: "), fmt::join(pairs, ", ")));
 
   const DataConfig data = load_data_config(config.data);
-  for (const std::string& warning : data.warnings) fmt::print(stderr, "{}\n", warning);
+  for (const std::string& warning : data.warnings) observer.warning(fmt::format("{}\n", warning));
   std::vector<std::string> names = data.names;
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
-  std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names);
+  std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names, observer);
 
-  slim::Plan plan(*model, model->layers(), slim::plan_flags(config));
-  for (const std::string& name : plan.frozen()) fmt::print("freezing {}\n", name);
-  fmt::print("{}\n", freeze_summary(*model));
-  for (const std::string& line : plan.rates()) fmt::print("{}\n", line);
-  if (!config.cache_features.empty()) check_cacheable(config, hyp, *model);
+  slim::Plan plan(*model, slim::plan_flags(config), observer);
+  for (const std::string& name : plan.frozen()) observer.notice(fmt::format("freezing {}\n", name));
+  observer.notice(fmt::format("{}\n", freeze_summary(*model)));
+  for (const std::string& line : plan.rates()) observer.notice(fmt::format("{}\n", line));
+  if (!config.cache_features.empty()) check_cacheable(*model, config.frozen_bn), check_constant_pictures(config, hyp);
 
   const int stride = model->stride();
   int imgsz = std::max((config.imgsz + stride - 1) / stride * stride, 2 * stride);
   if (imgsz != config.imgsz)
-    fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
+    observer.notice(fmt::format("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz,
+                                stride, imgsz));
 
+  DetectionPlan step{{.compute = run_device.compute,
+                      .frozen_bn = config.frozen_bn,
+                      .recompute = config.recompute,
+                      .cuda_graph = config.cuda_graph,
+                      .strict = config.strict,
+                      .label_smoothing = static_cast<float>(config.label_smoothing),
+                      .seed = config.seed},
+                     hyp,
+                     imgsz,
+                     config.multi_scale,
+                     config.single_cls,
+                     config.cache_features};
   if (config.dry_run) {
-    config.batch_size = batch_size_for(config, list_images(data.split("train")).size());
-    config.freeze = plan.begin_last_stage();
-    explain_training(config, *model, imgsz, run_device);
+    if (config.multi_scale) {
+      imgsz = (imgsz * 3 / 2 + stride - 1) / stride * stride;
+      observer.notice(fmt::format("--multi-scale: the largest size counts, {}\n", imgsz));
+    }
+    NoiseOptions noise{batch_size_for(config, list_images(data.split("train")).size()), imgsz};
+    slim::TrainingSetting setting{.batch_size = noise.batch_size,
+                                  .imgsz = imgsz,
+                                  .compute = run_device.compute,
+                                  .optimizer = config.optimizer,
+                                  .frozen_bn = config.frozen_bn,
+                                  .freeze = plan.begin_last_stage()};
+    setting.cache_features = !config.cache_features.empty() && model->frozen_prefix() > 0;
+    const auto make = [&](FeatureCache features) {
+      noise.features = features;
+      return noise_task(step, noise);
+    };
+    slim::explain_training(*model, setting, device.backend(), make, observer);
     return {};
   }
 
-  LabelSet train_labels = scan_with_progress(data.split("train"), bold_blue("train: ")),
-           val_labels = scan_with_progress(data.split("val"), bold_blue("val: "));
+  LabelSet train_labels = scan_with_progress(data.split("train"), bold_blue("train: "), observer),
+           val_labels = scan_with_progress(data.split("val"), bold_blue("val: "), observer);
   if (config.strict) check_undamaged(train_labels), check_undamaged(val_labels);
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
@@ -187,10 +210,8 @@ std::filesystem::path train(const TrainConfig& given) {
   }
   const int batch_size = batch_size_for(config, train_labels.images.size());
   if (config.resume.empty() && !config.noautoanchor)
-    auto_anchor(model->detect(), train_labels.images, imgsz, hyp.anchor_t, config.seed, [](const std::string& line) {
-      fmt::print("{}\n", line);
-      std::fflush(stdout);
-    });
+    auto_anchor(model->detect(), train_labels.images, imgsz, hyp.anchor_t, config.seed,
+                [&](const std::string& line) { observer.notice(line + "\n"); });
   const int workers = worker_count(config.workers, batch_size);
   const DatasetOptions train_options{.imgsz = imgsz,
                                      .batch_size = batch_size,
@@ -211,69 +232,26 @@ std::filesystem::path train(const TrainConfig& given) {
   const auto val_data = std::make_shared<DetectionDataset>(std::move(val_labels), val_options);
   if (!config.cache.empty()) {
     for (const auto& [set, prefix] : {std::pair{train_data, bold_blue("train: ")}, std::pair{val_data, bold_blue("val: ")}})
-      if (const std::string message = set->cache_images(workers, prefix); !message.empty()) fmt::print("{}\n", message);
+      if (const std::string message = set->cache_images(workers, prefix); !message.empty())
+        observer.notice(fmt::format("{}\n", message));
   }
 
-  // The arena takes the parameters' memory over: everything that copies the model comes after it.
   const double accumulate = std::max(std::nearbyint(static_cast<double>(config.nbs) / batch_size), 1.0);
   const double decay = hyp.weight_decay * batch_size * accumulate / config.nbs;
-  ParameterArena arena(device, *model, static_cast<float>(decay), true);
-  fmt::print("{}\n", run::optimizer_line(arena, config.optimizer, hyp.lr0, decay));
-  ModelAverage average(device, *model, arena, moving_statistics(*model, config.frozen_bn));
-  DetectionModel twin(device, model->spec(), config.seed, widths_of(*model));
-  twin.names = names;
-
-  DetectionTask task(config, device, *model, run_device.compute, hyp, imgsz);
-  task.give_data(
-      make_loader(train_data, {.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true}),
-      train_data, make_loader(val_data, {.threads = workers}), val_data);
-  if (folder.empty()) {
-    run::check_start(*model);
-    folder = make_run_folder(config.project, config.name, config.exist_ok);
-    lock = run::take_folder(folder, true);
-  }
-  if (!config.noplots) task.pictures(folder);
-  if (config.resume.empty()) {
+  const BatchOptions loading{.seed = config.seed, .shuffle = !config.rect, .threads = workers, .run_ahead = true};
+  DetectionTask task(device, *model, std::move(step),
+                     {make_loader(train_data, loading), make_loader(val_data, {.threads = workers}), train_data, val_data},
+                     observer);
+  task.workers = workers;
+  task.plots = !config.noplots;
+  place.project = config.project, place.name = config.name, place.exist_ok = config.exist_ok;
+  place.save_options = [&](const std::filesystem::path& folder) {
     write_hyp(folder / "hyp.yaml", hyp);
     run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::cfg, &TrainConfig::weights});
-  }
-
-  const auto keep_features = [&] {
-    if (!config.cache_features.empty()) task.cache_features(config.cache_features == "disk" ? folder : "");
   };
-  keep_features();
-  LoopOptions options = loop_options(config, hyp, task.batches_per_epoch(), batch_size, folder, run_device.compute);
-  options.run = run::id_of(config);
-  plan.steer(options, arena, [&] {
-    task.forget_steps();
-    keep_features();
-  });
-  TrainingLoop loop(device, *model, twin, arena, average, task, std::move(options));
-  if (!config.resume.empty()) run::go_on(loop, config.resume, config.epochs);
-  fmt::print(
-      "Image sizes {} train, {} val\nUsing {} dataloader workers\nLogging results to {}\nStarting training for {} "
-      "epochs...\n",
-      imgsz, imgsz, workers, bold(folder.string()), config.epochs);
-  std::fflush(stdout);
-  const std::int64_t earlier_steps = loop.summary().steps;  // before a resumption
-  loop.run();
-  task.check_faults();
-
-  run::print_costs(loop, *model, train_data->size());
-  if (!config.cache_features.empty()) {
-    std::string now = "nothing is frozen any more";
-    if (const CachedPrefix* features = task.features())
-      now = fmt::format("layers 0 to {}, {:.1f} MB ({})", features->cut() - 1, static_cast<double>(features->bytes()) / 1e6,
-                        config.cache_features);
-    fmt::print("kept features: {}; {} of {} batches came from there\n", now, task.cached_batches(),
-               loop.summary().steps - earlier_steps);
-  }
-  validate_result(config, run_device, task, loop.result(), names, folder);
-  task.check_faults();
-  loop.finish();
-  fmt::print("Results saved to {}\n", bold(folder.string()));
-  std::fflush(stdout);
-  return folder;
+  LoopOptions loop = loop_options(config, hyp, task.batches_per_epoch(), batch_size, run_device.compute);
+  loop.run = run::id_of(config);
+  return run::train(device, task, plan, std::move(loop), decay, config.frozen_bn, std::move(place), observer).folder;
 }
 
 }  // namespace frost::yolo

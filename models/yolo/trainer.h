@@ -6,6 +6,7 @@
 
 #include "engine/autograd/ops.h"
 #include "engine/optim/optimizer.h"
+#include "engine/report/observer.h"
 
 namespace frost::yolo {
 
@@ -66,6 +67,6 @@ void each_option(Config& c, F&& f) {
 
 /// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and
 /// the cause.
-std::filesystem::path train(const TrainConfig& config);
+std::filesystem::path train(const TrainConfig& config, Observer& observer = silence());
 
 }  // namespace frost::yolo

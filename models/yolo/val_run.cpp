@@ -3,10 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <optional>
 
-#include "engine/report/progress.h"
 #include "engine/report/run_folder.h"
 #include "engine/report/text.h"
 #include "engine/tensor/run_device.h"
@@ -45,7 +43,7 @@ std::string before_and_after(const ValidationResult& dense, const ValidationResu
 
 }  // namespace
 
-std::filesystem::path run_validation(const ValConfig& given) {
+std::filesystem::path run_validation(const ValConfig& given, Observer& observer) {
   ValConfig config = given;
   const bool speed = config.task == "speed";
   if (speed) config.conf_thres = 0.25, config.iou_thres = 0.45, config.save_json = false;
@@ -54,17 +52,18 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const RunDevice run(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run.compute);
   Device& device = *run.device;
-  fmt::print("{}{}\n{}\n\n", bold_blue("val: "), options_line(config), run.line);
+  observer.notice(fmt::format("{}{}\n{}\n\n", bold_blue("val: "), options_line(config), run.line));
   if (!speed && config.conf_thres > 0.001)
-    fmt::print("WARNING: confidence threshold {} > 0.001 produces invalid results\n", config.conf_thres);
+    observer.notice(fmt::format("WARNING: confidence threshold {} > 0.001 produces invalid results\n", config.conf_thres));
 
   const DataConfig data = load_data_config(config.data);
-  for (const std::string& warning : data.warnings) fmt::print(stderr, "{}\n", warning);
+  for (const std::string& warning : data.warnings) observer.warning(fmt::format("{}\n", warning));
   const std::filesystem::path file = find_weights(config.weights);
-  fmt::print("Fusing layers... \n");
+  observer.notice(fmt::format("Fusing layers... \n"));
   const std::unique_ptr<DetectionModel> model = load_model(device, file);
-  fmt::print("{}\n", model->summary(true, false));
-  if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty()) fmt::print("{}\n", line);
+  observer.notice(fmt::format("{}\n", model->summary(true, false)));
+  if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty())
+    observer.notice(fmt::format("{}\n", line));
   const int classes = model->detect().classes;
   FROST_CHECK(config.single_cls || classes == data.class_count(), file.string(), " (", classes,
               " classes) trained on different --data than what you passed (", data.class_count(),
@@ -72,10 +71,11 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const int stride = model->stride();
   const int imgsz = (config.imgsz + stride - 1) / stride * stride;
   if (imgsz != config.imgsz)
-    fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz, stride, imgsz);
+    observer.notice(fmt::format("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", config.imgsz,
+                                stride, imgsz));
 
   const std::vector<std::string>& paths = data.split(speed ? "val" : config.task);
-  LabelSet labels = scan_with_progress(paths, bold_blue((speed ? "val" : config.task) + ": "));
+  LabelSet labels = scan_with_progress(paths, bold_blue((speed ? "val" : config.task) + ": "), observer);
   if (config.strict) check_undamaged(labels);
   if (!config.single_cls) check_classes(labels, classes, config.data);
   const int batch_size = config.batch_size;
@@ -96,15 +96,15 @@ std::filesystem::path run_validation(const ValConfig& given) {
                           .max_det = config.max_det,
                           .single_cls = config.single_cls,
                           .compute = run.compute,
-                          .cuda_graph = config.cuda_graph};
+                          .cuda_graph = config.cuda_graph,
+                          .observer = observer};
   std::optional<ValidationResult> dense;
   if (config.prune > 0) {
     dense = validate(device, *model, *loader, options);
-    fmt::print("{}", metrics_table(dense->summary, data.names, false));
+    observer.notice(metrics_table(dense->summary, data.names, false));
     fuse(*model);
     slim::prune_l1(*model, config.prune);
-    fmt::print("{}\n", slim::pruned_line(slim::sparsity(*model)));
-    std::fflush(stdout);
+    observer.notice(fmt::format("{}\n", slim::pruned_line(slim::sparsity(*model))));
   }
   options.image_done = [&](const ImageDetections& image) {
     const std::string stem = std::filesystem::path(image.path).stem().string();
@@ -116,25 +116,25 @@ std::filesystem::path run_validation(const ValConfig& given) {
   const ValidationResult result = validate(device, *model, *loader, options);
   for (const std::string& fault : dataset->take_warnings()) {
     if (config.strict) fail(fault);
-    fmt::print("WARNING ⚠️ {}\n", fault);
+    observer.notice(fmt::format("WARNING ⚠️ {}\n", fault));
   }
   FROST_CHECK(result.images > 0, config.data, ": none of ", dataset->size(),
               " images can be decoded; the first: ", dataset->first_fault());
 
   const bool rows = config.verbose || (data.class_count() < 50 && data.class_count() > 1);
-  fmt::print("{}", metrics_table(result.summary, data.names, rows));
+  observer.notice(metrics_table(result.summary, data.names, rows));
   if (result.summary.instances == 0)
-    fmt::print("WARNING: no labels found in {} set, can not compute metrics without labels\n", config.task);
-  if (dense) fmt::print("{}", before_and_after(*dense, result));
-  fmt::print("{}\n", speed_line(result.pre_ms, result.inference_ms, result.nms_ms, batch_size, imgsz));
+    observer.notice(
+        fmt::format("WARNING: no labels found in {} set, can not compute metrics without labels\n", config.task));
+  if (dense) observer.notice(before_and_after(*dense, result));
+  observer.notice(fmt::format("{}\n", speed_line(result.pre_ms, result.inference_ms, result.nms_ms, batch_size, imgsz)));
   if (config.save_json) predictions.write(folder / (file.stem().string() + "_predictions.json"));
-  fmt::print("Results saved to {}\n", bold(folder.string()));
+  observer.notice(fmt::format("Results saved to {}\n", bold(folder.string())));
   if (config.save_txt) {
     const auto count =
         std::distance(std::filesystem::directory_iterator(folder / "labels"), std::filesystem::directory_iterator{});
-    fmt::print("{} labels saved to {}\n", count, (folder / "labels").string());
+    observer.notice(fmt::format("{} labels saved to {}\n", count, (folder / "labels").string()));
   }
-  std::fflush(stdout);
   return folder;
 }
 

@@ -2,6 +2,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/report/observer.h"
+
 namespace frost::yolo {
 
 /// Everything yolo-val's flags say (docs/spec/val.md section 1), under YOLOv5's names and with its defaults.
@@ -23,6 +25,6 @@ struct ValConfig {
 };
 
 /// Validates as val.py does and returns the run's folder. Throws Error: one line with the file and the cause.
-std::filesystem::path run_validation(const ValConfig& config);
+std::filesystem::path run_validation(const ValConfig& config, Observer& observer);
 
 }  // namespace frost::yolo

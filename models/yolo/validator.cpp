@@ -4,7 +4,6 @@
 #include <chrono>
 
 #include "engine/base/interrupt.h"
-#include "engine/report/progress.h"
 #include "models/run/inference.h"
 #include "models/yolo/boxes.h"
 #include "models/yolo/results.h"
@@ -45,7 +44,7 @@ ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader
       [&](const Tensor& pixels, const Tensor& input) { backend.normalize_image({.x = pixels, .y = input}); },
       [&](Context& context, const Var& image) { return model.heads(context, image); });
 
-  ProgressBar bar(options.label.empty() ? metrics_header() : options.label, loader.batches(), stderr, options.progress);
+  Progress bar(options.observer, options.label.empty() ? metrics_header() : options.label, loader.batches());
   loader.start(0);
   while (DetectionBatch* batch = loader.next()) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during validation");

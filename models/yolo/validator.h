@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/report/observer.h"
 #include "models/yolo/batches.h"
 #include "models/yolo/metrics.h"
 #include "models/yolo/step.h"
@@ -29,7 +30,7 @@ struct ValidateOptions {
   bool cuda_graph = true;              // capture the network where the device can
   std::optional<LossSettings> loss{};  // given: the three losses are computed
   std::string label{};                 // of the progress bar
-  bool progress = true;
+  Observer& observer = silence();
   /// Sees every image after its detections were judged: label files, JSON.
   std::function<void(const ImageDetections&)> image_done{};
   /// Sees the first batches with their labels and detections, in pixels of the canvas: pictures.

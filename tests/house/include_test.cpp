@@ -67,3 +67,22 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
   }
   fs::remove_all(root);
 }
+
+TEST_CASE("house: below the tools nobody prints; what a run has to say goes to its observer") {
+  // A progress bar writes where it is told to; the others have no observer to tell.
+  const std::set<std::string> exceptions{"engine/report/progress.cpp", "engine/report/run_folder.cpp",
+                                         "kernels/cuda/conv.cu", "kernels/cuda/plan_store.cpp", "models/zoo/weights.cpp"};
+  const std::regex prints("(\\b(printf|fprintf|puts|fputs)|fmt::print)\\(|std::(cout|cerr)\\b");
+  const fs::path root = frost::testing::source_dir();
+  for (const char* floor : {"kernels", "engine", "models"})
+    for (const auto& entry : fs::recursive_directory_iterator(root / floor)) {
+      const std::string file = fs::relative(entry.path(), root).generic_string(), kind = entry.path().extension().string();
+      if ((kind != ".h" && kind != ".cpp" && kind != ".cu") || exceptions.contains(file)) continue;
+      std::ifstream in(entry.path());
+      int number = 0;
+      for (std::string line; std::getline(in, line);) {
+        ++number;
+        CHECK_MESSAGE(!std::regex_search(line, prints), file << ":" << number << ": " << line);
+      }
+    }
+}

@@ -9,8 +9,8 @@
 #include "engine/training/updater.h"
 #include "models/classify/step.h"
 #include "models/classify/validator.h"
-#include "models/run/inference.h"
 #include "models/freeze.h"
+#include "models/run/inference.h"
 #include "models/yolo/step.h"
 #include "models/yolo/task.h"
 #include "models/yolo/validator.h"
@@ -221,7 +221,6 @@ Outcome train_classifier(bool capture, const Recipe& recipe) {
                            {.compute = recipe.compute,
                             .cuda_graph = capture,
                             .label_smoothing = 0.1f,
-                            .progress = false,
                             .label = "",
                             .batch_done = [&](std::int64_t, const classify::ImageBatch&, const std::vector<float>& p) {
                               training.outcome.values.push_back(p);
@@ -384,13 +383,13 @@ TEST_CASE("validation of a detector, captured and replayed, equals an eager one 
     };
     yolo::DetectionLoader loader({.batches = 12, .open = open, .item = {}, .close = {}});
     std::vector<float> numbers;
-    const auto result = yolo::validate(
-        device, model, loader,
-        {.cuda_graph = capture, .loss = yolo::LossSettings{}, .progress = false, .image_done = [&](const auto& image) {
-           for (const Detection& d : image.native)
-             for (const float value : {d.x1, d.y1, d.x2, d.y2, d.confidence, static_cast<float>(d.label)})
-               numbers.push_back(value);
-         }});
+    const auto result =
+        yolo::validate(device, model, loader,
+                       {.cuda_graph = capture, .loss = yolo::LossSettings{}, .image_done = [&](const auto& image) {
+                          for (const Detection& d : image.native)
+                            for (const float value : {d.x1, d.y1, d.x2, d.y2, d.confidence, static_cast<float>(d.label)})
+                              numbers.push_back(value);
+                        }});
     for (const double loss : result.losses) numbers.push_back(static_cast<float>(loss));
     if (const auto* backend = dynamic_cast<RecordingBackend*>(&device.backend())) {
       CHECK(backend->captures == (capture ? 2 : 0));  // the usual batch, and the smaller one; the wide one comes once
@@ -407,9 +406,6 @@ TEST_CASE("training on many shapes: what is never recorded keeps no pixels") {
   Device device(std::make_unique<RecordingBackend>(frost::testing::make_device_backend()));
   DetectionModel model(device, load_model_spec("yolov5n", 3), 1);
   frost::freeze(model, model.layers(), {"24"});
-  const yolo::TrainConfig config;
-  const yolo::Hyp hyp = yolo::load_hyp("scratch-low");
-  yolo::DetectionTask task(config, device, model, DType::f32, hyp, 64);
   constexpr std::int64_t kShapes = 14;
   const auto open = [](yolo::DetectionBatch& batch, std::int64_t, std::int64_t number) -> std::int64_t {
     batch.n = 1, batch.h = 32, batch.w = 32 * (1 + number / 2);  // each shape twice in a row, as --rect has it
@@ -418,9 +414,12 @@ TEST_CASE("training on many shapes: what is never recorded keeps no pixels") {
   };
   yolo::LabelSet labels;
   labels.images.resize(1);
-  task.give_data(std::make_unique<yolo::DetectionLoader>(
-                     BatchSource<yolo::DetectionBatch>{.batches = 2 * kShapes, .open = open, .item = {}, .close = {}}),
-                 std::make_shared<yolo::DetectionDataset>(std::move(labels), yolo::DatasetOptions{}), nullptr, nullptr);
+  yolo::DetectionTask task(device, model, {{}, yolo::load_hyp("scratch-low"), 64},
+                           {.train = std::make_unique<yolo::DetectionLoader>(BatchSource<yolo::DetectionBatch>{
+                                .batches = 2 * kShapes, .open = open, .item = {}, .close = {}}),
+                            .val = {},
+                            .train_set = std::make_shared<yolo::DetectionDataset>(std::move(labels), yolo::DatasetOptions{}),
+                            .val_set = {}});
   task.begin_epoch(0);
   std::vector<std::int64_t> pinned;
   for (std::int64_t shape = 0; shape < kShapes; ++shape) {

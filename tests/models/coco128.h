@@ -34,7 +34,6 @@ inline yolo::ValidationResult validate_coco128(Device& device, DetectionModel& m
   auto dataset = std::make_shared<yolo::DetectionDataset>(
       std::move(labels), yolo::DatasetOptions{.imgsz = imgsz, .batch_size = 16, .stride = 32, .pad = 0.5, .rect = true});
   const auto loader = yolo::make_loader(dataset, {.threads = 1});
-  options.progress = false;
   return yolo::validate(device, model, *loader, options);
 }
 

@@ -4,20 +4,49 @@
 #include <fstream>
 #include <map>
 
-#include "models/classify/trainee.h"
-#include "models/freeze.h"
+#include "models/classify/task.h"
 #include "models/slim/explain.h"
-#include "models/yolo/trainee.h"
+#include "models/yolo/task.h"
 #include "tests/device.h"
 
 // What explain predicts without running a step is what the ledger of a real step says, byte for byte.
 namespace frost::slim {
 namespace {
 
-BuildTrainee trainee(const std::string& name, int freeze, const yolo::TraineeOptions& options) {
-  return yolo::detection_trainee(
-      [name](Device& device) { return std::make_unique<DetectionModel>(device, load_model_spec(name)); },
-      [freeze](DetectionModel& model) { frost::freeze(model, model.layers(), {std::to_string(freeze)}); }, options);
+/// A model, how it is frozen, and the task that explain runs for it.
+struct Asked {
+  std::unique_ptr<Model> model;
+  MakeTask make;
+  int warm_up = 1;
+};
+
+/// The models that are asked about live on a device without memory.
+Device& nowhere() {
+  static const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  static Device device(make_dry_backend(*cpu, {}));
+  return device;
+}
+
+struct Setting {
+  int batch_size = 16, imgsz = 640;
+  DType compute = DType::f32;
+  FrozenBn frozen_bn = FrozenBn::running;
+  bool recompute = true;
+  FeatureCache features = FeatureCache::off;
+  StepPlan step() const { return {.compute = compute, .frozen_bn = frozen_bn, .recompute = recompute}; }
+  NoiseOptions noise() const { return {batch_size, imgsz, features}; }
+};
+
+Asked detector(const std::string& name, int freeze, const Setting& setting) {
+  auto model = std::make_unique<DetectionModel>(nowhere(), load_model_spec(name), std::nullopt);
+  model->freeze({std::to_string(freeze)});
+  return {std::move(model), yolo::noise_task({setting.step()}, setting.noise()),
+          setting.features == FeatureCache::filled ? 3 : 1};
+}
+
+StepReport predict(const Asked& asked, StepOptions options, const Backend& like, const Timer& timer = {}) {
+  options.warm_up = asked.warm_up;
+  return predict_step(*asked.model, asked.make, options, like, timer);
 }
 
 void check_equal(const StepCost& a, const StepCost& b) {
@@ -34,9 +63,11 @@ void check_equal(const StepCost& a, const StepCost& b) {
   CHECK(a.wgrad_flops == b.wgrad_flops);
 }
 
-void check_prediction(const BuildTrainee& build, const StepOptions& options) {
+void check_prediction(const Asked& asked, StepOptions options) {
+  options.warm_up = asked.warm_up;
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
-  const StepReport predicted = predict_step(build, options, *backend), measured = measure_step(build, options, *backend, 1);
+  const StepReport predicted = predict(asked, options, *backend),
+                   measured = measure_step(*asked.model, asked.make, options, *backend, 1);
   for (int role = 0; role < kRoleCount; ++role) {
     CAPTURE(name_of(static_cast<Role>(role)));
     CHECK(predicted.peaks[static_cast<std::size_t>(role)] == measured.peaks[static_cast<std::size_t>(role)]);
@@ -68,26 +99,26 @@ TEST_CASE("explain: predicted bytes are the measured ones, n, s, m and every usu
     for (const int freeze : {0, 10, 24}) {
       CAPTURE(name);
       CAPTURE(freeze);
-      check_prediction(trainee(name, freeze, {.batch_size = 2, .imgsz = 64}), {});
+      check_prediction(detector(name, freeze, {.batch_size = 2, .imgsz = 64}), {});
     }
 }
 
 TEST_CASE("explain: ... at 320 px, with batch statistics, Adam, everything kept, bf16, no average") {
-  check_prediction(trainee("yolov5n", 10, {.batch_size = 2, .imgsz = 320}), {});
-  check_prediction(trainee("yolov5n", 10, {.batch_size = 3, .imgsz = 96, .frozen_bn = FrozenBn::batch}),
+  check_prediction(detector("yolov5n", 10, {.batch_size = 2, .imgsz = 320}), {});
+  check_prediction(detector("yolov5n", 10, {.batch_size = 3, .imgsz = 96, .frozen_bn = FrozenBn::batch}),
                    {.frozen_bn = FrozenBn::batch});
-  check_prediction(trainee("yolov5n", 0, {.batch_size = 2, .imgsz = 64}),
+  check_prediction(detector("yolov5n", 0, {.batch_size = 2, .imgsz = 64}),
                    {.optimizer = OptimizerKind::adam, .average = false});
-  check_prediction(trainee("yolov5n", 5, {.batch_size = 2, .imgsz = 64, .recompute = false}), {});
+  check_prediction(detector("yolov5n", 5, {.batch_size = 2, .imgsz = 64, .recompute = false}), {});
   if (testing::make_device_backend(true)->supports(DType::bf16))
-    check_prediction(trainee("yolov5n", 10, {.batch_size = 2, .imgsz = 64, .compute = DType::bf16}), {});
+    check_prediction(detector("yolov5n", 10, {.batch_size = 2, .imgsz = 64, .compute = DType::bf16}), {});
 }
 
 TEST_CASE("explain: forward FLOPs are those of the model's summary; backward's follow from what trains") {
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
   for (const auto& [name, gflops] : {std::pair{"yolov5n", 4.5}, {"yolov5s", 16.4}, {"yolov5m", 48.9}}) {
     CAPTURE(name);
-    const StepReport all = predict_step(trainee(name, 0, {.batch_size = 1, .imgsz = 640}), {}, *backend);
+    const StepReport all = predict(detector(name, 0, {.batch_size = 1, .imgsz = 640}), {}, *backend);
     CHECK(std::abs(static_cast<double>(all.total.forward_flops) / 1e9 - gflops) < 0.15);  // YOLOv5 prints one digit, folded
     // Each convolution's three passes have the same multiply-adds; only the first has no input gradient.
     CHECK(all.total.wgrad_flops == all.total.forward_flops);
@@ -104,9 +135,9 @@ TEST_CASE("explain: forward FLOPs are those of the model's summary; backward's f
 
 TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forward pass") {
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
-  const yolo::TraineeOptions options{.batch_size = 2, .imgsz = 64};
-  const StepReport all = predict_step(trainee("yolov5n", 0, options), {}, *backend),
-                   ten = predict_step(trainee("yolov5n", 10, options), {}, *backend);
+  const Setting options{.batch_size = 2, .imgsz = 64};
+  const StepReport all = predict(detector("yolov5n", 0, options), {}, *backend),
+                   ten = predict(detector("yolov5n", 10, options), {}, *backend);
   for (std::size_t i = 0; i < 10; ++i) {
     const StepCost& c = ten.modules[i].cost;
     CAPTURE(i);
@@ -119,17 +150,17 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
     CAPTURE(name_of(p));
     CHECK(ten.calls[static_cast<std::size_t>(p)] < all.calls[static_cast<std::size_t>(p)]);
   }
-  const StepReport nothing = predict_step(trainee("yolov5n", 25, options), {}, *backend);  // nothing trains at all
+  const StepReport nothing = predict(detector("yolov5n", 25, options), {}, *backend);  // nothing trains at all
   CHECK(nothing.total.saved + nothing.total.gradients + nothing.total.optimizer + nothing.total.dgrad_flops == 0);
 }
 
 TEST_CASE("explain: features from the cache: nothing below the cut runs, and the books are still exact") {
-  yolo::TraineeOptions options{.batch_size = 3, .imgsz = 64};
+  Setting options{.batch_size = 3, .imgsz = 64};
   const auto report = [&](FeatureCache features, int freeze) {
     const std::unique_ptr<Backend> cpu = make_cpu_backend();
     options.features = features;
-    check_prediction(trainee("yolov5n", freeze, options), {});
-    return predict_step(trainee("yolov5n", freeze, options), {}, *cpu);
+    check_prediction(detector("yolov5n", freeze, options), {});
+    return predict(detector("yolov5n", freeze, options), {}, *cpu);
   };
   const StepReport plain = report(FeatureCache::off, 10), first = report(FeatureCache::filling, 10),
                    later = report(FeatureCache::filled, 10);
@@ -148,11 +179,10 @@ TEST_CASE("explain: features from the cache: nothing below the cut runs, and the
 }
 
 namespace {
-BuildTrainee classifier(const std::string& name, const std::vector<std::string>& terms,
-                        const classify::TraineeOptions& options) {
-  return classify::classification_trainee(
-      [name](Device& device) { return classify::make_classifier(device, name, 10, {}); },
-      [terms](classify::Classifier& model) { frost::freeze(model, model.layers(), terms); }, options);
+Asked classifier(const std::string& name, const std::vector<std::string>& terms, const Setting& setting) {
+  auto model = classify::make_classifier(nowhere(), name, 10, {});
+  model->freeze(terms);
+  return {std::move(model), classify::noise_task(setting.step(), setting.noise())};
 }
 }  // namespace
 
@@ -165,7 +195,7 @@ TEST_CASE("explain: a classifier's bytes, all of it and a new head alone") {
   check_prediction(classifier("yolov5n-cls", {"9"}, {.batch_size = 2, .imgsz = 64}), {});
 
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
-  const StepReport report = predict_step(classifier("resnet18", {"!fc"}, {.batch_size = 2, .imgsz = 64}), {}, *backend);
+  const StepReport report = predict(classifier("resnet18", {"!fc"}, {.batch_size = 2, .imgsz = 64}), {}, *backend);
   CHECK(report.total.trainable == 512 * 10 + 10);
   CHECK(report.modules[5].name == "fc");
   CHECK(report.modules[5].cost.wgrad_flops == 2 * 2 * 512 * 10);  // two images
@@ -186,8 +216,7 @@ TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
     for (std::size_t n = 0; n <= names.size(); ++n) {
       CAPTURE(name);
       CAPTURE(n);
-      const StepReport report =
-          predict_step(classifier(name, {std::to_string(n)}, {.batch_size = 2, .imgsz = 32}), {}, *backend);
+      const StepReport report = predict(classifier(name, {std::to_string(n)}, {.batch_size = 2, .imgsz = 32}), {}, *backend);
       REQUIRE(report.modules.size() == names.size());
       CHECK(report.rest.parameters + report.rest.forward_flops == 0);  // each parameter is in a row, and all work
       for (std::size_t i = 0; i < names.size(); ++i) {
@@ -239,21 +268,59 @@ double peak_rss_gb() {
 
 TEST_CASE("explain: asking about a step that no machine here could run costs nothing: no picture is made") {
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
-  const auto predicted = [&](double pictures_gb, const BuildTrainee& build) {
+  const auto predicted = [&](double pictures_gb, const Asked& asked) {
     std::ofstream("/proc/self/clear_refs") << "5";
     const double before = peak_rss_gb();
     REQUIRE(before > 0);
-    StepReport report = predict_step(build, {.validation = true}, *backend);
+    StepReport report = predict(asked, {.validation = true}, *backend);
     CHECK(peak_rss_gb() - before < pictures_gb / 4);
     return report;
   };
   // In validation twice the batch, and a detector's pictures are larger there.
-  const StepReport report = predicted(7.8, trainee("yolov5l", 0, {.batch_size = 512, .imgsz = 1280}));
+  const StepReport report = predicted(7.8, detector("yolov5l", 0, {.batch_size = 512, .imgsz = 1280}));
   CHECK(report.peak > std::int64_t{500} * 1000 * 1000 * 1000);
   CHECK(report.total.parameters == 46563709);
   predicted(4.9, classifier("resnet18", {"0"}, {.batch_size = 4096, .imgsz = 448}));
   // Features that would be kept: 2.9 MB of each picture, in three batches.
-  predicted(1.1, trainee("yolov5n", 10, {.batch_size = 128, .imgsz = 640, .features = FeatureCache::filling}));
+  predicted(1.1, detector("yolov5n", 10, {.batch_size = 128, .imgsz = 640, .features = FeatureCache::filling}));
+}
+
+namespace {
+/// Detection whose step does one thing more: it keeps `bytes` of activations while it runs, under a module's name.
+class HungryTask final : public yolo::DetectionTask {
+ public:
+  HungryTask(Device& device, DetectionModel& model, yolo::DetectionPlan plan, yolo::DetectionBatches data,
+             std::int64_t bytes)
+      : yolo::DetectionTask(device, model, std::move(plan), std::move(data)), device_(device), bytes_(bytes) {}
+  BatchReport train_batch() override {
+    const Device::ScopeGuard scope(device_, "model.3.conv");
+    const Tensor extra(device_, {1, 1, 1, bytes_}, DType::u8, Role::saved_activation);
+    return yolo::DetectionTask::train_batch();
+  }
+
+ private:
+  Device& device_;
+  std::int64_t bytes_;
+};
+}  // namespace
+
+TEST_CASE("explain: a task's step that changes changes the prediction: there is no second step") {
+  constexpr std::int64_t kExtra = 3 << 20;
+  const Setting setting{.batch_size = 2, .imgsz = 64};
+  const Asked plain = detector("yolov5n", 10, setting);
+  const MakeTask hungry = [&](Device& device, Model& model) -> std::unique_ptr<Task> {
+    auto& of = dynamic_cast<DetectionModel&>(model);
+    return std::make_unique<HungryTask>(device, of, yolo::DetectionPlan{setting.step()},
+                                        yolo::noise_batches(device.backend(), of, setting.noise()), kExtra);
+  };
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
+  const StepReport before = predict(plain, {}, *backend), after = predict_step(*plain.model, hungry, {}, *backend),
+                   measured = measure_step(*plain.model, hungry, {}, *backend, 1);
+  CHECK(after.total.saved == before.total.saved + kExtra);
+  CHECK(after.modules[3].cost.saved == before.modules[3].cost.saved + kExtra);
+  CHECK(after.peak == before.peak + kExtra);
+  CHECK(after.peak == measured.peak);
+  CHECK((after.calls == before.calls));
 }
 
 TEST_CASE("explain: times of single calls make up the time of a step") {
@@ -269,7 +336,7 @@ TEST_CASE("explain: times of single calls make up the time of a step") {
     CHECK(times.seconds(call) == seconds);  // a second look at the same kind of call is free
     return seconds;
   };
-  const StepReport report = predict_step(trainee("yolov5n", 10, {.batch_size = 1, .imgsz = 64}), {}, *backend, timer);
+  const StepReport report = predict(detector("yolov5n", 10, {.batch_size = 1, .imgsz = 64}), {}, *backend, timer);
   CHECK(times.measured() < static_cast<std::size_t>(calls));
   CHECK(report.total.forward_seconds > 0);
   CHECK(report.total.backward_seconds > 0);

@@ -343,8 +343,7 @@ TEST_CASE("--unfreeze-at: stages must follow each other and wake something") {
   CHECK(good[0].epoch == 5);
   CHECK(good[0].freeze == std::vector<std::string>{"6"});
   CHECK(good[1].freeze == std::vector<std::string>{"0"});
-  CHECK(freeze_summary(machine.model) ==
-        "frozen: 99 of 177 tensors, 1046368 of 1767976 parameters");  // as --freeze 10
+  CHECK(freeze_summary(machine.model) == "frozen: 99 of 177 tensors, 1046368 of 1767976 parameters");  // as --freeze 10
   CHECK(stages({"1:0-3,9"}, {"10"})[0].freeze == std::vector<std::string>{"0-3", "9"});
   for (const std::vector<std::string>& texts : std::vector<std::vector<std::string>>{{"5"},
                                                                                      {"5:"},
@@ -370,7 +369,7 @@ TEST_CASE("--unfreeze-at and --lr-scale: more groups than the optimizer has room
   for (std::size_t i = 0; i < stages.size(); ++i)
     flags.unfreeze_at.push_back(std::to_string(i + 1) + ":" + std::to_string(stages[i]));
   Machine machine;
-  const slim::Plan plan(machine.model, machine.layers, flags);
+  const slim::Plan plan(machine.model, flags, silence());
   CHECK(freeze_summary(machine.model).find("frozen: 171 of 177 tensors") == 0);  // as --freeze 24 leaves it
   machine.start(OptimizerKind::sgd);
   CHECK(machine.arena->groups().size() == 2);
@@ -382,7 +381,7 @@ TEST_CASE("--unfreeze-at and --lr-scale: more groups than the optimizer has room
 
   Machine other;
   flags.lr_scale.push_back("model.24.m.0:2");  // its weight and its bias get groups of their own
-  CHECK_THROWS_WITH_AS(slim::Plan(other.model, other.layers, flags),
+  CHECK_THROWS_WITH_AS(slim::Plan(other.model, flags, silence()),
                        "--unfreeze-at, --lr-scale: 34 groups of parameters (by stage, scale, and weights, biases or norms), "
                        "there is room for 32: fewer stages, or fewer different scales",
                        Error);
