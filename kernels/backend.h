@@ -59,6 +59,8 @@ class Backend {
   // pooling and resize
   virtual void max_pool_forward(const MaxPoolForward&) = 0;
   virtual void max_pool_backward(const MaxPoolBackward&) = 0;
+  virtual void avg_pool_forward(const AvgPoolForward&) = 0;
+  virtual void avg_pool_backward(const AvgPoolBackward&) = 0;
   virtual void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward&) = 0;
   virtual void adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward&) = 0;
   virtual void resize_forward(const ResizeForward&) = 0;

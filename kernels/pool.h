@@ -1,4 +1,5 @@
 #pragma once
+#include "kernels/math/pool.h"
 #include "kernels/view.h"
 
 namespace frost {
@@ -27,6 +28,25 @@ struct MaxPoolBackward {
   ConstView x, dy;
   View dx;
 };
+
+/// Mean over each window. count_include_pad: zeros of the padding count as values, else the image's own pixels alone.
+struct AvgPoolForward {
+  PoolGeometry geometry;
+  bool count_include_pad = true;
+  ConstView x;
+  View y;
+};
+struct AvgPoolBackward {
+  PoolGeometry geometry;
+  bool count_include_pad = true;
+  ConstView dy;
+  View dx;
+};  // dx overwritten
+/// The rows (or columns) of one of these.
+template <class AvgPool>
+math::WindowSide side_of(const AvgPool& a, std::int64_t in, std::int64_t out) {
+  return {a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.count_include_pad, in, out};
+}
 
 /// Output cell i averages rows floor(i in / out) .. ceil((i + 1) in / out) - 1, columns alike. y's shape says the output
 /// size.

@@ -67,6 +67,8 @@ class RecordingBackend : public Backend {
   void norm_act_backward(const NormActBackward& a) override { call(&Backend::norm_act_backward, a); }
   void max_pool_forward(const MaxPoolForward& a) override { call(&Backend::max_pool_forward, a); }
   void max_pool_backward(const MaxPoolBackward& a) override { call(&Backend::max_pool_backward, a); }
+  void avg_pool_forward(const AvgPoolForward& a) override { call(&Backend::avg_pool_forward, a); }
+  void avg_pool_backward(const AvgPoolBackward& a) override { call(&Backend::avg_pool_backward, a); }
   void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) override { call(&Backend::adaptive_avg_pool_forward, a); }
   void adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward& a) override {
     call(&Backend::adaptive_avg_pool_backward, a);

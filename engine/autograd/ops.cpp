@@ -172,6 +172,43 @@ Var average_pool(Context& context, const Var& x, std::int64_t height, std::int64
 
 namespace {
 
+struct WindowMeanNode final : Node {
+  Shape x_shape;
+  PoolGeometry geometry;
+  bool count_include_pad;
+  const char* name() const override { return "average_pool"; }
+  Grads backward(Tensor dy) override {
+    Tensor dx(dy.device(), x_shape, dy.dtype());
+    dy.backend().avg_pool_backward({.geometry = geometry, .count_include_pad = count_include_pad, .dy = dy, .dx = dx});
+    return {dx};
+  }
+};
+
+}  // namespace
+
+Var average_pool(Context& context, const Var& x, PoolGeometry geometry, bool count_include_pad, const Place& place) {
+  check_windows("average_pool", geometry, x.shape());
+  Tensor y = place.tensor(context, geometry.output(x.shape()), x.value.dtype());
+  Backend& backend = context.device.backend();
+  backend.avg_pool_forward({.geometry = geometry, .count_include_pad = count_include_pad, .x = x.value, .y = y});
+  if (!context.records(x)) return {y, -1, nullptr};
+  auto node = std::make_unique<WindowMeanNode>();
+  node->x_shape = x.shape();
+  node->geometry = geometry;
+  node->count_include_pad = count_include_pad;
+  Var result = context.tape->record(y, std::move(node), {&x});
+  if (x.origin)
+    remember(
+        context, result, {Saved::source(x)},
+        [&backend, geometry, count_include_pad](View target, const std::vector<Saved>& sources) {
+          const Tensor source = sources[0].get();
+          backend.avg_pool_forward({.geometry = geometry, .count_include_pad = count_include_pad, .x = source, .y = target});
+        });
+  return result;
+}
+
+namespace {
+
 struct UpsampleNode final : Node {
   Shape x_shape;
   ResizeMode mode;

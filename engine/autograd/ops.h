@@ -93,6 +93,8 @@ Var max_pool(Context&, const Var& x, PoolGeometry, const Place& = {});  // saves
 /// Means over the cells of a (height, width) grid (PyTorch's AdaptiveAvgPool2d); 1, 1 is the mean of the image. Saves
 /// nothing.
 Var average_pool(Context&, const Var& x, std::int64_t height, std::int64_t width);
+/// Means over windows (PyTorch's AvgPool2d). Saves nothing; y can be made again where x can.
+Var average_pool(Context&, const Var& x, PoolGeometry, bool count_include_pad = true, const Place& = {});
 Var upsample(Context&, const Var& x, std::int64_t height, std::int64_t width, ResizeMode,
              const Place& = {});                                                 // saves nothing
 Var zero_pad(Context&, const Var& x, int left, int right, int top, int bottom);  // saves nothing

@@ -36,6 +36,8 @@ class CpuBackend final : public Backend {
 
   void max_pool_forward(const MaxPoolForward&) override;
   void max_pool_backward(const MaxPoolBackward&) override;
+  void avg_pool_forward(const AvgPoolForward&) override;
+  void avg_pool_backward(const AvgPoolBackward&) override;
   void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward&) override;
   void adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward&) override;
   void resize_forward(const ResizeForward&) override;

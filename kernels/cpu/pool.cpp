@@ -183,48 +183,45 @@ void max_backward(const MaxPoolBackward& a) {
   simd_ranges(in.n * blocks.count, 1, work);
 }
 
-template <class T>
-void average_forward(const AdaptiveAvgPoolForward& a) {
-  const Shape &in = a.x.shape, &out = a.y.shape;
+template <class T, class Side>
+void average_forward(const ConstView& x, const View& y, const Side& rows, const Side& columns) {
+  const Shape& out = y.shape;
   simd_ranges(out.pixels(), 1, [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     std::vector<double> sums(static_cast<std::size_t>(out.c));
     for (std::int64_t cell = first; cell < last; ++cell) {
       const std::int64_t w = cell % out.w, h = cell / out.w % out.h, n = cell / (out.w * out.h);
-      const std::int64_t h0 = math::cell_begin(h, in.h, out.h), h1 = math::cell_end(h, in.h, out.h);
-      const std::int64_t w0 = math::cell_begin(w, in.w, out.w), w1 = math::cell_end(w, in.w, out.w);
+      const math::Range over = rows.values(h), across = columns.values(w);
       std::fill(sums.begin(), sums.end(), 0.0);
       double* sum = sums.data();
-      for (std::int64_t i = h0; i < h1; ++i)
-        for (std::int64_t k = w0; k < w1; ++k)
-          for_lanes(out.c, [=, x = pixel<T>(a.x, n, i, k)](std::int64_t j) FROST_LOOP { sum[j] += to_float(x[j]); });
-      const double share = 1.0 / static_cast<double>((h1 - h0) * (w1 - w0));
-      for_lanes(out.c, [=, y = pixel<T>(a.y, n, h, w)](std::int64_t j)
-                           FROST_LOOP { y[j] = from_float<T>(static_cast<float>(sum[j] * share)); });
+      for (std::int64_t i = over.first; i < over.end; ++i)
+        for (std::int64_t k = across.first; k < across.end; ++k)
+          for_lanes(out.c, [=, from = pixel<T>(x, n, i, k)](std::int64_t j) FROST_LOOP { sum[j] += to_float(from[j]); });
+      const double share = 1.0 / static_cast<double>(rows.count(h) * columns.count(w));
+      for_lanes(out.c, [=, to = pixel<T>(y, n, h, w)](std::int64_t j)
+                           FROST_LOOP { to[j] = from_float<T>(static_cast<float>(sum[j] * share)); });
     }
   });
 }
 
-template <class T>
-void average_backward(const AdaptiveAvgPoolBackward& a) {
-  const Shape &in = a.dx.shape, &out = a.dy.shape;
+template <class T, class Side>
+void average_backward(const ConstView& dy, const View& dx, const Side& rows, const Side& columns) {
+  const Shape &in = dx.shape, &out = dy.shape;
   simd_ranges(in.n * in.h, 1, [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     std::vector<float> sums(static_cast<std::size_t>(in.w * in.c));
     for (std::int64_t row = first; row < last; ++row) {
       const std::int64_t n = row / in.h, h = row % in.h;
+      const math::Range over = rows.outputs(h);
       std::fill(sums.begin(), sums.end(), 0.0f);
-      for (std::int64_t i = 0; i < out.h; ++i) {
-        const std::int64_t h0 = math::cell_begin(i, in.h, out.h), h1 = math::cell_end(i, in.h, out.h);
-        if (h < h0 || h >= h1) continue;
+      for (std::int64_t i = over.first; i < over.end; ++i)
         for (std::int64_t k = 0; k < out.w; ++k) {
-          const std::int64_t w0 = math::cell_begin(k, in.w, out.w), w1 = math::cell_end(k, in.w, out.w);
-          const float share = 1.0f / static_cast<float>((h1 - h0) * (w1 - w0));
-          const T* dy = pixel<T>(a.dy, n, i, k);
-          for (std::int64_t w = w0; w < w1; ++w)
+          const math::Range across = columns.values(k);
+          const float share = 1.0f / static_cast<float>(rows.count(i) * columns.count(k));
+          const T* from = pixel<T>(dy, n, i, k);
+          for (std::int64_t w = across.first; w < across.end; ++w)
             for_lanes(in.c,
-                      [=, sum = sums.data() + w * in.c](std::int64_t j) FROST_LOOP { sum[j] += share * to_float(dy[j]); });
+                      [=, sum = sums.data() + w * in.c](std::int64_t j) FROST_LOOP { sum[j] += share * to_float(from[j]); });
         }
-      }
-      store_pixels(sums.data(), a.dx.pitch, in.w, in.c, pixel<T>(a.dx, n, h, 0));
+      store_pixels(sums.data(), dx.pitch, in.w, in.c, pixel<T>(dx, n, h, 0));
     }
   });
 }
@@ -240,13 +237,31 @@ void CpuBackend::max_pool_backward(const MaxPoolBackward& a) {
   check_same("max pool backward", a.x, a.dx);
   with_type(a.x.dtype, "max pool backward", [&](auto type) { max_backward<decltype(type)>(a); });
 }
+void CpuBackend::avg_pool_forward(const AvgPoolForward& a) {
+  check_pool("average pool", a.geometry, a.x, a.y);
+  const Shape &in = a.x.shape, &out = a.y.shape;
+  with_type(a.x.dtype, "average pool",
+            [&]<class T>(T) { average_forward<T>(a.x, a.y, side_of(a, in.h, out.h), side_of(a, in.w, out.w)); });
+}
+void CpuBackend::avg_pool_backward(const AvgPoolBackward& a) {
+  check_pool("average pool backward", a.geometry, a.dx, a.dy);
+  const Shape &in = a.dx.shape, &out = a.dy.shape;
+  with_type(a.dx.dtype, "average pool backward",
+            [&]<class T>(T) { average_backward<T>(a.dy, a.dx, side_of(a, in.h, out.h), side_of(a, in.w, out.w)); });
+}
 void CpuBackend::adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) {
   check_spatial("adaptive average pool", a.x, a.y);
-  with_type(a.x.dtype, "adaptive average pool", [&](auto type) { average_forward<decltype(type)>(a); });
+  const Shape &in = a.x.shape, &out = a.y.shape;
+  with_type(a.x.dtype, "adaptive average pool", [&]<class T>(T) {
+    average_forward<T>(a.x, a.y, math::CellSide{in.h, out.h}, math::CellSide{in.w, out.w});
+  });
 }
 void CpuBackend::adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward& a) {
   check_spatial("adaptive average pool", a.dx, a.dy);
-  with_type(a.dx.dtype, "adaptive average pool", [&](auto type) { average_backward<decltype(type)>(a); });
+  const Shape &in = a.dx.shape, &out = a.dy.shape;
+  with_type(a.dx.dtype, "adaptive average pool", [&]<class T>(T) {
+    average_backward<T>(a.dy, a.dx, math::CellSide{in.h, out.h}, math::CellSide{in.w, out.w});
+  });
 }
 
 }  // namespace frost::cpu

@@ -7,6 +7,8 @@ namespace frost::cuda {
 
 void CudaBackend::max_pool_forward(const MaxPoolForward& a) { cuda::max_pool_forward(Launch(context_), a); }
 void CudaBackend::max_pool_backward(const MaxPoolBackward& a) { cuda::max_pool_backward(Launch(context_), a); }
+void CudaBackend::avg_pool_forward(const AvgPoolForward& a) { cuda::avg_pool_forward(Launch(context_), a); }
+void CudaBackend::avg_pool_backward(const AvgPoolBackward& a) { cuda::avg_pool_backward(Launch(context_), a); }
 void CudaBackend::adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) {
   cuda::adaptive_avg_pool_forward(Launch(context_), a);
 }

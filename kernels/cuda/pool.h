@@ -11,20 +11,6 @@
 /// read of a value comes from a cache: that is what the floors count.
 namespace frost::cuda {
 
-/// Rows (or columns) of a window that lie inside of `size`.
-struct Span {
-  std::int64_t first, end;
-};
-FROST_HD Span window(std::int64_t out, int kernel, int stride, int pad, std::int64_t size) {
-  const std::int64_t from = out * stride - pad, to = from + kernel;
-  return {from < 0 ? 0 : from, to < size ? to : size};
-}
-/// Outputs whose window holds row (or column) `at`.
-FROST_HD Span windows_over(std::int64_t at, int kernel, int stride, int pad, std::int64_t outputs) {
-  const std::int64_t last = (at + pad) / stride, before = at + pad - kernel;  // at most the last; more than `before`
-  return {before < 0 ? 0 : before / stride + 1, last + 1 < outputs ? last + 1 : outputs};
-}
-
 /// y or, where there are `taps`, the window's number (row * kernel + column) of the first maximum. Floor: reads x once,
 /// writes y (or the taps) once.
 template <int width, class T>
@@ -39,8 +25,8 @@ struct MaxPool {
   FROST_HD void operator()(std::int64_t i) const {
     const Place at = items.at(i);
     const auto [n, row, column] = pixels.at(at.pixel);
-    const Span rows = window(row, geometry.kernel, geometry.stride, geometry.pad, x.h),
-               columns = window(column, geometry.kernel, geometry.stride, geometry.pad, x.w);
+    const math::Range rows = math::window(row, geometry.kernel, geometry.stride, geometry.pad, x.h),
+                      columns = math::window(column, geometry.kernel, geometry.stride, geometry.pad, x.w);
     const std::int64_t top = row * geometry.stride - geometry.pad, left = column * geometry.stride - geometry.pad;
     Lanes<width> best = load<width>(x.pixel(n, rows.first, columns.first) + at.channel, at.count);
     Pack<std::uint16_t, width> tap;
@@ -76,8 +62,8 @@ struct MaxPoolGather {
   FROST_HD void operator()(std::int64_t i) const {
     const Place at = items.at(i);
     const auto [n, row, column] = pixels.at(at.pixel);
-    const Span rows = windows_over(row, geometry.kernel, geometry.stride, geometry.pad, dy.h),
-               columns = windows_over(column, geometry.kernel, geometry.stride, geometry.pad, dy.w);
+    const math::Range rows = math::windows_over(row, geometry.kernel, geometry.stride, geometry.pad, dy.h),
+                      columns = math::windows_over(column, geometry.kernel, geometry.stride, geometry.pad, dy.w);
     Lanes<width> sum{};
     for (std::int64_t h = rows.first; h < rows.end; ++h)
       for (std::int64_t w = columns.first; w < columns.end; ++w) {
@@ -127,27 +113,27 @@ void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
   });
 }
 
-/// The mean of each output cell, summed in double as the CPU does. Floor: reads x once, writes y once.
-template <int width, class T>
+/// The mean of each output's values, summed in double as the CPU does. Floor: reads x once, writes y once.
+template <int width, class T, class Side>
 struct AveragePool {
   Items items;
   Pixels pixels;  // of y
+  Side rows, columns;
   Plane<const T> x;
   Plane<T> y;
 
   FROST_HD void operator()(std::int64_t i) const {
     const Place at = items.at(i);
     const auto [n, row, column] = pixels.at(at.pixel);
-    const std::int64_t h0 = math::cell_begin(row, x.h, y.h), h1 = math::cell_end(row, x.h, y.h);
-    const std::int64_t w0 = math::cell_begin(column, x.w, y.w), w1 = math::cell_end(column, x.w, y.w);
+    const math::Range over = rows.values(row), across = columns.values(column);
     Lanes<width, double> sum{};
-    for (std::int64_t h = h0; h < h1; ++h)
-      for (std::int64_t w = w0; w < w1; ++w) {
+    for (std::int64_t h = over.first; h < over.end; ++h)
+      for (std::int64_t w = across.first; w < across.end; ++w) {
         const auto lanes = load<width>(x.pixel(n, h, w) + at.channel, at.count);
         FROST_UNROLL
         for (int j = 0; j < width; ++j) sum[j] += lanes[j];
       }
-    const double share = 1.0 / static_cast<double>((h1 - h0) * (w1 - w0));
+    const double share = 1.0 / static_cast<double>(rows.count(row) * columns.count(column));
     Lanes<width> mean;
     FROST_UNROLL
     for (int j = 0; j < width; ++j) mean[j] = static_cast<float>(sum[j] * share);
@@ -155,52 +141,71 @@ struct AveragePool {
   }
 };
 
-/// A pixel lies in the cells from cell_begin to cell_end of the other direction; each gives its share. Floor: reads dy once,
-/// writes dx once.
-template <int width, class T>
+/// Each output that averages a pixel gives it its share. Floor: reads dy once, writes dx once.
+template <int width, class T, class Side>
 struct AveragePoolBackward {
   Items items;
   Pixels pixels;  // of dx
+  Side rows, columns;
   Plane<const T> dy;
   Plane<T> dx;
 
   FROST_HD void operator()(std::int64_t i) const {
     const Place at = items.at(i);
     const auto [n, row, column] = pixels.at(at.pixel);
-    const std::int64_t h0 = math::cell_begin(row, dy.h, dx.h), h1 = math::cell_end(row, dy.h, dx.h);
-    const std::int64_t w0 = math::cell_begin(column, dy.w, dx.w), w1 = math::cell_end(column, dy.w, dx.w);
+    const math::Range over = rows.outputs(row), across = columns.outputs(column);
     Lanes<width> sum{};
-    for (std::int64_t h = h0; h < h1; ++h) {
-      const std::int64_t rows = math::cell_end(h, dx.h, dy.h) - math::cell_begin(h, dx.h, dy.h);
-      for (std::int64_t w = w0; w < w1; ++w) {
-        const std::int64_t columns = math::cell_end(w, dx.w, dy.w) - math::cell_begin(w, dx.w, dy.w);
-        const float share = 1.0f / static_cast<float>(rows * columns);
+    for (std::int64_t h = over.first; h < over.end; ++h)
+      for (std::int64_t w = across.first; w < across.end; ++w) {
+        const float share = 1.0f / static_cast<float>(rows.count(h) * columns.count(w));
         const auto lanes = load<width>(dy.pixel(n, h, w) + at.channel, at.count);
         FROST_UNROLL
         for (int j = 0; j < width; ++j) sum[j] += share * lanes[j];
       }
-    }
     store<width>(dx.pixel(at.pixel) + at.channel, sum, at.count);
   }
 };
 
+template <class Launch, class Side>
+void average_forward(const Launch& launch, const ConstView& x, const View& y, const Side& rows, const Side& columns) {
+  with_float(x.dtype, "average pool", [&]<class T>(T) {
+    over_vectors<T>(launch, {x, y}, y.shape, [&](auto width, const Items& items) {
+      return AveragePool<width, T, Side>{items, Pixels(y.shape), rows, columns, plane<T>(x), plane<T>(y)};
+    });
+  });
+}
+template <class Launch, class Side>
+void average_backward(const Launch& launch, const ConstView& dy, const View& dx, const Side& rows, const Side& columns) {
+  with_float(dx.dtype, "average pool backward", [&]<class T>(T) {
+    over_vectors<T>(launch, {dy, dx}, dx.shape, [&](auto width, const Items& items) {
+      return AveragePoolBackward<width, T, Side>{items, Pixels(dx.shape), rows, columns, plane<T>(dy), plane<T>(dx)};
+    });
+  });
+}
+
+template <class Launch>
+void avg_pool_forward(const Launch& launch, const AvgPoolForward& a) {
+  check_pool("average pool", a.geometry, a.x, a.y);
+  const Shape &in = a.x.shape, &out = a.y.shape;
+  average_forward(launch, a.x, a.y, side_of(a, in.h, out.h), side_of(a, in.w, out.w));
+}
+template <class Launch>
+void avg_pool_backward(const Launch& launch, const AvgPoolBackward& a) {
+  check_pool("average pool backward", a.geometry, a.dx, a.dy);
+  const Shape &in = a.dx.shape, &out = a.dy.shape;
+  average_backward(launch, a.dy, a.dx, side_of(a, in.h, out.h), side_of(a, in.w, out.w));
+}
 template <class Launch>
 void adaptive_avg_pool_forward(const Launch& launch, const AdaptiveAvgPoolForward& a) {
   check_spatial("adaptive average pool", a.x, a.y);
-  with_float(a.x.dtype, "adaptive average pool", [&]<class T>(T) {
-    over_vectors<T>(launch, {a.x, a.y}, a.y.shape, [&](auto width, const Items& items) {
-      return AveragePool<width, T>{items, Pixels(a.y.shape), plane<T>(a.x), plane<T>(a.y)};
-    });
-  });
+  const Shape &in = a.x.shape, &out = a.y.shape;
+  average_forward(launch, a.x, a.y, math::CellSide{in.h, out.h}, math::CellSide{in.w, out.w});
 }
 template <class Launch>
 void adaptive_avg_pool_backward(const Launch& launch, const AdaptiveAvgPoolBackward& a) {
   check_spatial("adaptive average pool", a.dx, a.dy);
-  with_float(a.dx.dtype, "adaptive average pool", [&]<class T>(T) {
-    over_vectors<T>(launch, {a.dy, a.dx}, a.dx.shape, [&](auto width, const Items& items) {
-      return AveragePoolBackward<width, T>{items, Pixels(a.dx.shape), plane<T>(a.dy), plane<T>(a.dx)};
-    });
-  });
+  const Shape &in = a.dx.shape, &out = a.dy.shape;
+  average_backward(launch, a.dy, a.dx, math::CellSide{in.h, out.h}, math::CellSide{in.w, out.w});
 }
 
 }  // namespace frost::cuda

@@ -15,9 +15,41 @@ FROST_HD float when(bool condition, float value) {
   return bits_as<float>(bits_as<std::uint32_t>(value) & (condition ? ~std::uint32_t{0} : 0u));
 }
 
-/// Adaptive pooling: output cell i of `out` covers [begin, end) of `in` values.
-FROST_HD std::int64_t cell_begin(std::int64_t i, std::int64_t in, std::int64_t out) { return i * in / out; }
-FROST_HD std::int64_t cell_end(std::int64_t i, std::int64_t in, std::int64_t out) { return ((i + 1) * in + out - 1) / out; }
+/// Rows (or columns) of one side of an image.
+struct Range {
+  std::int64_t first, end;
+};
+/// What window `out` covers of `size` values.
+FROST_HD Range window(std::int64_t out, int kernel, int stride, int pad, std::int64_t size) {
+  const std::int64_t from = out * stride - pad, to = from + kernel;
+  return {from < 0 ? 0 : from, to < size ? to : size};
+}
+/// Outputs whose window holds value `at`.
+FROST_HD Range windows_over(std::int64_t at, int kernel, int stride, int pad, std::int64_t outputs) {
+  const std::int64_t last = (at + pad) / stride, before = at + pad - kernel;  // at most the last; more than `before`
+  return {before < 0 ? 0 : before / stride + 1, last + 1 < outputs ? last + 1 : outputs};
+}
+
+/// One side of an average pooling, as both kinds need it: the values that output i averages, their number, and the outputs
+/// that average value `at`.
+struct CellSide {  // adaptive: output i covers floor(i in / out) .. ceil((i + 1) in / out) - 1
+  std::int64_t in, out;
+  FROST_HD Range values(std::int64_t i) const { return {i * in / out, ((i + 1) * in + out - 1) / out}; }
+  FROST_HD std::int64_t count(std::int64_t i) const { return values(i).end - values(i).first; }
+  FROST_HD Range outputs(std::int64_t at) const { return {at * out / in, ((at + 1) * out + in - 1) / in}; }
+};
+struct WindowSide {  // windows of one size; those over the end of the padding are cut there, as PyTorch does
+  int kernel, stride, pad;
+  bool count_padding;
+  std::int64_t in, out;
+  FROST_HD Range values(std::int64_t i) const { return window(i, kernel, stride, pad, in); }
+  FROST_HD std::int64_t count(std::int64_t i) const {
+    if (!count_padding) return values(i).end - values(i).first;
+    const std::int64_t from = i * stride - pad, to = from + kernel;
+    return (to < in + pad ? to : in + pad) - from;
+  }
+  FROST_HD Range outputs(std::int64_t at) const { return windows_over(at, kernel, stride, pad, out); }
+};
 
 /// Resizing: output i reads `low` and `high` with weights 1 - fraction and fraction.
 struct ResizeTap {

@@ -25,6 +25,8 @@ const char* name_of(Primitive primitive) {
                                      "norm_act_backward",
                                      "max_pool_forward",
                                      "max_pool_backward",
+                                     "avg_pool_forward",
+                                     "avg_pool_backward",
                                      "adaptive_avg_pool_forward",
                                      "adaptive_avg_pool_backward",
                                      "resize_forward",
@@ -89,6 +91,7 @@ class Operands {
   void geometry(const ConvGeometry& g) {
     numbers(g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w, g.dilation_h, g.dilation_w, g.groups);
   }
+  void window(const PoolGeometry& g) { numbers(g.kernel, g.stride, g.pad, g.ceil_mode); }
   void workspace(void*& data, std::size_t (Backend::*bytes)(const DetectLoss&) const, const DetectLoss& args) {
     if (data && backend_) data = (*memory_)((backend_->*bytes)(args));
   }
@@ -191,16 +194,26 @@ void walk(Operands& o, NormActBackward& a) {
   o.values(a.dbias, channels);
 }
 void walk(Operands& o, MaxPoolForward& a) {
-  o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.geometry.ceil_mode);
+  o.window(a.geometry);
   o.view(a.x);
   o.view(a.y);
   o.call().window_values = a.y.shape.elements() * a.geometry.kernel * a.geometry.kernel;
 }
 void walk(Operands& o, MaxPoolBackward& a) {
-  o.numbers(a.geometry.kernel, a.geometry.stride, a.geometry.pad, a.geometry.ceil_mode);
+  o.window(a.geometry);
   o.view(a.x);
   o.view(a.dy);
   o.view(a.dx);
+}
+void walk(Operands& o, AvgPoolForward& a) {
+  o.window(a.geometry);
+  o.numbers(a.count_include_pad);
+  o.view(a.x), o.view(a.y);
+}
+void walk(Operands& o, AvgPoolBackward& a) {
+  o.window(a.geometry);
+  o.numbers(a.count_include_pad);
+  o.view(a.dy), o.view(a.dx);
 }
 void walk(Operands& o, AdaptiveAvgPoolForward& a) { o.view(a.x), o.view(a.y); }
 void walk(Operands& o, AdaptiveAvgPoolBackward& a) { o.view(a.dy), o.view(a.dx); }
@@ -344,6 +357,12 @@ class TraceBackend final : public Backend {
   }
   void max_pool_backward(const MaxPoolBackward& a) override {
     run(Primitive::max_pool_backward, &Backend::max_pool_backward, a);
+  }
+  void avg_pool_forward(const AvgPoolForward& a) override {
+    run(Primitive::avg_pool_forward, &Backend::avg_pool_forward, a);
+  }
+  void avg_pool_backward(const AvgPoolBackward& a) override {
+    run(Primitive::avg_pool_backward, &Backend::avg_pool_backward, a);
   }
   void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) override {
     run(Primitive::adaptive_avg_pool_forward, &Backend::adaptive_avg_pool_forward, a);

@@ -24,6 +24,8 @@ enum class Primitive : std::uint8_t {
   norm_act_backward,
   max_pool_forward,
   max_pool_backward,
+  avg_pool_forward,
+  avg_pool_backward,
   adaptive_avg_pool_forward,
   adaptive_avg_pool_backward,
   resize_forward,

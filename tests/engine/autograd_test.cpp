@@ -127,6 +127,16 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
       return concat(c, {upsample(c, x, 6, 8, ResizeMode::nearest), upsample(c, x, 6, 8, ResizeMode::bilinear)});
     });
   }
+  SUBCASE("average pool over windows, its input made again, the padding counted and not") {
+    Block a(device, 5, 4);
+    check_gradient(
+        device, {2, 6, 5, 5},
+        [&](Context& c, const Var& x) {
+          const Var y = a.module.forward(c, x);
+          return concat(c, {average_pool(c, y, {3, 1, 1}), average_pool(c, y, {3, 1, 1}, false)});
+        },
+        1e-2);
+  }
   SUBCASE("average pool, linear on maps, dropout, linear") {
     Linear maps(device, 3, 7, 2, 3), rows(device, 7, 4);
     Rng rng(3);

@@ -85,6 +85,8 @@ class MirroredBackend final : public Backend {
 
   void max_pool_forward(const MaxPoolForward& a) override { x_to_y(&Backend::max_pool_forward, a); }
   void max_pool_backward(const MaxPoolBackward& a) override { x_dy_to_dx(&Backend::max_pool_backward, a); }
+  void avg_pool_forward(const AvgPoolForward& a) override { x_to_y(&Backend::avg_pool_forward, a); }
+  void avg_pool_backward(const AvgPoolBackward& a) override { dy_to_dx(&Backend::avg_pool_backward, a); }
   void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) override {
     x_to_y(&Backend::adaptive_avg_pool_forward, a);
   }

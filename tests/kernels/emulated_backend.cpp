@@ -175,6 +175,8 @@ class EmulatedBackend final : public Backend {
 
   void max_pool_forward(const MaxPoolForward& a) override { cuda::max_pool_forward(launch_, a); }
   void max_pool_backward(const MaxPoolBackward& a) override { cuda::max_pool_backward(launch_, a); }
+  void avg_pool_forward(const AvgPoolForward& a) override { cuda::avg_pool_forward(launch_, a); }
+  void avg_pool_backward(const AvgPoolBackward& a) override { cuda::avg_pool_backward(launch_, a); }
   void adaptive_avg_pool_forward(const AdaptiveAvgPoolForward& a) override { cuda::adaptive_avg_pool_forward(launch_, a); }
   void adaptive_avg_pool_backward(const AdaptiveAvgPoolBackward& a) override {
     cuda::adaptive_avg_pool_backward(launch_, a);

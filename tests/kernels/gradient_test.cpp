@@ -71,6 +71,24 @@ TEST_CASE("mul: equal shapes, and one factor for each channel") {
   }
 }
 
+TEST_CASE("average pool") {
+  const auto backend = frost::testing::make_test_backend();
+  const Shape large{1, 7, 11, 3};
+  for (const PoolGeometry g : {PoolGeometry{3, 1, 1}, {3, 2, 1}, {2, 2, 0}, {3, 2, 0, true}, {5, 3, 2, true}})
+    for (const bool padding : {true, false}) {
+      const Shape small = g.output(large);
+      const auto count = static_cast<std::size_t>(small.elements());
+      const auto x = noise(231, 1), dy = noise(count, 2);
+      std::vector<float> dx(231);
+      backend->avg_pool_backward({g, padding, packed_view(dy.data(), small), packed_view(dx.data(), large)});
+      CHECK(worst(x, dx, [&](const auto& v) {
+              std::vector<float> y(count);
+              backend->avg_pool_forward({g, padding, packed_view(v.data(), large), packed_view(y.data(), small)});
+              return dot(y, dy);
+            }) < 1e-4);
+    }
+}
+
 TEST_CASE("adaptive average pool and resize") {
   const auto backend = frost::testing::make_test_backend();
   const Shape small{1, 4, 5, 3}, large{1, 7, 11, 3};

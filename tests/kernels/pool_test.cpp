@@ -177,6 +177,54 @@ TEST_CASE("max_pool: the largest kernel, its maximum in the window's last pixel"
   CHECK(dx.values() == expected);
 }
 
+TEST_CASE("avg_pool: any geometry, channels, slice and type against the definition") {
+  for (const PoolGeometry g :
+       {PoolGeometry{3, 1, 1}, {2, 2, 0}, {3, 2, 1}, {5, 3, 2}, {1, 1, 0}, {3, 2, 1, true}, {2, 5, 1, true}})
+    for (const Shape in : {Shape{2, 13, 14, 3}, Shape{1, 14, 13, 33}, Shape{1, 13, 13, 16}, Shape{1, 3, 3, 5}})
+      for (const bool padding : {true, false})
+        for (const DType dtype : float_types(*backend))
+          for (const auto& [before, after] :
+               {std::pair<std::int64_t, std::int64_t>{0, 0}, {7, 2}, {8, to_whole_vectors(in.c)}}) {
+            CAPTURE(in);
+            CAPTURE(g.kernel);
+            CAPTURE(padding);
+            const Shape out = g.output(in);
+            const auto x = rounded(randoms(in.elements(), 1), dtype), dy = rounded(randoms(out.elements(), 2), dtype);
+            std::vector<double> y(static_cast<std::size_t>(out.elements())), dx(x.size());
+            std::size_t o = 0;
+            for (std::int64_t n = 0; n < out.n; ++n)
+              for (std::int64_t h = 0; h < out.h; ++h)
+                for (std::int64_t w = 0; w < out.w; ++w)
+                  for (std::int64_t c = 0; c < out.c; ++c, ++o) {
+                    // The image with its padding, zeros around it; beyond that nothing is counted.
+                    std::vector<std::size_t> inside;
+                    double counted = 0;
+                    for (std::int64_t i = h * g.stride; i < h * g.stride + g.kernel; ++i)
+                      for (std::int64_t k = w * g.stride; k < w * g.stride + g.kernel; ++k) {
+                        if (i >= in.h + 2 * g.pad || k >= in.w + 2 * g.pad) continue;
+                        const std::int64_t r = i - g.pad, q = k - g.pad;
+                        const bool pixel = r >= 0 && r < in.h && q >= 0 && q < in.w;
+                        counted += pixel || padding;
+                        if (pixel) inside.push_back(static_cast<std::size_t>(((n * in.h + r) * in.w + q) * in.c + c));
+                      }
+                    for (const std::size_t at : inside) y[o] += x[at] / counted, dx[at] += dy[o] / counted;
+                  }
+            Guarded gx(in, x, dtype, before, after), gy(out, dtype, before, after), gdy(out, dy, dtype, before, after),
+                gdx(in, dtype, before, after);
+            backend->avg_pool_forward({g, padding, gx.view(), gy.view()});
+            backend->avg_pool_backward({g, padding, gdy.view(), gdx.view()});
+            const double tolerance = dtype == DType::f32 ? 5e-7 : 0x1p-8;
+            CHECK(relative_error(gy.values(), y) < tolerance);
+            CHECK(relative_error(gdx.values(), dx) < tolerance);
+            for (const auto* t : {&gx, &gy, &gdy, &gdx}) CHECK(t->intact());
+          }
+  Guarded x({1, 4, 4, 2}), y({1, 3, 2, 2});
+  CHECK_THROWS_WITH_AS(backend->avg_pool_forward({{2, 2, 0}, true, x.view(), y.view()}),
+                       "average pool: x of 1x4x4x2 does not give y of 1x3x2x2", Error);
+  CHECK_THROWS_WITH_AS(backend->avg_pool_backward({{2, 1, 2}, true, y.view(), x.view()}),
+                       doctest::Contains("average pool backward: kernel "), Error);
+}
+
 TEST_CASE("adaptive_avg_pool: golden, slices, bf16") {
   const auto file = golden::load("ops_adaptive_avg_pool2d");
   for (const std::string name : {"to1", "to7_from2", "to7_from10x9"})
