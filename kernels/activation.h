@@ -4,7 +4,7 @@
 
 namespace frost {
 
-enum class ActivationKind : std::uint8_t { identity, silu, relu, leaky_relu, hardswish, sigmoid, mish };
+enum class ActivationKind : std::uint8_t { identity, silu, relu, leaky_relu, hardswish, sigmoid, mish, relu6, hardsigmoid };
 
 /// An elementwise activation. `slope` is leaky_relu's factor for negative values; the others ignore it.
 struct Activation {

@@ -58,6 +58,10 @@ void with_activation(ActivationKind kind, const Use& use) {
       return use(std::integral_constant<ActivationKind, sigmoid>{});
     case mish:
       return use(std::integral_constant<ActivationKind, mish>{});
+    case relu6:
+      return use(std::integral_constant<ActivationKind, relu6>{});
+    case hardsigmoid:
+      return use(std::integral_constant<ActivationKind, hardsigmoid>{});
   }
 }
 

@@ -98,6 +98,13 @@ void append_activation(dnnl::primitive_attr& attr, const Activation& activation)
     case ActivationKind::mish:
       ops.append_eltwise(1, algorithm::eltwise_mish, 0, 0);
       break;
+    case ActivationKind::relu6:
+      ops.append_eltwise(1, algorithm::eltwise_clip, 0, 6);
+      break;
+    case ActivationKind::hardsigmoid:
+      ops.append_eltwise(1, algorithm::eltwise_linear, 1.0f / 6, 0.5f);
+      ops.append_eltwise(1, algorithm::eltwise_clip, 0, 1);
+      break;
   }
   attr.set_post_ops(ops);
 }

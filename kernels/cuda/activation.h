@@ -24,6 +24,10 @@ FROST_HD float with_kind(ActivationKind kind, const Use& use) {
       return use(std::integral_constant<ActivationKind, sigmoid>{});
     case mish:
       return use(std::integral_constant<ActivationKind, mish>{});
+    case relu6:
+      return use(std::integral_constant<ActivationKind, relu6>{});
+    case hardsigmoid:
+      return use(std::integral_constant<ActivationKind, hardsigmoid>{});
     case identity:
       break;
   }

@@ -60,7 +60,9 @@ DType bias_type(const ConvKey& key) {
 }
 
 bool fuses(const Activation& activation) {
-  return activation.kind != ActivationKind::hardswish && activation.kind != ActivationKind::mish;
+  using enum ActivationKind;
+  const ActivationKind kind = activation.kind;
+  return kind != hardswish && kind != mish && kind != relu6 && kind != hardsigmoid;
 }
 
 ConvCost cost(const ConvKey& k) {

@@ -3,7 +3,8 @@
 #include "kernels/math/exp.h"
 
 /// Activations of z and their derivatives as functions of z, so that z (or what z is rebuilt from) is all that a
-/// backward needs. Kinks as PyTorch has them: relu'(0) = 0, leaky_relu'(0) = slope; hardswish' is 0 at -3 and 1 at +3.
+/// backward needs. Kinks as PyTorch has them: relu'(0) = 0, leaky_relu'(0) = slope; hardswish' is 0 at -3 and 1 at +3;
+/// relu6' is 0 at 0 and 6, hardsigmoid' at -3 and 3.
 namespace frost::math {
 
 template <class T>
@@ -49,6 +50,10 @@ FROST_HD T activate(T z, [[maybe_unused]] T slope) {
     return sigmoid(z);
   else if constexpr (kind == ActivationKind::mish)
     return mish(z);
+  else if constexpr (kind == ActivationKind::relu6)
+    return clamp(z, T(0), T(6));
+  else if constexpr (kind == ActivationKind::hardsigmoid)
+    return clamp(z + T(3), T(0), T(6)) * T(1.0 / 6);
   else
     return z;
 }
@@ -69,6 +74,10 @@ FROST_HD T activation_slope(T z, [[maybe_unused]] T slope) {
     return s * (T(1) - s);
   } else if constexpr (kind == ActivationKind::mish)
     return mish_slope(z);
+  else if constexpr (kind == ActivationKind::relu6)
+    return z > T(0) && z < T(6) ? T(1) : T(0);
+  else if constexpr (kind == ActivationKind::hardsigmoid)
+    return z > T(-3) && z < T(3) ? T(1.0 / 6) : T(0);
   else
     return T(1);
 }

@@ -233,6 +233,10 @@ std::string activation_text(const Activation& a) {
       return "nn.Sigmoid()";
     case ActivationKind::mish:
       return "nn.Mish()";
+    case ActivationKind::relu6:
+      return "nn.ReLU6()";
+    case ActivationKind::hardsigmoid:
+      return "nn.Hardsigmoid()";
   }
   return "";
 }

@@ -413,11 +413,15 @@ TEST_CASE("conv: fused activations") {
         return 1 / (1 + std::exp(-z));
       case ActivationKind::mish:
         return z * std::tanh(std::log1p(std::exp(z)));
+      case ActivationKind::relu6:
+        return std::min(std::max(z, 0.0), 6.0);
+      case ActivationKind::hardsigmoid:
+        return std::min(std::max(z + 3, 0.0), 6.0) / 6;
     }
     return 0.0;
   };
   for (const auto kind : {ActivationKind::silu, ActivationKind::relu, ActivationKind::leaky_relu, ActivationKind::hardswish,
-                          ActivationKind::sigmoid, ActivationKind::mish})
+                          ActivationKind::sigmoid, ActivationKind::mish, ActivationKind::relu6, ActivationKind::hardsigmoid})
     for (auto [name, t] : odd_cases()) {
       CAPTURE(name);
       CAPTURE(static_cast<int>(kind));

@@ -81,7 +81,7 @@ TEST_CASE("conv call: forward with bias, activation, slices, padding and wider r
   for (const Case& c : kCases)
     for (const DType type : kTypes)
       for (const DType y_type : {type, DType::f32})
-        for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish})
+        for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, relu6, hardsigmoid})
           for (const bool with_bias : {false, true})
             for (const bool fusing : {false, true})
               for (const bool tf32 : {false, true}) {
@@ -113,7 +113,7 @@ TEST_CASE("conv call: forward with bias, activation, slices, padding and wider r
                 CHECK(runner.runs == 1);
                 const bool whole = c.before == 0 && y_type == type &&
                                    conv_key(ConvPass::forward, c.geometry, p.x_shape, p.y_shape, type, tf32).y == p.y_shape;
-                CHECK(runner.fused == (fusing && with_bias && whole && kind != hardswish));
+                CHECK(runner.fused == (fusing && with_bias && whole && kind <= leaky_relu));
               }
 }
 

@@ -94,7 +94,7 @@ TEST_CASE("conv deliver: bias, activation, type and slice in one pass, in place 
   using enum ActivationKind;
   for (const DType from_type : {DType::f32, DType::f16, DType::bf16})
     for (const DType to_type : {from_type, DType::f32})
-      for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, sigmoid})
+      for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, sigmoid, relu6, hardsigmoid})
         for (const Slice& s :
              {Slice{8, 0, 0}, Slice{16, 8, 0}, Slice{255, 0, 0}, Slice{3, 1, 1}, Slice{3, 0, 0}, Slice{255, 8, 1}})
           for (const bool with_bias : {false, true}) {

@@ -126,7 +126,7 @@ TEST_CASE("cuda norm_act: slices that are not aligned, in place, residuals, ever
     check_case({.shape = {2, 6, 5, 24}, .dtype = dtype, .residual = true, .in_place = true});
     check_case({.shape = {2, 6, 5, 24}, .kind = relu, .dtype = dtype, .after = 8, .in_front = true});
     check_case({.shape = {2, 6, 5, 24}, .dtype = dtype, .batch = false, .wanted_weights = false});
-    for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, sigmoid})
+    for (const ActivationKind kind : {identity, silu, relu, leaky_relu, hardswish, sigmoid, relu6, hardsigmoid})
       check_case({.shape = {1, 9, 9, 40}, .kind = kind, .dtype = dtype});
   }
 }

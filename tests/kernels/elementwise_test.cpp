@@ -85,6 +85,36 @@ TEST_CASE("mish: its definition, and backward is the derivative; slices, in plac
     }
 }
 
+TEST_CASE("relu6 and hardsigmoid: values and slopes, at their kinks too; slices, in place, bf16") {
+  // hardsigmoid's results are sixths: 0.5 and 1 / 6 are not rounded further than the type does.
+  const std::vector<float> x{-20, -3, -1.5f, 0, 1.5f, 3, 5, 6, 25};
+  const Shape s{1, 1, 3, 3};
+  struct Case {
+    ActivationKind kind;
+    std::vector<float> y, slope;
+  };
+  for (const Case& c : {Case{ActivationKind::relu6, {0, 0, 0, 0, 1.5f, 3, 5, 6, 6}, {0, 0, 0, 0, 1, 1, 1, 0, 0}},
+                        Case{ActivationKind::hardsigmoid,
+                             {0, 0, 0.25f, 0.5f, 0.75f, 1, 1, 1, 1},
+                             {0, 0, 1.0f / 6, 1.0f / 6, 1.0f / 6, 0, 0, 0, 0}}})
+    for (const DType dtype : float_types(*backend))
+      for (const std::int64_t extra : {0, 5}) {
+        Guarded in(s, x, dtype, extra, 1), y(s, dtype, 0, extra), dy(s, std::vector<float>(9, 2.0f), dtype),
+            dx(s, dtype, extra, 0);
+        backend->activation_forward({{c.kind}, in.view(), y.view()});
+        backend->activation_backward({{c.kind}, in.view(), dy.view(), dx.view()});
+        backend->activation_backward({{c.kind}, in.view(), dy.view(), dy.view()});
+        const double tolerance = dtype == DType::f32 ? 1e-7 : 0x1p-8;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          CAPTURE(x[i]);
+          CHECK(std::abs(y.values()[i] - c.y[i]) <= tolerance * c.y[i]);
+          CHECK(std::abs(dx.values()[i] - 2 * c.slope[i]) <= tolerance * 2 * c.slope[i]);
+        }
+        CHECK(dy.values() == dx.values());
+        CHECK((y.intact() && dx.intact() && dy.intact()));
+      }
+}
+
 TEST_CASE("add: golden, in place, bf16") {
   const Shape s{2, 5, 7, 33};
   for (const DType dtype : float_types(*backend))

@@ -22,7 +22,7 @@ namespace {
 const auto backend = frost::testing::make_test_backend();
 constexpr ActivationKind kKinds[] = {ActivationKind::identity,   ActivationKind::silu,      ActivationKind::relu,
                                      ActivationKind::leaky_relu, ActivationKind::hardswish, ActivationKind::sigmoid,
-                                     ActivationKind::mish};
+                                     ActivationKind::mish,       ActivationKind::relu6,     ActivationKind::hardsigmoid};
 
 /// Activations written once more, from their definitions, in double: the value and its derivative.
 std::pair<double, double> reference_activation(Activation a, double z) {
@@ -42,6 +42,10 @@ std::pair<double, double> reference_activation(Activation a, double z) {
       const double t = std::tanh(std::log1p(std::exp(z)));
       return {z * t, t + z * s * (1 - t * t)};
     }
+    case ActivationKind::relu6:
+      return {std::min(std::max(z, 0.0), 6.0), z > 0 && z < 6 ? 1 : 0};
+    case ActivationKind::hardsigmoid:
+      return {std::min(std::max(z + 3, 0.0), 6.0) / 6, z > -3 && z < 3 ? 1.0 / 6 : 0};
     default:
       return {z, 1};
   }
@@ -345,7 +349,7 @@ TEST_CASE("norm_act: activations' slopes are the derivatives of their values") {
     const double numeric = (8 * (f(z + h) - f(z - h)) - (f(z + 2 * h) - f(z - 2 * h))) / (12 * h);
     CHECK(std::abs(math::activation_slope<decltype(kind)::value>(z, 0.1) - numeric) < 1e-9);
   };
-  for (double z = -6.05; z < 6.1; z += 0.1) {  // never on a kink: -3, 0, 3
+  for (double z = -6.05; z < 6.1; z += 0.1) {  // never on a kink: -3, 0, 3, 6
     using enum ActivationKind;
     check(std::integral_constant<ActivationKind, identity>{}, z);
     check(std::integral_constant<ActivationKind, silu>{}, z);
@@ -353,6 +357,8 @@ TEST_CASE("norm_act: activations' slopes are the derivatives of their values") {
     check(std::integral_constant<ActivationKind, leaky_relu>{}, z);
     check(std::integral_constant<ActivationKind, hardswish>{}, z);
     check(std::integral_constant<ActivationKind, sigmoid>{}, z);
+    check(std::integral_constant<ActivationKind, relu6>{}, z);
+    check(std::integral_constant<ActivationKind, hardsigmoid>{}, z);
   }
 }
 

@@ -100,6 +100,8 @@ void check_all() {
   activation.template operator()<ActivationKind::hardswish>("hardswish");
   activation.template operator()<ActivationKind::sigmoid>("sigmoid");
   activation.template operator()<ActivationKind::mish>("mish");
+  activation.template operator()<ActivationKind::relu6>("relu6");
+  activation.template operator()<ActivationKind::hardsigmoid>("hardsigmoid");
 
   check<H>(
       "softmax dx", [](auto dy) { return softmax_dx(decltype(dy)(0.375), dy, decltype(dy)(-0.5)); }, like_x);
