@@ -115,6 +115,44 @@ Var add(Context& context, const Var& a, const Var& b, const Place& place) {
 
 namespace {
 
+struct MulNode final : Node {
+  Saved a, b;  // each only where the other's gradient is wanted
+  Shape b_shape;
+  const char* name() const override { return "mul"; }
+  Grads backward(Tensor dy) override {
+    Tensor da, db;
+    if (wanted(0)) da = Tensor(dy.device(), dy.shape(), dy.dtype());
+    if (wanted(1)) db = Tensor(dy.device(), b_shape, dy.dtype());
+    const Tensor left = wanted(1) ? a.get() : dy, right = wanted(0) ? b.get() : db;  // else only the shape is read
+    dy.backend().mul_backward(
+        {.a = left, .b = right, .dy = dy, .da = da ? da.view() : View{}, .db = db ? db.view() : View{}});
+    return {da, db};
+  }
+};
+
+}  // namespace
+
+Var mul(Context& context, const Var& a, const Var& b) {
+  Tensor y(context.device, a.shape(), a.value.dtype());
+  Backend& backend = context.device.backend();
+  backend.mul_forward({.a = a.value, .b = b.value, .y = y});
+  if (!context.records(a) && !context.records(b)) return {y, -1, nullptr};
+  auto node = std::make_unique<MulNode>();
+  if (b.needs_grad()) node->a = Saved(a);
+  if (a.needs_grad()) node->b = Saved(b);
+  node->b_shape = b.shape();
+  Var result = context.tape->record(y, std::move(node), {&a, &b});
+  if (a.origin)
+    remember(context, result, {Saved::source(a), Saved::source(b)},
+             [&backend](View target, const std::vector<Saved>& sources) {
+               const Tensor left = sources[0].get(), right = sources[1].get();
+               backend.mul_forward({.a = left, .b = right, .y = target});
+             });
+  return result;
+}
+
+namespace {
+
 struct MaxPoolNode final : Node {
   Saved x;
   PoolGeometry geometry;

@@ -86,9 +86,12 @@ Var linear(Context&, const Var& x, Parameter& weight, Parameter* bias);
 /// pass's tell backward the same choices.
 Var dropout(Context&, const Var& x, float p, std::uint64_t seed);
 
-Var activation(Context&, const Var& x, Activation);                     // saves x; y can be made again
-Var as_type(Context&, const Var& x, DType);                             // x in another type; saves nothing
-Var add(Context&, const Var& a, const Var& b, const Place& = {});       // saves nothing
+Var activation(Context&, const Var& x, Activation);                // saves x; y can be made again
+Var as_type(Context&, const Var& x, DType);                        // x in another type; saves nothing
+Var add(Context&, const Var& a, const Var& b, const Place& = {});  // saves nothing
+/// y = a * b; b has a's shape, or is (n, 1, 1, c): one factor for each channel (squeeze-excite). Saves what the gradients
+/// that are wanted read: b for a's, a for b's. Where a can be made again, so can y.
+Var mul(Context&, const Var& a, const Var& b);
 Var max_pool(Context&, const Var& x, PoolGeometry, const Place& = {});  // saves x
 /// Means over the cells of a (height, width) grid (PyTorch's AdaptiveAvgPool2d); 1, 1 is the mean of the image. Saves
 /// nothing.

@@ -48,6 +48,14 @@ Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& 
   return conv2d(context, x, weight, bias, geometry, type, place);
 }
 
+Var Conv2d::forward_act(Context& context, const Var& x, Activation kind) {
+  const Device::ScopeGuard scope(context.device, name());
+  if (context.records(x, weight) || (context.tape && bias && bias->trainable))
+    return activation(context, forward(context, x), kind);
+  return conv2d_constant(context, x, {weight.value.f32(), weight.stamp}, out, bias ? bias->value.f32() : nullptr, geometry,
+                         kind);
+}
+
 void Conv2d::initialise(Rng& rng) {
   if (is_dry(weight.value.backend())) return;  // its memory holds no values: drawing them would only take time
   const double fan_in = static_cast<double>(in / geometry.groups) * geometry.kernel_h * geometry.kernel_w;

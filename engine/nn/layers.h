@@ -15,6 +15,8 @@ class Conv2d : public Module {
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   /// As forward, with a result of type `out` (a head's logits stay f32 while activations are 16-bit).
   Var forward_as(Context& context, const Var& x, DType out, const Place& place = {});
+  /// activation(forward(x)), in one call where nothing is recorded.
+  Var forward_act(Context& context, const Var& x, Activation kind);
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
   void initialise(Rng& rng);
   /// A group for each channel.

@@ -70,11 +70,7 @@ void Vgg16::draw_weights(Rng rng) {
 Var Vgg16::conv_relu(Context& context, const Var& x, Step& step) {
   const Device::ScopeGuard scope(context.device, step.conv->name());
   if (step.fused) return step.fused->forward(context, x, kRelu);
-  Conv2d& conv = *step.conv;
-  if (!context.records(x, conv.weight) && !(context.tape && conv.bias->trainable))
-    return conv2d_constant(context, x, {conv.weight.value.f32(), conv.weight.stamp}, conv.out, conv.bias->value.f32(),
-                           conv.geometry, kRelu);
-  return activation(context, conv.forward(context, x), kRelu);
+  return step.conv->forward_act(context, x, kRelu);
 }
 
 Var Vgg16::forward(Context& context, const Var& x, const Place&) {

@@ -161,7 +161,7 @@ ChannelGraph trace_channels(Device& device, Module& model, const Shape& image,
       out = in;
       graph.norms.push_back({.bn = norms.at(node->applied()), .channels = in});
       if (inputs.size() > 1) classes.join(out, channels.at(inputs[1]));
-    } else if (name == "add") {
+    } else if (name == "add" || name == "mul") {  // a factor for each channel is a value for each
       out = in;
       classes.join(out, channels.at(inputs[1]));
     } else if (name == "concat") {

@@ -9,8 +9,9 @@
 namespace frost::slim {
 
 /// Which channels of a model belong together, found by running it once on a tape: the tape is the graph. Channels that are
-/// added to each other (residuals) are one class and stay or go together; a concatenation lists its parts' classes one after
-/// the other; a norm, a pooling, a resize hands them on. kFixed: the image's channels and the outputs'.
+/// added to each other (residuals) or multiplied (squeeze-excite) are one class and stay or go together; a concatenation
+/// lists its parts' classes one after the other; a norm, a pooling, a resize hands them on. kFixed: the image's channels and
+/// the outputs'.
 struct ChannelGraph {
   static constexpr int kFixed = -1;
   struct Conv {

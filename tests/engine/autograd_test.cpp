@@ -127,6 +127,24 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
       return concat(c, {upsample(c, x, 6, 8, ResizeMode::nearest), upsample(c, x, 6, 8, ResizeMode::bilinear)});
     });
   }
+  SUBCASE("squeeze-excite: a factor for each channel, made of the same input; either side alone") {
+    Block same(device, 5, 5, {ActivationKind::hardswish});
+    Conv2d narrow(device, 5, 3, {}, true), wide(device, 3, 5, {}, true);
+    Rng rng(5);
+    narrow.initialise(rng), wide.initialise(rng);
+    const Var constant{Tensor::from(device, {2, 4, 3, 5}, noise(120, 6)), -1, nullptr};
+    check_gradient(
+        device, {2, 4, 3, 5},
+        [&](Context& c, const Var& x) {
+          const Var y = same.module.forward(c, x);
+          const Var s = wide.forward_act(c, narrow.forward_act(c, average_pool(c, y, 1, 1), {ActivationKind::silu}),
+                                         {ActivationKind::sigmoid});
+          const Var factor = average_pool(c, x, 1, 1);
+          return concat(c,
+                        {mul(c, y, s), mul(c, x, average_pool(c, constant, 1, 1)), mul(c, constant, factor), mul(c, x, y)});
+        },
+        1e-2);
+  }
   SUBCASE("average pool over windows, its input made again, the padding counted and not") {
     Block a(device, 5, 4);
     check_gradient(
@@ -265,6 +283,34 @@ TEST_CASE("what is saved: exactly what backward will read") {
   CHECK(saved_after({true, true, true}, true) == std::pair(std::int64_t{0}, std::size_t{0}));
   // Frozen above a trained one: backward passes through, reading only the activation's input; statistics are constants.
   CHECK(saved_after({false, true, true}, true) == std::pair(conv_out + 2 * map, std::size_t{6}));
+}
+
+TEST_CASE("mul keeps each factor only for the other's gradient") {
+  frost::testing::TestDevice device;
+  const Shape map{2, 4, 3, 5}, channels{2, 1, 1, 5};
+  for (const auto& [a_wanted, b_wanted] : {std::pair{true, false}, {false, true}, {true, true}}) {
+    Tape tape;
+    Context context{.device = device, .tape = &tape, .training = true};
+    const auto value = [&](const Shape& shape, std::uint64_t seed, bool wanted) {
+      Tensor t(device, shape);
+      t.assign(noise(static_cast<std::size_t>(shape.elements()), seed));
+      return wanted ? tape.leaf(t) : Var{t, -1, nullptr};
+    };
+    const Var a = value(map, 1, a_wanted), b = value(channels, 2, b_wanted);
+    const Var y = mul(context, a, b);
+    const std::int64_t saved = (a_wanted ? channels.elements() : 0) + (b_wanted ? map.elements() : 0);
+    CHECK(device.ledger().of(Role::saved_activation).current == saved * 4);
+    const std::vector<float> dy = noise(static_cast<std::size_t>(map.elements()), 3);
+    tape.backward({{y.slot, Tensor::from(device, map, dy)}});
+    if (!b_wanted) continue;
+    const std::vector<float> db = tape.gradient(b).to_vector(), values = a.value.to_vector();
+    for (std::size_t n = 0; n < 2; ++n)
+      for (std::size_t c = 0; c < 5; ++c) {
+        double sum = 0;
+        for (std::size_t p = 0; p < 12; ++p) sum += dy[(n * 12 + p) * 5 + c] * values[(n * 12 + p) * 5 + c];
+        CHECK(db[n * 5 + c] == doctest::Approx(sum).epsilon(1e-5));
+      }
+  }
 }
 
 TEST_CASE("a frozen weight beside a trainable bias: the bias gets the sums of dy, the weight nothing, x is not kept") {
