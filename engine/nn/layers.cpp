@@ -165,10 +165,12 @@ Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Re
 }
 
 ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry,
-                         Activation activation)
+                         Activation activation, const ConvNormSettings& settings)
     : activation(activation),
-      conv(add_child("conv", std::make_unique<Conv2d>(device, in, out, geometry, false))),
-      bn(add_child("bn", std::make_unique<BatchNorm2d>(device, out))),
+      conv(add_child(settings.conv, std::make_unique<Conv2d>(device, in, out, geometry, false))),
+      bn(add_child(settings.bn, std::make_unique<BatchNorm2d>(device, out, settings.eps, settings.momentum))),
+      bn_name_(settings.bn),
+      torch_class_(settings.torch_class),
       fused_(conv, bn) {}
 
 void FusedConvNorm::fold() {
@@ -214,7 +216,7 @@ void FusedConvNorm::fuse() {
 void ConvNormAct::fuse() {
   if (fused_.fused()) return;
   fused_.fuse();
-  old_bn_ = take_child("bn");
+  old_bn_ = take_child(bn_name_);
 }
 
 void fuse(Module& model) {
@@ -280,6 +282,15 @@ void Linear::initialise(Rng& rng) {
   bias.touch();
 }
 
+void Linear::initialise_normal(Rng& rng, double std) {
+  std::vector<float> values(static_cast<std::size_t>(weight.value.elements()));
+  for (float& value : values) value = static_cast<float>(std * rng.normal());
+  weight.value.assign(values);
+  weight.touch();
+  bias.value.fill_zero();
+  bias.touch();
+}
+
 Var DropoutLayer::forward(Context& context, const Var& x, const Place&) {
   std::uint64_t stream = 0;
   for (const char ch : name()) stream = Rng::mix(stream ^ static_cast<unsigned char>(ch));
@@ -300,10 +311,9 @@ Var Upsample::forward(Context& context, const Var& x, const Place& place) {
   return y;
 }
 
-Module& Sequential::append(std::unique_ptr<Module> module) {
+void Sequential::add(std::unique_ptr<Module> module) {
   steps_.push_back(module.get());
   add_child(std::to_string(steps_.size() - 1), std::move(module));
-  return *steps_.back();
 }
 
 Var Sequential::forward(Context& context, const Var& x, const Place& place) {

@@ -88,11 +88,19 @@ class FusedConvNorm {
 /// BatchNorm2d::forget_derived of a whole model: after a validation that training follows, its memory is free again.
 void forget_derived(Module& model);
 
-/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`).
+/// Of a block's norm, and the names of its two parts.
+struct ConvNormSettings {
+  float eps = 1e-3f, momentum = 0.03f;
+  const char *conv = "conv", *bn = "bn";
+  const char* torch_class = "Conv";
+};
+/// Convolution, batch norm, activation: the block YOLOv5 calls Conv (`conv.weight`, `bn.*`), and torchvision
+/// Conv2dNormActivation (`0.weight`, `1.*`).
 class ConvNormAct : public Module {
  public:
-  ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation);
-  std::string torch_class() const override { return "Conv"; }
+  ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation,
+              const ConvNormSettings& settings = {});
+  std::string torch_class() const override { return torch_class_; }
   Var forward(Context& context, const Var& x, const Place& place = {}) override {
     return forward(context, x, nullptr, place);
   }
@@ -109,6 +117,7 @@ class ConvNormAct : public Module {
   BatchNorm2d& bn;  // once fused, no part of the tree any more
 
  private:
+  const char *bn_name_, *torch_class_;
   FusedConvNorm fused_;
   std::unique_ptr<Module> old_bn_;
 };
@@ -127,6 +136,8 @@ class Linear : public Module {
   void initialise(Rng& rng);
   /// Another number of outputs: values, gradient and mask are lost.
   void resize(std::int64_t out);
+  /// Normal weights of this std, a bias of 0.
+  void initialise_normal(Rng& rng, double std);
 
   std::int64_t in, out;
   Parameter &weight, &bias;
@@ -217,12 +228,18 @@ class Concat : public Module {
 class Sequential : public Module {
  public:
   std::string torch_class() const override { return "Sequential"; }
-  Module& append(std::unique_ptr<Module> module);
+  template <class M>
+  M& append(std::unique_ptr<M> module) {
+    M& reference = *module;
+    add(std::move(module));
+    return reference;
+  }
   Var forward(Context& context, const Var& x, const Place& place = {}) override;
   std::size_t size() const { return steps_.size(); }
   Module& operator[](std::size_t i) { return *steps_[i]; }
 
  private:
+  void add(std::unique_ptr<Module> module);
   std::vector<Module*> steps_;
 };
 

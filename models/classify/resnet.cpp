@@ -18,9 +18,13 @@ std::unique_ptr<Conv2d> conv(Device& device, std::int64_t in, std::int64_t out, 
 std::unique_ptr<BatchNorm2d> norm(Device& device, std::int64_t channels) {
   return std::make_unique<BatchNorm2d>(device, channels, 1e-5f, 0.1f);
 }
-/// Null where the shortcut can be the input itself.
-std::unique_ptr<Downsample> downsample(Device& device, std::int64_t in, std::int64_t out, int stride) {
-  return stride == 1 && in == out ? nullptr : std::make_unique<Downsample>(device, in, out, stride);
+/// The shortcut where a block changes the shape: a 1x1 convolution (`0`) and its norm (`1`), no activation. Null where it
+/// can be the input itself.
+std::unique_ptr<ConvNormAct> downsample(Device& device, std::int64_t in, std::int64_t out, int stride) {
+  if (stride == 1 && in == out) return nullptr;
+  const ConvGeometry geometry{.stride_h = stride, .stride_w = stride};
+  return std::make_unique<ConvNormAct>(device, in, out, geometry, Activation{},
+                                       ConvNormSettings{1e-5f, 0.1f, "0", "1", "Sequential"});
 }
 
 struct Plan {
@@ -52,13 +56,6 @@ std::unique_ptr<Sequential> stage(Device& device, std::int64_t& channels, std::i
 }
 
 }  // namespace
-
-Downsample::Downsample(Device& device, std::int64_t in, std::int64_t out, int stride)
-    : conv_(add_child("0", conv(device, in, out, 1, stride))), bn_(add_child("1", norm(device, out))), fused_(conv_, bn_) {}
-
-Var Downsample::forward(Context& context, const Var& x, const Place& place) {
-  return fused_.forward(context, x, {}, {}, place);
-}
 
 BasicBlock::BasicBlock(Device& device, std::int64_t in, std::int64_t width, int stride)
     : conv1_(add_child("conv1", conv(device, in, width, 3, stride))),

@@ -6,19 +6,6 @@
 
 namespace frost::classify {
 
-/// The shortcut where a block changes the shape: a 1x1 convolution (`0`) and its norm (`1`), no activation.
-class Downsample : public Module {
- public:
-  Downsample(Device& device, std::int64_t in, std::int64_t out, int stride);
-  std::string torch_class() const override { return "Sequential"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
-
- private:
-  Conv2d& conv_;
-  BatchNorm2d& bn_;
-  FusedConvNorm fused_;
-};
-
 /// x --- conv1 3x3 (stride) - bn1 - ReLU - conv2 3x3 - bn2 --- (+) - ReLU
 ///    `----------------- downsample, or as it is -----------------'
 class BasicBlock : public Module {
@@ -34,7 +21,7 @@ class BasicBlock : public Module {
   Activate& relu_;
   Conv2d& conv2_;
   BatchNorm2d& bn2_;
-  Downsample* downsample_;  // null: the shortcut is x
+  ConvNormAct* downsample_;  // null: the shortcut is x
   FusedConvNorm first_, second_;
 };
 
@@ -55,7 +42,7 @@ class BottleneckBlock : public Module {
   Conv2d& conv3_;
   BatchNorm2d& bn3_;
   Activate& relu_;
-  Downsample* downsample_;
+  ConvNormAct* downsample_;
   FusedConvNorm first_, second_, third_;
 };
 

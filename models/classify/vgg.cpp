@@ -7,22 +7,6 @@ namespace {
 
 constexpr Activation kRelu{ActivationKind::relu};
 
-template <class M>
-M& append(Sequential& chain, std::unique_ptr<M> module) {
-  M& reference = *module;
-  chain.append(std::move(module));
-  return reference;
-}
-
-void initialise(Linear& linear, Rng& rng) {  // torchvision: normal, deviation 0.01; bias 0
-  std::vector<float> values(static_cast<std::size_t>(linear.weight.value.elements()));
-  for (float& value : values) value = static_cast<float>(0.01 * rng.normal());
-  linear.weight.value.assign(values);
-  linear.weight.touch();
-  linear.bias.value.fill_zero();
-  linear.bias.touch();
-}
-
 }  // namespace
 
 Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifier(batch_norm ? "vgg16_bn" : "vgg16") {
@@ -35,26 +19,26 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
     const std::size_t first = features->size();
     for (int i = 0; i < convs; ++i, in = width) {
       const ConvGeometry geometry{.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
-      Step step{.conv = &append(*features, std::make_unique<Conv2d>(device, in, width, geometry, true)), .fused = {}};
+      Step step{.conv = &features->append(std::make_unique<Conv2d>(device, in, width, geometry, true)), .fused = {}};
       if (batch_norm)
-        step.fused.emplace(*step.conv, append(*features, std::make_unique<BatchNorm2d>(device, width, 1e-5f, 0.1f)));
-      append(*features, std::make_unique<Activate>(kRelu));
+        step.fused.emplace(*step.conv, features->append(std::make_unique<BatchNorm2d>(device, width, 1e-5f, 0.1f)));
+      features->append(std::make_unique<Activate>(kRelu));
       stage.push_back(std::move(step));
     }
-    append(*features, std::make_unique<MaxPool2d>(PoolGeometry{.kernel = 2, .stride = 2}));
+    features->append(std::make_unique<MaxPool2d>(PoolGeometry{.kernel = 2, .stride = 2}));
     for (std::size_t i = first; i < features->size(); ++i) prefixes.push_back(fmt::format("features.{}.", i));
   }
   add_child("features", std::move(features));
 
   avgpool_ = &add_child("avgpool", std::make_unique<AdaptiveAvgPool2d>(7, 7));
   classifier_ = &add_child("classifier", std::make_unique<Sequential>());
-  append(*classifier_, std::make_unique<Linear>(device, 512, 4096, 7, 7));
-  append(*classifier_, std::make_unique<Activate>(kRelu));
-  append(*classifier_, std::make_unique<DropoutLayer>(0.5f));
-  append(*classifier_, std::make_unique<Linear>(device, 4096, 4096));
-  append(*classifier_, std::make_unique<Activate>(kRelu));
-  append(*classifier_, std::make_unique<DropoutLayer>(0.5f));
-  head_ = &append(*classifier_, std::make_unique<Linear>(device, 4096, classes));
+  classifier_->append(std::make_unique<Linear>(device, 512, 4096, 7, 7));
+  classifier_->append(std::make_unique<Activate>(kRelu));
+  classifier_->append(std::make_unique<DropoutLayer>(0.5f));
+  classifier_->append(std::make_unique<Linear>(device, 4096, 4096));
+  classifier_->append(std::make_unique<Activate>(kRelu));
+  classifier_->append(std::make_unique<DropoutLayer>(0.5f));
+  head_ = &classifier_->append(std::make_unique<Linear>(device, 4096, classes));
   for (const char* name : {"classifier.0.", "classifier.3.", "classifier.6."}) layers.prefixes.push_back({name});
   finish(std::move(layers));
   if (seed) draw_weights(Rng(*seed));
@@ -63,7 +47,7 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
 void Vgg16::draw_weights(Rng rng) {
   walk([&](const std::string&, Module& module) {
     if (auto* conv = dynamic_cast<Conv2d*>(&module)) initialise_for_relu(*conv, rng);
-    if (auto* linear = dynamic_cast<Linear*>(&module)) initialise(*linear, rng);
+    if (auto* linear = dynamic_cast<Linear*>(&module)) linear->initialise_normal(rng, 0.01);
   });
 }
 
