@@ -36,8 +36,9 @@ class Model : public Module {
  public:
   const std::string& architecture() const { return architecture_; }  // "yolov5n", "resnet18"
   virtual int classes() const = 0;
-  virtual int stride() const = 0;  // image sides must be multiples of it
-  virtual int channels() const { return 3; }  // of an image
+  virtual int stride() const = 0;                          // image sides must be multiples of it
+  virtual int smallest_imgsz() const { return stride(); }  // that all windows find room in
+  virtual int channels() const { return 3; }               // of an image
   virtual Preprocessing preprocessing() const { return {}; }
   /// What --freeze counts.
   const LayerNames& layers() const { return layers_; }

@@ -115,9 +115,12 @@ int Classifier::whole_strides(int imgsz, Observer& observer) {
 
 void initialise_for_relu(Conv2d& conv, Rng& rng) {
   const double fan_out = static_cast<double>(conv.out) * conv.geometry.kernel_h * conv.geometry.kernel_w;
-  const double deviation = std::sqrt(2.0 / fan_out);
+  initialise_normal(conv, rng, std::sqrt(2.0 / fan_out));
+}
+
+void initialise_normal(Conv2d& conv, Rng& rng, double std) {
   std::vector<float> values(static_cast<std::size_t>(conv.weight.value.elements()));
-  for (float& value : values) value = static_cast<float>(deviation * rng.normal());
+  for (float& value : values) value = static_cast<float>(std * rng.normal());
   conv.weight.value.assign(values);
   conv.weight.touch();
   if (!conv.bias) return;

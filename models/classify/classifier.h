@@ -23,6 +23,9 @@ class Classifier : public Model {
   /// The last layer, which belongs to the classes: `fc`, `classifier.6`, `model.9.linear`.
   virtual Linear& head() const = 0;
 
+  /// How the names of tensors begin that the family's published files have and this network has not; "": none do.
+  virtual std::string unread() const { return ""; }
+
   static constexpr int kStride = 32;  // of all families here
   /// --imgsz rounded up to a multiple of kStride, with a warning where this changes it.
   static int whole_strides(int imgsz, Observer& observer);
@@ -44,7 +47,20 @@ std::unique_ptr<Classifier> make_classifier(Device& device, const std::string& a
 /// The names of all of them.
 std::vector<std::string> classifier_names();
 
+/// A square kernel, padded by half of it.
+inline ConvGeometry square(int kernel, int stride = 1, int groups = 1) {
+  const int pad = kernel / 2;
+  return {.kernel_h = kernel,
+          .kernel_w = kernel,
+          .stride_h = stride,
+          .stride_w = stride,
+          .pad_h = pad,
+          .pad_w = pad,
+          .groups = groups};
+}
+
 /// He's initialisation for what a ReLU follows: normal with deviation sqrt(2 / (out * kh * kw)); a bias becomes 0.
 void initialise_for_relu(Conv2d& conv, Rng& rng);
+void initialise_normal(Conv2d& conv, Rng& rng, double std);  // a bias becomes 0 here too
 
 }  // namespace frost::classify

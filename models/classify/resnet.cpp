@@ -10,10 +10,7 @@ namespace {
 constexpr Activation kRelu{ActivationKind::relu};
 
 std::unique_ptr<Conv2d> conv(Device& device, std::int64_t in, std::int64_t out, int kernel, int stride) {
-  const int pad = kernel / 2;
-  const ConvGeometry geometry{
-      .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride, .stride_w = stride, .pad_h = pad, .pad_w = pad};
-  return std::make_unique<Conv2d>(device, in, out, geometry, false);
+  return std::make_unique<Conv2d>(device, in, out, square(kernel, stride), false);
 }
 std::unique_ptr<BatchNorm2d> norm(Device& device, std::int64_t channels) {
   return std::make_unique<BatchNorm2d>(device, channels, 1e-5f, 0.1f);
@@ -22,8 +19,7 @@ std::unique_ptr<BatchNorm2d> norm(Device& device, std::int64_t channels) {
 /// can be the input itself.
 std::unique_ptr<ConvNormAct> downsample(Device& device, std::int64_t in, std::int64_t out, int stride) {
   if (stride == 1 && in == out) return nullptr;
-  const ConvGeometry geometry{.stride_h = stride, .stride_w = stride};
-  return std::make_unique<ConvNormAct>(device, in, out, geometry, Activation{},
+  return std::make_unique<ConvNormAct>(device, in, out, square(1, stride), Activation{},
                                        ConvNormSettings{1e-5f, 0.1f, "0", "1", "Sequential"});
 }
 

@@ -11,10 +11,7 @@ namespace {
 constexpr Activation kRelu{ActivationKind::relu};
 
 std::unique_ptr<Conv2d> conv(Device& device, std::int64_t in, std::int64_t out, int kernel, int stride, bool bias) {
-  const int pad = kernel / 2;
-  const ConvGeometry geometry{
-      .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride, .stride_w = stride, .pad_h = pad, .pad_w = pad};
-  return std::make_unique<Conv2d>(device, in, out, geometry, bias);
+  return std::make_unique<Conv2d>(device, in, out, square(kernel, stride), bias);
 }
 std::unique_ptr<BatchNorm2d> norm(Device& device, std::int64_t channels) {
   return std::make_unique<BatchNorm2d>(device, channels, 1.001e-5f, 0.01f);

@@ -18,8 +18,7 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
     auto& prefixes = layers.prefixes.emplace_back();
     const std::size_t first = features->size();
     for (int i = 0; i < convs; ++i, in = width) {
-      const ConvGeometry geometry{.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
-      Step step{.conv = &features->append(std::make_unique<Conv2d>(device, in, width, geometry, true)), .fused = {}};
+      Step step{.conv = &features->append(std::make_unique<Conv2d>(device, in, width, square(3), true)), .fused = {}};
       if (batch_norm)
         step.fused.emplace(*step.conv, features->append(std::make_unique<BatchNorm2d>(device, width, 1e-5f, 0.1f)));
       features->append(std::make_unique<Activate>(kRelu));

@@ -180,7 +180,8 @@ void fit(Device& device, Classifier& model, const ClassifierWeights& weights, Se
     if (widths_of(model) == built) return;
     if (seed) model.draw_weights(Rng(*seed));
     Context context{.device = device};
-    model.forward(context, {Tensor::zeros(device, {1, Classifier::kStride, Classifier::kStride, 3}), -1, nullptr});
+    const int side = model.smallest_imgsz();
+    model.forward(context, {Tensor::zeros(device, {1, side, side, 3}), -1, nullptr});
   } catch (const Error& error) {
     fail(weights.file, ": ", error.what());
   }
@@ -245,7 +246,11 @@ std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights
                                   weights.file, head.out, head_name, head_name));
   }
   const auto stays = [&](const std::string& name) { return !fresh.empty() && name.starts_with(fresh); };
-  const LoadReport report = load_state(model, weights.state, stays);
+  LoadReport report = load_state(model, weights.state, stays);
+  if (const std::string unread = model.unread(); !unread.empty())
+    if (std::erase_if(report.unexpected, [&](const std::string& name) { return name.starts_with(unread); }) > 0)
+      lines.push_back(
+          fmt::format("{}: {}* is no part of {} here and is not read", weights.file, unread, model.architecture()));
   std::vector<std::string> missing;
   for (const std::string& name : report.missing)  // torchvision's old files have no counters
     if (!name.ends_with("num_batches_tracked")) missing.push_back(name);

@@ -55,7 +55,7 @@ std::string mask_weights(Module& model, const PruneConfig& config, Observer& obs
 
 /// Removes whole filters; prints what is left of each convolution.
 std::string remove_filters(Device& device, Model& model, const PruneConfig& config, Observer& observer) {
-  const Shape image{1, model.stride(), model.stride(), model.channels()};
+  const Shape image{1, model.smallest_imgsz(), model.smallest_imgsz(), model.channels()};
   const ChannelGraph graph =
       trace_channels(device, model, image, [&](Context& context, const Var& x) { return model.outputs(context, x); });
   const auto importance = config.importance == "bn" ? Importance::bn : Importance::l1;
