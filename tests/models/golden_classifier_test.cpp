@@ -1,11 +1,8 @@
 #include <doctest/doctest.h>
 
-#include <map>
-
 #include "engine/optim/optimizer.h"
-#include "models/classify/step.h"
 #include "tests/device.h"
-#include "tests/models/model_fixture.h"
+#include "tests/models/golden_classifier.h"
 
 // Classifiers against torchvision in float64 (golden/README.md B) and against the fixtures of docs/spec/classify.md sections
 // 5 and 7. 1e-4 of each tensor's scale: some twenty to fifty convolutions in float32.
@@ -15,28 +12,6 @@ using frost::golden::File;
 using frost::testing::TestDevice;
 
 namespace {
-
-std::vector<float> row(const std::vector<float>& table, std::size_t i, std::size_t width) {
-  const auto begin = table.begin() + static_cast<std::ptrdiff_t>(i * width);
-  return {begin, begin + static_cast<std::ptrdiff_t>(width)};
-}
-
-/// One architecture with the golden weights, and its image.
-struct Case {
-  File g;
-  TestDevice device{TestDevice::fastest};
-  std::unique_ptr<classify::Classifier> model;
-  frost::Tensor image;
-  explicit Case(const std::string& name)
-      : g(load("model_" + name)), model(classify::make_classifier(device, name, std::stoi(g.fact("classes")), {})) {
-    fill_model(*model);
-    image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
-  }
-  std::vector<float> logits(bool training, DType type = DType::f32) {
-    Context context{.device = device, .training = training, .compute = type};
-    return model->forward(context, {as_type(image, type), -1, nullptr}).value.to_vector();
-  }
-};
 
 /// The fill of docs/spec/model.md section 10: generator number t, element e.
 double numbered(std::uint64_t t, std::uint64_t e) {
@@ -86,20 +61,7 @@ frost::Tensor numbered_images(Device& device, std::int64_t n) {
 TEST_CASE("golden classifiers: names, parameters, logits") {
   for (const std::string name : {"resnet18", "resnet34", "resnet50", "vgg16", "vgg16_bn"}) {
     CAPTURE(name);
-    Case c(name);
-    std::vector<std::string> names;
-    std::int64_t parameters = 0;
-    c.model->visit({.parameter =
-                        [&](Parameter& p) {
-                          names.push_back(p.name);
-                          parameters += p.value.elements();
-                        },
-                    .buffer = [&](Buffer& b) { names.push_back(b.name); },
-                    .counter = [&](Counter& n) { names.push_back(n.name); }});
-    CHECK(names == c.g.fact_json("state_dict_names").get<std::vector<std::string>>());
-    CHECK(parameters == std::stoll(c.g.fact("parameters")));
-    CHECK(relative_error(c.logits(false), c.g.at("eval_logits").f32()) < 1e-4);
-    if (c.g.has("train_logits")) CHECK(relative_error(c.logits(true), c.g.at("train_logits").f32()) < 1e-4);
+    GoldenClassifier(name).check_logits();
   }
 }
 
@@ -108,7 +70,7 @@ TEST_CASE("golden classifiers in 16 bits: logits, a step's loss and gradient, wh
   for (const DType type : half_types(device))
     for (const std::string name : {"resnet18", "resnet34", "resnet50", "vgg16", "vgg16_bn"})
       SUBCASE(in_type(type, name).c_str()) {
-        Case c(name);
+        GoldenClassifier c(name);
         CHECK(relative_error(c.logits(false, type), c.g.at("eval_logits").f32()) < tolerance(type));
         if (name != "resnet18") continue;
         const auto labels = c.g.fact_json("labels").get<std::vector<std::int64_t>>();
@@ -130,39 +92,7 @@ TEST_CASE("golden resnet18: loss and gradients, all trained and all but fc froze
     for (const bool recompute : {true, false}) {
       CAPTURE(variant);
       CAPTURE(recompute);
-      Case c("resnet18");
-      for (Parameter* p : c.model->parameters()) p->trainable = variant == "all" || p->name.starts_with("fc.");
-      const auto labels = c.g.fact_json("labels").get<std::vector<std::int64_t>>();
-      // Freezing parameters does not freeze batch norm in PyTorch: batch statistics.
-      const float loss =
-          classify::train_step({.device = c.device, .frozen_bn = FrozenBn::batch}, *c.model, c.image, labels, 0, recompute);
-      CHECK(loss == doctest::Approx(std::stod(c.g.fact(variant + ".loss"))).epsilon(1e-4));
-
-      std::map<std::string, Parameter*> parameters;
-      for (Parameter* p : c.model->parameters()) {
-        parameters[p->name] = p;
-        CHECK(static_cast<bool>(p->grad) == p->trainable);
-      }
-      const auto names = c.g.fact_json(variant + ".grad_names").get<std::vector<std::string>>();
-      const std::vector<float> norms = c.g.at(variant + ".grad.l2").f32(), first8 = c.g.at(variant + ".grad.first8").f32();
-      for (std::size_t i = 0; i < names.size(); ++i) {
-        INFO(names[i]);
-        const Parameter& p = *parameters.at(names[i]);
-        const std::vector<float> values = to_host(p.grad, p.torch_shape).to_f32();
-        CHECK(l2(values) == doctest::Approx(norms[i]).epsilon(1e-4));
-        const std::vector<float> expected = row(first8, i, 8), mine = first(values, 8);
-        const double scale = norms[i] / std::sqrt(static_cast<double>(values.size()));  // a typical value
-        for (std::size_t k = 0; k < 8; ++k)
-          CHECK(std::abs(mine[k] - expected[k]) < 1e-4 * std::max(4 * scale, static_cast<double>(std::abs(expected[k]))));
-      }
-      const auto buffers = c.g.fact_json("bn_names").get<std::vector<std::string>>();
-      const std::vector<float> after = c.g.at(variant + ".bn_after.l2").f32();
-      std::map<std::string, Buffer*> by_name;
-      for (Buffer* b : c.model->buffers()) by_name[b->name] = b;
-      for (std::size_t i = 0; i < buffers.size(); ++i) {
-        INFO(buffers[i]);
-        CHECK(l2(by_name.at(buffers[i])->value.to_vector()) == doctest::Approx(after[i]).epsilon(1e-5));
-      }
+      GoldenClassifier("resnet18").check_step(variant, recompute);
     }
 }
 
