@@ -1,3 +1,7 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "models/classify/classifier.h"
 #include "models/classify/trainer.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
@@ -19,7 +23,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.get_formatter()->column_width(34);
   const std::string model = "Model", data = "Data", schedule = "Training", output = "Output", machine = "Machine";
   app.add_option("--model", c.model,
-                 "resnet18, resnet34, resnet50, resnet50v2, vgg16, vgg16_bn, yolov5{n,s,m,l,x}-cls, or a file of weights")
+                 fmt::format("{}, or a file of weights", fmt::join(frost::classify::classifier_names(), ", ")))
       ->capture_default_str()
       ->group(model);
   CLI::Option* weights =

@@ -1,4 +1,8 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "kernels/trace/trace.h"
+#include "models/classify/classifier.h"
 #include "models/families/rehearsal.h"
 #include "models/graph/detection_model.h"
 #include "models/yolo/cached_prefix.h"
@@ -27,8 +31,7 @@ int run(CLI::App& app, int argc, char** argv) {
   CLI::Option* cfg = app.add_option("--cfg", c.cfg, "model YAML: a file or a built-in name such as yolov5n.yaml")
                          ->excludes(weights)
                          ->group(model);
-  app.add_option("--model", c.model,
-                 "a classifier: resnet18, resnet34, resnet50, resnet50v2, vgg16, vgg16_bn, yolov5{n,s,m,l,x}-cls")
+  app.add_option("--model", c.model, fmt::format("a classifier: {}", fmt::join(frost::classify::classifier_names(), ", ")))
       ->excludes(weights)
       ->excludes(cfg)
       ->group(model);

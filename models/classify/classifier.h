@@ -39,7 +39,7 @@ class Classifier : public Model {
   void make_head(int classes, std::uint64_t seed) override;
 };
 
-/// Builds a classifier with fresh weights: resnet18, resnet34, resnet50, resnet50v2, vgg16, vgg16_bn, yolov5{n,s,m,l,x}-cls.
+/// Builds a classifier with fresh weights, by one of classifier_names().
 /// `cutoff` (YOLOv5 only): the detector's layers 0 to cutoff - 2 are the backbone. Throws Error, with the list, for an
 /// unknown name.
 std::unique_ptr<Classifier> make_classifier(Device& device, const std::string& architecture, int classes, Seed seed = 0,

@@ -202,6 +202,22 @@ TEST_CASE("explain: a classifier's bytes, all of it and a new head alone") {
   CHECK(report.modules[5].cost.dgrad_flops == 0);
 }
 
+TEST_CASE("explain: every classifier's bytes, its backbone frozen and not; all parameters and all work are in its rows") {
+  const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
+  for (const std::string& name : classify::classifier_names())
+    for (const std::string term : {"0", "backbone"}) {
+      CAPTURE(name);
+      CAPTURE(term);
+      const int imgsz = classify::make_classifier(nowhere(), name, 10, {})->smallest_imgsz();
+      const Asked asked = classifier(name, {term}, {.batch_size = 2, .imgsz = imgsz});
+      const StepReport report = predict(asked, {}, *backend);
+      CHECK(report.rest.parameters + report.rest.forward_flops == 0);
+      for (const ModuleCost& row : report.modules) CHECK(row.cost.forward_flops > 0);
+      if (name.starts_with("vgg") || report.total.parameters > 30'000'000) continue;  // its step takes long
+      check_prediction(asked, {});
+    }
+}
+
 TEST_CASE("explain: a classifier's rows are the layers that --freeze counts") {
   const std::unique_ptr<Backend> backend = testing::make_device_backend(true);
   const std::map<std::string, std::vector<std::string>> rows{
