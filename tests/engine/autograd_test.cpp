@@ -395,6 +395,32 @@ TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
   }
 }
 
+TEST_CASE("a folded block of any kernel, norm and activation equals its parts in evaluation") {
+  frost::testing::TestDevice device;
+  for (const ConvGeometry& geometry :
+       {ConvGeometry{.kernel_h = 1, .kernel_w = 7, .pad_w = 3}, ConvGeometry{.kernel_h = 7, .kernel_w = 1, .pad_h = 3},
+        ConvGeometry{.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1, .groups = 6}})
+    for (const ActivationKind kind : {ActivationKind::relu6, ActivationKind::hardswish, ActivationKind::hardsigmoid}) {
+      ConvNormAct block(device, 6, 6, geometry, {kind}, {.eps = 0.1f, .momentum = 0.5f, .conv = "0", .bn = "1"});
+      Rng rng(7);
+      block.conv.initialise(rng);
+      block.bn.running_mean.value.assign(noise(6, 5));
+      block.name_all("block");
+      CHECK(block.conv.weight.name == "block.0.weight");
+      CHECK(block.bn.running_var.name == "block.1.running_var");
+      const Var x{Tensor::from(device, {2, 6, 8, 6}, noise(576, 1)), -1, nullptr};
+      Context context{.device = device};
+      const std::vector<float> folded = block.forward(context, x).value.to_vector();
+      const std::vector<float> plain =
+          block.bn.apply(context, block.conv.forward(context, x), block.activation).value.to_vector();
+      for (std::size_t i = 0; i < plain.size(); ++i) CHECK(std::abs(folded[i] - plain[i]) < 1e-5);
+      fuse(block);
+      CHECK(block.parameters().size() == 2);
+      const std::vector<float> fused = block.forward(context, x).value.to_vector();
+      for (std::size_t i = 0; i < plain.size(); ++i) CHECK(std::abs(fused[i] - plain[i]) < 1e-5);
+    }
+}
+
 TEST_CASE("a folded block equals its parts in evaluation") {
   frost::testing::TestDevice device;
   Block block(device, 5, 6);

@@ -209,6 +209,7 @@ std::vector<std::pair<std::string, ConvCase>> odd_cases() {
   add("1x1_s2", {.stride_h = 2, .stride_w = 2}, {1, 9, 8, 64}, 128);
   add("one_pixel", {}, {1, 1, 1, 9}, 24, true);
   add("rect", {.kernel_h = 1, .kernel_w = 7, .pad_h = 0, .pad_w = 3}, {1, 8, 12, 24}, 16);
+  add("column", {.kernel_h = 7, .kernel_w = 1, .pad_h = 3, .pad_w = 0}, {2, 8, 5, 16}, 24, true);
   add("rect_stride", {.kernel_h = 3, .kernel_w = 5, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 2}, {1, 9, 11, 8}, 12,
       true);
   add("dilated", {.kernel_h = 3, .kernel_w = 3, .pad_h = 3, .pad_w = 3, .dilation_h = 3, .dilation_w = 3}, {1, 12, 11, 16},

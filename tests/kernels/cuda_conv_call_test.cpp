@@ -35,6 +35,7 @@ const std::vector<Case> kCases{
     {"pruned", {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1}, 13, 11},
     {"slices", {}, 8, 16, 8, 16},
     {"odd slices", {.kernel_h = 1, .kernel_w = 3, .pad_w = 1}, 8, 8, 3, 2},
+    {"column", {.kernel_h = 7, .kernel_w = 1, .pad_h = 3}, 12, 20},
     {"dilated", {.kernel_h = 3, .kernel_w = 3, .pad_h = 2, .pad_w = 2, .dilation_h = 2, .dilation_w = 2}, 8, 5},
     {"depthwise", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1, .groups = 12}, 12, 12},
     {"groups", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1, .groups = 4}, 12, 20},
