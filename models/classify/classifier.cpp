@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/trace/trace.h"
+#include "models/classify/mobilenet_v2.h"
 #include "models/classify/resnet.h"
 #include "models/classify/resnet_v2.h"
 #include "models/classify/vgg.h"
@@ -44,6 +45,7 @@ const std::vector<std::pair<std::string, Maker>>& registry() {
       {"resnet50v2", of<ResNetV2>()},
       {"vgg16", of<Vgg16>(false)},
       {"vgg16_bn", of<Vgg16>(true)},
+      {"mobilenet_v2", of<MobileNetV2>()},
       {"yolov5n-cls", yolo("yolov5n-cls")},
       {"yolov5s-cls", yolo("yolov5s-cls")},
       {"yolov5m-cls", yolo("yolov5m-cls")},
