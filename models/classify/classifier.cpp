@@ -10,6 +10,7 @@
 
 #include "kernels/trace/trace.h"
 #include "models/classify/mobilenet_v2.h"
+#include "models/classify/mobilenet_v3.h"
 #include "models/classify/resnet.h"
 #include "models/classify/resnet_v2.h"
 #include "models/classify/vgg.h"
@@ -46,6 +47,8 @@ const std::vector<std::pair<std::string, Maker>>& registry() {
       {"vgg16", of<Vgg16>(false)},
       {"vgg16_bn", of<Vgg16>(true)},
       {"mobilenet_v2", of<MobileNetV2>()},
+      {"mobilenet_v3_small", of<MobileNetV3>(MobileNetV3Kind::small)},
+      {"mobilenet_v3_large", of<MobileNetV3>(MobileNetV3Kind::large)},
       {"yolov5n-cls", yolo("yolov5n-cls")},
       {"yolov5s-cls", yolo("yolov5s-cls")},
       {"yolov5m-cls", yolo("yolov5m-cls")},
