@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/trace/trace.h"
+#include "models/classify/inception_v3.h"
 #include "models/classify/mobilenet_v2.h"
 #include "models/classify/mobilenet_v3.h"
 #include "models/classify/resnet.h"
@@ -49,6 +50,7 @@ const std::vector<std::pair<std::string, Maker>>& registry() {
       {"mobilenet_v2", of<MobileNetV2>()},
       {"mobilenet_v3_small", of<MobileNetV3>(MobileNetV3Kind::small)},
       {"mobilenet_v3_large", of<MobileNetV3>(MobileNetV3Kind::large)},
+      {"inception_v3", of<InceptionV3>()},
       {"yolov5n-cls", yolo("yolov5n-cls")},
       {"yolov5s-cls", yolo("yolov5s-cls")},
       {"yolov5m-cls", yolo("yolov5m-cls")},
