@@ -15,6 +15,7 @@
 #include "models/classify/resnet.h"
 #include "models/classify/resnet_v2.h"
 #include "models/classify/vgg.h"
+#include "models/classify/xception.h"
 #include "models/classify/yolo_classifier.h"
 
 namespace frost::classify {
@@ -51,6 +52,7 @@ const std::vector<std::pair<std::string, Maker>>& registry() {
       {"mobilenet_v3_small", of<MobileNetV3>(MobileNetV3Kind::small)},
       {"mobilenet_v3_large", of<MobileNetV3>(MobileNetV3Kind::large)},
       {"inception_v3", of<InceptionV3>()},
+      {"xception", of<Xception>()},
       {"yolov5n-cls", yolo("yolov5n-cls")},
       {"yolov5s-cls", yolo("yolov5s-cls")},
       {"yolov5m-cls", yolo("yolov5m-cls")},
