@@ -14,8 +14,8 @@ int main(int argc, char** argv) try {
     for (const frost::Detection& d : predict(image)) {
       std::printf("%s: %s %.2f at (%.0f, %.0f) to (%.0f, %.0f)\n", argv[i], model->names[d.label].c_str(), d.confidence,
                   d.x1, d.y1, d.x2, d.y2);
-      frost::draw_box(image, static_cast<int>(d.x1), static_cast<int>(d.y1), static_cast<int>(d.x2),
-                      static_cast<int>(d.y2), {255, 0, 0}, 2);
+      frost::draw_box(image, static_cast<int>(d.x1), static_cast<int>(d.y1), static_cast<int>(d.x2), static_cast<int>(d.y2),
+                      {255, 0, 0}, 2);
     }
     frost::write_image("detected_" + std::to_string(i - 1) + ".jpg", image);
   }

@@ -21,7 +21,7 @@ Tensor batch_of(Device& device, const Preprocessing& p, std::uint64_t number, st
         draw_shapes({.imgsz = kSide, .shapes = {star ? 3 : 0}}, ShapesSplit::train, number * kBatch + i).image;
     for (std::size_t pixel = 0; pixel < image.pixels.size(); pixel += 3)
       for (std::size_t c = 0; c < 3; ++c)  // B G R to R G B
-        values.push_back((static_cast<float>(image.pixels[pixel + 2 - c]) / 255 - p.mean[c]) / p.deviation[c]);
+        values.push_back((static_cast<float>(image.pixels[pixel + 2 - c]) / 255 - p.mean[c]) / p.stddev[c]);
     labels.push_back(star);
   }
   return Tensor::from(device, {kBatch, kSide, kSide, 3}, values, Role::input);

@@ -8,16 +8,16 @@
 #include "kernels/conv.h"
 #include "kernels/detect.h"
 #include "kernels/elementwise.h"
-#include "kernels/kept_memory.h"
 #include "kernels/norm_act.h"
 #include "kernels/optimizer.h"
+#include "kernels/persistent_workspace.h"
 #include "kernels/pool.h"
 #include "kernels/view.h"
 
 namespace frost {
 
 /// Everything a device must be able to do: the table of contents of the machine. Whoever ports frost to a new device
-/// reads this file and the argument structs beside it. Kernels own nothing and know nothing of gradients' bookkeeping.
+/// reads this file and the argument structs beside it. Kernels own nothing and know nothing of gradients.
 /// Calls are queued in order; results may be read on the host after synchronize().
 class Backend {
  public:
@@ -33,13 +33,13 @@ class Backend {
   virtual void zero(void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
-  // What the backend keeps for itself comes from `source` from now on, so that whoever brings it can book it; what it kept
-  // before goes. Empty: from its own allocate(). Backends that keep nothing, or that do not say so, ignore it.
-  virtual void keep_memory_from(KeptMemorySource source) { (void)source; }
+  // What the backend keeps for itself comes from `source` from now on, so that whoever brings it can account it; what it
+  // kept before goes. Empty: from its own allocate(). Backends that keep nothing, or that do not say so, ignore it.
+  virtual void set_workspace_source(PersistentWorkspaceSource source) { (void)source; }
 
-  // capture: the calls between begin and end are recorded instead of run. Inside, nothing may come from the host and nobody
-  // may wait; memory may still be made, outside of the recording. Run the same work once before, so that plans and caches
-  // are there. A device that can capture runs its queue beside the host.
+  // capture: the calls between begin and end are captured instead of run. Inside, nothing may come from the host and nobody
+  // may wait; memory may still be made, outside of the captured graph. Run the same work once before, so that plans and
+  // caches are there. A device that can capture runs its queue beside the host.
   virtual bool can_capture() const { return false; }
   virtual void begin_capture() { fail("this device cannot capture"); }
   virtual std::unique_ptr<Captured> end_capture() { fail("this device cannot capture"); }

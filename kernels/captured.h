@@ -2,7 +2,7 @@
 
 namespace frost {
 
-/// Work that was recorded between Backend::begin_capture and end_capture: the same calls on the same memory, queued again by
+/// Work that was captured between Backend::begin_capture and end_capture: the same calls on the same memory, queued again by
 /// one call of the host. What the calls read in device memory may have changed; shapes and addresses may not.
 class Captured {
  public:

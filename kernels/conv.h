@@ -27,11 +27,11 @@ struct ConvGeometry {
 };
 
 /// Filters, always f32 master values in OHWI order: (out channels, kernel_h, kernel_w, in channels / groups).
-/// `stamp` names the *contents*: two calls with the same non-zero stamp see the same values, so a backend may keep its own
-/// reordered or converted copy under that key. 0: contents unknown, nothing is kept.
+/// `version` names the *contents*: two calls with the same non-zero version see the same values, so a backend may keep its
+/// own reordered or converted copy under that key. 0: contents unknown, nothing is kept.
 struct Filters {
   const float* data = nullptr;
-  std::uint64_t stamp = 0;
+  std::uint64_t version = 0;
 };
 
 /// y = activation(conv(x, weight) + bias). x and y: f32, bf16 or f16 (y may be f32 where x is 16-bit); sums in f32.

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/kept_memory.h"
+#include "kernels/persistent_workspace.h"
 #include "kernels/view.h"
 
 namespace frost {
@@ -70,7 +70,7 @@ struct DetectDecode {
   float conf_threshold = -1;
 };
 struct DecodedRows {
-  KeptMemory memory{};                 // of the device: (sum of counts, 5 + classes), image after image
+  PersistentWorkspace memory{};        // of the device: (sum of counts, 5 + classes), image after image
   std::vector<std::int64_t> counts{};  // one an image
   const float* data() const { return static_cast<const float*>(memory.get()); }
 };

@@ -32,7 +32,7 @@ struct StepSettings {
   float momentum = 0;  // Adam's beta1
 };
 
-/// state.sum_of_squares += sum of values^2, in double and in a fixed order. Floor: reads values once.
+/// state.sum_of_squares += sum of values^2, in double and in a fixed order. Lower bound: reads values once.
 struct SumOfSquares {
   const float* values = nullptr;
   std::int64_t count = 0;
@@ -75,8 +75,8 @@ struct PrepareStep {
 /// One SGD step with Nesterov momentum over a flat arena of parameters (docs/spec/train.md section 5):
 /// g = grad_scale * grad + weight_decay * value; buf = first step ? g : momentum * buf + g; value -= lr * (g + momentum *
 /// buf); value and buf are multiplied by mask where there is one; ema = ema_decay * ema + (1 - ema_decay) * value. The first
-/// step is the one after which state->steps is 1; nothing happens where state->skip. Floor: reads value, grad, buf, ema
-/// once, writes value, buf, ema once.
+/// step is the one after which state->steps is 1; nothing happens where state->skip. Lower bound: reads value, grad, buf,
+/// ema once, writes value, buf, ema once.
 struct SgdStep {
   float *value = nullptr, *momentum_buffer = nullptr;
   const float* grad = nullptr;

@@ -158,7 +158,7 @@ std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& laye
                                            const std::vector<std::string>& frozen) {
   const std::string option = "--unfreeze-at";
   std::vector<UnfreezeStage> stages;
-  std::vector<std::string> asleep = freeze(model, layers, frozen);
+  std::vector<std::string> frozen_names = freeze(model, layers, frozen);
   for (const std::string& text : texts) {
     const std::size_t colon = text.find(':');
     const auto epoch = number_of(std::string_view(text).substr(0, colon));
@@ -171,10 +171,10 @@ std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& laye
     for (std::string term; std::getline(terms, term, ',');) stage.freeze.push_back(term);
     const std::vector<std::string> names = freeze(model, layers, stage.freeze, option + " " + text + ":");
     for (const std::string& name : names)
-      FROST_CHECK(std::find(asleep.begin(), asleep.end(), name) != asleep.end(), option, " ", text, ": would freeze ", name,
-                  ", which trains by then; a stage can only wake parameters");
-    FROST_CHECK(names.size() < asleep.size(), option, " ", text, ": wakes nothing, just this is frozen by then");
-    asleep = names;
+      FROST_CHECK(std::find(frozen_names.begin(), frozen_names.end(), name) != frozen_names.end(), option, " ", text,
+                  ": would freeze ", name, ", which trains by then; a stage can only unfreeze parameters");
+    FROST_CHECK(names.size() < frozen_names.size(), option, " ", text, ": unfreezes nothing, just this is frozen by then");
+    frozen_names = names;
     stages.push_back(std::move(stage));
   }
   freeze(model, layers, frozen);

@@ -46,7 +46,7 @@ struct UnfreezeStage {
   std::string text;  // as written: "5:6", "8:0", "3:0-4,9"
 };
 /// Reads the stages and tries them on the model, which `frozen` (--freeze) describes at first; its flags are as after
-/// freeze(frozen) then. Throws Error for a stage that cannot be read, does not follow the one before, wakes nothing, or
+/// freeze(frozen) then. Throws Error for a stage that cannot be read, does not follow the one before, unfreezes nothing, or
 /// would freeze what trains already.
 std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& layers, const std::vector<std::string>& texts,
                                            const std::vector<std::string>& frozen);

@@ -3,7 +3,7 @@
 #include <map>
 
 #include "engine/checkpoint/module_state.h"
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/nn/layers.h"
 #include "engine/nn/widths.h"
 
@@ -36,7 +36,8 @@ void Model::finish(LayerNames layers) {
 std::string Model::layer_type(int i) {
   const std::vector<std::string>& prefixes = layers_.prefixes[static_cast<std::size_t>(i)];
   std::string type = "stage";
-  if (prefixes.size() == 1) walk([&](const std::string& name, Module& module) {
+  if (prefixes.size() == 1)
+    walk([&](const std::string& name, Module& module) {
       if (name + "." != prefixes[0]) return;
       type = dynamic_cast<Conv2d*>(&module)        ? "Conv2d"
              : dynamic_cast<Linear*>(&module)      ? "Linear"

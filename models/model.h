@@ -16,14 +16,14 @@
 
 namespace frost {
 
-/// What a family's weights expect of an image: R G B in 0..1, minus `mean`, over `deviation`.
+/// What a family's weights expect of an image: R G B in 0..1, minus `mean`, over `stddev`.
 struct Preprocessing {
   enum class Framing : std::uint8_t {
     letterbox,  // resized as a whole, the rest of the canvas is grey
     crop,       // the shorter side resized to 8/7 of the size, then the middle
     square,     // the middle square, resized
   };
-  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, deviation{0.229f, 0.224f, 0.225f};
+  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, stddev{0.229f, 0.224f, 0.225f};
   Framing framing = Framing::crop;
 };
 
@@ -72,8 +72,8 @@ class Model : public Module {
     if (names.size() != static_cast<std::size_t>(classes())) make_head(static_cast<int>(names.size()), seed);
     this->names = names;
   }
-  /// What is on an image, best first. A detector: boxes in pixels of the image, clipped to it. A classifier: its classes with
-  /// their probabilities; each box is the whole image. Several images: one list for each. For many images in a row a
+  /// What is on an image, best first. A detector: boxes in pixels of the image, clipped to it. A classifier: its classes
+  /// with their probabilities; each box is the whole image. Several images: one list for each. For many images in a row a
   /// Predictor (models/families/predict.h) keeps what is costly to make.
   std::vector<Detection> predict(const Image& image, const PredictOptions& options = {});
   std::vector<std::vector<Detection>> predict(std::span<const Image> images, const PredictOptions& options = {});

@@ -26,7 +26,7 @@ void FaultReports::check() const {
 
 std::vector<std::uint8_t> noise(const Backend& backend, std::size_t bytes) {
   std::vector<std::uint8_t> pixels;
-  if (is_dry(backend)) return pixels;
+  if (is_meta(backend)) return pixels;
   Rng rng(0);
   pixels.resize(bytes);
   for (std::uint8_t& pixel : pixels) pixel = static_cast<std::uint8_t>(rng.next());

@@ -16,9 +16,9 @@ namespace frost {
 struct StepPlan {
   DType compute = DType::f32;
   FrozenBn frozen_bn = FrozenBn::running;
-  bool recompute = true;   // make activations again in backward instead of keeping them
+  bool recompute = true;   // rematerialize activations in backward instead of keeping them
   bool cuda_graph = true;  // capture steps and validation where the device can
-  bool strict = false;     // a damaged image ends the run instead of being left out
+  bool strict = false;     // a corrupt image ends the run instead of being left out
   float label_smoothing = 0;
   std::uint64_t seed = 0;
 };

@@ -15,7 +15,7 @@
 #include "engine/image/codec.h"
 #include "kernels/error.h"
 
-/// Picture files of many kinds, made here, whole and damaged.
+/// Picture files of many kinds, made here, whole and corrupt.
 namespace frost::testing {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -65,7 +65,7 @@ inline Bytes png_header(const PngKind& k) {
   if (!k.palette.empty()) put_chunk(png, "PLTE", k.palette);
   return png;
 }
-/// `rows`: each behind its filter's byte.
+/// `rows`: each after its filter's byte.
 inline Bytes png_of(const PngKind& k, const Bytes& rows, int level = 6) {
   Bytes png = png_header(k), data(compressBound(rows.size()));
   uLongf size = data.size();
@@ -85,7 +85,7 @@ inline Bytes webp_lossless(const Image& image) {
   WebPFree(data);
   return out;
 }
-/// The extended container: the picture's chunk, and EXIF behind it.
+/// The extended container: the picture's chunk, and EXIF after it.
 inline Bytes webp_with_exif(const Bytes& plain, int width, int height, const Bytes& exif, bool animated = false) {
   Bytes body;
   put(body, "WEBPVP8X"), put(body, 10, 4);
@@ -190,18 +190,19 @@ inline Bytes encoded(const std::string& format, const Image& image) {
   return out;
 }
 
-/// Where a damage is found: by the scan (before pixels are made), by decoding alone, or it is kept with a warning (JPEG).
+/// Where a corruption is found: by the scan (before pixels are made), by decoding alone, or it is kept with a warning
+/// (JPEG).
 enum class Found { scan, decode, kept };
-struct DamagedPicture {
+struct CorruptImage {
   std::string format, kind;
   Bytes bytes;
   Found found;
   std::string file() const { return kind + "_" + format + "." + format; }
 };
 
-/// Every kind of damage in every format that knows it, from one picture.
-inline std::vector<DamagedPicture> damaged_pictures(const Image& image) {
-  std::vector<DamagedPicture> all;
+/// Every kind of corruption in every format that knows it, from one picture.
+inline std::vector<CorruptImage> corrupt_images(const Image& image) {
+  std::vector<CorruptImage> all;
   const auto add = [&](const std::string& format, const std::string& kind, Bytes bytes, Found found = Found::scan) {
     all.push_back({format, kind, std::move(bytes), found});
   };

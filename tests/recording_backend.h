@@ -15,7 +15,7 @@ namespace frost::testing {
 
 /// A CPU that captures as a CUDA stream does: between begin_capture and end_capture calls are written down and not run;
 /// replay runs them with the arguments they had. What a captured CUDA graph cannot do throws: reading results, taking values
-/// from the host. Filters whose stamp was new to the device during the capture are converted by each replay;
+/// from the host. Filters whose version was new to the device during the capture are converted by each replay;
 /// those it knew before stay as they were converted then.
 class RecordingBackend : public Backend {
  public:
@@ -141,21 +141,21 @@ class RecordingBackend : public Backend {
   }
   template <class Args>
   void filtered(void (Backend::*method)(const Args&), const Args& args) {
-    const std::uint64_t stamp = args.weight.stamp;
-    seen_.insert(stamp);
-    if (!tape_ || known_.contains(stamp)) return call(method, args);
-    queue([this, method, args, stamp] {
+    const std::uint64_t version = args.weight.version;
+    seen_.insert(version);
+    if (!tape_ || known_.contains(version)) return call(method, args);
+    queue([this, method, args, version] {
       Args now = args;
-      std::uint64_t& fresh = fresh_[stamp];  // one conversion a replay, shared by forward and backward
-      if (fresh == 0) fresh = new_stamp();
-      now.weight.stamp = fresh;
+      std::uint64_t& fresh = fresh_[version];  // one conversion a replay, shared by forward and backward
+      if (fresh == 0) fresh = new_version();
+      now.weight.version = fresh;
       ((*device_).*method)(now);
     });
   }
 
   std::unique_ptr<Backend> device_;
   std::shared_ptr<Calls> tape_;           // of the capture under way
-  std::set<std::uint64_t> seen_, known_;  // stamps: ever, and before the capture under way
+  std::set<std::uint64_t> seen_, known_;  // versions: ever, and before the capture under way
   std::map<std::uint64_t, std::uint64_t> fresh_;
 };
 

@@ -145,7 +145,7 @@ std::string out_of_range(const std::string& range, const std::string& given, con
 
 std::vector<std::string> resolve_arguments(const CLI::App& app, const std::vector<std::string>& words) {
   const Flags flags(app);
-  // A flag with the values behind it. Of a flag that is given again, all earlier ones are forgotten, as in argparse.
+  // A flag with the values after it. Of a flag that is given again, all earlier ones are forgotten, as in argparse.
   struct Given {
     const CLI::Option* option;
     std::vector<std::string> words;

@@ -9,9 +9,10 @@ namespace frost {
 
 /// The words of a command line (without the program's name) with each long flag written out as `app` knows it, by argparse's
 /// rules, since YOLOv5's commands rely on them: an exact name first, then the one flag that a prefix can mean (--conf,
-/// --iou; also --flag=value), flags that YOLOv5 has too before others. Words that no flag takes come first. Underscores count as dashes (--batch_size). Throws CLI::ParseError with one line that names
-/// every flag that is unknown, in the order typed, each with the flag that may have been meant; ambiguous; or YOLOv5's
-/// alone. A flag that is given again replaces the earlier one with its values.
+/// --iou; also --flag=value), flags that YOLOv5 has too before others. Words that no flag takes come first. Underscores
+/// count as dashes (--batch_size). Throws CLI::ParseError with one line that names every flag that is unknown, in the order
+/// typed, each with the flag that may have been meant; ambiguous; or YOLOv5's alone. A flag that is given again replaces the
+/// earlier one with its values.
 std::vector<std::string> resolve_arguments(const CLI::App& app, const std::vector<std::string>& words);
 
 /// Instead of app.parse(): resolves the words, parses them, and throws for words that belong to no flag.

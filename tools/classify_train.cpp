@@ -51,7 +51,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_image_size(app, c, data);
   frost::add_place(app, "--cache", c.cache, {"ram"}, "keep decoded images in memory: ram")->group(data);
   app.add_flag("--noaugment", c.noaugment, "train on the same views as in validation")->group(data);
-  app.add_flag("--strict", c.strict, "a damaged picture ends the run; otherwise it is left out, with a warning")
+  app.add_flag("--strict", c.strict, "a corrupt picture ends the run; otherwise it is left out, with a warning")
       ->group(data);
   frost::add_workers(app, c, data);
   frost::add_epochs(app, c, schedule);

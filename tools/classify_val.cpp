@@ -1,4 +1,4 @@
-#include "models/classify/val_run.h"
+#include "models/classify/val_command.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
@@ -19,7 +19,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(what);
   frost::add_image_size(app, c, what);
   frost::add_batch_size(app, c, what);
-  app.add_flag("--strict", c.strict, "a damaged picture ends the run; otherwise it is left out, with a warning")
+  app.add_flag("--strict", c.strict, "a corrupt picture ends the run; otherwise it is left out, with a warning")
       ->group(what);
   app.add_flag("--verbose,!--no-verbose", c.verbose, "print the tables")->group(output);
   frost::add_run_folder(app, c, output);

@@ -59,7 +59,7 @@ struct Settings {
 
 /// What a measurement finds.
 struct Row {
-  double ms = 0, floor_ms = 0, ledger_mb = 0, rss_mb = 0;  // times for each image
+  double ms = 0, bound_ms = 0, ledger_mb = 0, rss_mb = 0;  // times for each image
 };
 
 /// What `work` returns. Each line is measured in a process of its own, so that no line inherits another's memory. Must run
@@ -104,7 +104,7 @@ void time_convolutions(Device& device, const Profile& profile, DType type, std::
     const Shape w_shape{call.filters, call.geometry.kernel_h, call.geometry.kernel_w, call.x.c / call.geometry.groups};
     const Tensor weight = Tensor::zeros(device, w_shape), dweight = Tensor::zeros(device, w_shape),
                  bias = Tensor::zeros(device, {1, 1, 1, call.filters});
-    const Filters filters{weight.f32(), new_stamp()};
+    const Filters filters{weight.f32(), new_version()};
     const double ms = best_ms(device, 1, [&] {
       backend.conv_forward({.geometry = call.geometry,
                             .x = x,
@@ -121,8 +121,9 @@ void time_convolutions(Device& device, const Profile& profile, DType type, std::
   }
 }
 
-/// A pass of `batch` images and its floor. They take turns, so that what slows the machine for a while slows both: timed
-/// one behind the other on two shared cores, the floor came out above the step, though it makes fewer of the same calls.
+/// A pass of `batch` images and its lower bound. They take turns, so that what slows the machine for a while slows both:
+/// timed one after the other on two shared cores, the lower bound came out above the step, though it makes fewer of the same
+/// calls.
 Row measure(const RunDevice& run, const Profile& profile, int batch, int repeats, const std::function<void()>& pass) {
   Device& device = *run.device;
   device.ledger().reset_peaks();
@@ -130,19 +131,19 @@ Row measure(const RunDevice& run, const Profile& profile, int batch, int repeats
   Row row{.ms = best_ms(device, 1, pass)};
   row.rss_mb = peak_rss_mb();
   row.ledger_mb = static_cast<double>(device.ledger().total().peak) / 1e6;
-  std::vector<double> floor;
-  time_convolutions(device, profile, run.compute, floor);
+  std::vector<double> bound;
+  time_convolutions(device, profile, run.compute, bound);
   for (int i = 1; i < repeats; ++i) {
     row.ms = std::min(row.ms, best_ms(device, 1, pass));
-    time_convolutions(device, profile, run.compute, floor);
+    time_convolutions(device, profile, run.compute, bound);
   }
-  row.floor_ms = std::accumulate(floor.begin(), floor.end(), 0.0) / batch;
+  row.bound_ms = std::accumulate(bound.begin(), bound.end(), 0.0) / batch;
   row.ms /= batch;
   return row;
 }
 
 void print(const std::string& what, const Row& row) {
-  fmt::print("{:<46}{:>9.2f}{:>11.2f}{:>8.0f}%{:>12.1f}{:>11.1f}\n", what, row.ms, row.floor_ms, 100 * row.floor_ms / row.ms,
+  fmt::print("{:<46}{:>9.2f}{:>11.2f}{:>8.0f}%{:>12.1f}{:>11.1f}\n", what, row.ms, row.bound_ms, 100 * row.bound_ms / row.ms,
              row.ledger_mb, row.rss_mb);
 }
 
@@ -291,7 +292,7 @@ void print_rates(const Settings& settings) {
     const std::int64_t rows = large ? 16384 : 1024, width = large ? 4096 : 1024;
     const Tensor x = Tensor::zeros(device, {1, 1, rows, width}, run.compute),
                  y = Tensor::zeros(device, x.shape(), run.compute), weight = Tensor::zeros(device, {width, 1, 1, width});
-    const Filters filters{weight.f32(), new_stamp()};
+    const Filters filters{weight.f32(), new_version()};
     const double gemm_ms = best_ms(device, settings.repeats, [&] {
       device.backend().conv_forward({.geometry = {}, .x = x, .weight = filters, .activation = {}, .y = y});
     });
@@ -357,7 +358,8 @@ int run(CLI::App& app, int argc, char** argv) {
   int batch = 16;
   bool training_only = false, inference_only = false, no_recompute = false;
   app.description(
-      "Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the floor: the same\n"
+      "Time and memory of the main jobs, in one run, each beside the time of its convolutions alone (the lower bound: the "
+      "same\n"
       "shapes and passes through oneDNN). Times are the best of --repeats, in ms for each image. Run it on an idle "
       "machine.");
   app.add_option("--model", models,
@@ -384,7 +386,7 @@ int run(CLI::App& app, int argc, char** argv) {
       return Row{static_cast<double>(run.compute), run.device->backend().can_capture() ? 1.0 : 0.0};
     });
     precision = name_of(static_cast<DType>(found.ms));
-    if (settings.device.empty() || settings.device == "auto") settings.device = found.floor_ms > 0 ? "cuda" : "cpu";
+    if (settings.device.empty() || settings.device == "auto") settings.device = found.bound_ms > 0 ? "cuda" : "cpu";
   }
   if (!compare.empty()) {
     if (!app.count("--model")) models = {"yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"};
@@ -399,7 +401,7 @@ int run(CLI::App& app, int argc, char** argv) {
   for (const std::string& precision : precisions) {
     settings.precision = precision;
     print_rates(settings);
-    fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv floor", "share", "ledger MB", "RSS MB");
+    fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv alone", "share", "ledger MB", "RSS MB");
     for (const std::string& model : models) {
       const bool classifies = in_child([&] { return is_classifier(model); });
       const int many = app.count("--batch-size") || !classifies ? batch : 32;

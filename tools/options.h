@@ -119,7 +119,7 @@ void add_evaluation(CLI::App& app, Config& c, const std::string& group) {
 template <class Config>
 void add_recompute(CLI::App& app, Config& c, const std::string& group) {
   app.add_flag("--recompute,!--no-recompute", c.recompute,
-               "make activations again in backward instead of keeping them (less memory)")
+               "rematerialize activations in backward instead of keeping them (less memory)")
       ->group(group);
 }
 

@@ -14,12 +14,12 @@
 namespace frost {
 
 /// The pictures that --source names: a file, or those of a folder in the order of their names.
-inline std::vector<std::filesystem::path> pictures_of(const std::string& source) {
+inline std::vector<std::filesystem::path> images_of(const std::string& source) {
   FROST_CHECK(std::filesystem::exists(source), source, ": not found; --source is a picture or a folder of pictures");
   if (!std::filesystem::is_directory(source)) return {source};
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(source))
-    if (!entry.is_directory() && classify::is_picture(entry.path()) && !is_clutter(entry.path().filename().string()))
+    if (!entry.is_directory() && classify::is_image_file(entry.path()) && !is_clutter(entry.path().filename().string()))
       files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   FROST_CHECK(!files.empty(), source, ": no pictures in it");
@@ -30,14 +30,14 @@ inline std::vector<std::filesystem::path> pictures_of(const std::string& source)
 /// are left out with a warning. Returns how many there were.
 inline std::size_t for_each_picture(
     const std::string& source, const std::function<void(const std::string&, const std::filesystem::path&, Image)>& look) {
-  const std::vector<std::filesystem::path> files = pictures_of(source);
+  const std::vector<std::filesystem::path> files = images_of(source);
   const InterruptGuard guard;
   std::size_t seen = 0;
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (InterruptGuard::requested()) throw Interrupted("interrupted during prediction");
     Image image;
     try {
-      image = classify::read_picture(files[i]);
+      image = classify::read_image(files[i]);
     } catch (const Error& e) {
       if (files.size() == 1) throw;
       fmt::print("WARNING ⚠️ {}: left out\n", e.what());

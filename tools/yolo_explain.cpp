@@ -16,7 +16,8 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::slim::ExplainConfig c;
   app.description(
       "Say what a training step of a YOLOv5 or of a classifier costs, before it runs: bytes by module and by role,\n"
-      "arithmetic, time; and what freezing saves. Bytes are exact: the real code runs on a device that only keeps books.\n\n"
+      "arithmetic, time; and what freezing saves. Bytes are exact: the real code runs on a device that only keeps "
+      "accounts.\n\n"
       "  yolo-explain --cfg yolov5s.yaml --freeze 10 --batch-size 16 --imgsz 640\n"
       "  yolo-explain --weights yolov5n.pt --freeze 10 --imgsz 320 --measure                beside a real step\n"
       "  yolo-explain --weights yolov5n.pt --html explain.html                              a page with a slider\n"
@@ -48,7 +49,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_optimizer(app, c, step);
   frost::add_recompute(app, c, step);
   app.add_flag("--measure", c.measure,
-               "predict the time too, and run real steps: their books and times beside the prediction")
+               "predict the time too, and run real steps: their accounts and times beside the prediction")
       ->group(output);
   app.add_flag("--parts", c.parts, "a line for each leaf below each module")->group(output);
   app.add_option("--json", c.json, "write everything to this file (docs/explain.md)")->group(output);
@@ -58,7 +59,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::parse_arguments(app, argc, argv);
   frost::ConsoleObserver observer;
   const auto cpu = frost::make_cpu_backend();
-  frost::Device nowhere(frost::make_dry_backend(*cpu, {}));
+  frost::Device nowhere(frost::make_meta_backend(*cpu, {}));
   const auto network = frost::model_to_explain(nowhere, c, observer);
   const int imgsz = frost::training_size(*network, c.imgsz, observer);
   if (auto* detector = dynamic_cast<frost::DetectionModel*>(network.get()); detector && c.cache_features) {

@@ -36,7 +36,7 @@ int run(CLI::App& app, int argc, char** argv) {
       ->group(data);
   app.add_flag("--single-cls", c.single_cls, "treat all classes as one")->group(data);
   app.add_flag("--multi-scale", c.multi_scale, "vary the image size by 0.5 to 1.5 from batch to batch")->group(data);
-  app.add_flag("--strict", c.strict, "a damaged image or label ends the run; otherwise it is left out, with a warning")
+  app.add_flag("--strict", c.strict, "a corrupt image or label ends the run; otherwise it is left out, with a warning")
       ->group(data);
   app.add_flag("--noautoanchor", c.noautoanchor, "do not check the anchors against the data")->group(data);
   frost::add_workers(app, c, data);

@@ -1,4 +1,4 @@
-#include "models/yolo/val_run.h"
+#include "models/yolo/val_command.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
@@ -24,7 +24,7 @@ int run(CLI::App& app, int argc, char** argv) {
   frost::add_image_size(app, c, how);
   frost::add_batch_size(app, c, how);
   frost::add_thresholds(app, c, how);
-  app.add_flag("--strict", c.strict, "a damaged image or label ends the run; otherwise it is left out, with a warning")
+  app.add_flag("--strict", c.strict, "a corrupt image or label ends the run; otherwise it is left out, with a warning")
       ->group(what);
   app.add_option("--prune", c.prune,
                  "zero this share of each convolution's smallest weights after fusion, as YOLOv5's tutorial; shows the "

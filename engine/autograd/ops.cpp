@@ -2,7 +2,7 @@
 
 #include <numeric>
 
-#include "engine/autograd/recipe.h"
+#include "engine/autograd/rematerialize.h"
 #include "kernels/checks.h"
 
 /// The operators without weights.
@@ -30,12 +30,12 @@ Var activation(Context& context, const Var& x, Activation kind) {
   node->x = Saved(x);
   node->kind = kind;
   Var result = context.tape->record(y, std::move(node), {&x});
-  if (!x.origin)  // x is kept for backward anyway; a recipe from a recipe would only grow chains
-    remember(context, result, {Saved::source(x)},
-             [&backend = context.device.backend(), kind](View target, const std::vector<Saved>& sources) {
-               const Tensor source = sources[0].get();
-               backend.activation_forward({.activation = kind, .x = source, .y = target});
-             });
+  if (!x.rematerialization)  // x is kept for backward anyway; one that starts from another would only grow chains
+    make_rematerializable(context, result, {Saved::source(x)},
+                          [&backend = context.device.backend(), kind](View target, const std::vector<Saved>& sources) {
+                            const Tensor source = sources[0].get();
+                            backend.activation_forward({.activation = kind, .x = source, .y = target});
+                          });
   return result;
 }
 
@@ -105,9 +105,9 @@ struct AddNode final : Node {
 
 }  // namespace
 
-Var add(Context& context, const Var& a, const Var& b, const Place& place) {
+Var add(Context& context, const Var& a, const Var& b, const Output& output) {
   FROST_CHECK(a.shape() == b.shape(), "add: shapes ", a.shape(), " and ", b.shape());
-  Tensor y = place.tensor(context, a.shape(), a.value.dtype());
+  Tensor y = output.tensor(context, a.shape(), a.value.dtype());
   context.device.backend().add({.a = a.value, .b = b.value, .y = y});
   if (!context.records(a) && !context.records(b)) return {y, -1, nullptr};
   return context.tape->record(y, std::make_unique<AddNode>(), {&a, &b});
@@ -142,12 +142,12 @@ Var mul(Context& context, const Var& a, const Var& b) {
   if (a.needs_grad()) node->b = Saved(b);
   node->b_shape = b.shape();
   Var result = context.tape->record(y, std::move(node), {&a, &b});
-  if (a.origin)
-    remember(context, result, {Saved::source(a), Saved::source(b)},
-             [&backend](View target, const std::vector<Saved>& sources) {
-               const Tensor left = sources[0].get(), right = sources[1].get();
-               backend.mul_forward({.a = left, .b = right, .y = target});
-             });
+  if (a.rematerialization)
+    make_rematerializable(context, result, {Saved::source(a), Saved::source(b)},
+                          [&backend](View target, const std::vector<Saved>& sources) {
+                            const Tensor left = sources[0].get(), right = sources[1].get();
+                            backend.mul_forward({.a = left, .b = right, .y = target});
+                          });
   return result;
 }
 
@@ -167,9 +167,9 @@ struct MaxPoolNode final : Node {
 
 }  // namespace
 
-Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Place& place) {
+Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Output& output) {
   check_windows("max_pool", geometry, x.shape());
-  Tensor y = place.tensor(context, geometry.output(x.shape()), x.value.dtype());
+  Tensor y = output.tensor(context, geometry.output(x.shape()), x.value.dtype());
   Backend& backend = context.device.backend();
   backend.max_pool_forward({.geometry = geometry, .x = x.value, .y = y});
   if (!context.records(x)) return {y, -1, nullptr};
@@ -177,11 +177,12 @@ Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Place&
   node->x = Saved(x);
   node->geometry = geometry;
   Var result = context.tape->record(y, std::move(node), {&x});
-  if (x.origin)  // otherwise the recipe would keep x alive longer than it saves
-    remember(context, result, {Saved::source(x)}, [&backend, geometry](View target, const std::vector<Saved>& sources) {
-      const Tensor source = sources[0].get();
-      backend.max_pool_forward({.geometry = geometry, .x = source, .y = target});
-    });
+  if (x.rematerialization)  // otherwise the rematerialization would keep x alive longer than it saves
+    make_rematerializable(context, result, {Saved::source(x)},
+                          [&backend, geometry](View target, const std::vector<Saved>& sources) {
+                            const Tensor source = sources[0].get();
+                            backend.max_pool_forward({.geometry = geometry, .x = source, .y = target});
+                          });
   return result;
 }
 
@@ -224,9 +225,9 @@ struct WindowMeanNode final : Node {
 
 }  // namespace
 
-Var average_pool(Context& context, const Var& x, PoolGeometry geometry, bool count_include_pad, const Place& place) {
+Var average_pool(Context& context, const Var& x, PoolGeometry geometry, bool count_include_pad, const Output& output) {
   check_windows("average_pool", geometry, x.shape());
-  Tensor y = place.tensor(context, geometry.output(x.shape()), x.value.dtype());
+  Tensor y = output.tensor(context, geometry.output(x.shape()), x.value.dtype());
   Backend& backend = context.device.backend();
   backend.avg_pool_forward({.geometry = geometry, .count_include_pad = count_include_pad, .x = x.value, .y = y});
   if (!context.records(x)) return {y, -1, nullptr};
@@ -235,8 +236,8 @@ Var average_pool(Context& context, const Var& x, PoolGeometry geometry, bool cou
   node->geometry = geometry;
   node->count_include_pad = count_include_pad;
   Var result = context.tape->record(y, std::move(node), {&x});
-  if (x.origin)
-    remember(
+  if (x.rematerialization)
+    make_rematerializable(
         context, result, {Saved::source(x)},
         [&backend, geometry, count_include_pad](View target, const std::vector<Saved>& sources) {
           const Tensor source = sources[0].get();
@@ -260,8 +261,9 @@ struct UpsampleNode final : Node {
 
 }  // namespace
 
-Var upsample(Context& context, const Var& x, std::int64_t height, std::int64_t width, ResizeMode mode, const Place& place) {
-  Tensor y = place.tensor(context, {x.shape().n, height, width, x.shape().c}, x.value.dtype());
+Var upsample(Context& context, const Var& x, std::int64_t height, std::int64_t width, ResizeMode mode,
+             const Output& output) {
+  Tensor y = output.tensor(context, {x.shape().n, height, width, x.shape().c}, x.value.dtype());
   Backend& backend = context.device.backend();
   backend.resize_forward({.mode = mode, .x = x.value, .y = y});
   if (!context.records(x)) return {y, -1, nullptr};
@@ -269,11 +271,12 @@ Var upsample(Context& context, const Var& x, std::int64_t height, std::int64_t w
   node->x_shape = x.shape();
   node->mode = mode;
   Var result = context.tape->record(y, std::move(node), {&x});
-  if (x.origin)
-    remember(context, result, {Saved::source(x)}, [&backend, mode](View target, const std::vector<Saved>& sources) {
-      const Tensor source = sources[0].get();
-      backend.resize_forward({.mode = mode, .x = source, .y = target});
-    });
+  if (x.rematerialization)
+    make_rematerializable(context, result, {Saved::source(x)},
+                          [&backend, mode](View target, const std::vector<Saved>& sources) {
+                            const Tensor source = sources[0].get();
+                            backend.resize_forward({.mode = mode, .x = source, .y = target});
+                          });
   return result;
 }
 
@@ -367,7 +370,8 @@ Var concat(Context& context, const std::vector<Var>& parts, Tensor joined) {
     const bool in_place = part.value.data() == slice.data();
     if (!in_place) backend.copy({.x = part.value, .y = slice});
     recorded |= context.records(part);
-    repeatable &= part.origin || !in_place;  // a slice without a recipe would keep the whole buffer alive anyway
+    repeatable &=
+        part.rematerialization || !in_place;  // a slice without a rematerialization would keep the whole buffer alive anyway
     node->channels.push_back(part.shape().c);
     inputs.push_back(&part);
     first += part.shape().c;
@@ -375,9 +379,9 @@ Var concat(Context& context, const std::vector<Var>& parts, Tensor joined) {
   if (!recorded) return {joined, -1, nullptr};
   Var result = context.tape->record(joined, std::move(node), inputs);
   if (repeatable && context.tape->recompute()) {
-    std::vector<Saved> origins;
-    for (const Var& part : parts) origins.push_back(Saved::source(part));
-    remember(context, result, std::move(origins), [](View target, const std::vector<Saved>& sources) {
+    std::vector<Saved> sources;
+    for (const Var& part : parts) sources.push_back(Saved::source(part));
+    make_rematerializable(context, result, std::move(sources), [](View target, const std::vector<Saved>& sources) {
       std::int64_t at = 0;
       for (const Saved& source : sources) {
         source.write(target.channels(at, source.shape().c));
@@ -395,7 +399,7 @@ Concatenation::Concatenation(Context& context, const Shape& pixels, std::vector<
   joined_ = Tensor(context.device, shape, context.compute);
 }
 
-Place Concatenation::place(std::size_t part) const {
+Output Concatenation::output(std::size_t part) const {
   const std::int64_t first =
       std::accumulate(channels_.begin(), channels_.begin() + static_cast<std::ptrdiff_t>(part), std::int64_t{0});
   return {joined_.channels(first, channels_[part])};

@@ -8,8 +8,8 @@
 
 namespace frost {
 
-/// A new name for the contents of a tensor; never used twice in a process. See Filters::stamp.
-inline std::uint64_t new_stamp() {
+/// A new name for the contents of a tensor; never used twice in a process. See Filters::version.
+inline std::uint64_t new_version() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
 }
@@ -23,10 +23,10 @@ struct Parameter {
   Tensor grad;   // f32, same shape; empty where frozen or not yet in an arena
   Tensor mask;   // 0 or 1, same shape; empty: dense
   bool trainable = true;
-  float lr_scale = 1;                 // its learning rate is the schedule's times this
-  std::uint64_t stamp = new_stamp();  // changes with every change of `value`
+  float lr_scale = 1;                     // its learning rate is the schedule's times this
+  std::uint64_t version = new_version();  // changes with every change of `value`
 
-  void touch() { stamp = new_stamp(); }
+  void touch() { version = new_version(); }
   /// Where backward adds this parameter's gradient; made (zeroed) at the first call if no arena has given one.
   float* grad_f32();
 };

@@ -14,34 +14,34 @@ float* Parameter::grad_f32() {
 
 Saved Saved::source(const Var& var) {
   Saved saved;
-  if (var.origin)
-    saved.origin_ = var.origin;
+  if (var.rematerialization)
+    saved.rematerialization_ = var.rematerialization;
   else
     saved.tensor_ = var.value;
   return saved;
 }
 
-void Saved::book() const {
-  if (origin_)
-    for (const Saved& source : origin_->sources) source.book();
+void Saved::account() const {
+  if (rematerialization_)
+    for (const Saved& source : rematerialization_->sources) source.account();
   else if (tensor_.storage().role() == Role::activation)
     tensor_.storage().set_role(Role::saved_activation);
 }
 
-const Shape& Saved::shape() const { return origin_ ? origin_->shape : tensor_.shape(); }
+const Shape& Saved::shape() const { return rematerialization_ ? rematerialization_->shape : tensor_.shape(); }
 
 Tensor Saved::get() const {
-  if (!origin_) return tensor_;
-  if (!origin_->made) {
-    Tensor made(*origin_->device, origin_->shape, origin_->dtype);
-    origin_->write(made, origin_->sources);
-    origin_->made = made;
+  if (!rematerialization_) return tensor_;
+  if (!rematerialization_->made) {
+    Tensor made(*rematerialization_->device, rematerialization_->shape, rematerialization_->dtype);
+    rematerialization_->write(made, rematerialization_->sources);
+    rematerialization_->made = made;
   }
-  return origin_->made;
+  return rematerialization_->made;
 }
 
 void Saved::write(View target) const {
-  if (origin_ && !origin_->made) return origin_->write(target, origin_->sources);
+  if (rematerialization_ && !rematerialization_->made) return rematerialization_->write(target, rematerialization_->sources);
   const Tensor source = get();
   source.backend().copy({.x = source, .y = target});
 }

@@ -8,42 +8,44 @@
 
 namespace frost {
 
-struct Origin;
+struct Rematerialization;
 struct Parameter;
 
 /// A value of the forward pass. `slot` is its place on the tape: where its gradient will be gathered; -1: nobody needs one.
 struct Var {
   Tensor value;
   int slot = -1;
-  std::shared_ptr<Origin> origin;  // null: cannot be made again
+  std::shared_ptr<Rematerialization> rematerialization;  // null: cannot be rematerialized
 
   bool needs_grad() const { return slot >= 0; }
   const Shape& shape() const { return value.shape(); }
 };
 
-/// What a node keeps of a Var for backward: the recipe if there is one, else the tensor itself (booked as saved activation).
+/// What a node keeps of a Var for backward: the rematerialization if there is one, else the tensor itself (accounted as
+/// saved activation).
 class Saved {
  public:
   Saved() = default;
-  explicit Saved(const Var& var) : Saved(source(var)) { book(); }
-  /// For a recipe: what it reads is kept alive, and booked as saved only once a node saves the recipe's result.
+  explicit Saved(const Var& var) : Saved(source(var)) { account(); }
+  /// For a rematerialization: what it reads is kept alive, and accounted as saved only once a node saves the
+  /// rematerialization's result.
   static Saved source(const Var& var);
-  /// The value; made again if it was not kept, and then kept until every node that saved it has run.
+  /// The value; rematerialized if it was not kept, and then kept until every node that saved it has run.
   Tensor get() const;
   /// The value written to `target`, without keeping it.
   void write(View target) const;
   const Shape& shape() const;
 
  private:
-  void book() const;
+  void account() const;
 
-  std::shared_ptr<Origin> origin_;
+  std::shared_ptr<Rematerialization> rematerialization_;
   Tensor tensor_;
 };
 
-/// How a value can be made again from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so that
-/// backward keeps only the convolutions' outputs and pays one more elementwise pass.
-struct Origin {
+/// How a value can be rematerialized from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so
+/// that backward keeps only the convolutions' outputs and pays one more elementwise pass.
+struct Rematerialization {
   Device* device = nullptr;
   Shape shape;
   DType dtype = DType::f32;
@@ -77,7 +79,7 @@ class Node {
   friend class Tape;
   std::vector<int> inputs_;
   int output_ = -1;
-  Ledger::Scope scope_ = 0;  // the module that recorded it: what backward allocates is booked there too
+  Ledger::Scope scope_ = 0;  // the module that recorded it: what backward allocates is accounted there too
 };
 
 /// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient, so a

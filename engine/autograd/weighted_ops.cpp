@@ -1,5 +1,5 @@
 #include "engine/autograd/ops.h"
-#include "engine/autograd/recipe.h"
+#include "engine/autograd/rematerialize.h"
 
 /// The operators that have weights.
 namespace frost {
@@ -51,7 +51,7 @@ struct ConvNode final : Node {
     x = Saved();  // its memory may serve dx
     if (!wanted(0)) return {{}};
     Tensor dx(dy.device(), x_shape, x_dtype);
-    backend.conv_backward_data({.geometry = geometry, .dy = dy, .weight = {weight->value.f32(), weight->stamp}, .dx = dx});
+    backend.conv_backward_data({.geometry = geometry, .dy = dy, .weight = {weight->value.f32(), weight->version}, .dx = dx});
     return {dx};
   }
 };
@@ -59,17 +59,17 @@ struct ConvNode final : Node {
 }  // namespace
 
 Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, const ConvGeometry& geometry, DType out,
-           const Place& place) {
+           const Output& output) {
   const std::int64_t filters = weight.value.shape().n;
   FROST_CHECK(x.shape().c == weight.value.shape().c * geometry.groups, "conv2d ", weight.name, ": x has ", x.shape().c,
               " channels, the weight expects ", weight.value.shape().c * geometry.groups);
   const Shape y_shape = geometry.output(x.shape(), filters);
   FROST_CHECK(geometry.fits(x.shape()), "conv2d ", weight.name, ": input ", x.shape(), " is smaller than the kernel");
-  Tensor y = place.tensor(context, y_shape, out);
+  Tensor y = output.tensor(context, y_shape, out);
   count_convolution(context, x, geometry, filters, out, weight.trainable, bias != nullptr, {});
   context.device.backend().conv_forward({.geometry = geometry,
                                          .x = x.value,
-                                         .weight = {weight.value.f32(), weight.stamp},
+                                         .weight = {weight.value.f32(), weight.version},
                                          .bias = bias ? bias->value.f32() : nullptr,
                                          .activation = {},
                                          .y = y});
@@ -85,11 +85,11 @@ Var conv2d(Context& context, const Var& x, Parameter& weight, Parameter* bias, c
 }
 
 Var conv2d_constant(Context& context, const Var& x, Filters weight, std::int64_t out_channels, const float* bias,
-                    const ConvGeometry& geometry, Activation activation, const Place& place) {
+                    const ConvGeometry& geometry, Activation activation, const Output& output) {
   FROST_CHECK(!context.records(x), "conv2d_constant: its input needs a gradient");
   const Shape y_shape = geometry.output(x.shape(), out_channels);
   FROST_CHECK(geometry.fits(x.shape()), "conv2d: input ", x.shape(), " is smaller than the kernel");
-  Tensor y = place.tensor(context, y_shape, context.compute);
+  Tensor y = output.tensor(context, y_shape, context.compute);
   count_convolution(context, x, geometry, out_channels, context.compute, false, bias != nullptr, activation);
   context.device.backend().conv_forward(
       {.geometry = geometry, .x = x.value, .weight = weight, .bias = bias, .activation = activation, .y = y});
@@ -103,7 +103,7 @@ struct NormActNode final : Node {
   Parameter *weight = nullptr, *bias = nullptr;
   Activation activation;
   bool batch_statistics = true, residual = false;
-  Saved shortcut;  // the residual in front of the activation
+  Saved shortcut;  // the residual before the activation
   bool residual_before = false;
 
   const char* name() const override { return "norm_act"; }
@@ -142,7 +142,7 @@ struct NormActNode final : Node {
 }  // namespace
 
 Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activation activation, Residual residual,
-             const Place& place) {
+             const Output& output) {
   Device& device = context.device;
   Backend& backend = device.backend();
   const Shape channels{1, 1, 1, x.shape().c};
@@ -158,7 +158,7 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
                               .running_mean = norm.running_mean ? norm.running_mean.f32() : nullptr,
                               .running_var = norm.running_var ? norm.running_var.f32() : nullptr});
   }
-  Tensor y = place.tensor(context, x.shape(), x.value.dtype());
+  Tensor y = output.tensor(context, x.shape(), x.value.dtype());
   const NormActForward forward{.x = x.value,
                                .weight = norm.weight.value.f32(),
                                .bias = norm.bias.value.f32(),
@@ -177,7 +177,7 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   // A linear map with constants (frozen, running statistics, no activation) is its own derivative: dy is all it needs.
   const bool linear = !norm.batch_statistics && !norm.weight.trainable && activation.kind == ActivationKind::identity;
   if (residual.before_activation() || ((x.needs_grad() || weights_want) && !linear)) {
-    node->x = x.value;  // the tensor itself, never a recipe: the recipe of y below is made from it
+    node->x = x.value;  // the tensor itself, never a rematerialization: that of y below is made from it
     if (x.value.storage().role() == Role::activation) x.value.storage().set_role(Role::saved_activation);
   }
   node->mean = mean;
@@ -199,17 +199,17 @@ Var norm_act(Context& context, const Var& x, const NormOperands& norm, Activatio
   if (residual.before_activation() || !kept) return result;
   std::vector<Saved> sources;
   if (residual) sources.push_back(Saved::source(*residual.value));
-  remember(context, result, std::move(sources),
-           [&backend, forward, kept, mean, rstd](View target, const std::vector<Saved>& residuals) {
-             NormActForward again = forward;
-             Tensor added;
-             if (!residuals.empty()) {
-               added = residuals[0].get();
-               again.residual = added;
-             }
-             again.y = target;
-             backend.norm_act_forward(again);
-           });
+  make_rematerializable(context, result, std::move(sources),
+                        [&backend, forward, kept, mean, rstd](View target, const std::vector<Saved>& residuals) {
+                          NormActForward again = forward;
+                          Tensor added;
+                          if (!residuals.empty()) {
+                            added = residuals[0].get();
+                            again.residual = added;
+                          }
+                          again.y = target;
+                          backend.norm_act_forward(again);
+                        });
   return result;
 }
 

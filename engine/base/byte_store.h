@@ -9,7 +9,7 @@
 namespace frost {
 
 /// Records of bytes that live as long as this object: in memory, or in a file without a name in a folder, which is gone
-/// however the process ends; or, of records that hold nothing worth keeping (a dry device's), their sizes alone.
+/// however the process ends; or, of records that hold nothing worth keeping (a meta device's), their sizes alone.
 class ByteStore {
  public:
   /// `folder` empty: in memory. Throws Error where no file can be made there.

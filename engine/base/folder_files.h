@@ -13,7 +13,7 @@ inline bool is_clutter(std::string_view name) {
   return name.starts_with('.') || name == "__MACOSX" || name == "Thumbs.db" || name == "desktop.ini";
 }
 
-/// What stands behind the last dot of a file's name, in lower case: "jpg"; empty where there is none.
+/// What stands after the last dot of a file's name, in lower case: "jpg"; empty where there is none.
 std::string lower_ending(const std::filesystem::path& file);
 
 /// The folders in `folder`, in order of their paths, without is_clutter's. Links to folders count, but not a link to a

@@ -3,7 +3,7 @@
 #include <cassert>
 #include <cstring>
 
-#include "engine/checkpoint/little.h"
+#include "engine/checkpoint/endian.h"
 #include "kernels/math/half.h"
 
 namespace frost {

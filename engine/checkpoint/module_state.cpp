@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 
 namespace frost {
 namespace {

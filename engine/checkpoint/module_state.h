@@ -14,7 +14,7 @@ HostTensor to_host(const Tensor& value, const std::vector<std::int64_t>& torch_s
 /// The inverse; shapes must agree.
 void from_host(const HostTensor& source, const std::vector<std::int64_t>& torch_shape, Tensor& target);
 
-/// A parameter's mask as a state dict holds it, u8, under its name with ".mask" behind (packed.h).
+/// A parameter's mask as a state dict holds it, u8, under its name with ".mask" after (sparse_checkpoint.h).
 HostTensor mask_to_host(const Parameter& parameter);
 
 /// Parameters (each followed by its mask, where it has one), buffers and counters of a module tree, in state-dict order, f32

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "engine/base/utf8.h"
-#include "engine/checkpoint/little.h"
+#include "engine/checkpoint/endian.h"
 #include "engine/checkpoint/pickle_opcodes.h"
 #include "engine/checkpoint/pickle_values.h"
 #include "kernels/error.h"

@@ -2,7 +2,7 @@
 #include <array>
 #include <unordered_map>
 
-#include "engine/checkpoint/little.h"
+#include "engine/checkpoint/endian.h"
 #include "engine/checkpoint/pickle.h"
 
 // What a parsed pickle can be asked. The machine that reads it stands in pickle.cpp, what it makes in pickle_values.cpp.

@@ -22,11 +22,11 @@ std::string cause_of(const zip_error_t& error) {
     case ZIP_ER_NOZIP:
       return "the zip directory at its end is missing: truncated, or an unfinished download";
     case ZIP_ER_INCONS:
-      return "the zip directory does not agree with the entries: truncated or damaged";
+      return "the zip directory does not agree with the entries: truncated or corrupt";
     case ZIP_ER_EXISTS:
       return "zip: two entries have the same name";
     case ZIP_ER_CRC:
-      return "damaged: the checksum differs";
+      return "corrupt: the checksum differs";
     default: {
       zip_error_t copy = error;
       return zip_error_strerror(&copy);

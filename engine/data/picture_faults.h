@@ -9,9 +9,9 @@ namespace frost {
 
 /// What decoding a data set's files has found wrong: each file is told of once, and one that cannot be decoded is not tried
 /// again. Threads may call everything at once.
-class PictureFaults {
+class ImageFaults {
  public:
-  explicit PictureFaults(std::int64_t files)
+  explicit ImageFaults(std::int64_t files)
       : told_(static_cast<std::size_t>(files)), unreadable_(static_cast<std::size_t>(files)) {}
 
   /// `file` was decoded, with a doubt.

@@ -92,7 +92,7 @@ class Reader {
     if (format_.bits == 16) set_masks(0x7c00, 0x3e0, 0x1f);
     if (format_.bits == 32) set_masks(0xff0000, 0xff00, 0xff);
     if (format_.compression == bitfields || format_.compression == alpha_bitfields) {
-      const ByteReader in{bytes, false};  // in a long header, and behind a short one, at the same place
+      const ByteReader in{bytes, false};  // in a long header, and after a short one, at the same place
       set_masks(in.u32(54), in.u32(58), in.u32(62));
     }
     FROST_CHECK(format_.pixels_at < bytes.size(), "the bmp file is cut off");

@@ -53,8 +53,8 @@ struct Format {
   bool (*recognised)(Bytes);
   /// Null: known, but cannot be decoded here.
   Header (*read_header)(Bytes) = nullptr;
-  void (*check)(Bytes, std::string& damage) = nullptr;
-  Image (*decode)(Bytes, std::string& damage) = nullptr;
+  void (*check)(Bytes, std::string& corruption) = nullptr;
+  Image (*decode)(Bytes, std::string& corruption) = nullptr;
 };
 
 template <std::size_t... sizes>
@@ -83,7 +83,7 @@ const Format* format_of(Bytes bytes) {
   return found == std::end(formats) ? nullptr : found;
 }
 
-/// A picture's memory is bounded by its file's size, so that a hostile or damaged header cannot make us allocate gigabytes:
+/// A picture's memory is bounded by its file's size, so that a hostile or corrupt header cannot make us allocate gigabytes:
 ///   - by what the format can code in so many bytes (Header::least_bytes);
 ///   - 2048 pixels for each byte, or 4096 x 4096 in all, whichever is more: formats that code flat pictures without limit;
 ///   - and PIL's limit for any file.
@@ -110,7 +110,7 @@ const Format& known_format(Bytes bytes) {
 ImageInfo checked_header(const Format& format, Bytes bytes, std::size_t file_size) {
   const Header header = format.read_header(bytes);
   FROST_CHECK(header.state != Header::cut, "the ", format.name, " file ends within its header");
-  FROST_CHECK(header.state == Header::ok, "the ", format.name, " header is damaged");
+  FROST_CHECK(header.state == Header::ok, "the ", format.name, " header is corrupt");
   check_size(header, file_size);
   return header.info;
 }
@@ -186,10 +186,10 @@ class JpegEncoder {
   unsigned long size_ = 0;
 };
 
-std::string damage_text(const std::string& name, const Format& format, const std::string& damage) {
+std::string damage_text(const std::string& name, const Format& format, const std::string& corruption) {
   std::string upper = format.name;
   std::ranges::transform(upper, upper.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return name + ": damaged " + upper + ": " + damage;
+  return name + ": corrupt " + upper + ": " + corruption;
 }
 
 Bytes bytes_of(const FileBytes& file) {
@@ -220,9 +220,9 @@ ImageInfo probe_image(const fs::path& path, std::string* warning) {
     const Format& format = known_format(bytes);
     if (!format.decode) return ImageInfo{.format = format.name};
     const ImageInfo info = checked_header(format, bytes, file.size());
-    std::string damage;
-    format.check(bytes, damage);
-    if (warning && !damage.empty()) *warning = damage_text(path.string(), format, damage);
+    std::string corruption;
+    format.check(bytes, corruption);
+    if (warning && !corruption.empty()) *warning = damage_text(path.string(), format, corruption);
     if (warning && jpeg && end != std::array{std::byte{0xff}, std::byte{0xd9}})
       *warning = path.string() + ": JPEG has no end marker (cut off?), kept as it is";
     return info;
@@ -240,9 +240,9 @@ Image decode_image(Bytes bytes, const std::string& name, std::string* warning) {
     const Format& format = known_format(bytes);
     FROST_CHECK(format.decode, format.name, " images are not supported, convert the file to JPEG or PNG");
     const ImageInfo info = checked_header(format, bytes, bytes.size());
-    std::string damage;
-    Image image = turned(format.decode(bytes, damage), info.orientation);
-    if (warning && !damage.empty()) *warning = damage_text(name, format, damage);
+    std::string corruption;
+    Image image = turned(format.decode(bytes, corruption), info.orientation);
+    if (warning && !corruption.empty()) *warning = damage_text(name, format, corruption);
     return image;
   });
 }

@@ -32,7 +32,7 @@ ImageInfo probe_image(const std::filesystem::path& path, std::string* warning = 
 ///
 /// Memory is in proportion to the file: see check_size in codec.cpp.
 ///
-/// A damaged JPEG, or such data in a TIFF, of which the header and some data are sound is kept, with grey or repeated pixels
+/// A corrupt JPEG, or such data in a TIFF, of which the header and some data are sound is kept, with grey or repeated pixels
 /// where data is missing, as YOLOv5 keeps it; `*warning` (if given) then says what was wrong, in one line naming the file,
 /// and is empty otherwise. Everything else that is wrong is an Error naming the file and the cause.
 Image decode_image(const std::filesystem::path& path, std::string* warning = nullptr);

@@ -41,35 +41,35 @@ int exif_orientation(Bytes tiff);
 ///   read_header: of a file, or of its beginning; state `cut` where more of the file is needed.
 ///   check: throws what decode() would throw, without making the picture. Whole files.
 ///   decode: the pixels as they are stored, not turned. Whole files, of which the header was found plausible.
-/// `damage` says what is wrong with a picture that is kept all the same, and is left as it is where nothing is.
+/// `corruption` says what is wrong with a picture that is kept all the same, and is left as it is where nothing is.
 namespace jpeg {
 Header read_header(Bytes bytes);
 /// Of a file or its beginning, as far as the first scan.
-void check(Bytes bytes, std::string& damage);
-Image decode(Bytes bytes, std::string& damage);
+void check(Bytes bytes, std::string& corruption);
+Image decode(Bytes bytes, std::string& corruption);
 }  // namespace jpeg
 namespace png {
 Header read_header(Bytes bytes);
-void check(Bytes bytes, std::string& damage);
-Image decode(Bytes bytes, std::string& damage);
+void check(Bytes bytes, std::string& corruption);
+Image decode(Bytes bytes, std::string& corruption);
 }  // namespace png
 namespace bmp {
 Header read_header(Bytes bytes);
-void check(Bytes bytes, std::string& damage);
-Image decode(Bytes bytes, std::string& damage);
+void check(Bytes bytes, std::string& corruption);
+Image decode(Bytes bytes, std::string& corruption);
 }  // namespace bmp
 namespace webp {
 Header read_header(Bytes bytes);
-void check(Bytes bytes, std::string& damage);
-Image decode(Bytes bytes, std::string& damage);
+void check(Bytes bytes, std::string& corruption);
+Image decode(Bytes bytes, std::string& corruption);
 /// quality 1..100. Empty on failure: a side of more than 16383 pixels.
 std::vector<std::uint8_t> encode(const Image& image, float quality);
 }  // namespace webp
-/// Whole files only: a directory may stand behind the pixels.
+/// Whole files only: a directory may stand after the pixels.
 namespace tiff {
 Header read_header(Bytes bytes);
-void check(Bytes bytes, std::string& damage);
-Image decode(Bytes bytes, std::string& damage);
+void check(Bytes bytes, std::string& corruption);
+Image decode(Bytes bytes, std::string& corruption);
 /// One uncompressed strip.
 std::vector<std::uint8_t> encode(const Image& image);
 }  // namespace tiff

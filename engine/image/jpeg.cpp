@@ -71,7 +71,7 @@ class Decoder {
   jpeg_decompress_struct codec_ = {};
 };
 
-/// Where the first scan's data begin, behind all headers; 0 where none does.
+/// Where the first scan's data begin, after all headers; 0 where none does.
 struct Walk {
   Header header;
   std::size_t data_at = 0;
@@ -81,7 +81,7 @@ Walk walk(Bytes bytes) {
   Walk found{.header = {.state = Header::cut, .info = {.format = "jpeg"}}};
   Header& header = found.header;
   const ByteReader in{bytes};
-  std::size_t at = 2;  // behind the start-of-image marker
+  std::size_t at = 2;  // after the start-of-image marker
   bool exif_seen = false, frame_seen = false;
   const auto ends = [&](Header::State state) {
     header.state = state;
@@ -139,7 +139,7 @@ void check(Bytes bytes, std::string&) {
   FROST_CHECK(decoder.read_header(bytes), "cannot decode JPEG: ", decoder.text());
 }
 
-Image decode(Bytes bytes, std::string& damage) {
+Image decode(Bytes bytes, std::string& corruption) {
   check_data(bytes);
   Decoder decoder;
   FROST_CHECK(decoder.read_header(bytes) && decoder.start(), "cannot decode JPEG: ", decoder.text());
@@ -158,7 +158,7 @@ Image decode(Bytes bytes, std::string& damage) {
       }
     }
   }
-  if (!decoder.finish() || decoder.warned()) damage = decoder.text();
+  if (!decoder.finish() || decoder.warned()) corruption = decoder.text();
   return image;
 }
 

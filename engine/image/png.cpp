@@ -55,7 +55,7 @@ class Decoder {
   bool start() {
     if (setjmp(jump_)) return false;
     png_set_read_fn(png_, this, read);
-    png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);  // a flipped bit anywhere: a damaged file
+    png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);  // a flipped bit anywhere: a corrupt file
     png_set_user_limits(png_, kLongestSide, kLongestSide);
     // Texts and profiles unpack to a thousand times their bytes, and nobody here reads them.
     png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
@@ -77,7 +77,7 @@ class Decoder {
     png_read_row(png_, row, nullptr);
     return true;
   }
-  /// What stands behind the pixels, as far as the end's mark.
+  /// What stands after the pixels, as far as the end's mark.
   bool finish() {
     if (setjmp(jump_)) return false;
     png_read_end(png_, nullptr);
@@ -86,7 +86,7 @@ class Decoder {
   std::string cause() const {
     if (cut_) return "the png file is cut off";
     const bool sum = std::string_view(text_).ends_with("CRC error");
-    return std::string("the png file is damaged (") + (sum ? "checksum of a chunk" : text_) + ")";
+    return std::string("the png file is corrupt (") + (sum ? "checksum of a chunk" : text_) + ")";
   }
 
  private:

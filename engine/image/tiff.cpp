@@ -94,7 +94,7 @@ void check_directory(Bytes bytes) {
     if (const double size = type < kBytes.size() ? kBytes[type] * values : 0; size <= static_cast<double>(bytes.size()))
       sum += size;
   }
-  FROST_CHECK(sum <= 2.0 * static_cast<double>(bytes.size()), "the tiff file is damaged (its directory's entries take ", sum,
+  FROST_CHECK(sum <= 2.0 * static_cast<double>(bytes.size()), "the tiff file is corrupt (its directory's entries take ", sum,
               " bytes)");
 }
 
@@ -174,12 +174,12 @@ class Reader {
     const std::uint32_t rows = rows_per_chunk(), columns = TIFFIsTiled(file_.get()) ? tile_width_ : width_;
     const int samples = planar_ == PLANARCONFIG_SEPARATE ? 1 : samples_;
     const double bytes = static_cast<double>(rows) * columns * samples * bits_ / 8;
-    FROST_CHECK(bytes <= most, "the tiff file is damaged (", TIFFIsTiled(file_.get()) ? "its tiles are" : "a strip is",
+    FROST_CHECK(bytes <= most, "the tiff file is corrupt (", TIFFIsTiled(file_.get()) ? "its tiles are" : "a strip is",
                 " of ", columns, " x ", rows, " pixels of ", samples * bits_, " bits)");
     const std::uint32_t count = TIFFIsTiled(file_.get()) ? TIFFNumberOfTiles(file_.get()) : TIFFNumberOfStrips(file_.get());
-    FROST_CHECK(count > 0 && count <= size, "the tiff file is damaged (its strips)");
+    FROST_CHECK(count > 0 && count <= size, "the tiff file is corrupt (its strips)");
     // Many large tiles, each of which holds a little of a narrow picture, can be the same few bytes of the file.
-    FROST_CHECK(count * bytes <= 16 * most, "the tiff file is damaged (", count, " tiles or strips of ", columns, " x ",
+    FROST_CHECK(count * bytes <= 16 * most, "the tiff file is corrupt (", count, " tiles or strips of ", columns, " x ",
                 rows, " pixels)");
     for (std::uint32_t i = 0; i < count; ++i) {
       const std::uint64_t at = TIFFGetStrileOffset(file_.get(), i), length = TIFFGetStrileByteCount(file_.get(), i);
@@ -188,8 +188,8 @@ class Reader {
   }
 
   /// Goes through the whole picture; `image` null: what is wrong is found all the same. What a codec only warns of is
-  /// damage to a picture that is kept.
-  void read(Image* image, std::string& damage) {
+  /// corruption to a picture that is kept.
+  void read(Image* image, std::string& corruption) {
     source_.error.clear(), source_.warning.clear();  // of the directory, which has been read
     const int planes = planar_ == PLANARCONFIG_SEPARATE ? colours() : 1;
     for (int plane = 0; plane < planes; ++plane) {
@@ -198,8 +198,8 @@ class Reader {
       else
         read_strips(image, plane, planes);
     }
-    check(source_.error.empty());  // some codecs call a damaged row read
-    if (!source_.warning.empty()) damage = source_.warning;
+    check(source_.error.empty());  // some codecs call a corrupt row read
+    if (!source_.warning.empty()) corruption = source_.warning;
   }
 
  private:
@@ -212,7 +212,7 @@ class Reader {
   void read_palette() {
     std::array<std::uint16_t*, 3> map{};
     FROST_CHECK(TIFFGetField(file_.get(), TIFFTAG_COLORMAP, &map[0], &map[1], &map[2]) == 1,
-                "the tiff file is damaged (no palette)");
+                "the tiff file is corrupt (no palette)");
     const std::size_t count = std::size_t{1} << bits_;
     // Entries have 16 bits; some writers put 8 there.
     const bool narrow = std::ranges::all_of(
@@ -223,7 +223,7 @@ class Reader {
   }
 
   void check(bool good) const {
-    FROST_CHECK(good, "cannot decode tiff: ", source_.error.empty() ? "damaged data" : source_.error);
+    FROST_CHECK(good, "cannot decode tiff: ", source_.error.empty() ? "corrupt data" : source_.error);
   }
   void take(std::uint32_t tag, std::uint32_t& value) { check(TIFFGetField(file_.get(), tag, &value) == 1); }
   static int clamped(std::uint32_t side) { return static_cast<int>(std::min<std::uint32_t>(side, 0x7fffffff)); }
@@ -317,19 +317,19 @@ Header read_header(Bytes bytes) {
   return header;
 }
 
-void check(Bytes bytes, std::string& damage) {
+void check(Bytes bytes, std::string& corruption) {
   Reader file(bytes);
   file.check_kind();
   file.check_extent();
-  file.read(nullptr, damage);
+  file.read(nullptr, corruption);
 }
 
-Image decode(Bytes bytes, std::string& damage) {
+Image decode(Bytes bytes, std::string& corruption) {
   Reader file(bytes);
   file.check_kind();
   file.check_extent();
   Image image(file.height(), file.width());
-  file.read(&image, damage);
+  file.read(&image, corruption);
   return image;
 }
 

@@ -54,7 +54,7 @@ struct alignas(64) Weights {
 };
 const Weights kWeights;
 
-/// A pixel whose four neighbours lie inside. Reads two bytes behind each pair of them, writes one behind the result.
+/// A pixel whose four neighbours lie inside. Reads two bytes after each pair of them, writes one after the result.
 inline void blend_inside(const uint8_t* top, std::size_t row_bytes, int fx, int fy, uint8_t* out) {
   const auto load = [](const std::int16_t* weights) { return _mm_load_si128(reinterpret_cast<const __m128i*>(weights)); };
   const __m128i zero = _mm_setzero_si128();
@@ -168,7 +168,7 @@ Image warp_affine(const Image& source, const Matrix3& matrix, int height, int wi
     if (inside.last < touching.last) {
       careful(inside.last, touching.last);
     } else if (inside.last < width) {
-      std::memset(row + 3 * inside.last, fill, 3);  // restores the byte behind the span
+      std::memset(row + 3 * inside.last, fill, 3);  // restores the byte after the span
     }
   }
   return out;

@@ -35,7 +35,7 @@ std::string cause_of(VP8StatusCode status) {
     case VP8_STATUS_NOT_ENOUGH_DATA:
       return "the file is cut off";
     default:
-      return "damaged data";
+      return "corrupt data";
   }
 }
 
@@ -43,7 +43,7 @@ std::string cause_of(VP8StatusCode status) {
 void read(Bytes bytes, Image* image) {
   WebPDecoderConfig config;
   FROST_CHECK(WebPInitDecoderConfig(&config) && WebPGetFeatures(bytes.data(), bytes.size(), &config.input) == VP8_STATUS_OK,
-              "the webp header is damaged");
+              "the webp header is corrupt");
   FROST_CHECK(!config.input.has_animation, "animated webp files are not read");
   const std::uint64_t promised = std::uint64_t{ByteReader{bytes, false}.u32(4)} + 8;
   FROST_CHECK(promised <= bytes.size(), "the webp file is cut off");
@@ -78,7 +78,7 @@ Header read_header(Bytes bytes) {
   header.state = status == VP8_STATUS_OK ? Header::ok : Header::bad;
   header.info.width = features.width;
   header.info.height = features.height;
-  Bytes exif = chunk(bytes, "EXIF");                                               // behind the pixels
+  Bytes exif = chunk(bytes, "EXIF");                                               // after the pixels
   if (starts_with(exif, std::string_view("Exif\0\0", 6))) exif = exif.subspan(6);  // some writers copy JPEG's whole segment
   header.info.orientation = exif_orientation(exif);
   return header;

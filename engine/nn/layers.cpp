@@ -19,12 +19,12 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
   for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
   return values;
 }
-/// True of a pass on a dry device through a model that lives on another one. It reads no values, so nothing is made from
+/// True of a pass on a meta device through a model that lives on another one. It reads no values, so nothing is made from
 /// them: that would stay in the model's device.
 bool walked(const Context& context, const Parameter& of) { return &context.device != &of.value.device(); }
 
 void check_widths(const Conv2d& conv, const BatchNorm2d& bn) {
-  FROST_CHECK(bn.channels == conv.out, bn.name(), ": ", bn.channels, " channels behind a convolution's ", conv.out);
+  FROST_CHECK(bn.channels == conv.out, bn.name(), ": ", bn.channels, " channels after a convolution's ", conv.out);
 }
 }  // namespace
 
@@ -39,25 +39,25 @@ Conv2d::Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeom
               "conv2d: ", in, " -> ", out, " channels in ", geometry.groups, " groups");
 }
 
-Var Conv2d::forward(Context& context, const Var& x, const Place& place) {
-  return forward_as(context, x, context.compute, place);
+Var Conv2d::forward(Context& context, const Var& x, const Output& output) {
+  return forward_as(context, x, context.compute, output);
 }
 
-Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Place& place) {
+Var Conv2d::forward_as(Context& context, const Var& x, DType type, const Output& output) {
   const Device::ScopeGuard scope(context.device, name());
-  return conv2d(context, x, weight, bias, geometry, type, place);
+  return conv2d(context, x, weight, bias, geometry, type, output);
 }
 
 Var Conv2d::forward_act(Context& context, const Var& x, Activation kind) {
   const Device::ScopeGuard scope(context.device, name());
   if (context.records(x, weight) || (context.tape && bias && bias->trainable))
     return activation(context, forward(context, x), kind);
-  return conv2d_constant(context, x, {weight.value.f32(), weight.stamp}, out, bias ? bias->value.f32() : nullptr, geometry,
+  return conv2d_constant(context, x, {weight.value.f32(), weight.version}, out, bias ? bias->value.f32() : nullptr, geometry,
                          kind);
 }
 
 void Conv2d::initialise(Rng& rng) {
-  if (is_dry(weight.value.backend())) return;  // its memory holds no values: drawing them would only take time
+  if (is_meta(weight.value.backend())) return;  // its memory holds no values: drawing them would only take time
   const double fan_in = static_cast<double>(in / geometry.groups) * geometry.kernel_h * geometry.kernel_w;
   const double bound = 1.0 / std::sqrt(fan_in);
   weight.value.assign(uniform(rng, weight.value.elements(), bound));
@@ -117,19 +117,19 @@ bool BatchNorm2d::uses_running(const Context& context, bool block_frozen) const 
 }
 
 const Tensor& BatchNorm2d::running_rstd() {
-  if (rstd_stamp_ != running_var.stamp) {
+  if (rstd_version_ != running_var.version) {
     std::vector<float> values = running_var.value.to_vector();
     for (float& value : values) value = 1.0f / std::sqrt(value + eps);
     rstd_ = Tensor::from(running_var.value.device(), running_var.value.shape(), values, Role::buffer);
-    rstd_stamp_ = running_var.stamp;
+    rstd_version_ = running_var.version;
   }
   return rstd_;
 }
 
 void BatchNorm2d::forget_derived() {
   rstd_ = Tensor();
-  rstd_stamp_ = 0;
-  folded_ = {};
+  rstd_version_ = 0;
+  fused_values_ = {};
 }
 
 void forget_derived(Module& model) {
@@ -138,7 +138,7 @@ void forget_derived(Module& model) {
   });
 }
 
-Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
+Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Residual residual, const Output& output) {
   const Device::ScopeGuard scope(context.device, name());
   FROST_CHECK(x.shape().c == channels, name(), ": ", x.shape().c, " channels, expected ", channels);
   if (context.profile) context.profile->norm += 4.0 * static_cast<double>(x.shape().elements());
@@ -161,7 +161,7 @@ Var BatchNorm2d::apply(Context& context, const Var& x, Activation activation, Re
                           .eps = eps,
                           .momentum = momentum,
                           .batch_statistics = !running};
-  return norm_act(context, x, norm, activation, residual, place);
+  return norm_act(context, x, norm, activation, residual, output);
 }
 
 ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry,
@@ -173,12 +173,12 @@ ConvNormAct::ConvNormAct(Device& device, std::int64_t in, std::int64_t out, cons
       torch_class_(settings.torch_class),
       fused_(conv, bn) {}
 
-void FusedConvNorm::fold() {
+void FusedConvNorm::fuse_values() {
   check_widths(conv_, bn_);
-  const std::uint64_t now[6] = {conv_.weight.stamp,     conv_.bias ? conv_.bias->stamp : 0,
-                                bn_.weight.stamp,       bn_.bias.stamp,
-                                bn_.running_mean.stamp, bn_.running_var.stamp};
-  if (bn_.folded_.weight && std::equal(std::begin(now), std::end(now), std::begin(bn_.folded_.from))) return;
+  const std::uint64_t now[6] = {conv_.weight.version,     conv_.bias ? conv_.bias->version : 0,
+                                bn_.weight.version,       bn_.bias.version,
+                                bn_.running_mean.version, bn_.running_var.version};
+  if (bn_.fused_values_.weight && std::equal(std::begin(now), std::end(now), std::begin(bn_.fused_values_.from))) return;
   // docs/spec/model.md section 6: W' = s W, b' = beta + s (b - mean), s = gamma / sqrt(var + eps)
   std::vector<float> weight = conv_.weight.value.to_vector(), bias = bn_.bias.value.to_vector();
   const std::vector<float> gamma = bn_.weight.value.to_vector(), mean = bn_.running_mean.value.to_vector(),
@@ -191,25 +191,25 @@ void FusedConvNorm::fold() {
     bias[o] += s * (conv_bias[o] - mean[o]);
   }
   Device& device = conv_.weight.value.device();
-  if (!bn_.folded_.weight || bn_.folded_.weight.shape() != conv_.weight.value.shape()) {
-    bn_.folded_.weight = Tensor(device, conv_.weight.value.shape(), DType::f32, Role::buffer);
-    bn_.folded_.bias = Tensor(device, bn_.bias.value.shape(), DType::f32, Role::buffer);
+  if (!bn_.fused_values_.weight || bn_.fused_values_.weight.shape() != conv_.weight.value.shape()) {
+    bn_.fused_values_.weight = Tensor(device, conv_.weight.value.shape(), DType::f32, Role::buffer);
+    bn_.fused_values_.bias = Tensor(device, bn_.bias.value.shape(), DType::f32, Role::buffer);
   }
-  bn_.folded_.weight.assign(weight);
-  bn_.folded_.bias.assign(bias);
-  std::copy(std::begin(now), std::end(now), std::begin(bn_.folded_.from));
-  bn_.folded_.stamp = new_stamp();
+  bn_.fused_values_.weight.assign(weight);
+  bn_.fused_values_.bias.assign(bias);
+  std::copy(std::begin(now), std::end(now), std::begin(bn_.fused_values_.from));
+  bn_.fused_values_.version = new_version();
 }
 
 void FusedConvNorm::fuse() {
   if (fused_) return;
-  fold();
-  conv_.weight.value.assign(bn_.folded_.weight.to_vector());
+  fuse_values();
+  conv_.weight.value.assign(bn_.fused_values_.weight.to_vector());
   conv_.weight.touch();
   if (!conv_.bias) conv_.add_bias();
-  conv_.bias->value.assign(bn_.folded_.bias.to_vector());
+  conv_.bias->value.assign(bn_.fused_values_.bias.to_vector());
   conv_.bias->touch();
-  bn_.folded_.weight = bn_.folded_.bias = Tensor();
+  bn_.fused_values_.weight = bn_.fused_values_.bias = Tensor();
   fused_ = true;
 }
 
@@ -227,28 +227,29 @@ void fuse(Module& model) {
   for (ConvNormAct* block : blocks) block->fuse();
 }
 
-Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation, Residual residual, const Place& place) {
+Var FusedConvNorm::forward(Context& context, const Var& x, Activation activation, Residual residual, const Output& output) {
   FROST_CHECK(!fused_ || (!context.tape && !residual.before_activation()), conv_.name(), ": fused, for evaluation alone");
   const bool constant =
       !context.training || (!conv_.weight.trainable && !(conv_.bias && conv_.bias->trainable) && bn_.frozen());
-  // In front of the activation a residual is added in the norm's pass: no more traffic than folded, with an add behind.
+  // Before the activation a residual is added in the norm's pass: no more traffic than fused, with an add after.
   if (fused_ || (constant && bn_.uses_running(context, true) && !context.records(x) && !residual.before_activation())) {
     FROST_CHECK(x.shape().c == conv_.in, conv_.name(), ": x has ", x.shape().c, " channels, the weight expects ", conv_.in);
     if (!fused_) check_widths(conv_, bn_);
     const bool plain = fused_ || walked(context, conv_.weight);
-    if (!plain) fold();
+    if (!plain) fuse_values();
     if (context.profile && !fused_)
       context.profile->norm += 4.0 * static_cast<double>(conv_.geometry.output(x.shape(), conv_.out).elements());
-    const Filters weight =
-        plain ? Filters{conv_.weight.value.f32(), conv_.weight.stamp} : Filters{bn_.folded_.weight.f32(), bn_.folded_.stamp};
-    const float* bias = (fused_ ? conv_.bias->value : plain ? bn_.bias.value : bn_.folded_.bias).f32();
-    if (!residual) return conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation, place);
+    const Filters weight = plain ? Filters{conv_.weight.value.f32(), conv_.weight.version}
+                                 : Filters{bn_.fused_values_.weight.f32(), bn_.fused_values_.version};
+    const float* bias = (fused_ ? conv_.bias->value : plain ? bn_.bias.value : bn_.fused_values_.bias).f32();
+    if (!residual) return conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation, output);
     const Var y = conv2d_constant(context, x, weight, conv_.out, bias, conv_.geometry, activation);
-    return add(context, *residual.value, y, place);
+    return add(context, *residual.value, y, output);
   }
-  bn_.folded_.weight = bn_.folded_.bias = Tensor();  // of an earlier pass; in training they would only take memory
+  bn_.fused_values_.weight = bn_.fused_values_.bias =
+      Tensor();  // of an earlier pass; in training they would only take memory
   const Var y = conv_.forward(context, x);
-  return bn_.apply(context, y, activation, residual, place);
+  return bn_.apply(context, y, activation, residual, output);
 }
 
 Linear::Linear(Device& device, std::int64_t in, std::int64_t out, std::int64_t height, std::int64_t width)
@@ -268,13 +269,13 @@ void Linear::resize(std::int64_t new_out) {
   replace(bias, {1, 1, 1, out}, {out});
 }
 
-Var Linear::forward(Context& context, const Var& x, const Place&) {
+Var Linear::forward(Context& context, const Var& x, const Output&) {
   const Device::ScopeGuard scope(context.device, name());
   return linear(context, x, weight, &bias);
 }
 
 void Linear::initialise(Rng& rng) {
-  if (is_dry(weight.value.backend())) return;
+  if (is_meta(weight.value.backend())) return;
   const double bound = 1.0 / std::sqrt(static_cast<double>(weight.value.elements() / out));
   weight.value.assign(uniform(rng, weight.value.elements(), bound));
   weight.touch();
@@ -291,22 +292,22 @@ void Linear::initialise_normal(Rng& rng, double std) {
   bias.touch();
 }
 
-Var DropoutLayer::forward(Context& context, const Var& x, const Place&) {
+Var DropoutLayer::forward(Context& context, const Var& x, const Output&) {
   std::uint64_t stream = 0;
   for (const char ch : name()) stream = Rng::mix(stream ^ static_cast<unsigned char>(ch));
   return dropout(context, x, p, stream);
 }
 
-Var AvgPool2d::forward(Context& context, const Var& x, const Place&) {
+Var AvgPool2d::forward(Context& context, const Var& x, const Output&) {
   const Shape& s = x.shape();
   FROST_CHECK(s.h % kernel == 0 && s.w % kernel == 0, name(), ": sides of ", s, " are no multiples of the kernel of ",
               kernel);
   return average_pool(context, x, s.h / kernel, s.w / kernel);
 }
 
-Var Upsample::forward(Context& context, const Var& x, const Place& place) {
+Var Upsample::forward(Context& context, const Var& x, const Output& output) {
   const std::int64_t height = to ? to->height : x.shape().h * by.rows, width = to ? to->width : x.shape().w * by.columns;
-  const Var y = upsample(context, x, height, width, mode, place);
+  const Var y = upsample(context, x, height, width, mode, output);
   if (context.profile) context.profile->resize += static_cast<double>(y.shape().elements());
   return y;
 }
@@ -316,12 +317,12 @@ void Sequential::add(std::unique_ptr<Module> module) {
   add_child(std::to_string(steps_.size() - 1), std::move(module));
 }
 
-Var Sequential::forward(Context& context, const Var& x, const Place& place) {
+Var Sequential::forward(Context& context, const Var& x, const Output& output) {
   FROST_CHECK(!steps_.empty(), name(), ": an empty sequence");
   Var y = x;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const Device::ScopeGuard scope(context.device, steps_[i]->name());
-    y = steps_[i]->forward(context, y, i + 1 == steps_.size() ? place : Place{});
+    y = steps_[i]->forward(context, y, i + 1 == steps_.size() ? output : Output{});
   }
   return y;
 }

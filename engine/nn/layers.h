@@ -12,9 +12,9 @@ class Conv2d : public Module {
  public:
   Conv2d(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, bool with_bias);
   std::string torch_class() const override { return "Conv2d"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   /// As forward, with a result of type `out` (a head's logits stay f32 while activations are 16-bit).
-  Var forward_as(Context& context, const Var& x, DType out, const Place& place = {});
+  Var forward_as(Context& context, const Var& x, DType out, const Output& output = {});
   /// activation(forward(x)), in one call where nothing is recorded.
   Var forward_act(Context& context, const Var& x, Activation kind);
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
@@ -38,8 +38,10 @@ class BatchNorm2d : public Module {
   BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-3f, float momentum = 0.03f);
   /// y = activation(norm(x)) [+ residual].
   std::string torch_class() const override { return "BatchNorm2d"; }
-  Var apply(Context& context, const Var& x, Activation activation, Residual residual = {}, const Place& place = {});
-  Var forward(Context& context, const Var& x, const Place& place = {}) override { return apply(context, x, {}, {}, place); }
+  Var apply(Context& context, const Var& x, Activation activation, Residual residual = {}, const Output& output = {});
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
+    return apply(context, x, {}, {}, output);
+  }
   /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
   bool uses_running(const Context& context, bool block_frozen) const;
   bool frozen() const { return !weight.trainable && !bias.trainable; }
@@ -58,28 +60,28 @@ class BatchNorm2d : public Module {
 
  private:
   friend class FusedConvNorm;
-  struct Folded {  // into the convolution before it: see FusedConvNorm
+  struct FusedValues {  // into the convolution before it: see FusedConvNorm
     Tensor weight, bias;
-    std::uint64_t from[6] = {};  // the stamps of what was folded
-    std::uint64_t stamp = 0;
+    std::uint64_t from[6] = {};  // the versions of what was fused
+    std::uint64_t version = 0;
   };
   Tensor rstd_;
-  std::uint64_t rstd_stamp_ = 0;
-  Folded folded_;
+  std::uint64_t rstd_version_ = 0;
+  FusedValues fused_values_;
 };
 
-/// A block's convolution and the batch norm behind it, run together with an activation, whatever their names are. Where the
-/// statistics are constants and nothing below needs a gradient they run folded, as one convolution with bias and activation.
+/// A block's convolution and the batch norm after it, run together with an activation, whatever their names are. Where the
+/// statistics are constants and nothing below needs a gradient they run fused, as one convolution with bias and activation.
 class FusedConvNorm {
  public:
   FusedConvNorm(Conv2d& conv, BatchNorm2d& bn) : conv_(conv), bn_(bn) {}
-  Var forward(Context& context, const Var& x, Activation activation, Residual residual = {}, const Place& place = {});
-  /// Folds the norm into the convolution for good: its weight and bias are the folded ones, the norm is not read any more.
+  Var forward(Context& context, const Var& x, Activation activation, Residual residual = {}, const Output& output = {});
+  /// Fuses the norm into the convolution for good: its weight and bias are the fused ones, the norm is not read any more.
   void fuse();
   bool fused() const { return fused_; }
 
  private:
-  void fold();
+  void fuse_values();
   bool fused_ = false;
   Conv2d& conv_;
   BatchNorm2d& bn_;
@@ -101,12 +103,12 @@ class ConvNormAct : public Module {
   ConvNormAct(Device& device, std::int64_t in, std::int64_t out, const ConvGeometry& geometry, Activation activation,
               const ConvNormSettings& settings = {});
   std::string torch_class() const override { return torch_class_; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override {
-    return forward(context, x, nullptr, place);
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
+    return forward(context, x, nullptr, output);
   }
-  Var forward(Context& context, const Var& x, Residual residual, const Place& place = {}) {
+  Var forward(Context& context, const Var& x, Residual residual, const Output& output = {}) {
     const Device::ScopeGuard scope(context.device, name());
-    return fused_.forward(context, x, activation, residual, place);
+    return fused_.forward(context, x, activation, residual, output);
   }
   /// For good (docs/spec/model.md section 6): `conv.weight`, `conv.bias`, no `bn`. Such a block is only evaluated.
   void fuse();
@@ -131,7 +133,7 @@ class Linear : public Module {
  public:
   Linear(Device& device, std::int64_t in, std::int64_t out, std::int64_t height = 1, std::int64_t width = 1);
   std::string torch_class() const override { return "Linear"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;  // f32 (n, 1, 1, out)
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;  // f32 (n, 1, 1, out)
   /// PyTorch's default: uniform in +-1 / sqrt(fan_in), weight and bias.
   void initialise(Rng& rng);
   /// Another number of outputs: values, gradient and mask are lost.
@@ -148,7 +150,7 @@ class DropoutLayer : public Module {
  public:
   explicit DropoutLayer(float p) : p(p) {}
   std::string torch_class() const override { return "Dropout"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   float p;
 };
 
@@ -157,7 +159,7 @@ class Activate : public Module {
  public:
   explicit Activate(Activation kind) : kind(kind) {}
   std::string torch_class() const override { return "Activation"; }  // of any kind
-  Var forward(Context& context, const Var& x, const Place& = {}) override { return activation(context, x, kind); }
+  Var forward(Context& context, const Var& x, const Output& = {}) override { return activation(context, x, kind); }
   Activation kind;
 };
 
@@ -165,8 +167,8 @@ class MaxPool2d : public Module {
  public:
   explicit MaxPool2d(PoolGeometry geometry) : geometry(geometry) {}
   std::string torch_class() const override { return "MaxPool2d"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override {
-    return max_pool(context, x, geometry, place);
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
+    return max_pool(context, x, geometry, output);
   }
   PoolGeometry geometry;
 };
@@ -176,7 +178,7 @@ class AvgPool2d : public Module {
  public:
   explicit AvgPool2d(int kernel) : kernel(kernel) {}
   std::string torch_class() const override { return "AvgPool2d"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   int kernel;
 };
 
@@ -185,7 +187,9 @@ class AdaptiveAvgPool2d : public Module {
  public:
   AdaptiveAvgPool2d(std::int64_t rows, std::int64_t columns) : rows(rows), columns(columns) {}
   std::string torch_class() const override { return "AdaptiveAvgPool2d"; }
-  Var forward(Context& context, const Var& x, const Place& = {}) override { return average_pool(context, x, rows, columns); }
+  Var forward(Context& context, const Var& x, const Output& = {}) override {
+    return average_pool(context, x, rows, columns);
+  }
   std::int64_t rows, columns;
 };
 
@@ -201,7 +205,7 @@ class Upsample : public Module {
   Upsample(By by, ResizeMode mode) : by(by), mode(mode) {}
   Upsample(To to, ResizeMode mode) : to(to), mode(mode) {}
   std::string torch_class() const override { return "Upsample"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   By by{0, 0};
   std::optional<To> to;  // instead of `by`
   ResizeMode mode;
@@ -211,7 +215,7 @@ class ZeroPad2d : public Module {
  public:
   ZeroPad2d(int left, int right, int top, int bottom) : left(left), right(right), top(top), bottom(bottom) {}
   std::string torch_class() const override { return "ZeroPad2d"; }
-  Var forward(Context& context, const Var& x, const Place& = {}) override {
+  Var forward(Context& context, const Var& x, const Output& = {}) override {
     return zero_pad(context, x, left, right, top, bottom);
   }
   int left, right, top, bottom;
@@ -234,7 +238,7 @@ class Sequential : public Module {
     add(std::move(module));
     return reference;
   }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   std::size_t size() const { return steps_.size(); }
   Module& operator[](std::size_t i) { return *steps_[i]; }
 

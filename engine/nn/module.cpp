@@ -4,7 +4,7 @@
 
 namespace frost {
 
-Var Module::forward(Context&, const Var&, const Place&) { fail(name_, ": this module takes several inputs"); }
+Var Module::forward(Context&, const Var&, const Output&) { fail(name_, ": this module takes several inputs"); }
 
 Var Module::forward_many(Context& context, const std::vector<Var>& inputs) {
   FROST_CHECK(inputs.size() == 1, name_, ": takes one input, the graph gives ", inputs.size());

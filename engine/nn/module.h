@@ -14,8 +14,8 @@ struct Buffer {
   std::string name;
   std::vector<std::int64_t> torch_shape;
   Tensor value;  // f32
-  std::uint64_t stamp = new_stamp();
-  void touch() { stamp = new_stamp(); }
+  std::uint64_t version = new_version();
+  void touch() { version = new_version(); }
 };
 /// An integer of the state (num_batches_tracked); averages do not touch it.
 struct Counter {
@@ -32,9 +32,9 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  /// One input, one output; blocks with several inputs override `forward_many`. `place` is where the caller would like the
+  /// One input, one output; blocks with several inputs override `forward_many`. `output` is where the caller would like the
   /// result; a module may ignore it (Concatenation then copies).
-  virtual Var forward(Context& context, const Var& x, const Place& place = {});
+  virtual Var forward(Context& context, const Var& x, const Output& output = {});
   virtual Var forward_many(Context& context, const std::vector<Var>& inputs);
   /// The name of the class in its place in a PyTorch checkpoint, "Conv2d"; "": any.
   virtual std::string torch_class() const { return ""; }

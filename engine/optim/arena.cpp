@@ -39,7 +39,8 @@ std::size_t ParameterArena::adopt(std::int64_t born) {
   std::set<const Parameter*> known;
   for (const ParameterGroup& group : groups_)
     for (const Parameter* p : group.members) {
-      FROST_CHECK(p->trainable, "parameter ", p->name, " trained and is frozen now: a part can wake up, not fall asleep");
+      FROST_CHECK(p->trainable, "parameter ", p->name,
+                  " trained and is frozen now: a part can be unfrozen, not frozen again");
       known.insert(p);
     }
   sizes_.assign(3, 0);

@@ -29,9 +29,9 @@ class ParameterArena {
   static std::size_t kind_of(const Module& module, const Parameter& parameter);
   ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema);
 
-  /// Takes in the parameters that have become trainable since, in groups of their own: what those that were awake hold does
-  /// not move. `born`: the optimizer's steps so far. The average of a new member begins at its value. Throws Error where a
-  /// member has become frozen. Returns how many were taken in.
+  /// Takes in the parameters that have become trainable since, in groups of their own: what those that were trained before
+  /// hold does not move. `born`: the optimizer's steps so far. The average of a new member begins at its value. Throws Error
+  /// where a member has become frozen. Returns how many were taken in.
   std::size_t adopt(std::int64_t born);
 
   std::vector<ParameterGroup>& groups() { return groups_; }
@@ -40,7 +40,7 @@ class ParameterArena {
   void zero_grad();
   void add_squares(UpdateState* state);  // of all gradients, to the state's sum
   void apply_masks();                    // masks have changed: values, momenta and averages obey them at once
-  void touch();                          // values have changed: new stamps
+  void touch();                          // values have changed: new versions
 
  private:
   void move_in(ParameterGroup& group);

@@ -50,7 +50,7 @@ Optimizer::Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind, 
 void Optimizer::grow() {
   FROST_CHECK(arena_.groups().size() <= kStepGroups, "optimizer: ", arena_.groups().size(),
               " groups of parameters, there is room for ", kStepGroups,
-              ": fewer learning-rate scales, or stages of waking up");
+              ": fewer learning-rate scales, or stages of unfreezing");
   for (ParameterGroup& group : arena_.groups()) {
     if (!group.value || group.momentum) continue;
     group.momentum = Tensor::zeros(device_, group.value.shape(), DType::f32, Role::optimizer_state);
@@ -122,24 +122,24 @@ void Optimizer::restore(const UpdateState& given) {
   device_.backend().upload(state_.data(), &state, sizeof state);
 }
 
-void BufferAverage::adopt(const std::vector<Buffer*>& buffers) {
+void BufferEma::adopt(const std::vector<Buffer*>& buffers) {
   for (Buffer* buffer : buffers) {
     if (std::find(buffers_.begin(), buffers_.end(), buffer) != buffers_.end()) continue;
     buffers_.push_back(buffer);
-    averages_.emplace_back(device_, buffer->value.shape(), DType::f32, Role::optimizer_state);
-    device_.backend().copy({.x = buffer->value, .y = averages_.back()});
+    emas_.emplace_back(device_, buffer->value.shape(), DType::f32, Role::optimizer_state);
+    device_.backend().copy({.x = buffer->value, .y = emas_.back()});
   }
   std::vector<EmaItem> items;
   values_ = largest_ = 0;
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
-    items.push_back({averages_[i].f32(), buffers_[i]->value.f32(), averages_[i].elements()});
+    items.push_back({emas_[i].f32(), buffers_[i]->value.f32(), emas_[i].elements()});
     values_ += items.back().count;
     largest_ = std::max(largest_, items.back().count);
   }
   if (!items.empty()) items_ = device_memory(device_, items.data(), std::ssize(items));
 }
 
-void BufferAverage::update(const UpdateState* state) {
+void BufferEma::update(const UpdateState* state) {
   if (buffers_.empty()) return;
   device_.backend().ema_update({.items = static_cast<const EmaItem*>(items_.data()),
                                 .item_count = std::ssize(buffers_),

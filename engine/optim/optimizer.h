@@ -19,7 +19,7 @@ class Optimizer {
   /// `loss_scaling`: gradients arrive multiplied by a loss scale that follows PyTorch's GradScaler, for f16 training.
   Optimizer(ParameterArena& arena, Device& device, OptimizerKind kind, bool loss_scaling = false);
 
-  /// Makes the state of groups that have none yet: of parameters that wake up during training.
+  /// Makes the state of groups that have none yet: of parameters that are unfrozen during training.
   void grow();
 
   /// One step with the groups' current lr. The gradients are scaled by min(1, clip / (norm + 1e-6)); clip <= 0: not at all.
@@ -54,20 +54,20 @@ class Optimizer {
 };
 
 /// The average of the buffers (running statistics) that training moves; those of frozen parts are shared, not averaged.
-class BufferAverage {
+class BufferEma {
  public:
-  explicit BufferAverage(Device& device) : device_(device) {}
+  explicit BufferEma(Device& device) : device_(device) {}
   /// Averages these too, from their values now on; those that are known already stay as they are. The buffers' memory must
   /// stay where it is from now on.
   void adopt(const std::vector<Buffer*>& buffers);
   void update(const UpdateState* state);  // with the decay of the state's step
   const std::vector<Buffer*>& buffers() const { return buffers_; }
-  Tensor average(std::size_t i) const { return averages_[i]; }
+  Tensor ema(std::size_t i) const { return emas_[i]; }
 
  private:
   Device& device_;
   std::vector<Buffer*> buffers_;
-  std::vector<Tensor> averages_;
+  std::vector<Tensor> emas_;
   Tensor items_;  // EmaItem for each, in device memory
   std::int64_t largest_ = 0, values_ = 0;
 };

@@ -9,7 +9,7 @@
 
 namespace frost {
 
-/// One device as the engine sees it: its kernels, its memory and the books about it. Outlives every tensor on it.
+/// One device as the engine sees it: its kernels, its memory and the accounts about it. Outlives every tensor on it.
 class Device {
  public:
   explicit Device(std::unique_ptr<Backend> backend, std::string name = "cpu");
@@ -40,7 +40,7 @@ class Device {
     }
   }
 
-  /// While it lives, allocations are booked under the module path `name`.
+  /// While it lives, allocations are accounted under the module path `name`.
   class ScopeGuard {
    public:
     ScopeGuard(Device& device, const std::string& name) : ScopeGuard(device, device.ledger_.scope(name)) {}
@@ -55,7 +55,8 @@ class Device {
   };
 
  private:
-  KeptMemory keep(std::size_t bytes);  // for the backend itself: booked as workspace, under the scope that needed it
+  PersistentWorkspace keep(
+      std::size_t bytes);  // for the backend itself: accounted as workspace, under the scope that needed it
   [[noreturn]] void explain(const OutOfMemory& error) const;
 
   std::unique_ptr<Backend> backend_;

@@ -7,7 +7,7 @@
 
 namespace frost {
 
-/// Memory with a reason: booked in the ledger under a role and a module scope for as long as it lives.
+/// Memory with a reason: accounted in the ledger under a role and a module scope for as long as it lives.
 class Storage {
  public:
   Storage(Device& device, std::size_t bytes, Role role);
@@ -19,7 +19,7 @@ class Storage {
   void* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
   Role role() const { return role_; }
-  void set_role(Role role);  // books the bytes under another role
+  void set_role(Role role);  // accounts the bytes under another role
 
  private:
   Device& device_;

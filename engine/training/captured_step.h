@@ -21,50 +21,51 @@ class CapturedStep {
  public:
   using Key = std::vector<std::int64_t>;
 
-  /// `model`, if any: what the work changes of it on the host (counters, stamps) is repeated by each replay.
+  /// `model`, if any: what the work changes of it on the host (counters, versions) is repeated by each replay.
   /// `enabled` false, or a device that cannot capture: the work is simply run.
   CapturedStep(Device& device, Module* model, bool enabled);
   ~CapturedStep();
 
   void run(const Key& key, const std::function<void()>& work);
 
-  /// Drops all recordings and their memory: something that they hold the addresses of has moved (parameters that wake up).
+  /// Discards all captured graphs and their memory: something that they hold the addresses of has moved (parameters that are
+  /// unfrozen).
   void forget();
 
   bool captures() const { return enabled_; }
   /// Is the work of this key replayed from now on? What it reads and writes has to stay then.
-  bool recorded(const Key& key) const {
-    const auto it = recordings_.find(key);
-    return it != recordings_.end() && it->second.work;
+  bool captured(const Key& key) const {
+    const auto it = graphs_.find(key);
+    return it != graphs_.end() && it->second.work;
   }
-  /// Is it, or will it be when it comes again? Where there are as many recordings as are kept, work of other keys is simply
-  /// run, until all are forgotten.
-  bool records(const Key& key) const { return enabled_ && (recorded(key) || captured_ < kMost); }
+  /// Is it, or will it be when it comes again? Where there are as many captured graphs as are kept, work of other keys is
+  /// simply run, until all are forgotten.
+  bool will_capture(const Key& key) const { return enabled_ && (captured(key) || captured_ < kMost); }
   std::int64_t replays() const { return replays_; }
 
  private:
-  /// One key's recording, and what the host has to repeat.
-  struct Recording {
+  /// One key's captured graph, and what the host has to repeat.
+  struct Graph {
     bool ran = false;
     std::unique_ptr<Captured> work;
     std::vector<Parameter*> parameters;
     std::vector<Buffer*> buffers;
     std::vector<std::pair<Counter*, std::int64_t>> counters;
   };
-  static constexpr std::size_t kMost = 8;  // recordings
-  void capture(Recording& recording, const std::function<void()>& work);
-  void repeat_on_host(Recording& recording);
-  void book(std::size_t bytes);
+  static constexpr std::size_t kMost = 8;  // captured graphs
+  void capture(Graph& graph, const std::function<void()>& work);
+  void repeat_on_host(Graph& graph);
+  void account(std::size_t bytes);
 
   Device& device_;
   Module* model_;
   bool enabled_;
   std::int64_t replays_ = 0;
   std::size_t captured_ = 0;
-  // Where all recordings work: they run one after the other, so what one is done with serves the next.
+  // Where all captured graphs work: they run one after the other, so what one is done with serves the next.
   std::optional<Allocator::Pool> pool_;
-  std::size_t booked_ = 0;  // of the pool
-  std::map<Key, Recording> recordings_;
+  std::size_t accounted_ = 0;  // of the pool
+  std::map<Key, Graph> graphs_;
 };
 
 }  // namespace frost

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "engine/base/interrupt.h"
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/report/run_folder.h"
 #include "engine/training/run_checkpoints.h"
 
@@ -60,17 +60,17 @@ bool remove_unreadable(const std::filesystem::path& file, Observer& observer) {
 }
 }  // namespace
 
-TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average,
+TrainingLoop::TrainingLoop(Device& device, Module& model, Module& ema_model, ParameterArena& arena, ModelEma& ema,
                            TrainingTask& task, LoopOptions options, Observer& observer)
     : device_(device),
       model_(model),
-      twin_(twin),
+      ema_model_(ema_model),
       arena_(arena),
-      average_(average),
+      ema_(ema),
       task_(task),
       options_(std::move(options)),
       observer_(observer),
-      updater_(device, arena, average, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling,
+      updater_(device, arena, ema, options_.schedule, options_.optimizer, options_.clip, options_.loss_scaling,
                options_.cuda_graph) {
   if (options_.loss_scaling) task_.use_loss_scale(updater_.optimizer().loss_scale());
   const std::int64_t interval = device_.backend().can_capture() ? kReadInterval : 1;
@@ -79,13 +79,13 @@ TrainingLoop::TrainingLoop(Device& device, Module& model, Module& twin, Paramete
   summary_.batch_size = options_.schedule.batch_size;
   for (const Parameter* p : model_.parameters()) summary_.parameters += p->value.elements();
   count_trainable();
-  average_.lend_to(twin_);  // from here on it needs no memory of its own
+  ema_.alias(ema_model_);  // from here on it needs no memory of its own
 }
 
-void TrainingLoop::wake(std::int64_t epoch, std::int64_t steps) {
-  updater_.wake(steps);
-  average_.lend_to(twin_);
-  wakes_.emplace_back(epoch, steps);
+void TrainingLoop::unfreeze(std::int64_t epoch, std::int64_t steps) {
+  updater_.unfreeze(steps);
+  ema_.alias(ema_model_);
+  unfreezes_.emplace_back(epoch, steps);
   count_trainable();
 }
 
@@ -204,7 +204,7 @@ void TrainingLoop::run() {
     csv.append(row_of(epoch - 1));
   }
   for (; epoch < epochs && !stops_after(epoch - 1); ++epoch) {
-    if (options_.unfreeze && options_.unfreeze(epoch)) wake(epoch, updater_.optimizer().state().steps);
+    if (options_.unfreeze && options_.unfreeze(epoch)) unfreeze(epoch, updater_.optimizer().state().steps);
     train_epoch(epoch);
     end_epoch(csv, epoch);
   }
@@ -231,12 +231,13 @@ void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
   const bool saved = !options_.nosave || last_epoch;
   double fitness = 0;
   if (!options_.noval || last_epoch) {
-    average_.lend_to(twin_);
+    ema_.alias(ema_model_);
     try {
-      const ValidationReport report = task_.validate(twin_, epoch, last_epoch);
+      const ValidationReport report = task_.validate(ema_model_, epoch, last_epoch);
       metrics_ = report.metrics;
       fitness = report.fitness;
-      forget_derived(twin_);  // else the peaks of the next epoch would tell whether this process validated the one before
+      forget_derived(
+          ema_model_);  // else the peaks of the next epoch would tell whether this process validated the one before
     } catch (const Interrupted&) {
       if (saved) save_unvalidated(epoch);
       interrupted("while validating", epoch);
@@ -305,7 +306,7 @@ std::vector<double> TrainingLoop::row_of(std::int64_t epoch) const {
 
 StateDict TrainingLoop::checked_state(std::int64_t epoch) const {
   StateDict all = state_of(model_);
-  for (const auto& [name, tensor] : average_.state()) all.add("ema." + name, tensor);
+  for (const auto& [name, tensor] : ema_.state()) all.add("ema." + name, tensor);
   for (ParameterGroup& group : arena_.groups()) {
     for (std::size_t i = 0; i < group.members.size(); ++i) {
       const Parameter& p = *group.members[i];
@@ -348,7 +349,7 @@ Metadata TrainingLoop::metadata(std::int64_t epoch, bool validated) const {
                                             {"loss_scale", state.loss_scale.scale},
                                             {"good_steps", state.loss_scale.good_steps},
                                             {"optimizer", name_of(options_.optimizer)},
-                                            {"wakes", wakes_},
+                                            {"wakes", unfreezes_},
                                             {"batches_per_epoch", task_.batches_per_epoch()}}
                                  .dump();
   const nlohmann::json costs{{"epochs", summary_.epochs},
@@ -371,7 +372,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   const nlohmann::json json = training_state(saved.metadata, file);
   std::int64_t batches = 0, last_step = -1;
   UpdateState state = updater_.optimizer().state();
-  std::vector<std::pair<std::int64_t, std::int64_t>> wakes;
+  std::vector<std::pair<std::int64_t, std::int64_t>> unfreezes;
   try {
     start_epoch_ = json.at("epoch").get<std::int64_t>() + 1;
     best_fitness_ = json.at("best_fitness");
@@ -411,7 +412,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
       summary_.peak_total = before.at("peak_total");
       summary_.peaks = before.at("peaks");
     }
-    if (json.contains("wakes")) wakes = json["wakes"].get<decltype(wakes)>();
+    if (json.contains("wakes")) unfreezes = json["wakes"].get<decltype(unfreezes)>();
     FROST_CHECK(json.at("optimizer") == name_of(options_.optimizer), file.string(), ": was trained with ",
                 json.at("optimizer").get<std::string>(), ", not with ", name_of(options_.optimizer));
   } catch (const nlohmann::json::exception& e) {
@@ -424,16 +425,16 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   can_resume_ = true;
   const auto run = saved.metadata.find(kRunKey);
   options_.run = run == saved.metadata.end() ? "" : run->second;
-  for (const auto& [epoch, before] : wakes) {
-    FROST_CHECK(options_.unfreeze && options_.unfreeze(epoch), file.string(), ": parameters woke in epoch ", epoch,
+  for (const auto& [epoch, before] : unfreezes) {
+    FROST_CHECK(options_.unfreeze && options_.unfreeze(epoch), file.string(), ": parameters were unfrozen in epoch ", epoch,
                 ", but these options unfreeze nothing then");
-    wake(epoch, before);
+    unfreeze(epoch, before);
   }
   updater_.restore(start_epoch_, last_step, state);
   const LoadReport report = load_state(model_, saved.tensors);
   FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",
               report.copied, " of ", report.total, " tensors fit)");
-  average_.restore(saved.tensors.below("ema."));
+  ema_.restore(saved.tensors.below("ema."));
   for (ParameterGroup& group : arena_.groups()) {
     for (std::size_t i = 0; i < group.members.size(); ++i) {
       const Parameter& p = *group.members[i];

@@ -42,8 +42,8 @@ class TrainingTask {
   /// The task's table: what stands above an epoch's row ("": nothing), and the row.
   virtual std::string table_header(std::int64_t epoch) = 0;
   virtual std::string table_row(const EpochProgress& progress) = 0;
-  /// Judges the averaged model.
-  virtual ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) = 0;
+  /// Judges the EMA model.
+  virtual ValidationReport validate(Module& ema_model, std::int64_t epoch, bool last) = 0;
   /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
   virtual Metadata metadata() const = 0;
   /// f16 training: one f32 on the device that the loss's gradient has to be multiplied with.
@@ -76,8 +76,8 @@ struct LoopOptions {
 /// docs/spec/train.md sections 6 to 11.
 class TrainingLoop {
  public:
-  /// `arena` holds `model`'s trainable parameters; `twin` is a second model of the same architecture: the averaged one.
-  TrainingLoop(Device& device, Module& model, Module& twin, ParameterArena& arena, ModelAverage& average, TrainingTask& task,
+  /// `arena` holds `model`'s trainable parameters; `ema_model` is a second model of the same architecture: the averaged one.
+  TrainingLoop(Device& device, Module& model, Module& ema_model, ParameterArena& arena, ModelEma& ema, TrainingTask& task,
                LoopOptions options, Observer& observer);
 
   /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's: whatever of the
@@ -119,7 +119,7 @@ class TrainingLoop {
   void take_losses(std::int64_t epoch, std::int64_t batch, std::span<const double> losses);
   void check_gradients(std::int64_t epoch, std::int64_t batch);  // warns of skipped steps
   std::string loss_scale_note() const;                           // " (loss scale 512, 3 steps skipped)" in f16 training
-  void wake(std::int64_t epoch, std::int64_t steps);
+  void unfreeze(std::int64_t epoch, std::int64_t steps);
   void count_trainable();
   [[noreturn]] void interrupted(const char* when, std::int64_t epoch) const;
   /// A checkpoint's tensors: all that a resumed run needs. Throws Error where one is not finite after `epoch`.
@@ -129,9 +129,9 @@ class TrainingLoop {
   std::string last_good() const;  // for a run that has diverged
 
   Device& device_;
-  Module &model_, &twin_;
+  Module &model_, &ema_model_;
   ParameterArena& arena_;
-  ModelAverage& average_;
+  ModelEma& ema_;
   TrainingTask& task_;
   LoopOptions options_;
   Observer& observer_;
@@ -147,7 +147,8 @@ class TrainingLoop {
   std::vector<double> mean_losses_, metrics_;  // of the last epoch
   bool is_best_ = false, validated_ = true;    // the last epoch
   std::array<double, 3> lr_{};
-  std::vector<std::pair<std::int64_t, std::int64_t>> wakes_;  // epochs in which parameters woke, optimizer steps before
+  std::vector<std::pair<std::int64_t, std::int64_t>>
+      unfreezes_;  // epochs in which parameters were unfrozen, optimizer steps before
 };
 
 }  // namespace frost

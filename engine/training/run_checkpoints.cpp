@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/report/run_folder.h"
 
 namespace frost {
 namespace {
-/// The checkpoint without what only training needs: the averaged weights, or all tensors where it has no averages.
+/// The checkpoint without what only training needs: the EMA weights, or all tensors where it has no averages.
 SafetensorsFile stripped(const std::filesystem::path& file) {
   SafetensorsFile saved = read_checkpoint(file);
   end_training(saved.metadata);

@@ -21,7 +21,7 @@ inline constexpr const char* kRunKey = "frost.run";
 
 /// The size in bytes that strip_checkpoint() would leave.
 std::int64_t stripped_checkpoint_size(const std::filesystem::path& file);
-/// Takes from a checkpoint what only training needs: the averaged weights stay. Without averaged weights all tensors stay.
+/// Takes from a checkpoint what only training needs: the EMA weights stay. Without EMA weights all tensors stay.
 /// Says so, and returns the size in bytes.
 /// Throws Error naming the file.
 std::int64_t strip_checkpoint(const std::filesystem::path& file, Observer& observer);

@@ -2,10 +2,10 @@
 
 namespace frost {
 
-Updater::Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
+Updater::Updater(Device& device, ParameterArena& arena, ModelEma& ema, const ScheduleConfig& schedule,
                  OptimizerKind optimizer, double clip, bool loss_scaling, bool capture)
     : arena_(arena),
-      average_(average),
+      ema_(ema),
       config_(schedule),
       schedule_(schedule),
       optimizer_(arena, device, optimizer, loss_scaling),
@@ -27,18 +27,18 @@ bool Updater::end_batch() {
   for (const ParameterGroup& group : arena_.groups()) masked.push_back(group.mask ? 1 : 0);
   work_.run(masked, [&] {
     optimizer_.queue(clip_);
-    average_.update(optimizer_.device_state());
+    ema_.update(optimizer_.device_state());
   });
   optimizer_.touch();
   return true;
 }
 
-std::size_t Updater::wake(std::int64_t steps) {
-  const std::size_t woken = arena_.adopt(steps);
+std::size_t Updater::unfreeze(std::int64_t steps) {
+  const std::size_t unfrozen = arena_.adopt(steps);
   optimizer_.grow();
-  average_.grow();
+  ema_.grow();
   work_.forget();
-  return woken;
+  return unfrozen;
 }
 
 void Updater::restore(std::int64_t epoch, std::int64_t last_step, const UpdateState& state) {

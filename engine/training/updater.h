@@ -2,8 +2,8 @@
 #include <cstdint>
 
 #include "engine/optim/schedule.h"
-#include "engine/training/average.h"
 #include "engine/training/captured_step.h"
+#include "engine/training/ema.h"
 
 namespace frost {
 
@@ -11,8 +11,8 @@ namespace frost {
 /// clipping, the step, the average (docs/spec/train.md sections 6 and 7).
 class Updater {
  public:
-  Updater(Device& device, ParameterArena& arena, ModelAverage& average, const ScheduleConfig& schedule,
-          OptimizerKind optimizer, double clip, bool loss_scaling = false, bool capture = false);
+  Updater(Device& device, ParameterArena& arena, ModelEma& ema, const ScheduleConfig& schedule, OptimizerKind optimizer,
+          double clip, bool loss_scaling = false, bool capture = false);
 
   /// Drops what was gathered since the last step, as YOLOv5 does at an epoch's start.
   void begin_epoch() { arena_.zero_grad(); }
@@ -25,8 +25,8 @@ class Updater {
   bool end_batch();
 
   /// Takes in what has become trainable: gradients, optimizer state and average from here on. `steps`: the optimizer steps
-  /// that were taken before it woke up. Returns how many parameters woke.
-  std::size_t wake(std::int64_t steps);
+  /// that were taken before it was unfrozen. Returns how many parameters were unfrozen.
+  std::size_t unfreeze(std::int64_t steps);
 
   const Optimizer& optimizer() const { return optimizer_; }
   std::int64_t last_step() const { return last_step_; }
@@ -35,7 +35,7 @@ class Updater {
 
  private:
   ParameterArena& arena_;
-  ModelAverage& average_;
+  ModelEma& ema_;
   ScheduleConfig config_;
   Schedule schedule_;
   Optimizer optimizer_;

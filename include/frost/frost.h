@@ -2,7 +2,8 @@
 
 /// The public face of frost: what a program needs that links frost::frost. docs/library.md shows how.
 ///
-/// Threads: a Device, and all that lives on it, belongs to one thread at a time. Several devices, each with its own thread, do
+/// Threads: a Device, and all that lives on it, belongs to one thread at a time. Several devices, each with its own thread,
+/// do
 ///   not disturb each other.
 /// Ownership: a Device outlives its tensors and models. Copies of a Tensor share memory.
 /// Errors: frost::Error (a std::runtime_error) with one line that says what was seen and what was expected. Nothing here

@@ -239,7 +239,7 @@ struct Plan {
 /// Filters in a kernel's own order, remembered by the caller's address: a layer's next values replace its last ones.
 struct KeptFilters {
   memory weight;
-  std::uint64_t stamp = 0;
+  std::uint64_t version = 0;
   std::int64_t last_use = 0;
 };
 
@@ -323,7 +323,7 @@ const memory& ConvEngine::State::weight_for(Plan& plan, const Filters& filters, 
     plan.convert_filters.execute(stream, plan.filters, to);
     ++filter_reorders;
   };
-  if (filters.stamp == 0) {
+  if (filters.version == 0) {
     plan.weight.set_data_handle(base + plan.weight_at);
     convert(plan.weight);
     return plan.weight;
@@ -339,8 +339,8 @@ const memory& ConvEngine::State::weight_for(Plan& plan, const Filters& filters, 
     it = kept.emplace(filters.data, KeptFilters{.weight = memory(desc, engine)});
   }
   KeptFilters& entry = it->second;
-  if (entry.stamp != filters.stamp) convert(entry.weight);
-  entry.stamp = filters.stamp;
+  if (entry.version != filters.version) convert(entry.weight);
+  entry.version = filters.version;
   entry.last_use = calls;
   return entry.weight;
 }

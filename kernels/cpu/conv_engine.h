@@ -8,7 +8,7 @@
 namespace frost::cpu {
 
 /// oneDNN's convolutions behind frost's contract. A *plan* (primitive, layouts, reorders) is made once for each distinct
-/// call signature; filters are converted once for each stamp; everything a call needs besides lives in one scratch
+/// call signature; filters are converted once for each version; everything a call needs besides lives in one scratch
 /// buffer that only grows, so a steady step allocates nothing. For use by one thread at a time.
 ///
 /// oneDNN 2.6.3 keeps its fast kernels for dense NHWC only: with a pixel pitch wider than the channels every pass falls to

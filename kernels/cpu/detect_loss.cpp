@@ -77,7 +77,7 @@ struct LevelPass {
     return term.ciou;
   }
 
-  // Floor: reads the objectness logits (and all logits of assigned predictions) once, writes the gradient once.
+  // Lower bound: reads the objectness logits (and all logits of assigned predictions) once, writes the gradient once.
   void rows(std::int64_t first, std::int64_t last) const {
     const std::int64_t columns = head.shape.w, per_prediction = attributes();
     const auto pixel_bytes = static_cast<std::size_t>(head.shape.c) * size_of(dhead.dtype);

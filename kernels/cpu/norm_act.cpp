@@ -186,7 +186,7 @@ void CpuBackend::batch_statistics(const BatchStatistics& a) {
       const double spread = squares[static_cast<std::size_t>(c)] / n - mean * mean;
       const double variance = spread < 0 ? 0 : spread;  // rounding; NaN stays NaN
       a.mean[c] = static_cast<float>(mean);
-      a.rstd[c] = static_cast<float>(math::reciprocal_deviation<double>(variance, a.eps));
+      a.rstd[c] = static_cast<float>(math::reciprocal_std<double>(variance, a.eps));
       if (!a.running_mean) continue;
       const auto follow = [&](float& old, double now) {
         old = static_cast<float>(math::moving_average<double>(old, now, a.momentum));

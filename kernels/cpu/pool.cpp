@@ -54,7 +54,7 @@ FROST_HD void window_maximum(float* values, std::int64_t positions, std::int64_t
   if (window < kernel) merge(kernel - window, kernel);
 }
 
-/// A side with its padding, and with what the last window covers behind it.
+/// A side with its padding, and with what the last window covers after it.
 std::int64_t padded_size(const PoolGeometry& g, std::int64_t in, std::int64_t out) {
   return std::max(in + 2 * g.pad, (out - 1) * g.stride + g.kernel);
 }

@@ -1,7 +1,7 @@
 #pragma once
 #include "kernels/math/portable.h"
 
-/// Integer atomics (those on floats would make results depend on the order); on the host plain code, where tests walk one
+/// Integer atomics (those on floats would make results depend on the order); on the host plain code, where tests emulate one
 /// thread after the other.
 namespace frost::cuda {
 

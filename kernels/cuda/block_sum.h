@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_access.h"
 
 namespace frost::cuda {
 
@@ -62,8 +62,8 @@ struct BlockTotal {
   }
 };
 
-/// One block: use(the sum of `count` values), in an order that depends on the count alone. Floor: reads them once, one at a
-/// time: a thousand or so.
+/// One block: use(the sum of `count` values), in an order that depends on the count alone. Lower bound: reads them once, one
+/// at a time: a thousand or so.
 template <class Use>
 struct AddUp : BlockTotal {
   const double* values;

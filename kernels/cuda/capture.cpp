@@ -7,7 +7,7 @@
 namespace frost::cuda {
 namespace {
 
-/// What the compute stream recorded, as an executable graph, with what it needs.
+/// What the compute stream captured, as an executable graph, with what it needs.
 class Graph final : public Captured {
  public:
   explicit Graph(Context& context) : context_(context) {

@@ -53,7 +53,7 @@ void Context::make_current() const { FROST_CUDA(cudaSetDevice(device)); }
 void* Context::allocate(std::size_t bytes) {
   make_current();
   void* block = nullptr;
-  // While the compute stream records, memory comes through the other one: it must not become a part of the graph.
+  // While the compute stream captures, memory comes through the other one: it must not become a part of the graph.
   const cudaStream_t stream = capturing ? copy : compute;
   cudaError_t status = cudaMallocAsync(&block, bytes, stream);
   if (status == cudaErrorMemoryAllocation && !capturing) {
@@ -86,11 +86,11 @@ void Context::release(void* memory) noexcept {
     (void)cudaGetLastError();
 }
 
-KeptMemory Context::keep(std::size_t bytes) {
+PersistentWorkspace Context::keep(std::size_t bytes) {
   if (source_) return source_(bytes);
   return {allocate(bytes), [this](void* memory) { release(memory); }};
 }
-void Context::keep_from(KeptMemorySource source) {
+void Context::keep_from(PersistentWorkspaceSource source) {
   scratch_ = {};
   scratch_bytes_ = 0;
   source_ = std::move(source);

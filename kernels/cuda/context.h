@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kept_memory.h"
+#include "kernels/persistent_workspace.h"
 
 namespace frost::cuda {
 
@@ -29,24 +29,24 @@ class Context {
   /// It goes once what was queued before is done with it; while a capture runs, when that has ended.
   void release(void* memory) noexcept;
 
-  /// Memory that the backend keeps for itself, from whoever books it (Backend::keep_memory_from).
-  KeptMemory keep(std::size_t bytes);
+  /// Memory that the backend keeps for itself, from whoever accounts it (Backend::set_workspace_source).
+  PersistentWorkspace keep(std::size_t bytes);
   /// Scratch goes; the caller drops what else was kept.
-  void keep_from(KeptMemorySource source);
+  void keep_from(PersistentWorkspaceSource source);
 
   /// Memory for the length of one primitive, grown as needed, 256-byte aligned; contents do not outlive the primitive.
   /// Stream-ordered: what was queued before keeps its block, and so does what was captured. In a capture it cannot grow:
   /// Error.
   void* scratch(std::size_t bytes);
 
-  /// What a recording reads and runs lives as long as it does, whoever else lets go of it: memory, plans.
+  /// What a captured graph reads and runs lives as long as it does, whoever else lets go of it: memory, plans.
   using Belongings = std::set<std::shared_ptr<const void>>;
   void begin_capture();
   /// Notes what the work under capture needs; nothing to do outside of one.
   void captured_uses(const std::shared_ptr<const void>& thing) {
     if (capturing) belongings_.insert(thing);
   }
-  /// The recording is the caller's to destroy.
+  /// The captured graph is the caller's to destroy.
   cudaGraph_t end_capture(Belongings& belongings);
 
   int device = 0;
@@ -55,12 +55,12 @@ class Context {
   std::int64_t most_blocks = 0;  // worth launching for kernels that walk items with a grid stride
   std::size_t memory = 0;        // bytes in all
   std::string name;              // "NVIDIA H100 80GB HBM3"
-  bool capturing = false;        // the compute stream records
+  bool capturing = false;        // the compute stream captures
   cudaStream_t compute = nullptr, copy = nullptr;
 
  private:
-  KeptMemorySource source_;
-  KeptMemory scratch_;
+  PersistentWorkspaceSource source_;
+  PersistentWorkspace scratch_;
   std::size_t scratch_bytes_ = 0;
   Belongings belongings_;        // of the capture that runs
   std::vector<void*> released_;  // while it runs: a free must not become a part of the graph

@@ -12,9 +12,9 @@
 #include "kernels/cuda/conv_graph.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/filter_cache.h"
+#include "kernels/cuda/kernel_launch.h"
 #include "kernels/cuda/plan_store.h"
 #include "kernels/cuda/roofline.h"
-#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 namespace {

@@ -5,7 +5,8 @@
 #include "kernels/cuda/conv_key.h"
 
 /// From the calls of kernels/conv.h to what cuDNN is given: which operands go through scratch, what is fused, how results
-/// come home. Templates over the launcher (run.h) and over whoever runs a key, so that the tests prove all of it but cuDNN.
+/// come home. Templates over the launcher (kernel_launch.h) and over whoever runs a key, so that the tests prove all of it
+/// but cuDNN.
 namespace frost::cuda {
 
 /// Runs keys. ConvEngine's finds plans of cuDNN; the tests' computes on the host.

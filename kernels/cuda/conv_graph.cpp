@@ -22,7 +22,7 @@ namespace {
 
 enum Uid : std::int64_t { kX = 1, kY, kFilters, kBias, kSums, kBiased };
 
-// What captured work runs belongs to its recording (Context::captured_uses): the frontend need not see to it.
+// What captured work runs belongs to its captured graph (Context::captured_uses): the frontend need not see to it.
 constexpr auto kRetention = fe::CudaGraphRetention_t::NONE;
 
 /// cuDNN's words on the way to the user, in one line.

@@ -5,13 +5,13 @@
 
 #include "kernels/conv.h"
 #include "kernels/cuda/activation.h"
-#include "kernels/cuda/columns.h"
+#include "kernels/cuda/channel_tiling.h"
 #include "kernels/cuda/vector_items.h"
 #include "kernels/dispatch.h"
 
 /// What stands around cuDNN's convolutions: operands brought into the form that a plan wants (packed, channels padded, the
-/// compute type) and results brought out of it. Templates over the launcher (run.h): conv.cu and linear.cu queue them, the
-/// tests walk them on the host.
+/// compute type) and results brought out of it. Templates over the launcher (kernel_launch.h): conv.cu and linear.cu queue
+/// them, the tests emulate them on the host.
 namespace frost::cuda {
 
 /// Two maps whose pixels are equally wide and packed may be walked as one long row each.
@@ -22,7 +22,8 @@ inline Flat flat_rows(const ConstView& a, const ConstView& b) {
 }
 
 /// Item i: `width` channels of one pixel of `to`; pixels and channels that `from` lacks become zero. `whole`: `from` is read
-/// in vectors as well, else value by value (3 channels of an image, 255 of a head). Floor: reads from once, writes to once.
+/// in vectors as well, else value by value (3 channels of an image, 255 of a head). Lower bound: reads from once, writes to
+/// once.
 template <class From, class To, int width, bool whole>
 struct PackRows {
   Items items;  // of to
@@ -78,7 +79,7 @@ void pack(const Launcher& launch, const ConstView& from, const View& to) {
 }
 
 /// y = activation(from + bias). Item i: `width` channels of one pixel of y; or, with `gather`, `width` values of a packed y
-/// as one row, read one by one (a head's 255 channels out of 256). Floor: reads from once, writes y once.
+/// as one row, read one by one (a head's 255 channels out of 256). Lower bound: reads from once, writes y once.
 template <class From, class To, int width, bool gather>
 struct Deliver {
   Items items;
@@ -136,8 +137,8 @@ void deliver(const Launcher& launch, const ConstView& from, const float* bias, c
   });
 }
 
-/// The way back, for gradients of filters: to = from, or to += from. Floor: reads the compute type once, writes f32 once;
-/// added to, it is read once as well.
+/// The way back, for gradients of filters: to = from, or to += from. Lower bound: reads the compute type once, writes f32
+/// once; added to, it is read once as well.
 template <class From, int width>
 struct DeliverFilters {
   Items items;  // of to
@@ -170,8 +171,8 @@ void deliver_filters(const Launcher& launch, const ConstView& from, const View& 
   });
 }
 
-/// Each block's sums of its channels over its pixels, to `partial` (chunks, whole vectors of channels). Floor: reads dy
-/// once.
+/// Each block's sums of its channels over its pixels, to `partial` (chunks, whole vectors of channels). Lower bound: reads
+/// dy once.
 template <class T, int width>
 struct BlockChannelSums {
   static constexpr int kThreads = cuda::kThreads, kPhases = Columns::kJoinPhases;
@@ -208,7 +209,7 @@ struct BlockChannelSums {
   }
 };
 
-/// Floor: reads the chunks' sums once.
+/// Lower bound: reads the chunks' sums once.
 struct FinishChannelSums : ChunkSums {
   const float* partial;  // (chunks, pitch)
   std::int64_t chunks, channels, pitch;

@@ -70,7 +70,7 @@ void CudaBackend::zero(void* device, std::size_t bytes) {
   FROST_CUDA(cudaMemsetAsync(device, 0, bytes, context_.compute));
 }
 void CudaBackend::synchronize() { FROST_CUDA(cudaStreamSynchronize(context_.compute)); }
-void CudaBackend::keep_memory_from(KeptMemorySource source) {
+void CudaBackend::set_workspace_source(PersistentWorkspaceSource source) {
   staging_->forget();
   conv_->forget();
   context_.keep_from(std::move(source));

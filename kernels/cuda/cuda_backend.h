@@ -29,7 +29,7 @@ class CudaBackend final : public Backend {
   void download(void* host, const void* device, std::size_t bytes) override;
   void zero(void* device, std::size_t bytes) override;
   void synchronize() override;
-  void keep_memory_from(KeptMemorySource source) override;
+  void set_workspace_source(PersistentWorkspaceSource source) override;
 
   bool can_capture() const override;
   void begin_capture() override;

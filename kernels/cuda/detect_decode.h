@@ -3,19 +3,19 @@
 #include <numeric>
 #include <vector>
 
-#include "kernels/cuda/cut.h"
 #include "kernels/cuda/detect_level.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/value.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/scalar_access.h"
+#include "kernels/cuda/vector_access.h"
+#include "kernels/cuda/workspace_layout.h"
 #include "kernels/detect_checks.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/activation.h"
 #include "kernels/math/decode.h"
 
-/// Logits to rows over a launcher (run.h). Which predictions are kept is counted by blocks, then every block knows where its
-/// own go: rows come in the order level, anchor, row, column, whatever order blocks run in. Only kept rows are decoded; they
-/// stay on the device.
+/// Logits to rows over a launcher (kernel_launch.h). Which predictions are kept is counted by blocks, then every block knows
+/// where its own go: rows come in the order level, anchor, row, column, whatever order blocks run in. Only kept rows are
+/// decoded; they stay on the device.
 namespace frost::cuda {
 
 struct DecodeLevel : HeadLevel {
@@ -54,8 +54,8 @@ struct DecodePlan {
 };
 
 /// Block: 256 predictions of an image. Counts the kept ones, or (`write`) puts their numbers where they belong.
-/// Floor: reads one logit (a sector of 32 bytes, too far apart for wide accesses) for each prediction, twice, the second
-/// time mostly from the cache.
+/// Lower bound: reads one logit (a sector of 32 bytes, too far apart for wide accesses) for each prediction, twice, the
+/// second time mostly from the cache.
 template <bool write>
 struct KeepPredictions {
   static constexpr int kThreads = 256, kPhases = 3, kPart = 32, kParts = kThreads / kPart;
@@ -91,7 +91,7 @@ struct KeepPredictions {
   }
 };
 
-/// Item: a block of KeepPredictions. Adds up what is in front of it. Floor: a few hundred numbers from the cache.
+/// Item: a block of KeepPredictions. Adds up what is before it. Lower bound: a few hundred numbers from the cache.
 struct PlaceBlocks {
   DecodePlan plan;
   FROST_HD void operator()(std::int64_t i) const {
@@ -104,7 +104,7 @@ struct PlaceBlocks {
   }
 };
 
-/// Item: an image. Where its rows end. Floor: one number an image, from the cache.
+/// Item: an image. Where its rows end. Lower bound: one number an image, from the cache.
 struct EndImages {
   DecodePlan plan;
   std::int64_t* ends;  // (images)
@@ -116,7 +116,7 @@ struct EndImages {
 };
 
 /// Item: 4 values of the kept rows, counted over the images as one long row. Their logits are read one by one: runs of 5 +
-/// classes values that begin anywhere. Floor: reads and writes kept rows once.
+/// classes values that begin anywhere. Lower bound: reads and writes kept rows once.
 struct DecodeRows {
   static constexpr int kWidth = kVectorBytes / sizeof(float);
   DecodePlan plan;

@@ -3,19 +3,20 @@
 
 #include "kernels/cuda/atomics.h"
 #include "kernels/cuda/block_sum.h"
-#include "kernels/cuda/cut.h"
 #include "kernels/cuda/detect_level.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/value.h"
+#include "kernels/cuda/scalar_access.h"
 #include "kernels/cuda/vector_items.h"
+#include "kernels/cuda/workspace_layout.h"
 #include "kernels/detect_checks.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/assign.h"
 #include "kernels/math/bce.h"
 #include "kernels/math/box_iou.h"
 
-/// The detection loss over a launcher (run.h), all in the device's memory. An assignment is named by its key, its place in
-/// the list of docs/spec/loss.md section 2 had every target an entry for every group and anchor: (group * anchors + anchor)
+/// The detection loss over a launcher (kernel_launch.h), all in the device's memory. An assignment is named by its key, its
+/// place in the list of docs/spec/loss.md section 2 had every target an entry for every group and anchor: (group * anchors +
+/// anchor)
 /// * capacity + target. Sizes follow from shapes and the capacity alone, nothing is counted on the host:
 ///   Clear       newest = none for every prediction
 ///   Assign      keys that are entries are chained to their prediction
@@ -85,7 +86,7 @@ struct LossPlan {
   }
 };
 
-/// Item: 4 predictions. Floor: writes 4 bytes for each prediction.
+/// Item: 4 predictions. Lower bound: writes 4 bytes for each prediction.
 struct ClearPredictions {
   static constexpr int kWidth = kVectorBytes / sizeof(std::int32_t);
   LossPlan plan;
@@ -96,8 +97,8 @@ struct ClearPredictions {
   }
 };
 
-/// Item: a key of any level; what it names lies anywhere. Floor: the targets, from the cache, and 4 bytes written for each
-/// key.
+/// Item: a key of any level; what it names lies anywhere. Lower bound: the targets, from the cache, and 4 bytes written for
+/// each key.
 struct AssignTargets {
   LossPlan plan;
   FROST_HD void operator()(std::int64_t i) const {
@@ -117,8 +118,8 @@ struct AssignTargets {
   }
 };
 
-/// 32 threads side by side to an assigned prediction, whose 5 + classes values begin anywhere: one at a time. Floor: reads
-/// its logits once, writes their gradient once.
+/// 32 threads side by side to an assigned prediction, whose 5 + classes values begin anywhere: one at a time. Lower bound:
+/// reads its logits once, writes their gradient once.
 struct EntryLosses {
   static constexpr int kThreads = 256, kPhases = 3, kLanes = 32, kGroups = kThreads / kLanes;
   using Shared = BlockSum<float, 2>;
@@ -210,7 +211,8 @@ struct EntryLosses {
   }
 };
 
-/// Floor: reads one logit (a sector of 32 bytes, too far apart for wide accesses) and 4 bytes for each prediction, writes 4.
+/// Lower bound: reads one logit (a sector of 32 bytes, too far apart for wide accesses) and 4 bytes for each prediction,
+/// writes 4.
 struct Objectness {
   static constexpr int kThreads = 256, kPhases = 3;
   using Shared = BlockSum<float, 1>;
@@ -243,8 +245,8 @@ struct Objectness {
   }
 };
 
-/// Item i: `width` values of a pixel of a level's gradient map, or of the whole map where it is packed. Floor: writes the
-/// map once.
+/// Item i: `width` values of a pixel of a level's gradient map, or of the whole map where it is packed. Lower bound: writes
+/// the map once.
 template <class T, int width>
 struct StreamGradient {
   Items items;
@@ -282,7 +284,7 @@ struct StreamGradient {
   }
 };
 
-/// The sums of every level, each by 32 threads, in double; then one thread writes results and balances. Floor: reads
+/// The sums of every level, each by 32 threads, in double; then one thread writes results and balances. Lower bound: reads
 /// the blocks' sums once, one at a time: a thousand or so.
 struct FinishLoss {
   static constexpr int kLanes = 32, kThreads = kLanes * 3 * kMostLevels, kPhases = 3;

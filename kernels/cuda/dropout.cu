@@ -1,7 +1,7 @@
 #include "kernels/cuda/dropout.h"
 
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/run.h"
+#include "kernels/cuda/kernel_launch.h"
 
 namespace frost::cuda {
 

@@ -4,10 +4,10 @@
 #include "kernels/elementwise.h"
 #include "kernels/math/dropout.h"
 
-/// Dropout over a launcher (run.h).
+/// Dropout over a launcher (kernel_launch.h).
 namespace frost::cuda {
 
-/// Floor: reads x once, writes y once.
+/// Lower bound: reads x once, writes y once.
 template <int width, class T>
 struct DropoutItem {
   Items items;

@@ -5,10 +5,11 @@
 #include "kernels/dispatch.h"
 #include "kernels/math/image.h"
 
-/// The elementwise primitives over a launcher (run.h): elementwise.cu queues them, the tests walk them on the host.
+/// The elementwise primitives over a launcher (kernel_launch.h): elementwise.cu queues them, the tests emulate them on the
+/// host.
 namespace frost::cuda {
 
-/// y = op(x), value by value. Floor: reads x once, writes y once.
+/// y = op(x), value by value. Lower bound: reads x once, writes y once.
 template <int width, class From, class To, class Op>
 struct Unary {
   Items items;
@@ -24,7 +25,7 @@ struct Unary {
   }
 };
 
-/// y = op(a, b), value by value. Floor: reads a and b once, writes y once.
+/// y = op(a, b), value by value. Lower bound: reads a and b once, writes y once.
 template <int width, class T, class Op>
 struct Binary {
   Items items;
@@ -82,7 +83,7 @@ void binary(const Launch& launch, const ConstView& a, const ConstView& b, const 
   });
 }
 
-/// Floor: reads x once, writes y once.
+/// Lower bound: reads x once, writes y once.
 template <int width, class T>
 struct Move {
   Items items;
@@ -121,7 +122,7 @@ void add(const Launch& launch, const AddForward& a) {
   with_float(a.y.dtype, "add", [&]<class T>(T) { binary<T>(launch, a.a, a.b, a.y, Sum{}); });
 }
 
-/// y = a * b with one factor for each image's channel; b comes from the cache. Floor: reads a once, writes y once.
+/// y = a * b with one factor for each image's channel; b comes from the cache. Lower bound: reads a once, writes y once.
 template <int width, class T>
 struct ScaleChannels {
   Items items;
@@ -149,7 +150,7 @@ void multiply(const Launch& launch, const ConstView& a, const ConstView& b, cons
 }
 
 /// db of a per-channel b: dy * a summed over each image. A block takes 32 channels of one image; its rows of threads walk
-/// the pixels in turn, and the sums of all rows are added in order. Floor: reads a and dy once.
+/// the pixels in turn, and the sums of all rows are added in order. Lower bound: reads a and dy once.
 template <int width, class T>
 struct SumProducts {
   static constexpr int kThreads = 256, kPhases = 2, kChannels = 32, kRows = kThreads * width / kChannels;
@@ -229,8 +230,8 @@ void activation_backward(const Launch& launch, const ActivationBackward& a) {
              [&]<class T>(T) { binary<T>(launch, a.x, a.dy, a.dx, ActivateBackward{a.activation}); });
 }
 
-/// Pixel (n, h, w) of y is pixel (n, h - top, w - left) of x, or 0 outside of it. A crop has negative offsets. Floor: reads
-/// what y takes of x once, writes y once.
+/// Pixel (n, h, w) of y is pixel (n, h - top, w - left) of x, or 0 outside of it. A crop has negative offsets. Lower bound:
+/// reads what y takes of x once, writes y once.
 template <int width, class T>
 struct Shift {
   Items items;
@@ -270,7 +271,8 @@ void zero_pad_backward(const Launch& launch, const ZeroPad& a) {
 }
 
 /// Four pixels of the wide view, block number = row parity + 2 * column parity, are the four blocks of channels of one
-/// pixel of the deep view. An item is `width` channels of one block. Floor: reads one view once, writes the other once.
+/// pixel of the deep view. An item is `width` channels of one block. Lower bound: reads one view once, writes the other
+/// once.
 template <int width, class T, bool gather>
 struct Rearrange {
   Items items;    // of the wide view's channels, in the deep view's order

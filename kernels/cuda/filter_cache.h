@@ -5,22 +5,22 @@
 
 #include "kernels/cuda/conv_kernels.h"
 #include "kernels/cuda/conv_key.h"
-#include "kernels/kept_memory.h"
+#include "kernels/persistent_workspace.h"
 
 namespace frost::cuda {
 
-/// Filters in the form that plans read, converted once for each stamp and kept by the caller's address and that form: a
-/// layer's next values replace its last ones. Over a launcher (run.h), so that the tests walk it on the host.
+/// Filters in the form that plans read, converted once for each version and kept by the caller's address and that form: a
+/// layer's next values replace its last ones. Over a launcher (kernel_launch.h), so that the tests emulate it on the host.
 class FilterCache {
  public:
-  /// A convolution begins. `capture`: the recording that it becomes a part of; 0: none.
+  /// A convolution begins. `capture`: the captured graph that it becomes a part of; 0: none.
   void begin_call(unsigned long long capture) {
     capture_ = capture;
     ++calls_;
   }
 
-  /// In the key's form: kept memory, or `room` for values without a stamp, and for those that a capture, in which nothing
-  /// is allocated, is the first to meet.
+  /// In the key's form: persistent workspace, or `room` for values without a version, and for those that a capture, in which
+  /// nothing is allocated, is the first to meet.
   template <class Launcher>
   void* find(const Launcher& launch, const Filters& filters, const Shape& shape, const ConvKey& key, void* room) {
     const Form form{filters.data, shape, key.filters(), key.dtype};
@@ -28,7 +28,7 @@ class FilterCache {
       pack(launch, packed_view(filters.data, shape), packed_view(to, form.padded, form.dtype));
       return to;
     };
-    if (filters.stamp == 0) return convert(room);
+    if (filters.version == 0) return convert(room);
     auto it = kept_.find(form);
     if (it == kept_.end()) {
       if (capture_) return convert(room);
@@ -41,9 +41,9 @@ class FilterCache {
     entry.last_use = calls_;
     launch.captured_uses(entry.memory);
     // A recorded conversion may never have run, if its capture was given up: only the same capture relies on it.
-    if (entry.stamp != filters.stamp || (entry.capture != 0 && entry.capture != capture_)) {
+    if (entry.version != filters.version || (entry.capture != 0 && entry.capture != capture_)) {
       convert(entry.memory.get());
-      entry.stamp = filters.stamp;
+      entry.version = filters.version;
       entry.capture = capture_;
     }
     return entry.memory.get();
@@ -61,8 +61,8 @@ class FilterCache {
     auto operator<=>(const Form&) const = default;
   };
   struct Kept {
-    KeptMemory memory{};
-    std::uint64_t stamp = 0;
+    PersistentWorkspace memory{};
+    std::uint64_t version = 0;
     std::int64_t last_use = 0;
     unsigned long long capture = 0;  // the one that recorded the last conversion; 0: it was made at once
   };

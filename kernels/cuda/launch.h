@@ -27,7 +27,7 @@ FROST_HD bool aligned(const void* address, std::uintptr_t bytes = kVectorBytes) 
   return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
 }
 
-/// Does a kernel handle what is left of a pixel behind its last whole vector (Items)?
+/// Does a kernel handle what is left of a pixel after its last whole vector (Items)?
 enum class Tails { handled, none };
 
 /// The decision of every kernel, 16 bytes an access or one value: kVectorBytes of the widest type where all views' addresses

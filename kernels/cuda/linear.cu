@@ -6,9 +6,9 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/kernel_launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/linear_engine.h"
-#include "kernels/cuda/run.h"
 
 namespace frost::cuda {
 namespace {

@@ -5,8 +5,8 @@
 #include "kernels/conv.h"
 #include "kernels/cuda/conv_kernels.h"
 
-/// Linear layers as matrix products, over a launcher (run.h) and whoever multiplies: cuBLASLt in linear.cu, plain loops in
-/// the tests.
+/// Linear layers as matrix products, over a launcher (kernel_launch.h) and whoever multiplies: cuBLASLt in linear.cu, plain
+/// loops in the tests.
 namespace frost::cuda {
 
 /// cuBLASLt counts columns first; a row-major matrix is its transpose there. Everything is said in its terms:

@@ -3,7 +3,7 @@
 #include <cub/device/device_radix_sort.cuh>
 
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/run.h"
+#include "kernels/cuda/kernel_launch.h"
 
 namespace frost::cuda {
 namespace {

@@ -6,16 +6,16 @@
 #include <vector>
 
 #include "kernels/cuda/atomics.h"
-#include "kernels/cuda/cut.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_access.h"
+#include "kernels/cuda/workspace_layout.h"
 #include "kernels/detect_checks.h"
 #include "kernels/math/box_overlap.h"
 #include "kernels/math/nms.h"
 
-/// Non-maximum suppression over a launcher (run.h). A candidate is a 64-bit key: the complement of its confidence's bits,
-/// then the order of its arrival, row of its image * classes + label. Keys differ, so sorting them is a stable sort by
-/// falling confidence, and the order in which threads found them does not matter. Then a block for each image walks them
-/// greedily. Rows stay where detect_decode has put them; detections are all that goes to the host.
+/// Non-maximum suppression over a launcher (kernel_launch.h). A candidate is a 64-bit key: the complement of its
+/// confidence's bits, then the order of its arrival, row of its image * classes + label. Keys differ, so sorting them is a
+/// stable sort by falling confidence, and the order in which threads found them does not matter. Then a block for each image
+/// walks them greedily. Rows stay where detect_decode has put them; detections are all that goes to the host.
 namespace frost::cuda {
 
 struct NmsImage {
@@ -49,14 +49,14 @@ struct NmsPlan {
   }
 };
 
-/// Floor: writes 4 bytes an image.
+/// Lower bound: writes 4 bytes an image.
 struct ClearFound {
   NmsPlan plan;
   FROST_HD void operator()(std::int64_t image) const { plan.found[image] = 0; }
 };
 
 /// Item: a row of 5 + classes values, which begins anywhere: read one by one, a sector's 8 from the cache. Counts its
-/// image's candidates or (`write`) adds their keys. Floor: reads the rows once each time.
+/// image's candidates or (`write`) adds their keys. Lower bound: reads the rows once each time.
 template <bool write>
 struct FindCandidates {
   NmsPlan plan;
@@ -93,7 +93,7 @@ struct FindCandidates {
 
 /// A block keeps an image's boxes in the order of the sorted keys, 1024 candidates at a time: those that a kept box overlaps
 /// fall, the first that is left is kept, and so on until none is left. Comparing with kept boxes only is the greedy rule
-/// itself. Floor: a round (3 barriers) for each kept box and each 1024 candidates; kept boxes are read from the cache.
+/// itself. Lower bound: a round (3 barriers) for each kept box and each 1024 candidates; kept boxes are read from the cache.
 struct KeepBest {
   static constexpr int kThreads = 1024, kPhases = 3;
   static constexpr std::int32_t kNobody = 0x7fffffff;
@@ -180,7 +180,7 @@ struct KeepBest {
   }
 };
 
-/// Item: 16 bytes of what goes to the host, so that all of it was written. Floor: writes it once.
+/// Item: 16 bytes of what goes to the host, so that all of it was written. Lower bound: writes it once.
 struct ClearResults {
   char* bytes;
   FROST_HD void operator()(std::int64_t i) const { fill<kVectorBytes>(bytes + i * kVectorBytes, '\0', kVectorBytes); }
@@ -216,7 +216,7 @@ std::vector<std::vector<Detection>> nms(const Launcher& launch, const Nms& a) {
     p.found = cut.take<std::int32_t>(image_count);
     return cut.bytes();
   };
-  const KeptMemory first = launch.keep(cut_first(nullptr));
+  const PersistentWorkspace first = launch.keep(cut_first(nullptr));
   cut_first(first.get());
   p.images = device_images;
   launch.to_device(device_images, images.data(), images.size() * sizeof(NmsImage));
@@ -253,7 +253,7 @@ std::vector<std::vector<Detection>> nms(const Launcher& launch, const Nms& a) {
     end = cut.take<char>(0);
     return cut.bytes();
   };
-  const KeptMemory second = launch.keep(cut_second(nullptr));
+  const PersistentWorkspace second = launch.keep(cut_second(nullptr));
   cut_second(second.get());
   launch.to_device(device_images, images.data(), images.size() * sizeof(NmsImage));
   launch.items(image_count, ClearFound{p});

@@ -3,10 +3,10 @@
 #include "kernels/cuda/norm_parts.h"
 #include "kernels/dispatch.h"
 
-/// The derivative of norm and activation, over a launcher (run.h).
+/// The derivative of norm and activation, over a launcher (kernel_launch.h).
 namespace frost::cuda {
 
-/// dresidual = dy * activation'(z + residual). Floor: reads x, dy and the residual once, writes dresidual once.
+/// dresidual = dy * activation'(z + residual). Lower bound: reads x, dy and the residual once, writes dresidual once.
 template <class T, int width, ActivationKind kind>
 struct ResidualGradient {
   static constexpr int kThreads = cuda::kThreads, kPhases = 1;
@@ -46,7 +46,7 @@ struct ResidualGradient {
   }
 };
 
-/// Each block's sums of dz and of dz * xhat, to `partial` (chunks, 2, channels). Floor: reads x and dy once.
+/// Each block's sums of dz and of dz * xhat, to `partial` (chunks, 2, channels). Lower bound: reads x and dy once.
 template <class T, int width, ActivationKind kind>
 struct BlockGradientSums {
   static constexpr int kThreads = cuda::kThreads, kPhases = Columns::kJoinPhases;
@@ -107,7 +107,7 @@ struct BlockGradientSums {
   }
 };
 
-/// The channels' sums: added to dbias and dweight, and divided by the number of pixels for dx. Floor: reads the
+/// The channels' sums: added to dbias and dweight, and divided by the number of pixels for dx. Lower bound: reads the
 /// chunks' sums once.
 struct FinishGradient : ChunkSums {
   const float* partial;  // (chunks, 2, channels)
@@ -136,7 +136,7 @@ struct FinishGradient : ChunkSums {
   }
 };
 
-/// Floor: reads x and dy once, writes dx once. dx may be dy.
+/// Lower bound: reads x and dy once, writes dx once. dx may be dy.
 template <class T, int width, ActivationKind kind>
 struct NormActDx {
   static constexpr int kThreads = cuda::kThreads, kPhases = 1;

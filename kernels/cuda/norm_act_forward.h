@@ -3,10 +3,10 @@
 #include "kernels/cuda/norm_parts.h"
 #include "kernels/dispatch.h"
 
-/// Normalise and activate, over a launcher (run.h).
+/// Normalise and activate, over a launcher (kernel_launch.h).
 namespace frost::cuda {
 
-/// Floor: reads x (and the residual) once, writes y once. y may be x or the residual: a thread reads a pixel before it
+/// Lower bound: reads x (and the residual) once, writes y once. y may be x or the residual: a thread reads a pixel before it
 /// writes it.
 template <class T, int width, ActivationKind kind, bool residual>
 struct NormActY {

@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/cuda/columns.h"
+#include "kernels/cuda/channel_tiling.h"
 #include "kernels/math/norm_act.h"
 #include "kernels/norm_act.h"
 

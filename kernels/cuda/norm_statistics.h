@@ -1,10 +1,10 @@
 #pragma once
 #include "kernels/cuda/norm_parts.h"
-#include "kernels/cuda/value.h"
+#include "kernels/cuda/scalar_access.h"
 #include "kernels/dispatch.h"
 #include "kernels/math/moments.h"
 
-/// Batch statistics over a launcher (run.h).
+/// Batch statistics over a launcher (kernel_launch.h).
 namespace frost::cuda {
 
 template <int width>
@@ -14,7 +14,7 @@ struct MomentLanes {
 };
 
 /// Each block's mean and squared distances of each channel, to `partial` (chunks, channels), of x less the first pixel's
-/// value: close to the mean, so that f32 keeps its digits where the mean is far from 0. Floor: reads x once.
+/// value: close to the mean, so that f32 keeps its digits where the mean is far from 0. Lower bound: reads x once.
 template <class T, int width>
 struct BlockMoments {
   static constexpr int kThreads = cuda::kThreads, kPhases = Columns::kJoinPhases;
@@ -64,7 +64,7 @@ struct BlockMoments {
   }
 };
 
-/// mean and rstd of the whole map from its chunks' moments, and the running averages. Floor: reads the chunks' moments
+/// mean and rstd of the whole map from its chunks' moments, and the running averages. Lower bound: reads the chunks' moments
 /// once.
 struct FinishStatistics : ChunkSums {
   const math::Moments<float>* partial;  // (chunks, channels)
@@ -94,7 +94,7 @@ struct FinishStatistics : ChunkSums {
       const double centre = static_cast<double>(load_value(x, type, c)) + shifted;
       const double spread = own.sums.b / n - shifted * shifted, variance = spread < 0 ? 0 : spread;  // NaN stays NaN
       mean[c] = static_cast<float>(centre);
-      rstd[c] = static_cast<float>(math::reciprocal_deviation<double>(variance, eps));
+      rstd[c] = static_cast<float>(math::reciprocal_std<double>(variance, eps));
       if (!running_mean) return;
       running_mean[c] = static_cast<float>(math::moving_average<double>(running_mean[c], centre, momentum));
       running_var[c] =

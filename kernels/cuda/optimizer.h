@@ -3,11 +3,12 @@
 
 #include "kernels/cuda/block_sum.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_access.h"
 #include "kernels/math/sgd.h"
 #include "kernels/optimizer.h"
 
-/// The optimizer's primitives over a launcher (run.h). The step's numbers are read in device memory: nothing waits.
+/// The optimizer's primitives over a launcher (kernel_launch.h). The step's numbers are read in device memory: nothing
+/// waits.
 namespace frost::cuda {
 
 /// use(4 or 1, as a constant) for arrays of `count` values; each may be null. Arenas are cut at multiples of 16 values, so
@@ -18,7 +19,7 @@ void with_flat_width(std::int64_t count, const Use& use, Array*... arrays) {
 }
 
 /// Sums of squares of `values`, one for each block, in double: a block's share and the order inside it depend on the count
-/// alone. Floor: reads values once.
+/// alone. Lower bound: reads values once.
 template <int width>
 struct PartialSquares : BlockTotal {
   const float* values;
@@ -63,7 +64,7 @@ void sum_of_squares(const Launcher& launch, const SumOfSquares& a) {
   add_up(launch, sums, blocks, AddSquares{a.state});
 }
 
-/// One item. Floor: reads and writes the state once: some ten numbers.
+/// One item. Lower bound: reads and writes the state once: some ten numbers.
 struct Prepare {
   PrepareStep a;
   FROST_HD void operator()(std::int64_t) const { a.run(); }
@@ -88,8 +89,8 @@ FROST_HD void average(float* ema, std::int64_t at, const Lanes<width>& value, fl
   store(ema + at, e);
 }
 
-/// Item i: `width` parameters. Floor: reads value, buffer, grad, ema (and mask) once, writes value, buffer, ema once: 28
-/// bytes a parameter.
+/// Item i: `width` parameters. Lower bound: reads value, buffer, grad, ema (and mask) once, writes value, buffer, ema once:
+/// 28 bytes a parameter.
 template <int width>
 struct Sgd {
   SgdStep a;
@@ -113,7 +114,7 @@ struct Sgd {
   }
 };
 
-/// Floor: as Sgd, with a second moment: 36 bytes a parameter.
+/// Lower bound: as Sgd, with a second moment: 36 bytes a parameter.
 template <int width>
 struct Adam {
   AdamStep a;
@@ -140,7 +141,7 @@ struct Adam {
 };
 
 /// Item i: 4 values of one tensor, at once where both its arrays are aligned. Short tensors leave threads idle; all of them
-/// together are some ten thousand values. Floor: reads ema and value once, writes ema once.
+/// together are some ten thousand values. Lower bound: reads ema and value once, writes ema once.
 struct EmaList {
   EmaUpdate a;
   Divider each;  // items to a tensor

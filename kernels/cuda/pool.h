@@ -7,12 +7,12 @@
 #include "kernels/math/pool.h"
 #include "kernels/pool.h"
 
-/// The pooling primitives over a launcher (run.h). Items of neighbouring pixels share their windows, so all but the first
-/// read of a value comes from a cache: that is what the floors count.
+/// The pooling primitives over a launcher (kernel_launch.h). Items of neighbouring pixels share their windows, so all but
+/// the first read of a value comes from a cache: that is what the lower bounds count.
 namespace frost::cuda {
 
-/// y or, where there are `taps`, the window's number (row * kernel + column) of the first maximum. Floor: reads x once,
-/// writes y (or the taps) once.
+/// y or, where there are `taps`, the window's number (row * kernel + column) of the first maximum. Lower bound: reads x
+/// once, writes y (or the taps) once.
 template <int width, class T>
 struct MaxPool {
   Items items;
@@ -49,7 +49,7 @@ struct MaxPool {
 };
 
 /// dx of a pixel gathers dy from the windows whose first maximum it is, in order: the same bits every time, no atomics.
-/// Floor: reads taps and dy once, writes dx once.
+/// Lower bound: reads taps and dy once, writes dx once.
 template <int width, class T>
 struct MaxPoolGather {
   Items items;
@@ -113,7 +113,7 @@ void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
   });
 }
 
-/// The mean of each output's values, summed in double as the CPU does. Floor: reads x once, writes y once.
+/// The mean of each output's values, summed in double as the CPU does. Lower bound: reads x once, writes y once.
 template <int width, class T, class Side>
 struct AveragePool {
   Items items;
@@ -141,7 +141,7 @@ struct AveragePool {
   }
 };
 
-/// Each output that averages a pixel gives it its share. Floor: reads dy once, writes dx once.
+/// Each output that averages a pixel gives it its share. Lower bound: reads dy once, writes dx once.
 template <int width, class T, class Side>
 struct AveragePoolBackward {
   Items items;

@@ -5,7 +5,7 @@
 #include "kernels/math/pool.h"
 #include "kernels/pool.h"
 
-/// Resizing over a launcher (run.h).
+/// Resizing over a launcher (kernel_launch.h).
 namespace frost::cuda {
 
 /// Where the outputs of one axis read, and which outputs read an input.
@@ -46,7 +46,7 @@ struct ResizeAxis {
   }
 };
 
-/// Floor: reads x once (neighbours share it through the cache), writes y once.
+/// Lower bound: reads x once (neighbours share it through the cache), writes y once.
 template <int width, class T, ResizeMode mode>
 struct Resize {
   Items items;
@@ -80,8 +80,8 @@ struct Resize {
   }
 };
 
-/// dx gathers from the outputs that read it, in order: no atomics. Floor: reads dy once (neighbours share it through the
-/// cache), writes dx once.
+/// dx gathers from the outputs that read it, in order: no atomics. Lower bound: reads dy once (neighbours share it through
+/// the cache), writes dx once.
 template <int width, class T, ResizeMode mode>
 struct ResizeGather {
   Items items;

@@ -6,8 +6,8 @@
 #include "kernels/elementwise.h"
 #include "kernels/math/softmax.h"
 
-/// Softmax and cross entropy over a launcher (run.h): one block for each row, which is read again from the cache. Sums are
-/// double, as the CPU's.
+/// Softmax and cross entropy over a launcher (kernel_launch.h): one block for each row, which is read again from the cache.
+/// Sums are double, as the CPU's.
 namespace frost::cuda {
 
 /// A row in the vectors of a block's threads: use(first, count), with `count` values from `first` on.
@@ -64,7 +64,7 @@ struct RowScale {
   }
 };
 
-/// Floor: reads x once, writes y once.
+/// Lower bound: reads x once, writes y once.
 template <int width, class T>
 struct SoftmaxY {
   using Scale = RowScale<width, T>;
@@ -98,7 +98,7 @@ struct SoftmaxY {
   }
 };
 
-/// Floor: reads y and dy once, writes dx once.
+/// Lower bound: reads y and dy once, writes dx once.
 template <int width, class T>
 struct SoftmaxDx {
   static constexpr int kThreads = cuda::kThreads, kPhases = 3;
@@ -138,7 +138,7 @@ struct SoftmaxDx {
   }
 };
 
-/// The loss of each row, and dlogits. Floor: reads the logits once, writes dlogits once.
+/// The loss of each row, and dlogits. Lower bound: reads the logits once, writes dlogits once.
 template <int width>
 struct CrossEntropyRows {
   using Scale = RowScale<width, float>;

@@ -37,7 +37,7 @@ class Staging {
   };
   void make(Buffer& buffer, std::size_t bytes);
   void* claim(Buffer& buffer, std::size_t bytes);  // waits until nothing is in flight
-  void set_landing(KeptMemory memory, std::size_t bytes) { landing_ = std::move(memory), landing_bytes_ = bytes; }
+  void set_landing(PersistentWorkspace memory, std::size_t bytes) { landing_ = std::move(memory), landing_bytes_ = bytes; }
   void upload_piece(char* device, const char* host, std::size_t bytes);
 
   Context& context_;
@@ -45,7 +45,7 @@ class Staging {
   std::array<Buffer, 2> chunks_;   // of kChunk bytes, made when first needed
   std::array<Buffer, 16> smalls_;  // of kSmall
   std::size_t next_chunk_ = 0, next_small_ = 0;
-  KeptMemory landing_;
+  PersistentWorkspace landing_;
   std::size_t landing_bytes_ = 0;
   cudaEvent_t arrived_ = nullptr;  // copy stream: the landing area is filled
   cudaEvent_t moved_ = nullptr;    // compute stream: it is free again

@@ -2,7 +2,7 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_access.h"
 
 namespace frost::cuda {
 

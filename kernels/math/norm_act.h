@@ -9,7 +9,8 @@ struct NormChannel {
   T mean, rstd, weight, bias;
 };
 
-/// x - mean comes first (and is not folded into the bias): exact where it matters, a mean far larger than the deviation.
+/// x - mean comes first (and is not fused into the bias): exact where it matters, a mean far larger than the standard
+/// deviation.
 template <class T>
 FROST_HD T normalise(T x, NormChannel<T> c) {
   return (x - c.mean) * c.rstd;
@@ -25,7 +26,7 @@ FROST_HD T norm_act(T x, NormChannel<T> c, T slope) {
   return activate<kind>(affine(normalise(x, c), c), slope);
 }
 
-/// The same with a residual in front of the activation, and the gradient that z and the residual share.
+/// The same with a residual before the activation, and the gradient that z and the residual share.
 template <ActivationKind kind, class T>
 FROST_HD T norm_add_act(T x, T residual, NormChannel<T> c, T slope) {
   return activate<kind>(affine(normalise(x, c), c) + residual, slope);
@@ -55,7 +56,7 @@ FROST_HD T norm_dx(NormActGrad<T> g, T mean_dz, T mean_dz_xhat, NormChannel<T> c
 
 /// 1 / sqrt(variance + eps), and the unbiased variance of `count` values that running statistics keep.
 template <class T>
-FROST_HD T reciprocal_deviation(T variance, T eps) {
+FROST_HD T reciprocal_std(T variance, T eps) {
   return T(1) / std::sqrt(variance + eps);
 }
 template <class T>

@@ -281,12 +281,12 @@ void walk(Operands& o, EmaUpdate& a) {
   o.call().bytes += a.values * 2 * static_cast<std::int64_t>(sizeof(float));
 }
 
-/// Backends keep reordered filters under their stamp. Whether a call finds them is part of its cost: a frozen layer's do not
-/// change from step to step.
+/// Backends keep reordered filters under their version. Whether a call finds them is part of its cost: a frozen layer's do
+/// not change from step to step.
 template <class Args>
 void refresh_filters(Args& args) {
-  static std::uint64_t stamp = std::uint64_t{1} << 62;
-  if constexpr (requires { args.weight.stamp; }) args.weight.stamp = ++stamp;
+  static std::uint64_t version = std::uint64_t{1} << 62;
+  if constexpr (requires { args.weight.version; }) args.weight.version = ++version;
 }
 
 class TraceBackend final : public Backend {
@@ -297,7 +297,7 @@ class TraceBackend final : public Backend {
     for (const auto& [memory, bytes] : reserved_) munmap(memory, bytes);
   }
 
-  bool dry() const { return !inner_; }
+  bool is_meta() const { return !inner_; }
   std::string description() const override { return like_.description(); }
   bool supports(DType compute) const override { return like_.supports(compute); }
 
@@ -444,10 +444,10 @@ class TraceBackend final : public Backend {
   void run(Primitive primitive, void (Backend::*method)(const Args&), const Args& args) {
     PrimitiveCall call = described(primitive, args);
     bool fresh = false;
-    if constexpr (requires { args.weight.stamp; }) {
-      std::uint64_t& seen = stamps_[{primitive, args.weight.data}];
-      fresh = seen != args.weight.stamp || args.weight.stamp == 0;
-      seen = args.weight.stamp;
+    if constexpr (requires { args.weight.version; }) {
+      std::uint64_t& seen = versions_[{primitive, args.weight.data}];
+      fresh = seen != args.weight.version || args.weight.version == 0;
+      seen = args.weight.version;
       call.key.push_back(fresh);
     }
     if (!inner_)
@@ -478,17 +478,17 @@ class TraceBackend final : public Backend {
   const Backend& like_;
   CallObserver observer_;
   std::map<void*, std::size_t> reserved_;
-  std::map<std::pair<Primitive, const void*>, std::uint64_t> stamps_;  // of the filters last seen at an address
+  std::map<std::pair<Primitive, const void*>, std::uint64_t> versions_;  // of the filters last seen at an address
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_dry_backend(const Backend& like, CallObserver observer) {
+std::unique_ptr<Backend> make_meta_backend(const Backend& like, CallObserver observer) {
   return std::make_unique<TraceBackend>(nullptr, like, std::move(observer));
 }
-bool is_dry(const Backend& backend) {
+bool is_meta(const Backend& backend) {
   const auto* trace = dynamic_cast<const TraceBackend*>(&backend);
-  return trace && trace->dry();
+  return trace && trace->is_meta();
 }
 std::unique_ptr<Backend> make_watched_backend(Backend& inner, CallObserver observer) {
   return std::make_unique<TraceBackend>(&inner, inner, std::move(observer));

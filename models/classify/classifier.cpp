@@ -107,9 +107,9 @@ std::string Classifier::summary(int imgsz) {
     if (p->trainable) trainable += p->value.elements();
   }
   Profile profile;
-  Device dry(make_dry_backend(head().weight.value.backend(), {}));
-  Context context{.device = dry, .profile = &profile};
-  forward(context, {Tensor(dry, {1, imgsz, imgsz, 3}), -1, nullptr});
+  Device meta(make_meta_backend(head().weight.value.backend(), {}));
+  Context context{.device = meta, .profile = &profile};
+  forward(context, {Tensor(meta, {1, imgsz, imgsz, 3}), -1, nullptr});
   const double macs = static_cast<double>(profile.convolution + profile.norm + profile.linear);
   return fmt::format("{} summary: {} layers, {} parameters, {} gradients, {:.1f} GFLOPs at {}", architecture(), layers,
                      parameters, trainable, 2 * macs / 1e9, imgsz);

@@ -59,7 +59,7 @@ inline ConvGeometry square(int kernel, int stride = 1, int groups = 1) {
           .groups = groups};
 }
 
-/// He's initialisation for what a ReLU follows: normal with deviation sqrt(2 / (out * kh * kw)); a bias becomes 0.
+/// He's initialisation for what a ReLU follows: normal with std sqrt(2 / (out * kh * kw)); a bias becomes 0.
 void initialise_for_relu(Conv2d& conv, Rng& rng);
 void initialise_normal(Conv2d& conv, Rng& rng, double std);  // a bias becomes 0 here too
 

@@ -55,7 +55,7 @@ class Collator {
         options_(options),
         orders_(folder_->size(), options.seed),
         cached_(options.cache ? folder_->items.size() : 0),
-        faults_(options.faults ? options.faults : std::make_shared<PictureFaults>(folder_->size())) {}
+        faults_(options.faults ? options.faults : std::make_shared<ImageFaults>(folder_->size())) {}
 
   std::int64_t open(ImageBatch& b, std::int64_t epoch, std::int64_t place) {
     const std::int64_t first = place * options_.batch_size;
@@ -121,7 +121,7 @@ class Collator {
     std::shared_ptr<const Image> image;
     try {
       std::string warning;
-      image = std::make_shared<const Image>(read_picture(folder_->items[i].path, &warning));
+      image = std::make_shared<const Image>(read_image(folder_->items[i].path, &warning));
       if (!warning.empty()) faults_->warn(item, warning);
     } catch (const Error& e) {
       faults_->give_up(item, e.what());
@@ -139,12 +139,12 @@ class Collator {
   EpochOrders orders_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<const Image>> cached_;
-  std::shared_ptr<PictureFaults> faults_;
+  std::shared_ptr<ImageFaults> faults_;
 };
 
 }  // namespace
 
-bool is_picture(const fs::path& file) {
+bool is_image_file(const fs::path& file) {
   constexpr std::string_view kEndings[] = {"jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"};
   return std::ranges::find(kEndings, lower_ending(file)) != std::end(kEndings);
 }
@@ -161,7 +161,7 @@ void check_there(const fs::path& folder) {
   FROST_CHECK(fs::is_directory(folder), folder.string(), ": not found; expected a folder with one folder for each class");
 }
 
-void leave_out_damaged(ImageFolder& found) {
+void leave_out_corrupt(ImageFolder& found) {
   std::vector<std::string> causes(found.items.size());
   const int threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 8);
   parallel_for(found.size(), threads, [&](std::int64_t i) {
@@ -179,7 +179,7 @@ void leave_out_damaged(ImageFolder& found) {
     if (causes[i].empty())
       good.push_back(std::move(found.items[i]));
     else
-      found.damaged.push_back(causes[i] + ": left out");
+      found.corrupt.push_back(causes[i] + ": left out");
   }
   FROST_CHECK(!good.empty(), found.folder.string(), ": none of ", causes.size(),
               " pictures can be used; the first: ", causes.front());
@@ -187,7 +187,7 @@ void leave_out_damaged(ImageFolder& found) {
 }
 }  // namespace
 
-Image read_picture(const fs::path& file, std::string* warning) {
+Image read_image(const fs::path& file, std::string* warning) {
   Image image = decode_image(file, warning);
   check_sides(file, image.height, image.width);
   return image;
@@ -195,13 +195,13 @@ Image read_picture(const fs::path& file, std::string* warning) {
 
 ImageFolder scan_image_folder(const fs::path& folder, const std::vector<std::string>& known) {
   check_there(folder);
-  ImageFolder found{.folder = folder, .classes = {}, .items = {}, .notes = {}, .damaged = {}};
+  ImageFolder found{.folder = folder, .classes = {}, .items = {}, .notes = {}, .corrupt = {}};
   std::vector<std::string> names;
   for (const fs::path& path : folders_in(folder)) names.push_back(path.filename().string());
   FROST_CHECK(!names.empty(), folder.string(), ": no folders in it; expected one for each class");
   std::string empty;
   for (const std::string& name : names) {
-    std::vector<fs::path> files = files_below(folder / name, is_picture);
+    std::vector<fs::path> files = files_below(folder / name, is_image_file);
     const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
     if (files.empty() && !is_known) empty += (empty.empty() ? "" : ", ") + name;
     if (files.empty() && is_known)
@@ -213,15 +213,15 @@ ImageFolder scan_image_folder(const fs::path& folder, const std::vector<std::str
   if (!empty.empty())
     found.notes.push_back("WARNING ⚠️ " + folder.string() + ": folders without pictures are no classes: " + empty);
   FROST_CHECK(!found.items.empty(), folder.string(), ": no pictures (.jpg, .png, .bmp, .webp, .tif) in its class folders");
-  leave_out_damaged(found);
+  leave_out_corrupt(found);
   return found;
 }
 
 void report_scan(const ImageFolder& folder, bool strict, Observer& observer) {
   for (const std::string& note : folder.notes) observer.notice(fmt::format("{}\n", note));
-  for (const std::string& damage : folder.damaged) {
-    if (strict) fail(damage);
-    observer.notice(fmt::format("WARNING ⚠️ {}\n", damage));
+  for (const std::string& corruption : folder.corrupt) {
+    if (strict) fail(corruption);
+    observer.notice(fmt::format("WARNING ⚠️ {}\n", corruption));
   }
 }
 

@@ -25,7 +25,7 @@ struct ImageFolder {
   std::vector<std::string> classes;
   std::vector<Item> items;
   std::vector<std::string> notes;    // what a person should read, one line each
-  std::vector<std::string> damaged;  // and a line for each picture that was left out
+  std::vector<std::string> corrupt;  // and a line for each picture that was left out
   std::int64_t size() const { return static_cast<std::int64_t>(items.size()); }
 };
 /// A folder without pictures is a class only where `known` has its name. Pictures that probe_image refuses are left out.
@@ -45,11 +45,11 @@ DataSplits find_splits(const std::filesystem::path& data);
 DataSplits find_val_split(const std::filesystem::path& data, const std::vector<std::string>& known);
 
 /// By its ending.
-bool is_picture(const std::filesystem::path& file);
+bool is_image_file(const std::filesystem::path& file);
 
 /// A decoded file; `warning` as in decode_image. Refuses by name one that is more than 64 times as long as wide: centre_view
 /// would enlarge it without end.
-Image read_picture(const std::filesystem::path& file, std::string* warning = nullptr);
+Image read_image(const std::filesystem::path& file, std::string* warning = nullptr);
 
 /// The smallest image that covers side x side after the family's resize, and its middle square of that side.
 ///   torchvision: shorter side to 8/7 of `side` (256 for 224), antialiased; then the middle.
@@ -80,7 +80,7 @@ struct ImageLoaderOptions {
   bool stand_ins = false;
   std::uint64_t seed = 0;
   int threads = 0;
-  std::shared_ptr<PictureFaults> faults{};  // hears what cannot be decoded; empty: nobody does
+  std::shared_ptr<ImageFaults> faults{};  // hears what cannot be decoded; empty: nobody does
 };
 /// Batches of a folder; the last of an epoch may be smaller. Same seed, same batches, for any number of threads. `cache`
 /// keeps decoded images in memory as they are first read. next() throws Error where none can be decoded and `stand_ins`.

@@ -96,11 +96,11 @@ class MixedBlock : public Module {
       branches_.push_back(std::move(built));
     }
   }
-  Var forward(Context& context, const Var& x, const Place& = {}) override {
+  Var forward(Context& context, const Var& x, const Output& = {}) override {
     const Device::ScopeGuard scope(context.device, name());
     Concatenation joined(context, halves_ ? kHalving.output(x.shape()) : x.shape(), widths(x.shape().c));
     std::vector<Var> parts;
-    const auto place = [&] { return joined.place(parts.size()); };
+    const auto place = [&] { return joined.output(parts.size()); };
     for (const Built& branch : branches_) {
       if (branch.pool == Branch::Pool::maximum) {
         parts.push_back(max_pool(context, x, kHalving, place()));
@@ -108,7 +108,7 @@ class MixedBlock : public Module {
       }
       Var y = branch.pool == Branch::Pool::mean ? average_pool(context, x, kMean) : x;
       for (ConvNormAct* conv : branch.chain)
-        y = conv->forward(context, y, conv == branch.chain.back() && branch.ends.empty() ? place() : Place{});
+        y = conv->forward(context, y, conv == branch.chain.back() && branch.ends.empty() ? place() : Output{});
       if (branch.ends.empty()) parts.push_back(y);
       for (ConvNormAct* end : branch.ends) parts.push_back(end->forward(context, y, place()));
     }
@@ -174,7 +174,7 @@ void InceptionV3::draw_weights(Rng rng) {  // torchvision: normal, std 0.1
   fc_->initialise_normal(rng, 0.1);
 }
 
-Var InceptionV3::forward(Context& context, const Var& x, const Place&) {
+Var InceptionV3::forward(Context& context, const Var& x, const Output&) {
   Var y = x;
   for (std::size_t i = 0; i < stem_.size(); ++i) {
     const Device::ScopeGuard scope(context.device, stem_[i]->name());

@@ -13,12 +13,12 @@ class MixedBlock;
 class InceptionV3 : public Classifier {
  public:
   InceptionV3(Device& device, int classes, Seed seed);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *fc_; }
   void draw_weights(Rng rng) override;
   /// What torchvision's weights expect: there the usual mean and deviation, and `transform_input` that turns them into
   /// these.
-  Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .deviation = {0.5f, 0.5f, 0.5f}}; }
+  Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}}; }
   int smallest_imgsz() const override { return 96; }  // 75 pixels, in whole strides
   std::string unread() const override { return "AuxLogits."; }
 

@@ -26,9 +26,9 @@ class InvertedResidual : public Module {
     project_ = &add_child("conv", expansion > 1 ? block(device, wide, out, 1, 1, 1, {}, "2", "3")
                                                 : block(device, wide, out, 1, 1, 1, {}, "1", "2"));
   }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override {
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
     const Var wide = expand_ ? expand_->forward(context, x) : x;
-    return project_->forward(context, depthwise_->forward(context, wide), residual_ ? &x : nullptr, place);
+    return project_->forward(context, depthwise_->forward(context, wide), residual_ ? &x : nullptr, output);
   }
 
  private:
@@ -74,7 +74,7 @@ void MobileNetV2::draw_weights(Rng rng) {
   head_->initialise_normal(rng, 0.01);
 }
 
-Var MobileNetV2::forward(Context& context, const Var& x, const Place&) {
+Var MobileNetV2::forward(Context& context, const Var& x, const Output&) {
   return classifier_.forward(context, average_pool(context, features_.forward(context, x), 1, 1));
 }
 

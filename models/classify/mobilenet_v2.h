@@ -7,7 +7,7 @@ namespace frost::classify {
 class MobileNetV2 : public Classifier {
  public:
   MobileNetV2(Device& device, int classes, Seed seed);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *head_; }
   void draw_weights(Rng rng) override;
 

@@ -28,7 +28,7 @@ class SqueezeExcite : public Module {
   SqueezeExcite(Device& device, std::int64_t width)
       : fc1_(add_child("fc1", std::make_unique<Conv2d>(device, width, squeezed(width), ConvGeometry{}, true))),
         fc2_(add_child("fc2", std::make_unique<Conv2d>(device, squeezed(width), width, ConvGeometry{}, true))) {}
-  Var forward(Context& context, const Var& x, const Place& = {}) override {
+  Var forward(Context& context, const Var& x, const Output& = {}) override {
     const Device::ScopeGuard scope(context.device, name());
     const Var mean = average_pool(context, x, 1, 1);
     return mul(context, x, fc2_.forward_act(context, fc1_.forward_act(context, mean, kRelu), kHardsigmoid));
@@ -59,10 +59,10 @@ class InvertedResidual : public Module {
     if (row.squeeze) squeeze_ = &add_child(name(), std::make_unique<SqueezeExcite>(device, row.wide));
     project_ = &add_child(name(), block(device, row.wide, row.out, 1, 1, 1, {}));
   }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override {
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
     Var y = depthwise_->forward(context, expand_ ? expand_->forward(context, x) : x);
     if (squeeze_) y = squeeze_->forward(context, y);
-    return project_->forward(context, y, residual_ ? &x : nullptr, place);
+    return project_->forward(context, y, residual_ ? &x : nullptr, output);
   }
 
  private:
@@ -118,7 +118,7 @@ void MobileNetV3::draw_weights(Rng rng) {
   });
 }
 
-Var MobileNetV3::forward(Context& context, const Var& x, const Place&) {
+Var MobileNetV3::forward(Context& context, const Var& x, const Output&) {
   return classifier_.forward(context, average_pool(context, features_.forward(context, x), 1, 1));
 }
 

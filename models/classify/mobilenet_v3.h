@@ -10,7 +10,7 @@ enum class MobileNetV3Kind { small, large };
 class MobileNetV3 : public Classifier {
  public:
   MobileNetV3(Device& device, MobileNetV3Kind kind, int classes, Seed seed);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *head_; }
   void draw_weights(Rng rng) override;
 

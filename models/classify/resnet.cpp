@@ -63,11 +63,11 @@ BasicBlock::BasicBlock(Device& device, std::int64_t in, std::int64_t width, int 
       first_(conv1_, bn1_),
       second_(conv2_, bn2_) {}
 
-Var BasicBlock::forward(Context& context, const Var& x, const Place& place) {
+Var BasicBlock::forward(Context& context, const Var& x, const Output& output) {
   const Device::ScopeGuard scope(context.device, name());
   const Var shortcut = downsample_ ? downsample_->forward(context, x) : x;
   const Var y = first_.forward(context, x, relu_.kind);
-  return second_.forward(context, y, relu_.kind, {&shortcut, ResidualOrder::before_activation}, place);
+  return second_.forward(context, y, relu_.kind, {&shortcut, ResidualOrder::before_activation}, output);
 }
 
 BottleneckBlock::BottleneckBlock(Device& device, std::int64_t in, std::int64_t width, int stride)
@@ -83,12 +83,12 @@ BottleneckBlock::BottleneckBlock(Device& device, std::int64_t in, std::int64_t w
       second_(conv2_, bn2_),
       third_(conv3_, bn3_) {}
 
-Var BottleneckBlock::forward(Context& context, const Var& x, const Place& place) {
+Var BottleneckBlock::forward(Context& context, const Var& x, const Output& output) {
   const Device::ScopeGuard scope(context.device, name());
   const Var shortcut = downsample_ ? downsample_->forward(context, x) : x;
   const Var narrow = first_.forward(context, x, relu_.kind);
   const Var y = second_.forward(context, narrow, relu_.kind);
-  return third_.forward(context, y, relu_.kind, {&shortcut, ResidualOrder::before_activation}, place);
+  return third_.forward(context, y, relu_.kind, {&shortcut, ResidualOrder::before_activation}, output);
 }
 
 ResNet::ResNet(Device& device, ResNetKind kind, int classes, Seed seed)
@@ -124,7 +124,7 @@ void ResNet::draw_weights(Rng rng) {
   fc_->initialise(rng);
 }
 
-Var ResNet::forward(Context& context, const Var& x, const Place&) {
+Var ResNet::forward(Context& context, const Var& x, const Output&) {
   Var y = x;
   {
     const Device::ScopeGuard scope(context.device, conv1_.name());

@@ -13,7 +13,7 @@ class BasicBlock : public Module {
   static constexpr int kExpansion = 1;
   BasicBlock(Device& device, std::int64_t in, std::int64_t width, int stride);
   std::string torch_class() const override { return "BasicBlock"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   Conv2d& conv1_;
@@ -32,7 +32,7 @@ class BottleneckBlock : public Module {
   static constexpr int kExpansion = 4;
   BottleneckBlock(Device& device, std::int64_t in, std::int64_t width, int stride);
   std::string torch_class() const override { return "Bottleneck"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   Conv2d& conv1_;
@@ -53,7 +53,7 @@ class ResNet : public Classifier {
  public:
   ResNet(Device& device, ResNetKind kind, int classes, Seed seed);
   std::string torch_class() const override { return "ResNet"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *fc_; }
   void draw_weights(Rng rng) override;
 

@@ -42,7 +42,7 @@ PreActivationBlock::PreActivationBlock(Device& device, std::int64_t in, std::int
       second_(conv2_, bn2_),
       stride_(stride) {}
 
-Var PreActivationBlock::forward(Context& context, const Var& x, const Place& place) {
+Var PreActivationBlock::forward(Context& context, const Var& x, const Output& output) {
   const Device::ScopeGuard scope(context.device, name());
   const Var p = preact_bn_.apply(context, x, kRelu);
   const Var shortcut = shortcut_      ? shortcut_->forward(context, p)
@@ -50,7 +50,7 @@ Var PreActivationBlock::forward(Context& context, const Var& x, const Place& pla
                                       : max_pool(context, x, {.kernel = 1, .stride = stride_});
   const Var narrow = first_.forward(context, p, kRelu);
   const Var y = second_.forward(context, narrow, kRelu);
-  return add(context, shortcut, conv3_.forward(context, y), place);
+  return add(context, shortcut, conv3_.forward(context, y), output);
 }
 
 ResNetV2::ResNetV2(Device& device, int classes, Seed seed)
@@ -90,7 +90,7 @@ Var ResNetV2::stem(Context& context, const Var& x) {
   return max_pool(context, y, {.kernel = 3, .stride = 2});
 }
 
-Var ResNetV2::forward(Context& context, const Var& x, const Place&) {
+Var ResNetV2::forward(Context& context, const Var& x, const Output&) {
   Var y = stem(context, x);
   for (PreActivationBlock* block : blocks_) y = block->forward(context, y);
   y = post_bn_->apply(context, y, kRelu);

@@ -13,7 +13,7 @@ namespace frost::classify {
 class PreActivationBlock : public Module {
  public:
   PreActivationBlock(Device& device, std::int64_t in, std::int64_t width, int stride, bool first_of_stage);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   BatchNorm2d& preact_bn_;
@@ -28,16 +28,16 @@ class PreActivationBlock : public Module {
 };
 
 /// Keras' ResNet-50 V2 (docs/spec/classify.md section 6): a stage strides in its last block; norm and ReLU end the network.
-/// Names are Keras', with a dot behind the block: conv2_block1.preact_bn.weight.
+/// Names are Keras', with a dot after the block: conv2_block1.preact_bn.weight.
 class ResNetV2 : public Classifier {
  public:
   ResNetV2(Device& device, int classes, Seed seed);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   /// conv1_conv and pool1_pool: (n, h, w, 3) -> (n, h / 4, w / 4, 64).
   Var stem(Context& context, const Var& x);
   Linear& head() const override { return *predictions_; }
   void draw_weights(Rng rng) override;
-  Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .deviation = {0.5f, 0.5f, 0.5f}}; }
+  Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}}; }
 
  private:
   Conv2d& conv1_;

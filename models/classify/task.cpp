@@ -13,8 +13,8 @@ namespace frost::classify {
 ClassificationBatches make_batches(const LoadingSettings& data, const Preprocessing& preprocessing) {
   ClassificationBatches batches{.train = {},
                                 .val = {},
-                                .train_faults = std::make_shared<PictureFaults>(data.splits.train.size()),
-                                .val_faults = std::make_shared<PictureFaults>(data.splits.val.size()),
+                                .train_faults = std::make_shared<ImageFaults>(data.splits.train.size()),
+                                .val_faults = std::make_shared<ImageFaults>(data.splits.val.size()),
                                 .images = data.splits.train.size(),
                                 .val_name = data.splits.val_name,
                                 .name = data.name};
@@ -69,7 +69,7 @@ std::string ClassificationTask::opening(const std::filesystem::path& folder, int
 
 void ClassificationTask::begin_epoch(std::int64_t epoch) {
   faults_.check();
-  // Nothing that an earlier epoch kept adds to this one's peak, which is the same in a resumed run. Recordings need it.
+  // Nothing that an earlier epoch kept adds to this one's peak, which is the same in a resumed run. Captured graphs need it.
   if (!work_.captures()) losses_.clear(), pixels_.clear();
   epoch_ = epoch;
   batch_ = 0;
@@ -80,7 +80,7 @@ BatchReport ClassificationTask::train_batch() {
   const ImageBatch* batch = data_.train->next();
   FROST_CHECK(batch, "the data ended before the epoch");
   if (data_.train_faults) faults_.of_training(data_.train_faults->take());
-  if (plots && epoch_ == 0 && batch_ == 0) write_jpeg(folder_ / "train_images.jpg", draw_sheet(*batch, model_.names));
+  if (plots && epoch_ == 0 && batch_ == 0) write_jpeg(folder_ / "train_images.jpg", draw_image_grid(*batch, model_.names));
   const Shape shape{batch->n, batch->side, batch->side, 3};
   LossState& loss = losses_.try_emplace(batch->n, device_, batch->n, plan_.label_smoothing).first->second;
   loss.grad_scale = loss_scale_;
@@ -101,14 +101,14 @@ BatchReport ClassificationTask::train_batch() {
   return {.instances = batch->n, .size = batch->side, .device_losses = loss.value()};
 }
 
-ValidationReport ClassificationTask::validate(Module& averaged, std::int64_t, bool) {
+ValidationReport ClassificationTask::validate(Module& ema_model, std::int64_t, bool) {
   const ValidateOptions options{.compute = plan_.compute,
                                 .cuda_graph = plan_.cuda_graph,
                                 .label_smoothing = plan_.label_smoothing,
                                 .label = fmt::format("{:>68}", data_.val_name == "test" ? "testing" : "validating"),
                                 .observer = observer_,
                                 .batch_done = {}};
-  const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(averaged), *data_.val, options);
+  const Accuracy a = classify::validate(device_, dynamic_cast<Classifier&>(ema_model), *data_.val, options);
   if (data_.val_faults) faults_.of_validation(data_.val_faults->take());
   observer_.notice(fmt::format("{}{:>12.3g}{:>12.3g}{:>12.3g}\n", row_, a.loss, a.top1(), a.top5()));
   return {{a.loss, a.top1(), a.top5()}, a.top1()};
@@ -134,7 +134,7 @@ void ClassificationTask::check_faults() {
 void ClassificationTask::judge(const std::filesystem::path& weights, const std::filesystem::path& folder) {
   const std::unique_ptr<Classifier> model = load_classifier(device_, weights);
   ValidateOptions options{.compute = plan_.compute, .cuda_graph = plan_.cuda_graph, .label = "", .batch_done = {}};
-  if (plots) options.batch_done = first_sheet(folder, model->names);
+  if (plots) options.batch_done = first_image_grid(folder, model->names);
   const Accuracy accuracy = classify::validate(device_, *model, *data_.val, options);
   observer_.notice(fmt::format("\nValidating {}...\n{}", weights.string(), accuracy_table(accuracy, model->names)));
   write_confusion(folder / "confusion_matrix.csv", accuracy, model->names);

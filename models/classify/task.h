@@ -15,9 +15,9 @@ namespace frost::classify {
 /// The batches of a training and of its validations.
 struct ClassificationBatches {
   std::unique_ptr<ImageLoader> train, val;
-  std::shared_ptr<PictureFaults> train_faults{}, val_faults{};  // where they come from files
-  std::int64_t images = 0;                                      // of an epoch
-  std::string val_name = "val", name{};                         // or "test"; of the data set
+  std::shared_ptr<ImageFaults> train_faults{}, val_faults{};  // where they come from files
+  std::int64_t images = 0;                                    // of an epoch
+  std::string val_name = "val", name{};                       // or "test"; of the data set
 };
 struct LoadingSettings {
   DataSplits splits;
@@ -50,7 +50,7 @@ class ClassificationTask : public Task {
   void use_loss_scale(const Tensor& scale) override { loss_scale_ = scale; }
   std::string table_header(std::int64_t epoch) override;
   std::string table_row(const EpochProgress& progress) override;
-  ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) override;
+  ValidationReport validate(Module& ema_model, std::int64_t epoch, bool last) override;
   Metadata metadata() const override { return model_.metadata(); }
   void unfrozen() override { work_.forget(); }
   void check_faults() override;

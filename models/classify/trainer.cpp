@@ -13,9 +13,9 @@
 #include "models/classify/weights.h"
 #include "models/run/option_file.h"
 #include "models/run/train.h"
-#include "models/slim/explain_run.h"
-#include "models/slim/plan.h"
+#include "models/slim/explain_command.h"
 #include "models/slim/prune.h"
+#include "models/slim/training_plan.h"
 #include "models/zoo/weights.h"
 
 namespace frost::classify {
@@ -108,7 +108,7 @@ LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, DType 
 std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   TrainConfig config = given;
   run::RunPlace place;
-  place.folder = run::take_up(config);
+  place.folder = run::load_resume(config);
   if (const std::filesystem::path& folder = place.folder; !folder.empty()) {
     if (!given.dry_run) place.lock = run::take_folder(folder, false);
     place.resume = config.resume;
@@ -179,7 +179,7 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
       fmt::format("Image sizes {} train, {} {}\nUsing {} dataloader workers", imgsz, imgsz, data.val_name, workers);
   place.project = config.project, place.name = config.name, place.exist_ok = config.exist_ok;
   place.save_options = [&](const std::filesystem::path& folder) {
-    run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::weights, &TrainConfig::model});
+    run::save_options(config, folder, {&TrainConfig::data, &TrainConfig::weights, &TrainConfig::model});
   };
   LoopOptions loop = loop_options(config, task.batches_per_epoch(), run_device.compute);
   loop.run = run::id_of(config);

@@ -38,12 +38,12 @@ struct TrainConfig {
   bool feature_extract = false;          // everything frozen but a new head
   FrozenBn frozen_bn = FrozenBn::running;
   bool noaugment = false;  // training images as in validation
-  bool strict = false;     // a damaged picture ends the run instead of being left out
+  bool strict = false;     // a corrupt picture ends the run instead of being left out
   bool noplots = false;
   std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
   bool cuda_graph = true;                    // capture steps and validation where the device can
   bool deterministic = false, tf32 = false;  // see CudaChoices
-  bool recompute = true;                     // make activations again in backward instead of keeping them
+  bool recompute = true;                     // rematerialize activations in backward instead of keeping them
   std::string resume;                        // a last.safetensors; empty: a new run
   std::vector<std::string> resume_with;      // options that a resumed run takes from here: "device"
   int save_period = -1;                      // an extra checkpoint every so many epochs

@@ -41,7 +41,7 @@ Normaliser::Normaliser(Device& device, const Preprocessing& preprocessing) {
     return Tensor::from(device, {1, 1, 1, 3}, values, Role::input);
   };
   std::vector<float> rstd;
-  for (const float d : preprocessing.deviation) rstd.push_back(1.0f / d);
+  for (const float d : preprocessing.stddev) rstd.push_back(1.0f / d);
   mean_ = constant({preprocessing.mean.begin(), preprocessing.mean.end()});
   rstd_ = constant(rstd), ones_ = constant({1, 1, 1}), zeros_ = constant({0, 0, 0});
 }
@@ -193,7 +193,7 @@ std::string speed_line(const Accuracy& a, int imgsz) {
       a.inference_ms, a.post_ms, imgsz, imgsz);
 }
 
-Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names, const std::vector<float>& predicted) {
+Image draw_image_grid(const ImageBatch& batch, const std::vector<std::string>& names, const std::vector<float>& predicted) {
   constexpr std::int64_t kMost = 16;
   constexpr Colour kBlack{}, kGood{0, 110, 0}, kBad{190, 0, 0};
   const std::int64_t count = std::min(batch.n, kMost);
@@ -201,15 +201,15 @@ Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names,
   const int rows = static_cast<int>((count + columns - 1) / columns);
   const int scale = batch.side >= 192 ? 2 : 1, line = text_height(scale) + 4 * scale;
   const int side = static_cast<int>(batch.side), cell_h = side + line * (predicted.empty() ? 1 : 2) + 4, cell_w = side + 4;
-  Image sheet(rows * cell_h, columns * cell_w, 255);
+  Image grid(rows * cell_h, columns * cell_w, 255);
   const int letters = side / std::max(1, text_width("M", scale) + scale);
   for (std::int64_t i = 0; i < count; ++i) {
     const int x = static_cast<int>(i) % columns * cell_w + 2, y = static_cast<int>(i) / columns * cell_h + 2;
-    paste(sheet, batch.image(i), x, y);
+    paste(grid, batch.image(i), x, y);
     const auto label = static_cast<std::size_t>(batch.labels[static_cast<std::size_t>(i)]);
     const auto write = [&](int at, const std::string& text, Colour colour) {
-      draw_text(sheet, x, y + side + at * line + 2 * scale, cut(text, static_cast<std::size_t>(std::max(letters, 1))),
-                colour, scale);
+      draw_text(grid, x, y + side + at * line + 2 * scale, cut(text, static_cast<std::size_t>(std::max(letters, 1))), colour,
+                scale);
     };
     write(0, names[label], kBlack);
     if (predicted.empty()) continue;
@@ -217,12 +217,12 @@ Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names,
     const auto best = static_cast<std::size_t>(std::max_element(values, values + names.size()) - values);
     write(1, fmt::format("{} {:.2f}", names[best], values[best]), best == label ? kGood : kBad);
   }
-  return sheet;
+  return grid;
 }
 
-BatchDone first_sheet(const std::filesystem::path& folder, const std::vector<std::string>& names) {
+BatchDone first_image_grid(const std::filesystem::path& folder, const std::vector<std::string>& names) {
   return [folder, names](std::int64_t number, const ImageBatch& batch, const std::vector<float>& predicted) {
-    if (number == 0) write_jpeg(folder / "test_images.jpg", draw_sheet(batch, names, predicted));
+    if (number == 0) write_jpeg(folder / "test_images.jpg", draw_image_grid(batch, names, predicted));
   };
 }
 

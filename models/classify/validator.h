@@ -32,7 +32,7 @@ struct ValidateOptions {
   DType compute = DType::f32;
   bool cuda_graph = true;  // capture the network where the device can
   float label_smoothing = 0;
-  std::string label;  // in front of the progress bar
+  std::string label;  // before the progress bar
   Observer& observer = silence();
   BatchDone batch_done;
 };
@@ -56,7 +56,7 @@ void write_confusion(const std::filesystem::path& file, const Accuracy& accuracy
 /// "Speed: 0.1ms pre-process, ..."
 std::string speed_line(const Accuracy& accuracy, int imgsz);
 
-/// Makes pixels into what a network wants: (x / 255 - mean) / deviation. Its constants stay on the device, where a captured
+/// Makes pixels into what a network wants: (x / 255 - mean) / std. Its constants stay on the device, where a captured
 /// step finds them.
 class Normaliser {
  public:
@@ -74,9 +74,10 @@ class Normaliser {
 Tensor network_input(Device& device, const std::vector<std::uint8_t>& rgb, const Shape& shape, const Normaliser& normalise,
                      DType compute);
 
-/// A sheet of a batch's first pictures with their classes; with `predicted` (n, classes), also what the network says.
-Image draw_sheet(const ImageBatch& batch, const std::vector<std::string>& names, const std::vector<float>& predicted = {});
-/// A validation's first batch as such a sheet, `folder`/test_images.jpg.
-BatchDone first_sheet(const std::filesystem::path& folder, const std::vector<std::string>& names);
+/// An image grid of a batch's first pictures with their classes; with `predicted` (n, classes), also what the network says.
+Image draw_image_grid(const ImageBatch& batch, const std::vector<std::string>& names,
+                      const std::vector<float>& predicted = {});
+/// A validation's first batch as such a grid, `folder`/test_images.jpg.
+BatchDone first_image_grid(const std::filesystem::path& folder, const std::vector<std::string>& names);
 
 }  // namespace frost::classify

@@ -56,7 +56,7 @@ Var Vgg16::conv_relu(Context& context, const Var& x, Step& step) {
   return step.conv->forward_act(context, x, kRelu);
 }
 
-Var Vgg16::forward(Context& context, const Var& x, const Place&) {
+Var Vgg16::forward(Context& context, const Var& x, const Output&) {
   Var y = x;
   for (auto& stage : stages_) {
     const Device::ScopeGuard scope(context.device, stage.front().conv->name());

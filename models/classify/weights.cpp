@@ -10,7 +10,7 @@
 
 #include "engine/base/input_file.h"
 #include "engine/checkpoint/module_state.h"
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/checkpoint/torch_file.h"
 #include "engine/nn/widths.h"
 #include "kernels/trace/trace.h"
@@ -64,13 +64,13 @@ std::unique_ptr<Classifier> unpruned(Device& device, const ClassifierWeights& we
 /// together. "" where there is none.
 std::string guess_architecture(const StateDict& state, int cutoff) {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device dry(make_dry_backend(*cpu, {}));
+  Device meta(make_meta_backend(*cpu, {}));
   std::string best;
   double most = 0.5;
   for (const std::string& name : classifier_names()) {
     std::unique_ptr<Classifier> model;
     try {
-      model = make_classifier(dry, name, 1, {}, cutoff);
+      model = make_classifier(meta, name, 1, {}, cutoff);
     } catch (const Error&) {  // a cutoff that its graph has not
       continue;
     }
@@ -93,9 +93,9 @@ void take_detector(ClassifierWeights& out, YoloCheckpoint checkpoint) {
   out.yaml_text = checkpoint.yaml_text;
   if (!checkpoint.modules.empty()) {  // what they say beyond the YAML belongs to the graph
     const std::unique_ptr<Backend> cpu = make_cpu_backend();
-    Device dry(make_dry_backend(*cpu, {}));
+    Device meta(make_meta_backend(*cpu, {}));
     ModelSpec spec = parse_model_yaml(checkpoint.yaml_text, checkpoint.yaml_file.empty() ? out.file : checkpoint.yaml_file);
-    out.yaml_text = yolo::fitted_model(dry, std::move(spec), 0, checkpoint, out.file)->spec().text;
+    out.yaml_text = yolo::fitted_model(meta, std::move(spec), 0, checkpoint, out.file)->spec().text;
   }
   out.state = std::move(checkpoint.state);
   out.yaml_file = checkpoint.yaml_file;
@@ -133,8 +133,8 @@ void check_modules(const TorchFile& file, const ClassifierWeights& weights) {
   const std::string& architecture = weights.architecture;
   if (architecture.empty()) return;
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device dry(make_dry_backend(*cpu, {}));
-  const auto built = make_classifier(dry, architecture, class_count(weights), {}, weights.cutoff);
+  Device meta(make_meta_backend(*cpu, {}));
+  const auto built = make_classifier(meta, architecture, class_count(weights), {}, weights.cutoff);
   const std::vector<PickledModule> modules = pickled_modules(file, network);
   for (const auto& [path, said] : compare_modules(*built, modules, weights.state, weights.file, architecture))
     fail(weights.file, ": ", path, ": ", said.begin()->first, " ", said.begin()->second, " is not what ", architecture,
@@ -208,10 +208,10 @@ ClassifierWeights read_classifier_weights(const std::filesystem::path& file) {
 int class_count(const ClassifierWeights& weights) {
   std::int64_t rows = static_cast<std::int64_t>(weights.names.size());
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device dry(make_dry_backend(*cpu, {}));
+  Device meta(make_meta_backend(*cpu, {}));
   const bool known = !weights.architecture.empty();
   for (const std::string& name : known ? std::vector<std::string>{weights.architecture} : classifier_names()) {
-    const auto model = known ? unpruned(dry, weights, 1, {}, weights.cutoff) : make_classifier(dry, name, 1, {});
+    const auto model = known ? unpruned(meta, weights, 1, {}, weights.cutoff) : make_classifier(meta, name, 1, {});
     const std::string head = model->head().weight.name;
     if (const HostTensor* t = weights.state.find(head)) rows = classes_of(*t, head, weights.file);
   }
@@ -234,7 +234,7 @@ std::vector<std::string> take_weights(Classifier& model, const ClassifierWeights
   std::string fresh = head_name + ".";  // names that stay as they are
   if (weights.detector) {
     fresh = head_name.substr(0, head_name.rfind("linear"));
-    lines.push_back(fmt::format("{}: a detector; its layers in front of {} are taken over, {} is new", weights.file,
+    lines.push_back(fmt::format("{}: a detector; its layers before {} are taken over, {} is new", weights.file,
                                 fresh.substr(0, fresh.size() - 1), fresh + "*"));
   } else {
     const HostTensor* theirs = weights.state.find(head.weight.name);

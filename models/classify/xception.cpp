@@ -24,9 +24,9 @@ class SeparableConv : public Module {
         pointwise_(add_child("pointwise", std::make_unique<Conv2d>(device, in, out, square(1), false))) {}
   void follow(BatchNorm2d& bn) { fused_.emplace(pointwise_, bn); }
   Var forward(Context& context, const Var& x, Activation activation, const Var* residual = nullptr,
-              const Place& place = {}) {
+              const Output& output = {}) {
     const Device::ScopeGuard scope(context.device, name());
-    return fused_->forward(context, depthwise_.forward(context, x), activation, residual, place);
+    return fused_->forward(context, depthwise_.forward(context, x), activation, residual, output);
   }
 
  private:
@@ -51,13 +51,13 @@ class XceptionBlock : public Module {
       steps_.back()->follow(add_child(fmt::format("rep.{}", position + 1), norm(device, widths[i + 1])));
     }
   }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override {
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
     const Device::ScopeGuard scope(context.device, name());
     Var y = begins_with_relu_ ? activation(context, x, kRelu) : x;
     for (std::size_t i = 0; i + 1 < steps_.size(); ++i) y = steps_[i]->forward(context, y, kRelu);
-    if (!skip_) return steps_.back()->forward(context, y, {}, &x, place);
+    if (!skip_) return steps_.back()->forward(context, y, {}, &x, output);
     y = max_pool(context, steps_.back()->forward(context, y, {}), {.kernel = 3, .stride = 2, .pad = 1});
-    return add(context, y, skip_->forward(context, x, {}), place);
+    return add(context, y, skip_->forward(context, x, {}), output);
   }
 
  private:
@@ -106,7 +106,7 @@ void Xception::draw_weights(Rng rng) {
   fc_->initialise(rng);
 }
 
-Var Xception::forward(Context& context, const Var& x, const Place&) {
+Var Xception::forward(Context& context, const Var& x, const Output&) {
   Var y = x;
   for (Stem& stem : stem_) {
     const Device::ScopeGuard scope(context.device, stem.conv->name());

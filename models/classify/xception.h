@@ -13,10 +13,10 @@ class XceptionBlock;
 class Xception : public Classifier {
  public:
   Xception(Device& device, int classes, Seed seed);
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *fc_; }
   void draw_weights(Rng rng) override;
-  Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .deviation = {0.5f, 0.5f, 0.5f}}; }
+  Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}}; }
 
  private:
   struct Stem {

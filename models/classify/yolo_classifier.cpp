@@ -7,7 +7,7 @@
 namespace frost::classify {
 namespace {
 
-/// The settings of the layers in front of `cut`: the others of the graph are not built.
+/// The settings of the layers before `cut`: the others of the graph are not built.
 ModuleSettings settings_below(const ModelSpec& spec, int cut) {
   ModuleSettings kept = spec.modules;
   for (int i = cut; i < static_cast<int>(spec.layers.size()); ++i)
@@ -28,7 +28,7 @@ ClassifyHead::ClassifyHead(Device& device, std::int64_t in, int classes)
   conv_.bn.momentum = 0.1f;
 }
 
-Var ClassifyHead::forward(Context& context, const Var& x, const Place&) {
+Var ClassifyHead::forward(Context& context, const Var& x, const Output&) {
   const Device::ScopeGuard scope(context.device, name());
   const Var y = pool_.forward(context, conv_.forward(context, x));
   return linear_.forward(context, drop_.forward(context, y));
@@ -40,9 +40,7 @@ YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, 
 
 YoloClassifier::YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes,
                                Seed seed, int cutoff)
-    : Classifier(architecture),
-      spec_(spec),
-      graph_(add_child("model", std::make_unique<Sequential>())) {
+    : Classifier(architecture), spec_(spec), graph_(add_child("model", std::make_unique<Sequential>())) {
   const int most = static_cast<int>(spec.layers.size()) - 1;
   FROST_CHECK(cutoff >= 2 && cutoff <= most, "--cutoff ", cutoff, ": ", spec.name, " can be cut at layers 2 to ", most);
   LayerNames layers{.prefixes = {}, .backbone = cutoff - 1};

@@ -9,7 +9,7 @@ class ClassifyHead : public Module {
  public:
   ClassifyHead(Device& device, std::int64_t in, int classes);
   std::string torch_class() const override { return "Classify"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& linear() const { return linear_; }
 
  private:
@@ -28,7 +28,9 @@ class YoloClassifier : public Classifier {
   /// The graph of a checkpoint.
   YoloClassifier(Device& device, const std::string& architecture, const ModelSpec& spec, int classes, Seed seed, int cutoff);
   std::string torch_class() const override { return "ClassificationModel"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override { return graph_.forward(context, x, place); }
+  Var forward(Context& context, const Var& x, const Output& output = {}) override {
+    return graph_.forward(context, x, output);
+  }
   Linear& head() const override { return head_->linear(); }
   void draw_weights(Rng rng) override;
   Preprocessing preprocessing() const override { return {.framing = Preprocessing::Framing::square}; }

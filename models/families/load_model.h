@@ -10,8 +10,8 @@ namespace frost {
 /// or a released name such as yolov5n.pt; the content decides. Throws Error: one line with the file and the cause.
 std::unique_ptr<Model> load_model(Device& device, const std::string& file);
 
-/// A model with fresh weights: a classifier such as "resnet18" (classify::classifier_names), or a detector by its YAML, a file
-/// or one that frost carries ("yolov5n"). Throws Error for an unknown name.
+/// A model with fresh weights: a classifier such as "resnet18" (classify::classifier_names), or a detector by its YAML, a
+/// file or one that frost carries ("yolov5n"). Throws Error for an unknown name.
 std::unique_ptr<Model> make_model(Device& device, const std::string& architecture, int classes, std::uint64_t seed = 0);
 
 /// The same as load_model, with all else that the file says.

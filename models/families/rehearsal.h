@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "engine/report/observer.h"
-#include "models/slim/explain_run.h"
+#include "models/slim/explain_command.h"
 
 namespace frost {
 

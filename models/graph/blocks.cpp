@@ -83,8 +83,8 @@ Bottleneck::Bottleneck(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, 
       cv1_(add_child("cv1", b.conv(c1, b.hidden(c2, e)))),
       cv2_(add_child("cv2", b.conv(b.hidden(c2, e), c2, {.kernel = 3, .groups = groups}))) {}
 
-Var Bottleneck::forward(Context& context, const Var& x, const Place& place) {
-  return cv2_.forward(context, cv1_.forward(context, x), add ? &x : nullptr, place);
+Var Bottleneck::forward(Context& context, const Var& x, const Output& output) {
+  return cv2_.forward(context, cv1_.forward(context, x), add ? &x : nullptr, output);
 }
 
 C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e)
@@ -96,12 +96,12 @@ C3::C3(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, std::int64_t hid
       cv3_(add_child("cv3", b.conv(2 * hidden, c2))),
       m_(add_child("m", std::move(m))) {}
 
-Var C3::forward(Context& context, const Var& x, const Place& place) {
+Var C3::forward(Context& context, const Var& x, const Output& output) {
   const std::int64_t shallow_width = cv2_.conv.out;
   Concatenation both(context, x.shape(), {cv3_.conv.in - shallow_width, shallow_width});
-  const Var deep = m_.forward(context, cv1_.forward(context, x), both.place(0));
-  const Var shallow = cv2_.forward(context, x, both.place(1));
-  return cv3_.forward(context, both.join({deep, shallow}), place);
+  const Var deep = m_.forward(context, cv1_.forward(context, x), both.output(0));
+  const Var shallow = cv2_.forward(context, x, both.output(1));
+  return cv3_.forward(context, both.join({deep, shallow}), output);
 }
 
 namespace {
@@ -129,11 +129,11 @@ BottleneckCSP::BottleneckCSP(const BlockBuilder& b, std::int64_t c1, std::int64_
       bn_(add_child("bn", b.norm(2 * hidden))),
       m_(add_child("m", std::move(m))) {}
 
-Var BottleneckCSP::forward(Context& context, const Var& x, const Place& place) {
+Var BottleneckCSP::forward(Context& context, const Var& x, const Output& output) {
   Concatenation both(context, x.shape(), {cv3_.out, cv2_.out});
-  const Var deep = cv3_.forward(context, m_.forward(context, cv1_.forward(context, x)), both.place(0));
-  const Var shallow = cv2_.forward(context, x, both.place(1));
-  return cv4_.forward(context, bn_.apply(context, both.join({deep, shallow}), activation), place);
+  const Var deep = cv3_.forward(context, m_.forward(context, cv1_.forward(context, x)), both.output(0));
+  const Var shallow = cv2_.forward(context, x, both.output(1));
+  return cv4_.forward(context, bn_.apply(context, both.join({deep, shallow}), activation), output);
 }
 
 SPP::SPP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels)
@@ -145,11 +145,11 @@ SPP::SPP(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const std::vec
   add_child("m", std::move(list));
 }
 
-Var SPP::forward(Context& context, const Var& x, const Place& place) {
+Var SPP::forward(Context& context, const Var& x, const Output& output) {
   Concatenation all(context, x.shape(), std::vector<std::int64_t>(pools_.size() + 1, cv1_.conv.out));
-  std::vector<Var> parts{cv1_.forward(context, x, all.place(0))};
-  for (std::size_t k = 0; k < pools_.size(); ++k) parts.push_back(pools_[k]->forward(context, parts[0], all.place(k + 1)));
-  return cv2_.forward(context, all.join(parts), place);
+  std::vector<Var> parts{cv1_.forward(context, x, all.output(0))};
+  for (std::size_t k = 0; k < pools_.size(); ++k) parts.push_back(pools_[k]->forward(context, parts[0], all.output(k + 1)));
+  return cv2_.forward(context, all.join(parts), output);
 }
 
 SPPF::SPPF(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k)
@@ -157,25 +157,25 @@ SPPF::SPPF(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, int k)
       cv2_(add_child("cv2", b.conv(c1 / 2 * 4, c2))),
       m_(add_child("m", std::make_unique<MaxPool2d>(PoolGeometry{k, 1, k / 2}))) {}
 
-Var SPPF::forward(Context& context, const Var& x, const Place& place) {
+Var SPPF::forward(Context& context, const Var& x, const Output& output) {
   Concatenation all(context, x.shape(), std::vector<std::int64_t>(4, cv1_.conv.out));
-  std::vector<Var> parts{cv1_.forward(context, x, all.place(0))};
-  for (std::size_t i = 1; i < 4; ++i) parts.push_back(m_.forward(context, parts.back(), all.place(i)));
-  return cv2_.forward(context, all.join(parts), place);
+  std::vector<Var> parts{cv1_.forward(context, x, all.output(0))};
+  for (std::size_t i = 1; i < 4; ++i) parts.push_back(m_.forward(context, parts.back(), all.output(i)));
+  return cv2_.forward(context, all.join(parts), output);
 }
 
 Focus::Focus(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const ConvOptions& options)
     : conv_(add_child("conv", b.conv(4 * c1, c2, options))) {}
 
-Var Focus::forward(Context& context, const Var& x, const Place& place) {
-  return conv_.forward(context, space_to_depth(context, x), place);
+Var Focus::forward(Context& context, const Var& x, const Output& output) {
+  return conv_.forward(context, space_to_depth(context, x), output);
 }
 
 GhostConv::GhostConv(const BlockBuilder& b, std::int64_t c1, std::int64_t c2, const ConvOptions& options)
     : cv1_(add_child("cv1", b.conv(c1, c2 / 2, options))),
       cv2_(add_child("cv2", b.conv(c2 / 2, c2 / 2, {.kernel = 5, .groups = c2 / 2, .activation = options.activation}))) {}
 
-Var GhostConv::forward(Context& context, const Var& x, const Place&) {
+Var GhostConv::forward(Context& context, const Var& x, const Output&) {
   const Var primary = cv1_.forward(context, x);
   return concat(context, {primary, cv2_.forward(context, primary)});
 }
@@ -202,9 +202,9 @@ GhostBottleneck::GhostBottleneck(const BlockBuilder& b, std::int64_t c1, std::in
   }
 }
 
-Var GhostBottleneck::forward(Context& context, const Var& x, const Place& place) {
+Var GhostBottleneck::forward(Context& context, const Var& x, const Output& output) {
   const Var y = conv_.forward(context, x);
-  return add(context, y, shortcut_ ? shortcut_->forward(context, x) : x, place);
+  return add(context, y, shortcut_ ? shortcut_->forward(context, x) : x, output);
 }
 
 }  // namespace frost

@@ -79,7 +79,7 @@ class Bottleneck : public Module {
  public:
   Bottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, bool shortcut, int groups, double e);
   std::string torch_class() const override { return "Bottleneck"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
   bool add;  // [+ x]
 
@@ -92,7 +92,7 @@ class C3 : public Module {
  public:
   C3(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
   std::string torch_class() const override { return "C3"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  protected:
   C3(const BlockBuilder&, std::int64_t c1, std::int64_t c2, std::int64_t hidden, std::unique_ptr<Sequential> m);
@@ -114,7 +114,7 @@ class BottleneckCSP : public Module {
  public:
   BottleneckCSP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int n, bool shortcut, int groups, double e);
   std::string torch_class() const override { return "BottleneckCSP"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
   Activation activation;
 
@@ -132,7 +132,7 @@ class SPP : public Module {
  public:
   SPP(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const std::vector<int>& kernels);
   std::string torch_class() const override { return "SPP"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   ConvNormAct &cv1_, &cv2_;
@@ -144,7 +144,7 @@ class SPPF : public Module {
  public:
   SPPF(const BlockBuilder&, std::int64_t c1, std::int64_t c2, int k);
   std::string torch_class() const override { return "SPPF"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   ConvNormAct &cv1_, &cv2_;
@@ -156,7 +156,7 @@ class Focus : public Module {
  public:
   Focus(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const ConvOptions& options);
   std::string torch_class() const override { return "Focus"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   ConvNormAct& conv_;
@@ -167,7 +167,7 @@ class GhostConv : public Module {
  public:
   GhostConv(const BlockBuilder&, std::int64_t c1, std::int64_t c2, const ConvOptions& options);
   std::string torch_class() const override { return "GhostConv"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   ConvNormAct &cv1_, &cv2_;
@@ -177,7 +177,7 @@ class GhostBottleneck : public Module {
  public:
   GhostBottleneck(const BlockBuilder&, std::int64_t c1, std::int64_t c2, Pair k, int s);
   std::string torch_class() const override { return "GhostBottleneck"; }
-  Var forward(Context& context, const Var& x, const Place& place = {}) override;
+  Var forward(Context& context, const Var& x, const Output& output = {}) override;
 
  private:
   Sequential& conv_;
@@ -188,7 +188,7 @@ class GhostBottleneck : public Module {
 class Identity : public Module {
  public:
   std::string torch_class() const override { return "Identity"; }
-  Var forward(Context&, const Var& x, const Place& = {}) override { return x; }
+  Var forward(Context&, const Var& x, const Output& = {}) override { return x; }
 };
 
 }  // namespace frost

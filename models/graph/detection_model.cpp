@@ -111,9 +111,9 @@ std::vector<float> Detect::anchor_pixels() const {
 }
 
 std::vector<DetectLevel> Detect::levels(const std::vector<Var>& maps) const {
-  if (grid_stamp_ != anchors.stamp) {  // reading them waits for the device: not in every step
+  if (grid_version_ != anchors.version) {  // reading them waits for the device: not in every step
     grid_ = anchors.value.to_vector();
-    grid_stamp_ = anchors.stamp;
+    grid_version_ = anchors.version;
   }
   const std::ptrdiff_t per_level = anchors_each * 2;
   std::vector<DetectLevel> result;
@@ -142,9 +142,9 @@ std::vector<std::int64_t> input_channels(const ModelSpec& spec, const LayerSpec&
 DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const Widths& widths)
     : Model(std::filesystem::path(spec.name).stem().string()), device_(device), spec_(std::move(spec)) {
   std::vector<float> strides;
-  const bool costs = !is_dry(device.backend());
+  const bool costs = !is_meta(device.backend());
   if (costs) {  // what is refused is refused where no memory is taken and no weights are drawn
-    Device meta(make_dry_backend(device.backend(), {}));
+    Device meta(make_meta_backend(device.backend(), {}));
     DetectionModel trial(meta, spec_, seed, widths);
     strides = trial.detect_->strides;
     rows_ = std::move(trial.rows_);
@@ -162,7 +162,8 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const 
   if (!widths.empty()) fit(widths);
   if (!costs) strides = try_pass(channels, !widths.empty());
 
-  if (seed) walk([rng = Rng(*seed)](const std::string&, Module& module) mutable {
+  if (seed)
+    walk([rng = Rng(*seed)](const std::string&, Module& module) mutable {
       if (auto* conv = dynamic_cast<Conv2d*>(&module)) conv->initialise(rng);
     });
   detect_->set_strides(strides);
@@ -177,14 +178,14 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const 
   });
 }
 
-/// One pass on a dry device: bounds its work, completes the printed rows, and gives the strides.
+/// One pass on a meta device: bounds its work, completes the printed rows, and gives the strides.
 std::vector<float> DetectionModel::try_pass(const std::vector<std::int64_t>& channels, bool fitted) {
   double bytes = 0, window_values = 0;
-  Device dry(make_dry_backend(device_.backend(), [&](const PrimitiveCall& call) {
+  Device meta(make_meta_backend(device_.backend(), [&](const PrimitiveCall& call) {
     bytes += static_cast<double>(call.bytes), window_values += static_cast<double>(call.window_values);
   }));
   Profile profile;
-  Context context{.device = dry, .profile = &profile};
+  Context context{.device = meta, .profile = &profile};
   const std::int64_t side = 256;
   std::vector<std::int64_t> actual;
   int layer = 0;  // that runs
@@ -204,7 +205,7 @@ std::vector<float> DetectionModel::try_pass(const std::vector<std::int64_t>& cha
   };
   std::vector<float> strides;
   try {
-    for (const Var& map : heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr}, seen))
+    for (const Var& map : heads(context, {Tensor(meta, {1, side, side, spec_.channels}), -1, nullptr}, seen))
       strides.push_back(static_cast<float>(side) / static_cast<float>(map.shape().h));
     check_work();
   } catch (const Error& e) {
@@ -339,12 +340,12 @@ std::unique_ptr<Model> DetectionModel::build_again(Device& device) {
 void DetectionModel::make_head(int classes, std::uint64_t seed) {
   spec_ = parse_model_yaml(spec_.text, spec_.name, classes);
   detect_->set_classes(classes, Rng(seed));
-  Device dry(make_dry_backend(device_.backend(), [](const PrimitiveCall&) {}));
-  rows_ = DetectionModel(dry, spec_, std::nullopt, widths_of(*this)).rows_;
+  Device meta(make_meta_backend(device_.backend(), [](const PrimitiveCall&) {}));
+  rows_ = DetectionModel(meta, spec_, std::nullopt, widths_of(*this)).rows_;
 }
 
 Preprocessing DetectionModel::preprocessing() const {
-  return {.mean = {0, 0, 0}, .deviation = {1, 1, 1}, .framing = Preprocessing::Framing::letterbox};
+  return {.mean = {0, 0, 0}, .stddev = {1, 1, 1}, .framing = Preprocessing::Framing::letterbox};
 }
 
 std::vector<Detection> DetectionModel::decode(const std::vector<Var>& outputs, const PredictOptions& options) {
@@ -390,7 +391,7 @@ std::string DetectionModel::table() const {
   return text;
 }
 
-std::string DetectionModel::summary(bool folded, bool gradients) {
+std::string DetectionModel::summary(bool fused, bool gradients) {
   std::int64_t modules = 1, parameters = 0, trainable = 0, norms = 0,
                norm_channels = 0;  // the shared activation counts once
   walk([&](const std::string&, Module& module) {
@@ -405,17 +406,17 @@ std::string DetectionModel::summary(bool folded, bool gradients) {
     parameters += p->value.elements();
     if (p->trainable) trainable += p->value.elements();
   }
-  if (folded) {
+  if (fused) {
     modules -= norms;
     parameters -= norm_channels;  // gamma and beta go, a bias comes
     trainable = parameters;
   }
   Profile profile;
-  Device dry(make_dry_backend(device_.backend(), {}));
-  Context context{.device = dry, .profile = &profile};
+  Device meta(make_meta_backend(device_.backend(), {}));
+  Context context{.device = meta, .profile = &profile};
   const std::int64_t side = stride();
-  heads(context, {Tensor(dry, {1, side, side, spec_.channels}), -1, nullptr});
-  const double macs = static_cast<double>(profile.convolution + profile.resize + (folded ? 0 : profile.norm));
+  heads(context, {Tensor(meta, {1, side, side, spec_.channels}), -1, nullptr});
+  const double macs = static_cast<double>(profile.convolution + profile.resize + (fused ? 0 : profile.norm));
   const double gflops = 2 * macs / 1e9 * (640.0 / static_cast<double>(side)) * (640.0 / static_cast<double>(side));
   std::string stem =
       std::filesystem::path(spec_.name).extension() == ".yaml" ? std::filesystem::path(spec_.name).stem().string() : "Model";

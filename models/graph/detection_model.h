@@ -37,8 +37,8 @@ class Detect : public Module {
 
  private:
   void add_prior();
-  mutable std::vector<float> grid_;  // the anchors' values under that stamp, on the host
-  mutable std::uint64_t grid_stamp_ = 0;
+  mutable std::vector<float> grid_;  // the anchors' values under that version, on the host
+  mutable std::uint64_t grid_version_ = 0;
 };
 
 /// A YOLOv5 graph built from its YAML: docs/spec/model.md sections 1 to 7.
@@ -84,8 +84,8 @@ class DetectionModel : public Model {
   const std::vector<Row>& rows() const { return rows_; }
   /// YOLOv5's table of layers.
   std::string table() const;
-  /// "YOLOv5n summary: 214 layers, 1872157 parameters, 1872157 gradients, 4.6 GFLOPs"; `folded`: as after Conv+BN fusion.
-  std::string summary(bool folded, bool gradients);
+  /// "YOLOv5n summary: 214 layers, 1872157 parameters, 1872157 gradients, 4.6 GFLOPs"; `fused`: as after Conv+BN fusion.
+  std::string summary(bool fused, bool gradients);
 
  protected:
   std::unique_ptr<Model> build_again(Device& device) override;

@@ -18,7 +18,7 @@ std::optional<YAML::Node> parse_list(const std::string& items);
 std::optional<std::vector<YAML::Node>> parse_call(const std::string& items, const std::vector<std::string>& names);
 
 /// The arguments of one row of a model YAML, read with defaults. Whatever is not what the module takes is an Error that
-/// names the file, the row and the argument; so are arguments behind the last one that the module has.
+/// names the file, the row and the argument; so are arguments after the last one that the module has.
 class RowArgs {
  public:
   /// `names`: what the module's arguments are called, in the row's order.
@@ -60,7 +60,7 @@ class RowArgs {
   /// Refuses an argument that has another value than the only one that frost computes.
   void only(std::size_t i, bool fits, const char* value) const;
 
-  /// The arguments as YOLOv5 prints them, from `first` on, behind `head`.
+  /// The arguments as YOLOv5 prints them, from `first` on, after `head`.
   std::string printed(std::vector<std::string> head, std::size_t first) const;
 
   static constexpr int kLargest = 4096;  // kernel, stride, padding, dilation

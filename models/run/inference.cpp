@@ -13,7 +13,7 @@ Inference::Inference(Device& device, Module& model, DType compute, bool capture,
       work_(device, nullptr, capture) {}
 
 void Inference::load(const Shape& shape, const std::vector<std::uint8_t>& rgb) {
-  std::erase_if(passes_, [&](const auto& pass) { return !work_.recorded(key_of(pass.first)); });  // for the next shape
+  std::erase_if(passes_, [&](const auto& pass) { return !work_.captured(key_of(pass.first)); });  // for the next shape
   before_ = std::exchange(shape_, shape);
   Tensor& input = passes_[shape].input;
   const Tensor pixels(device_, shape, DType::u8, Role::input);
@@ -26,12 +26,12 @@ void Inference::load(const Shape& shape, const std::vector<std::uint8_t>& rgb) {
 const std::vector<Var>& Inference::run() {
   const CapturedStep::Key key = key_of(shape_);
   if (work_.captures()) {
-    std::vector<std::uint64_t> now = stamps();
-    if (now != stamps_ || (!work_.records(key) && shape_ == before_)) {
+    std::vector<std::uint64_t> now = versions();
+    if (now != versions_ || (!work_.will_capture(key) && shape_ == before_)) {
       work_.forget();
       std::erase_if(passes_, [&](const auto& pass) { return pass.first != shape_; });
     }
-    stamps_ = std::move(now);
+    versions_ = std::move(now);
   }
   Pass& pass = passes_.at(shape_);
   work_.run(key, [&] {
@@ -41,10 +41,10 @@ const std::vector<Var>& Inference::run() {
   return pass.outputs;
 }
 
-std::vector<std::uint64_t> Inference::stamps() const {
+std::vector<std::uint64_t> Inference::versions() const {
   std::vector<std::uint64_t> all;
-  model_.visit({.parameter = [&](Parameter& p) { all.push_back(p.stamp); },
-                .buffer = [&](Buffer& b) { all.push_back(b.stamp); },
+  model_.visit({.parameter = [&](Parameter& p) { all.push_back(p.version); },
+                .buffer = [&](Buffer& b) { all.push_back(b.version); },
                 .counter = {}});
   return all;
 }

@@ -8,13 +8,13 @@
 
 namespace frost::run {
 
-/// A model in evaluation, batch after batch. Where the device can capture, a shape that comes again is recorded and replayed
+/// A model in evaluation, batch after batch. Where the device can capture, a shape that comes again is captured and replayed
 /// from then on (CapturedStep); a shape that comes once, such as a last batch that is smaller, is simply run.
 ///
-/// Recordings know weights as they were, folded and in the device's own order: where the model's values have changed since
-/// the last batch (an average that training moves on), all are dropped, and the batch is run. They are dropped as well where
-/// a shape stays and there is no room for one more: batches that are sorted by shape do not return to an earlier one.
-/// Recordings hold memory, which training wants between two validations: each validation makes its own.
+/// Captured graphs hold weights as they were, fused and in the device's own order: where the model's values have changed
+/// since the last batch (an average that training moves on), all are dropped, and the batch is run. They are dropped as well
+/// where a shape stays and there is no room for one more: batches that are sorted by shape do not return to an earlier one.
+/// Captured graphs hold memory, which training wants between two validations: each validation makes its own.
 class Inference {
  public:
   /// u8 pixels (n, h, w, 3) on the device become `input`, of the same shape, in the network's type.
@@ -32,22 +32,22 @@ class Inference {
   std::int64_t replays() const { return work_.replays(); }
 
  private:
-  /// What a recording reads and writes under the same addresses each time.
+  /// What a captured graph reads and writes under the same addresses each time.
   struct Pass {
     Tensor input;
     std::vector<Var> outputs;
   };
   static CapturedStep::Key key_of(const Shape& shape) { return {shape.n, shape.h, shape.w}; }
-  std::vector<std::uint64_t> stamps() const;  // of the model's values
+  std::vector<std::uint64_t> versions() const;  // of the model's values
 
   Device& device_;
   Module& model_;
   DType compute_;
   Prepare prepare_;
   Network network_;
-  std::map<Shape, Pass> passes_;  // of what is recorded, and the one in hand
+  std::map<Shape, Pass> passes_;  // of what is captured, and the one in hand
   Shape shape_{0, 0, 0, 0}, before_{0, 0, 0, 0};
-  std::vector<std::uint64_t> stamps_;
+  std::vector<std::uint64_t> versions_;
   CapturedStep work_;
 };
 

@@ -135,7 +135,7 @@ Config read_options(const std::filesystem::path& file, const Config& given = {},
 /// called, but for those that `config.resume_with` names; the file's name becomes absolute. Returns the run's folder; "" for
 /// a new run.
 template <class Config>
-std::filesystem::path take_up(Config& config) {
+std::filesystem::path load_resume(Config& config) {
   if (config.resume.empty()) return {};
   const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = last.parent_path().parent_path();
   std::error_code error;
@@ -150,7 +150,7 @@ std::filesystem::path take_up(Config& config) {
 /// opt.yaml of a new run in its folder; those of `paths` that exist become absolute, so that the run can be resumed from
 /// anywhere.
 template <class Config>
-void keep_options(Config config, const std::filesystem::path& run_folder,
+void save_options(Config config, const std::filesystem::path& run_folder,
                   std::initializer_list<std::string Config::*> paths) {
   for (std::string Config::*path : paths)
     if (!(config.*path).empty() && std::filesystem::exists(config.*path))

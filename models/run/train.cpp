@@ -64,8 +64,8 @@ RunResult train(Device& device, Task& task, slim::Plan& plan, LoopOptions option
   // The arena takes the parameters' memory over: everything that copies the model's values comes after it.
   ParameterArena arena(device, model, static_cast<float>(decay), true);
   observer.notice(optimizer_line(arena, options.optimizer, options.schedule.lr0, decay));
-  ModelAverage average(device, model, arena, moving_statistics(model, frozen_bn));
-  const std::unique_ptr<Model> twin = model.copy_architecture(device);
+  ModelEma ema(device, model, arena, moving_statistics(model, frozen_bn));
+  const std::unique_ptr<Model> ema_model = model.copy_architecture(device);
 
   if (place.folder.empty()) {
     check_start(model);
@@ -77,7 +77,7 @@ RunResult train(Device& device, Task& task, slim::Plan& plan, LoopOptions option
 
   options.folder = place.folder;
   plan.steer(options, arena, [&] { task.unfrozen(); });
-  TrainingLoop loop(device, model, *twin, arena, average, task, std::move(options), observer);
+  TrainingLoop loop(device, model, *ema_model, arena, ema, task, std::move(options), observer);
   if (!place.resume.empty()) observer.notice(resumed(loop, place.resume, epochs));
   observer.notice(task.opening(place.folder, epochs));
   const std::int64_t earlier_steps = loop.summary().steps;  // before a resumption

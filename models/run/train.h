@@ -8,7 +8,7 @@
 #include "engine/report/run_folder.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/loop.h"
-#include "models/slim/plan.h"
+#include "models/slim/training_plan.h"
 #include "models/task.h"
 
 namespace frost::run {

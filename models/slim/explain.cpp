@@ -8,7 +8,7 @@
 #include <map>
 #include <optional>
 
-#include "engine/training/average.h"
+#include "engine/training/ema.h"
 
 namespace frost::slim {
 namespace {
@@ -18,9 +18,9 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 enum class Phase { idle, forward, backward, update };
 
 /// Costs by module path, gathered while a step runs.
-class Books {
+class Accounts {
  public:
-  explicit Books(Timer timer = {}) : timer_(std::move(timer)) {}
+  explicit Accounts(Timer timer = {}) : timer_(std::move(timer)) {}
 
   void clear() { by_path_.clear(), calls_ = {}; }
   void watch(Device& device) { device_ = &device; }
@@ -52,14 +52,14 @@ class Books {
 };
 
 /// What the arena, the optimizer and the average hold for one of the arena's members.
-void book_member(StepCost& cost, const ParameterGroup& group, std::size_t i) {
+void account_member(StepCost& cost, const ParameterGroup& group, std::size_t i) {
   const std::int64_t end = i + 1 < group.offsets.size() ? group.offsets[i + 1] : group.count();
   const std::int64_t bytes = (end - group.offsets[i]) * static_cast<std::int64_t>(sizeof(float));
   const auto held = [bytes](const Tensor& t) { return t ? bytes : 0; };
   cost.weights += held(group.value) + held(group.mask);
   cost.gradients += held(group.grad);
   cost.optimizer += held(group.momentum) + held(group.second_moment);
-  cost.average += held(group.ema);
+  cost.ema += held(group.ema);
 }
 
 std::string owner(const std::string& tensor) {
@@ -68,23 +68,25 @@ std::string owner(const std::string& tensor) {
 }
 std::int64_t bytes_of(const Tensor& t) { return t.elements() * static_cast<std::int64_t>(size_of(t.dtype())); }
 
-void book_state(Books& books, Module& model, ParameterArena& arena, const std::function<bool(const Buffer&)>& averaged) {
+void account_state(Accounts& accounts, Module& model, ParameterArena& arena,
+                   const std::function<bool(const Buffer&)>& averaged) {
   model.visit({.parameter =
                    [&](Parameter& p) {
-                     StepCost& cost = books.at(owner(p.name));
+                     StepCost& cost = accounts.at(owner(p.name));
                      cost.parameters += p.value.elements();
                      if (p.trainable) cost.trainable += p.value.elements();
                      if (!p.trainable) cost.weights += bytes_of(p.value) + (p.mask ? bytes_of(p.mask) : 0);
                    },
                .buffer =
                    [&](Buffer& b) {
-                     StepCost& cost = books.at(owner(b.name));
+                     StepCost& cost = accounts.at(owner(b.name));
                      cost.buffers += bytes_of(b.value);
-                     if (averaged(b)) cost.average += bytes_of(b.value);
+                     if (averaged(b)) cost.ema += bytes_of(b.value);
                    },
                .counter = {}});
   for (const ParameterGroup& group : arena.groups())
-    for (std::size_t i = 0; i < group.members.size(); ++i) book_member(books.at(owner(group.members[i]->name)), group, i);
+    for (std::size_t i = 0; i < group.members.size(); ++i)
+      account_member(accounts.at(owner(group.members[i]->name)), group, i);
 }
 
 /// As --freeze takes it where it can: "layer1", "features.0-4"; "conv1, bn1".
@@ -99,7 +101,7 @@ std::string row_name(const std::vector<std::string>& prefixes) {
 }
 
 /// Rows with their parts; what is in no row is the rest.
-void fill(StepReport& report, Model& model, const Books& books) {
+void fill(StepReport& report, Model& model, const Accounts& accounts) {
   struct Leaf {
     std::size_t place;
     std::string type;
@@ -109,13 +111,13 @@ void fill(StepReport& report, Model& model, const Books& books) {
     leaves[name] = {leaves.size(), dynamic_cast<Conv2d*>(&module)        ? "convolution"
                                    : dynamic_cast<BatchNorm2d*>(&module) ? "batch norm"
                                    : dynamic_cast<Linear*>(&module)      ? "linear"
-                                   : dynamic_cast<ConvNormAct*>(&module) ? "folded convolution"  // else it costs nothing
+                                   : dynamic_cast<ConvNormAct*>(&module) ? "fused convolution"  // else it costs nothing
                                                                          : ""};
   });
   const std::vector<std::vector<std::string>>& rows = model.layers().prefixes;
   for (std::size_t i = 0; i < rows.size(); ++i)
     report.modules.push_back({row_name(rows[i]), model.layer_type(static_cast<int>(i)), {}, {}});
-  for (const auto& [path, cost] : books.all()) {
+  for (const auto& [path, cost] : accounts.all()) {
     const auto holds = [place = path + "."](const std::vector<std::string>& prefixes) {
       return std::any_of(prefixes.begin(), prefixes.end(), [&](const auto& p) { return place.starts_with(p); });
     };
@@ -147,58 +149,59 @@ std::unique_ptr<Model> copy_of(Model& model, Device& device, bool all_trainable)
   return copy;
 }
 
-StepReport run(Device& device, Books& books, Model& like, const MakeTask& make, const StepOptions& options, int steps) {
-  books.watch(device);
+StepReport run(Device& device, Accounts& accounts, Model& like, const MakeTask& make, const StepOptions& options,
+               int steps) {
+  accounts.watch(device);
   const std::unique_ptr<Model> copy = copy_of(like, device, options.all_trainable);
   Model& model = *copy;
   const std::unique_ptr<Task> task = make(device, model);
-  ParameterArena arena(device, model, 0, options.average);
+  ParameterArena arena(device, model, 0, options.ema);
   const auto moves = moving_statistics(model, options.frozen_bn);
-  const auto averaged = [&](const Buffer& b) { return options.average && moves(b); };
-  std::optional<ModelAverage> average;
-  if (options.average) average.emplace(device, model, arena, averaged);
+  const auto averaged = [&](const Buffer& b) { return options.ema && moves(b); };
+  std::optional<ModelEma> ema;
+  if (options.ema) ema.emplace(device, model, arena, averaged);
   Optimizer optimizer(arena, device, options.optimizer);
-  std::unique_ptr<Model> twin;
-  if (options.validation) twin = model.copy_architecture(device);
-  if (twin) average->lend_to(*twin);
+  std::unique_ptr<Model> ema_model;
+  if (options.validation) ema_model = model.copy_architecture(device);
+  if (ema_model) ema->alias(*ema_model);
   task->begin_epoch(0);
   const auto step = [&] {
-    books.begin(Phase::forward);
+    accounts.begin(Phase::forward);
     task->train_batch();
-    books.begin(Phase::update);
+    accounts.begin(Phase::update);
     optimizer.step(0.9f);
-    if (average) average->update(optimizer.device_state());
+    if (ema) ema->update(optimizer.device_state());
     device.backend().synchronize();
-    books.begin(Phase::idle);
+    accounts.begin(Phase::idle);
   };
   const auto validate = [&] {
-    average->lend_to(*twin);
-    task->validate(*twin, 0, false);
-    forget_derived(*twin);  // as the training loop does
+    ema->alias(*ema_model);
+    task->validate(*ema_model, 0, false);
+    forget_derived(*ema_model);  // as the training loop does
   };
   Ledger& ledger = device.ledger();
-  for (int i = 0; i < options.warm_up; ++i) step();  // folded weights, filters in the device's own order: made once
-  if (twin) validate();                              // the caches that it fills stay while the next epoch trains
+  for (int i = 0; i < options.warm_up; ++i) step();  // fused weights, filters in the device's own order: made once
+  if (ema_model) validate();                         // the caches that it fills stay while the next epoch trains
   ledger.reset_peaks();
   StepReport report;
-  Books fastest;
+  Accounts fastest;
   for (int i = 0; i < steps; ++i) {
-    books.clear();
+    accounts.clear();
     const auto start = Clock::now();
     step();
     const double seconds = seconds_since(start);
     if (i > 0 && seconds >= report.wall_seconds) continue;
     report.wall_seconds = seconds;
-    fastest = books;
+    fastest = accounts;
   }
-  books = std::move(fastest);
+  accounts = std::move(fastest);
 
-  book_state(books, model, arena, averaged);
+  account_state(accounts, model, arena, averaged);
   for (const std::string& scope : ledger.scope_names()) {
-    if (const auto saved = ledger.of(Role::saved_activation, scope).peak) books.at(scope).saved += saved;
-    if (const auto kept = ledger.of(Role::buffer, scope).current; kept && !scope.empty()) books.at(scope).buffers += kept;
+    if (const auto saved = ledger.of(Role::saved_activation, scope).peak) accounts.at(scope).saved += saved;
+    if (const auto kept = ledger.of(Role::buffer, scope).current; kept && !scope.empty()) accounts.at(scope).buffers += kept;
   }
-  fill(report, model, books);
+  fill(report, model, accounts);
   for (int role = 0; role < kRoleCount; ++role) {
     const Ledger::Count count = ledger.of(static_cast<Role>(role));
     report.peaks[static_cast<std::size_t>(role)] = count.peak;
@@ -209,9 +212,9 @@ StepReport run(Device& device, Books& books, Model& like, const MakeTask& make, 
   loss.buffers = report.peak_of(Role::buffer) - report.total.buffers;
   report.rest.add(loss);
   report.total.add(loss);
-  report.calls = books.calls();
+  report.calls = accounts.calls();
   report.kept_each = task->kept_each();
-  if (twin) {
+  if (ema_model) {
     validate();
     for (int role = 0; role < kRoleCount; ++role)
       report.whole_peaks[static_cast<std::size_t>(role)] = ledger.of(static_cast<Role>(role)).peak;
@@ -225,24 +228,24 @@ StepReport run(Device& device, Books& books, Model& like, const MakeTask& make, 
 void StepCost::add(const StepCost& o) {
   parameters += o.parameters, trainable += o.trainable;
   weights += o.weights, buffers += o.buffers, gradients += o.gradients;
-  optimizer += o.optimizer, average += o.average, saved += o.saved;
+  optimizer += o.optimizer, ema += o.ema, saved += o.saved;
   forward_flops += o.forward_flops, dgrad_flops += o.dgrad_flops, wgrad_flops += o.wgrad_flops;
   forward_seconds += o.forward_seconds, backward_seconds += o.backward_seconds, update_seconds += o.update_seconds;
 }
 
 StepReport predict_step(Model& model, const MakeTask& make, const StepOptions& options, const Backend& like,
                         const Timer& timer) {
-  Books books(timer ? timer : [](const PrimitiveCall&) { return 0.0; });
-  Device device(make_dry_backend(like, [&](const PrimitiveCall& call) { books.observe(call); }));
-  StepReport report = run(device, books, model, make, options, 1);
+  Accounts accounts(timer ? timer : [](const PrimitiveCall&) { return 0.0; });
+  Device device(make_meta_backend(like, [&](const PrimitiveCall& call) { accounts.observe(call); }));
+  StepReport report = run(device, accounts, model, make, options, 1);
   report.wall_seconds = 0;
   return report;
 }
 
 StepReport measure_step(Model& model, const MakeTask& make, const StepOptions& options, Backend& backend, int steps) {
-  Books books;
-  Device device(make_watched_backend(backend, [&](const PrimitiveCall& call) { books.observe(call); }));
-  return run(device, books, model, make, options, steps);
+  Accounts accounts;
+  Device device(make_watched_backend(backend, [&](const PrimitiveCall& call) { accounts.observe(call); }));
+  return run(device, accounts, model, make, options, steps);
 }
 
 }  // namespace frost::slim

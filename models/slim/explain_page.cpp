@@ -11,7 +11,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kColumns[] = {
-    "parameters", "trainable",     "weights",     "buffers",     "gradients",       "optimizer",        "average",
+    "parameters", "trainable",     "weights",     "buffers",     "gradients",       "optimizer",        "ema",
     "saved",      "forward_flops", "dgrad_flops", "wgrad_flops", "forward_seconds", "backward_seconds", "update_seconds"};
 Json numbers(const StepCost& c) {
   const auto microseconds = [](double seconds) { return std::round(seconds * 1e7) / 1e7; };  // shorter, and precise enough
@@ -21,7 +21,7 @@ Json numbers(const StepCost& c) {
           c.buffers,
           c.gradients,
           c.optimizer,
-          c.average,
+          c.ema,
           c.saved,
           c.forward_flops,
           c.dgrad_flops,

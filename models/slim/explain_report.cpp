@@ -31,7 +31,7 @@ std::string row(const std::string& name, const std::string& type, const StepCost
       a.parameters ? fmt::format("{:.0f} %", 100.0 * static_cast<double>(a.trainable) / static_cast<double>(a.parameters))
                    : "",
       both(mb(a.weights + a.buffers), mb(b.weights + b.buffers)), both(mb(a.gradients), mb(b.gradients)),
-      both(mb(a.optimizer + a.average), mb(b.optimizer + b.average)), both(mb(a.saved), mb(b.saved)),
+      both(mb(a.optimizer + a.ema), mb(b.optimizer + b.ema)), both(mb(a.saved), mb(b.saved)),
       both(gflop(a.forward_flops), gflop(b.forward_flops)), both(gflop(a.dgrad_flops), gflop(b.dgrad_flops)),
       both(gflop(a.wgrad_flops), gflop(b.wgrad_flops)));
   if (timed) line += fmt::format("{:>18}", both(ms(a.seconds()), ms(b.seconds())));
@@ -40,7 +40,7 @@ std::string row(const std::string& name, const std::string& type, const StepCost
 }
 
 /// How far a prediction is from what was measured: "exact", "-3.1 %".
-std::string deviation(double predicted, double measured) {
+std::string difference(double predicted, double measured) {
   return predicted == measured ? "exact" : fmt::format("{:+.1f} %", 100 * (predicted / measured - 1));
 }
 
@@ -96,7 +96,7 @@ std::string totals_table(const Explanation& e) {
     const double change = without > 0 ? 100 * (now / without - 1) : 0;
     if (frozen) text += fmt::format("{:>8}", change != 0 && change < 1000 ? fmt::format("{:+.0f} %", change) : "");
     if (e.later) text += fmt::format("{:>14}", number(scaled(*e.later)));
-    if (e.measured) text += fmt::format("{:>14}{:>12}", number(scaled(*e.measured)), deviation(now, scaled(*e.measured)));
+    if (e.measured) text += fmt::format("{:>14}{:>12}", number(scaled(*e.measured)), difference(now, scaled(*e.measured)));
     text += "\n";
   };
   text += "memory at its peak, MB\n";
@@ -136,7 +136,7 @@ Json cost_json(const StepCost& c) {
           {"buffer_bytes", c.buffers},
           {"gradient_bytes", c.gradients},
           {"optimizer_bytes", c.optimizer},
-          {"average_bytes", c.average},
+          {"ema_bytes", c.ema},
           {"saved_bytes", c.saved},
           {"forward_flops", c.forward_flops},
           {"dgrad_flops", c.dgrad_flops},

@@ -53,15 +53,15 @@ class Classes {
   std::map<int, int> numbers_;
 };
 
-std::vector<std::vector<int>> cells_of(const ChannelGraph& graph) {
+std::vector<std::vector<int>> groups_of(const ChannelGraph& graph) {
   std::vector<std::set<std::size_t>> writers(static_cast<std::size_t>(graph.classes));
   for (std::size_t k = 0; k < graph.convs.size(); ++k)
     for (const int c : graph.convs[k].out)
       if (c != ChannelGraph::kFixed) writers[static_cast<std::size_t>(c)].insert(k);
-  std::map<std::set<std::size_t>, std::vector<int>> cells;
-  for (int c = 0; c < graph.classes; ++c) cells[writers[static_cast<std::size_t>(c)]].push_back(c);
+  std::map<std::set<std::size_t>, std::vector<int>> groups;
+  for (int c = 0; c < graph.classes; ++c) groups[writers[static_cast<std::size_t>(c)]].push_back(c);
   std::vector<std::vector<int>> list;
-  for (auto& [writer, members] : cells) list.push_back(std::move(members));
+  for (auto& [writer, members] : groups) list.push_back(std::move(members));
   return list;
 }
 
@@ -97,20 +97,20 @@ HostTensor selected(const HostTensor& tensor, const std::vector<std::size_t>& ou
   return HostTensor::from_f32(shape, chosen);
 }
 
-/// The classes that stay if the `gone` least important of all are given up, cell by cell.
+/// The classes that stay if the `gone` least important of all are given up, group by group.
 std::vector<bool> kept_without(const ChannelGraph& graph, const std::vector<double>& importance,
                                const std::vector<int>& order, std::size_t gone, std::int64_t multiple) {
   std::vector<bool> wanted(static_cast<std::size_t>(graph.classes), true), keep(wanted.size(), false);
   for (std::size_t k = 0; k < gone; ++k) wanted[static_cast<std::size_t>(order[k])] = false;
-  for (std::vector<int> cell : graph.cells) {
-    const auto size = static_cast<std::int64_t>(cell.size());
-    const auto stay = std::count_if(cell.begin(), cell.end(), [&](int c) { return wanted[static_cast<std::size_t>(c)]; });
+  for (std::vector<int> group : graph.groups) {
+    const auto size = static_cast<std::int64_t>(group.size());
+    const auto stay = std::count_if(group.begin(), group.end(), [&](int c) { return wanted[static_cast<std::size_t>(c)]; });
     const std::int64_t least = std::max<std::int64_t>({stay, (size + 7) / 8, 1});
     const std::int64_t count = std::min((least + multiple - 1) / multiple * multiple, size);
-    std::stable_sort(cell.begin(), cell.end(), [&](int a, int b) {
+    std::stable_sort(group.begin(), group.end(), [&](int a, int b) {
       return importance[static_cast<std::size_t>(a)] > importance[static_cast<std::size_t>(b)];
     });
-    for (std::int64_t i = 0; i < count; ++i) keep[static_cast<std::size_t>(cell[static_cast<std::size_t>(i)])] = true;
+    for (std::int64_t i = 0; i < count; ++i) keep[static_cast<std::size_t>(group[static_cast<std::size_t>(i)])] = true;
   }
   return keep;
 }
@@ -184,7 +184,7 @@ ChannelGraph trace_channels(Device& device, Module& model, const Shape& image,
   for (ChannelGraph::Conv& conv : graph.convs) classes.number(conv.in), classes.number(conv.out);
   for (ChannelGraph::Norm& norm : graph.norms) classes.number(norm.channels);
   graph.classes = classes.count();
-  graph.cells = cells_of(graph);
+  graph.groups = groups_of(graph);
   return graph;
 }
 

@@ -27,7 +27,7 @@ struct ChannelGraph {
   std::vector<Norm> norms;
   int classes = 0;
   /// Classes that the same convolutions write: rounded together, so that every convolution keeps a round number.
-  std::vector<std::vector<int>> cells;
+  std::vector<std::vector<int>> groups;
 
   /// Multiply-adds of the convolutions where only the classes of `keep` stay.
   double work(const std::vector<bool>& keep) const;
@@ -46,13 +46,13 @@ enum class Importance {
 std::vector<double> channel_importance(const ChannelGraph& graph, Importance importance);
 
 /// The classes to keep so that at least `amount` of the convolutions' multiply-adds go: one threshold on the importance for
-/// the whole model, then each cell rounded up to a multiple of `multiple` (8: what tensor cores load at once; 16: a vector
+/// the whole model, then each group rounded up to a multiple of `multiple` (8: what tensor cores load at once; 16: a vector
 /// of AVX-512), and to at least an eighth of what it was. Throws Error where so much cannot be removed.
 std::vector<bool> choose_channels(const ChannelGraph& graph, const std::vector<double>& importance, double amount,
                                   std::int64_t multiple = 8);
 
 /// Removes the filters, norm channels and input channels of the classes that do not stay: a smaller dense model. Masks
-/// shrink along. Anything made from the model before (arena, twin) is void.
+/// shrink along. Anything made from the model before (arena, ema_model) is void.
 void remove_channels(const ChannelGraph& graph, const std::vector<bool>& keep);
 
 }  // namespace frost::slim

@@ -27,8 +27,8 @@ class GradualPruning {
   /// To be called before batch `batch` of an epoch of `batches`; true where the masks were made again.
   bool before_batch(ParameterArena& arena, std::int64_t epoch, std::int64_t batch, std::int64_t batches);
   /// To be called when parameters have become trainable at the start of `epoch`, before the arena adopts them: they get
-  /// masks too and are pruned from then on as the others are; behind the schedule, at once to its end.
-  void wake(std::int64_t epoch) { take_in(epoch < schedule_.epochs ? 0 : schedule_.to); }
+  /// masks too and are pruned from then on as the others are; after the schedule, at once to its end.
+  void unfreeze(std::int64_t epoch) { take_in(epoch < schedule_.epochs ? 0 : schedule_.to); }
 
  private:
   void take_in(double amount);  // prunes what trains and is in no arena yet

@@ -18,7 +18,7 @@ namespace {
 float side_ratio(float a, float b) { return std::min(a, b) / std::max(std::max(a, b), 1e-30f); }
 float ratio(Size box, Size anchor) { return std::min(side_ratio(box.w, anchor.w), side_ratio(box.h, anchor.h)); }
 
-Size standard_deviation(const std::vector<Size>& boxes) {
+Size population_std(const std::vector<Size>& boxes) {
   const double n = static_cast<double>(boxes.size());
   double w = 0, h = 0, ww = 0, hh = 0;
   for (const Size& b : boxes) w += b.w / n, h += b.h / n;
@@ -100,7 +100,7 @@ Clusters lloyd(const std::vector<Size>& boxes, const std::vector<Size>& start) {
     double w, h, sum_w, sum_h, members;
   };
   if (boxes.empty() || start.empty()) return {};
-  const Size unit = standard_deviation(boxes);
+  const Size unit = population_std(boxes);
   std::vector<Centre> centres;
   for (const Size& s : start) centres.push_back({s.w / unit.w, s.h / unit.h, 0, 0, 0});
   double before = 0, distance = std::numeric_limits<double>::infinity();

@@ -26,7 +26,7 @@ CachedPrefix::CachedPrefix(Device& device, DetectionModel& model, DType compute,
       compute_(compute),
       cut_(model.frozen_prefix()),
       observer_(observer),
-      store_(folder, is_dry(device.backend())) {}
+      store_(folder, is_meta(device.backend())) {}
 
 PrefixOutput CachedPrefix::of(const DetectionBatch& batch) {
   const bool kept = on_ && std::all_of(batch.indices.begin(), batch.indices.end(), [&](std::int64_t image) {

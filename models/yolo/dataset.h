@@ -88,7 +88,7 @@ class DetectionDataset {
   std::string cache_images(int threads, const std::string& prefix = "", const Memory& memory = host_memory(),
                            const std::function<void(std::int64_t, std::int64_t, double)>& progress = {});
 
-  /// Warnings about damaged files since the last call, one for each file.
+  /// Warnings about corrupt files since the last call, one for each file.
   std::vector<std::string> take_warnings() const { return faults_.take(); }
   /// Of the first file that could not be decoded; empty where all could.
   std::string first_fault() const { return faults_.first_cause(); }
@@ -109,7 +109,7 @@ class DetectionDataset {
   std::vector<Shape2> shapes_;  // one for each batch where rect
   std::vector<std::int64_t> index_list_;
   std::vector<Resized> cache_;  // empty, or one for each image
-  mutable PictureFaults faults_;
+  mutable ImageFaults faults_;
 };
 
 }  // namespace frost::yolo

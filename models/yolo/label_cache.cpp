@@ -200,7 +200,7 @@ std::optional<LabelSet> read_label_cache(const std::string& path, std::uint64_t 
                 "stale");
     return unpack(payload, files);
   } catch (const Error&) {
-    return std::nullopt;  // absent, older, damaged: all the same, the labels are read again
+    return std::nullopt;  // absent, older, corrupt: all the same, the labels are read again
   }
 }
 

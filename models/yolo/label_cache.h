@@ -18,7 +18,7 @@ std::string label_cache_path(const std::vector<std::string>& paths, const std::s
 /// that changed from 1 to 2.
 std::uint64_t hash_label_files(const std::vector<std::string>& images, int threads);
 
-/// The set that was kept for these very files; nothing where the file is absent, older or damaged.
+/// The set that was kept for these very files; nothing where the file is absent, older or corrupt.
 std::optional<LabelSet> read_label_cache(const std::string& path, std::uint64_t files_hash,
                                          const std::vector<std::string>& files);
 

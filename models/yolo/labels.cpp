@@ -372,7 +372,7 @@ void check_trainable(const LabelSet& set, int classes, const std::string& data) 
   check_classes(set, classes, data);
 }
 
-void check_undamaged(const LabelSet& set) {
+void check_not_corrupt(const LabelSet& set) {
   for (const std::string& message : set.messages)
     if (message.find(kIgnoring) != std::string::npos || message.ends_with(kNoLabel)) fail(as_error(message));
 }

@@ -65,7 +65,7 @@ Labels parse_labels(const std::string& text);
 
 /// Checks every image (probe_image) and its label file (docs/spec/data.md section 4), or takes the result from the cache
 /// file of an earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size
-/// or time of change differs; a damaged one is rebuilt silently. A folder that cannot be written costs a message, nothing
+/// or time of change differs; a corrupt one is rebuilt silently. A folder that cannot be written costs a message, nothing
 /// else.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
@@ -75,8 +75,8 @@ inline constexpr int kSmallestSide = 10;
 /// Throws Error where a class is not below `classes`; it names the label file, and `data`, the dataset file.
 void check_classes(const LabelSet& set, int classes, const std::string& data);
 
-/// For --strict: throws Error with the reason for the first image that was left out as damaged, or whose label is no file.
-void check_undamaged(const LabelSet& set);
+/// For --strict: throws Error with the reason for the first image that was left out as corrupt, or whose label is no file.
+void check_not_corrupt(const LabelSet& set);
 
 /// Training needs labels: throws Error where no label file was found, all are empty, or a class is not below `classes`.
 /// `data` is the dataset file that the message names.

@@ -82,7 +82,7 @@ class ConfusionMatrix {
   std::vector<std::int64_t> counts_;
 };
 
-/// The four numbers of a run, and what stands behind them.
+/// The four numbers of a run, and what stands after them.
 struct DetectionSummary {
   std::int64_t images = 0, instances = 0;
   double precision = 0, recall = 0, map50 = 0, map50_95 = 0;

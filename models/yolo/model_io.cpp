@@ -17,12 +17,12 @@ ModuleSettings settings_of(const ModelSpec& spec, const YoloCheckpoint& checkpoi
   if (checkpoint.modules.empty()) return {};
   check_inputs(spec, checkpoint.modules, file);
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device dry(make_dry_backend(*cpu, {}));
+  Device meta(make_meta_backend(*cpu, {}));
   std::unique_ptr<DetectionModel> built;
   try {
-    built = std::make_unique<DetectionModel>(dry, spec, 0, widths);
+    built = std::make_unique<DetectionModel>(meta, spec, 0, widths);
   } catch (const Error&) {
-    built = std::make_unique<DetectionModel>(dry, spec);
+    built = std::make_unique<DetectionModel>(meta, spec);
   }
   return compare_modules(*built, checkpoint.modules, checkpoint.state, file);
 }

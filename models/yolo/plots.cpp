@@ -54,7 +54,7 @@ void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector
   }
 }
 
-Image draw_sheet(std::span<const SheetImage> images, const std::vector<std::string>& names, int side, int most) {
+Image draw_image_grid(std::span<const GridImage> images, const std::vector<std::string>& names, int side, int most) {
   const int count = std::min(static_cast<int>(images.size()), most);
   if (count == 0) return {};
   int h = 0, w = 0;
@@ -65,9 +65,9 @@ Image draw_sheet(std::span<const SheetImage> images, const std::vector<std::stri
   const auto scaled = [shrink](int n) { return static_cast<int>(std::ceil(shrink * n)); };
   const int cell_h = scaled(h), cell_w = scaled(w);
 
-  Image sheet(cell_h * cells, cell_w * cells, 255);
+  Image grid(cell_h * cells, cell_w * cells, 255);
   for (int i = 0; i < count; ++i) {
-    const SheetImage& item = images[static_cast<std::size_t>(i)];
+    const GridImage& item = images[static_cast<std::size_t>(i)];
     Image cell(cell_h, cell_w, 255);
     if (shrink < 1)
       paste(cell, resize_area(item.image, scaled(item.image.height), scaled(item.image.width)), 0, 0);
@@ -83,9 +83,9 @@ Image draw_sheet(std::span<const SheetImage> images, const std::vector<std::stri
     draw_box(cell, 0, 0, cell_w - 1, cell_h - 1, kWhite, 1);  // two neighbours make a border of two pixels
     draw_text(cell, 5, 5, first_characters(item.title, 40), kGrey, std::max(1, cell_w / 320));
     draw_boxes(cell, boxes, names);
-    paste(sheet, cell, i / cells * cell_w, i % cells * cell_h);
+    paste(grid, cell, i / cells * cell_w, i % cells * cell_h);
   }
-  return sheet;
+  return grid;
 }
 
 }  // namespace frost::yolo

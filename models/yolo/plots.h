@@ -29,13 +29,14 @@ struct BoxStyle {
 void draw_boxes(Image& image, std::span<const DrawnBox> boxes, const std::vector<std::string>& names,
                 const BoxStyle& style = {});
 
-struct SheetImage {
+struct GridImage {
   Image image;
   std::string title{};  // the file's name
   std::vector<DrawnBox> boxes{};
 };
-/// A square sheet of the first `most` images of a batch, column by column, with white borders; at most `side` pixels long.
+/// A square grid of the first `most` images of a batch, column by column, with white borders; at most `side` pixels long.
 /// Predictions of confidence 0.25 or less are left out. Images smaller than the largest leave white.
-Image draw_sheet(std::span<const SheetImage> images, const std::vector<std::string>& names, int side = 1920, int most = 16);
+Image draw_image_grid(std::span<const GridImage> images, const std::vector<std::string>& names, int side = 1920,
+                      int most = 16);
 
 }  // namespace frost::yolo

@@ -8,9 +8,9 @@
 #include <numeric>
 
 #include "engine/report/text.h"
+#include "models/yolo/image_grids.h"
 #include "models/yolo/loss.h"
 #include "models/yolo/model_io.h"
-#include "models/yolo/pictures.h"
 #include "models/yolo/results.h"
 #include "models/yolo/validator.h"
 
@@ -92,14 +92,14 @@ void DetectionTask::judge(const std::filesystem::path& weights, const std::files
                           .cuda_graph = plan_.cuda_graph,
                           .loss = loss_,
                           .observer = observer_};
-  if (plots) options.batch_done = validation_sheets(folder, model_.names);
+  if (plots) options.batch_done = validation_grids(folder, model_.names);
   const ValidationResult result = yolo::validate(device_, *model, *data_.val, options);
   observer_.notice(metrics_table(result.summary, model_.names, model_.names.size() > 1));
 }
 
 void DetectionTask::begin_epoch(std::int64_t epoch) {
   faults_.check();
-  // Nothing that an earlier epoch kept adds to this one's peak, which is the same in a resumed run. Recordings need it.
+  // Nothing that an earlier epoch kept adds to this one's peak, which is the same in a resumed run. Captured graphs need it.
   if (!work_.captures()) losses_.clear(), pixels_.clear();
   epoch_ = epoch;
   if (first_epoch_ < 0) first_epoch_ = epoch;
@@ -112,7 +112,7 @@ BatchReport DetectionTask::train_batch() {
   FROST_CHECK(batch, "the data ended before the epoch");
   if (data_.train_set) faults_.of_training(data_.train_set->take_warnings());
   if (plots && epoch_ == 0 && batch_ < 3)
-    write_training_sheet(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
+    write_training_grid(folder_ / fmt::format("train_batch{}.jpg", batch_), *batch, model_.names);
   const Shape given{batch->n, batch->h, batch->w, 3}, used = plan_.multi_scale ? rescaled(given) : given;
   std::int64_t capacity = 64;  // of targets: few sizes, so that few steps are captured
   while (capacity < batch->target_count()) capacity *= 2;
@@ -126,7 +126,7 @@ BatchReport DetectionTask::train_batch() {
   if (features_) {
     features = features_->of(*batch);
     check_room(*batch);
-  } else if (work_.records(key)) {
+  } else if (work_.will_capture(key)) {
     pixels = uploaded(*batch, given);
   } else {
     input = network_input(device_, *batch, plan_.compute);
@@ -153,13 +153,13 @@ BatchReport DetectionTask::train_batch() {
   return {.instances = batch->target_count(), .size = used.w, .device_losses = loss.items()};
 }
 
-ValidationReport DetectionTask::validate(Module& averaged, std::int64_t, bool) {
+ValidationReport DetectionTask::validate(Module& ema_model, std::int64_t, bool) {
   const ValidateOptions options{.single_cls = plan_.single_cls,
                                 .compute = plan_.compute,
                                 .cuda_graph = plan_.cuda_graph,
                                 .loss = loss_,
                                 .observer = observer_};
-  const ValidationResult result = yolo::validate(device_, dynamic_cast<DetectionModel&>(averaged), *data_.val, options);
+  const ValidationResult result = yolo::validate(device_, dynamic_cast<DetectionModel&>(ema_model), *data_.val, options);
   if (data_.val_set) faults_.of_validation(data_.val_set->take_warnings());
   const DetectionSummary& s = result.summary;
   observer_.notice(metrics_table(s, model_.names, false));

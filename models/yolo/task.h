@@ -52,7 +52,7 @@ class DetectionTask : public Task {
   void use_loss_scale(const Tensor& scale) override { loss_scale_ = scale; }
   std::string table_header(std::int64_t epoch) override;
   std::string table_row(const EpochProgress& progress) override;
-  ValidationReport validate(Module& averaged, std::int64_t epoch, bool last) override;
+  ValidationReport validate(Module& ema_model, std::int64_t epoch, bool last) override;
   Metadata metadata() const override;
   void unfrozen() override;
   void check_faults() override;

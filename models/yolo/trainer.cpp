@@ -12,9 +12,9 @@
 #include "engine/tensor/run_device.h"
 #include "models/run/option_file.h"
 #include "models/run/train.h"
-#include "models/slim/explain_run.h"
-#include "models/slim/plan.h"
+#include "models/slim/explain_command.h"
 #include "models/slim/prune.h"
+#include "models/slim/training_plan.h"
 #include "models/yolo/anchors.h"
 #include "models/yolo/data_config.h"
 #include "models/yolo/model_io.h"
@@ -130,7 +130,7 @@ void check_constant_pictures(const TrainConfig& config, const Hyp& hyp) {
 std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   TrainConfig config = given;
   run::RunPlace place;
-  place.folder = run::take_up(config);
+  place.folder = run::load_resume(config);
   if (const std::filesystem::path& folder = place.folder; !folder.empty()) {
     if (!given.dry_run) place.lock = run::take_folder(folder, false);
     place.resume = config.resume;
@@ -203,7 +203,7 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
 
   LabelSet train_labels = scan_with_progress(data.split("train"), bold_blue("train: "), observer),
            val_labels = scan_with_progress(data.split("val"), bold_blue("val: "), observer);
-  if (config.strict) check_undamaged(train_labels), check_undamaged(val_labels);
+  if (config.strict) check_not_corrupt(train_labels), check_not_corrupt(val_labels);
   if (!config.single_cls) {
     check_trainable(train_labels, static_cast<int>(names.size()), config.data);
     check_classes(val_labels, static_cast<int>(names.size()), config.data);
@@ -247,7 +247,7 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   place.project = config.project, place.name = config.name, place.exist_ok = config.exist_ok;
   place.save_options = [&](const std::filesystem::path& folder) {
     write_hyp(folder / "hyp.yaml", hyp);
-    run::keep_options(config, folder, {&TrainConfig::data, &TrainConfig::cfg, &TrainConfig::weights});
+    run::save_options(config, folder, {&TrainConfig::data, &TrainConfig::cfg, &TrainConfig::weights});
   };
   LoopOptions loop = loop_options(config, hyp, task.batches_per_epoch(), batch_size, run_device.compute);
   loop.run = run::id_of(config);

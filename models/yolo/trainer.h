@@ -35,14 +35,14 @@ struct TrainConfig {
   std::vector<std::string> unfreeze_at;  // "5:6": from epoch 5 on only the first 6 layers are frozen; see UnfreezeStage
   std::vector<std::string> lr_scale;     // "model.0-9:0.1"; see scale_learning_rates
   std::string cache_features;            // "", "ram", "disk": keeps what the frozen prefix makes of each image
-  bool strict = false;                   // a damaged image or label ends the run instead of being left out
+  bool strict = false;                   // a corrupt image or label ends the run instead of being left out
   int nbs = 64;                          // nominal batch: an optimizer step follows each so many images
   FrozenBn frozen_bn = FrozenBn::running;
   std::string prune_schedule;                // FROM:TO:EPOCHS: gradual magnitude pruning; empty: none
   std::string precision = "auto";            // f32, bf16, f16; auto: bf16 on a GPU that has it, else f32
   bool cuda_graph = true;                    // capture steps and validation where the device can
   bool deterministic = false, tf32 = false;  // see CudaChoices
-  bool recompute = true;                     // make activations again in backward instead of keeping them
+  bool recompute = true;                     // rematerialize activations in backward instead of keeping them
   bool dry_run = false;                      // say what a step costs and stop; nothing is trained or written
 };
 

@@ -10,7 +10,7 @@
 #include <set>
 
 #include "engine/base/input_file.h"
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/checkpoint/torch_file.h"
 #include "models/zoo/module_comparison.h"
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kMB = std::size_t{1} << 20;
 
-/// A device with little memory, and its books.
+/// A device with little memory, and its accounts.
 struct Memory {
   std::size_t budget, used = 0, allocations = 0;
   std::map<void*, std::size_t> sizes{};
@@ -32,7 +32,7 @@ class SmallDevice final : public frost::testing::RecordingBackend {
     ++memory_.allocations;
     return block;
   }
-  void keep_memory_from(KeptMemorySource source) override {
+  void set_workspace_source(PersistentWorkspaceSource source) override {
     scratch = {};
     source_ = std::move(source);
   }
@@ -41,7 +41,7 @@ class SmallDevice final : public frost::testing::RecordingBackend {
     scratch = {};
     scratch = source_(bytes);
   }
-  KeptMemory scratch;
+  PersistentWorkspace scratch;
 
   void release(void* block) noexcept override {
     memory_.used -= memory_.sizes[block];
@@ -51,7 +51,7 @@ class SmallDevice final : public frost::testing::RecordingBackend {
 
  private:
   Memory& memory_;
-  KeptMemorySource source_;
+  PersistentWorkspaceSource source_;
 };
 
 Tensor megabytes(Device& device, std::int64_t count, Role role = Role::activation) {
@@ -90,12 +90,12 @@ TEST_CASE("out of memory: one line that says what holds it and what would need l
   CHECK(said ==
         "out of memory on small device: 52428800 bytes asked for; 73.4 MB in use: saved activation 41.9 MB, parameter 31.5 "
         "MB; most in model.4.m.0 (41.9 MB). A smaller --batch-size or --imgsz, --freeze 10 or --precision bf16 need less");
-  CHECK(device.ledger().total().current == 70 * static_cast<std::int64_t>(kMB));  // nothing is booked for what failed
+  CHECK(device.ledger().total().current == 70 * static_cast<std::int64_t>(kMB));  // nothing is accounted for what failed
   saved = Tensor();
   CHECK_NOTHROW(megabytes(device, 50));  // and the run could go on
 }
 
-TEST_CASE("what a backend keeps for itself is in the books, and not cut from the cache") {
+TEST_CASE("what a backend keeps for itself is in the accounts, and not cut from the cache") {
   Memory small{.budget = 100 * kMB};
   auto owned = std::make_unique<SmallDevice>(small);
   SmallDevice& backend = *owned;
@@ -115,7 +115,7 @@ TEST_CASE("what a backend keeps for itself is in the books, and not cut from the
     CHECK(small.used == 70 * kMB);
     CHECK(ledger.of(Role::workspace, "model.1.conv").current == 0);
     CHECK(ledger.of(Role::workspace, "").current == 70 * kMegabyte);
-    KeptMemory recording = backend.scratch;  // captured work holds on to what it uses
+    PersistentWorkspace recording = backend.scratch;  // captured work holds on to what it uses
     backend.need(30 * kMB);
     CHECK(ledger.total().current == 100 * kMegabyte);
     recording = {};

@@ -76,7 +76,7 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
     check_gradient(
         device, {1, 4, 3, 6}, [&](Context& c, const Var& x) { return same.module.forward(c, x, &x); }, 1e-2);
   }
-  SUBCASE("residual in front of the activation: a chain of blocks, each keeping its output") {
+  SUBCASE("residual before the activation: a chain of blocks, each keeping its output") {
     Block first(device, 6, 6, {ActivationKind::hardswish}), second(device, 6, 6, {ActivationKind::silu});
     check_gradient(
         device, {1, 4, 3, 6},
@@ -86,7 +86,7 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
         },
         1e-2);
   }
-  SUBCASE("residual in front of the activation: one branch frozen") {
+  SUBCASE("residual before the activation: one branch frozen") {
     Block branch(device, 6, 6);
     branch.freeze();
     const Var constant{Tensor::from(device, {1, 4, 3, 6}, noise(72, 8)), -1, nullptr};
@@ -100,7 +100,7 @@ TEST_CASE("operators: the tape's gradients are derivatives") {
     a.freeze(), b.freeze();
     check_gradient(device, {1, 4, 4, 5}, [&](Context& c, const Var& x) {
       Concatenation joined(c, x.shape(), {4, 3});
-      const Var left = a.module.forward(c, x, joined.place(0)), right = b.module.forward(c, x, joined.place(1));
+      const Var left = a.module.forward(c, x, joined.output(0)), right = b.module.forward(c, x, joined.output(1));
       const Var both = joined.join({left, right});
       return concat(c, {both, left});  // copies: `left` gets two gradients
     });
@@ -266,7 +266,7 @@ TEST_CASE("what is saved: exactly what backward will read") {
     const std::size_t nodes = tape.nodes();
     const int slot = x.slot;
     const Tensor dy = Tensor::from(device, x.shape(), noise(static_cast<std::size_t>(x.value.elements()), 2));
-    x = Var();  // its recipe holds what it is made from
+    x = Var();  // its rematerialization holds what it is made from
     if (slot >= 0) tape.backward({{slot, dy}});
     CHECK(device.ledger().of(Role::saved_activation).current == 0);  // backward gives everything back
     for (std::size_t i = 0; i < blocks.size(); ++i)
@@ -274,7 +274,7 @@ TEST_CASE("what is saved: exactly what backward will read") {
     return std::pair(bytes, nodes);
   };
   const std::int64_t conv_out = map + 2 * channels;  // the convolution's output, mean and rstd
-  // Three trained blocks: each keeps its convolution's output; the outputs of the activations are made again.
+  // Three trained blocks: each keeps its convolution's output; the outputs of the activations are rematerialized.
   CHECK(saved_after({false, false, false}, true) == std::pair(3 * conv_out, std::size_t{6}));
   // ... or kept, for the weight gradients of the second and third convolution.
   CHECK(saved_after({false, false, false}, false) == std::pair(3 * conv_out + 2 * map, std::size_t{6}));
@@ -395,7 +395,7 @@ TEST_CASE("frozen means frozen: no parameter and no statistic moves by a bit") {
   }
 }
 
-TEST_CASE("a folded block of any kernel, norm and activation equals its parts in evaluation") {
+TEST_CASE("a fused block of any kernel, norm and activation equals its parts in evaluation") {
   frost::testing::TestDevice device;
   for (const ConvGeometry& geometry :
        {ConvGeometry{.kernel_h = 1, .kernel_w = 7, .pad_w = 3}, ConvGeometry{.kernel_h = 7, .kernel_w = 1, .pad_h = 3},
@@ -410,10 +410,10 @@ TEST_CASE("a folded block of any kernel, norm and activation equals its parts in
       CHECK(block.bn.running_var.name == "block.1.running_var");
       const Var x{Tensor::from(device, {2, 6, 8, 6}, noise(576, 1)), -1, nullptr};
       Context context{.device = device};
-      const std::vector<float> folded = block.forward(context, x).value.to_vector();
+      const std::vector<float> at_once = block.forward(context, x).value.to_vector();
       const std::vector<float> plain =
           block.bn.apply(context, block.conv.forward(context, x), block.activation).value.to_vector();
-      for (std::size_t i = 0; i < plain.size(); ++i) CHECK(std::abs(folded[i] - plain[i]) < 1e-5);
+      for (std::size_t i = 0; i < plain.size(); ++i) CHECK(std::abs(at_once[i] - plain[i]) < 1e-5);
       fuse(block);
       CHECK(block.parameters().size() == 2);
       const std::vector<float> fused = block.forward(context, x).value.to_vector();
@@ -421,19 +421,19 @@ TEST_CASE("a folded block of any kernel, norm and activation equals its parts in
     }
 }
 
-TEST_CASE("a folded block equals its parts in evaluation") {
+TEST_CASE("a fused block equals its parts in evaluation") {
   frost::testing::TestDevice device;
   Block block(device, 5, 6);
   const Var x{Tensor::from(device, {2, 6, 4, 5}, noise(240, 1)), -1, nullptr};
   Context context{.device = device};
-  const std::vector<float> folded = block.module.forward(context, x).value.to_vector();
+  const std::vector<float> fused = block.module.forward(context, x).value.to_vector();
   const Var parts = block.module.bn.apply(context, block.module.conv.forward(context, x), block.module.activation);
   const std::vector<float> plain = parts.value.to_vector();
   for (std::size_t i = 0; i < plain.size(); ++i)
-    CHECK(folded[i] == doctest::Approx(plain[i]).epsilon(1e-5));  // another order of the same sums
+    CHECK(fused[i] == doctest::Approx(plain[i]).epsilon(1e-5));  // another order of the same sums
   block.module.conv.weight.value.assign(noise(static_cast<std::size_t>(block.module.conv.weight.value.elements()), 9));
   block.module.conv.weight.touch();
-  CHECK(block.module.forward(context, x).value.to_vector() != folded);  // folded again after a change
+  CHECK(block.module.forward(context, x).value.to_vector() != fused);  // fused again after a change
 }
 
 TEST_CASE("a steady step asks the backend for no memory") {

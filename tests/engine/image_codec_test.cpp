@@ -128,7 +128,7 @@ std::uint32_t adler32(const Bytes& bytes) {
   return b << 16 | a;
 }
 
-/// A PNG by hand: stored (not compressed) rows, each behind a filter byte 0.
+/// A PNG by hand: stored (not compressed) rows, each after a filter byte 0.
 Bytes png_by_hand(int width, int height, int bits, int colour, const Bytes& rows, const Bytes& exif = {}) {
   Bytes png = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, header, data = {0x78, 0x01, 0x01};
   append32(header, static_cast<std::uint32_t>(width));
@@ -239,8 +239,8 @@ TEST_CASE("jpeg: grey and four inks") {
   CHECK(std::abs(inks.pixels[0] - (200 - (255 * 200 >> 8))) <= 1);
 }
 
-TEST_CASE("jpeg: damaged files are kept with a warning, hopeless ones refused") {
-  const Bytes good = encode_jpeg(golden::noise(64, 64, "damage"), 90);
+TEST_CASE("jpeg: corrupt files are kept with a warning, hopeless ones refused") {
+  const Bytes good = encode_jpeg(golden::noise(64, 64, "corruption"), 90);
   std::string warning = "old";
   Bytes trailing = good;
   append(trailing, {0, 1, 2});  // does not end in FF D9, but decodes fully
@@ -253,7 +253,7 @@ TEST_CASE("jpeg: damaged files are kept with a warning, hopeless ones refused") 
   const Image kept = decode_image(half, "half.jpg", &warning);
   CHECK(kept.height == 64);
   CHECK(std::equal(kept.pixels.begin(), kept.pixels.begin() + 8 * 64 * 3, whole.pixels.begin()));  // what was there is there
-  CHECK(warning.starts_with("half.jpg: damaged JPEG: "));
+  CHECK(warning.starts_with("half.jpg: corrupt JPEG: "));
   CHECK(warning.find("remature end") != std::string::npos);
   CHECK_NOTHROW((void)decode_image(half, "half.jpg"));
 
@@ -298,16 +298,16 @@ TEST_CASE("png: write and read, kinds of pixels") {
   CHECK(turned.pixels == Bytes{10, 10, 10, 200, 200, 200});
 }
 
-TEST_CASE("png: damage is an error") {
+TEST_CASE("png: corruption is an error") {
   const Folder folder;
   write_png(folder.path / "a.png", golden::noise(9, 9, "png"));
   const Bytes good = read(folder.path / "a.png");
   Bytes flipped = good;
   flipped[good.size() / 2] ^= 1;  // libpng unpacks as it reads: it may stumble before it comes to the checksum
-  CHECK(error_of(flipped).starts_with("test.img: the png file is damaged ("));
+  CHECK(error_of(flipped).starts_with("test.img: the png file is corrupt ("));
   Bytes ending = good;
   ending[good.size() - 16] ^= 1;  // the last chunk's checksum of pixels
-  CHECK(error_of(ending) == "test.img: the png file is damaged (checksum of a chunk)");
+  CHECK(error_of(ending) == "test.img: the png file is corrupt (checksum of a chunk)");
   CHECK(error_of({good.begin(), good.end() - 20}) == "test.img: the png file is cut off");
   CHECK(error_of({good.begin(), good.begin() + 20}) == "test.img: the png file ends within its header");
   CHECK(error_of(png_by_hand(1 << 20, 1 << 11, 8, 0, {0, 1})).find("is not plausible") != std::string::npos);

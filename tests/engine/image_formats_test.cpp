@@ -169,7 +169,7 @@ TEST_CASE("png: every kind of pixel, every filter, interlaced or not") {
       CHECK(worst(decode_image(png_of(kind, rows), "x"), expected) == 0);
     }
   const PngKind indexed{.width = 2, .height = 1, .bits = 8, .colour = 3};
-  CHECK(error_of(png_of(indexed, {0, 0, 1})) == "x: the png file is damaged (IDAT: Missing PLTE before IDAT)");
+  CHECK(error_of(png_of(indexed, {0, 0, 1})) == "x: the png file is corrupt (IDAT: Missing PLTE before IDAT)");
 }
 
 TEST_CASE("png: a data chunk may be split anywhere") {
@@ -212,30 +212,30 @@ TEST_CASE("png: texts and profiles take no memory, wherever they stand and howev
                                                  {"iCCP", named({'a', 0, 0})},
                                                  {"prVt", Bytes(7 << 20)}};
   for (const auto& [type, body] : kinds)
-    for (const bool behind : {false, true}) {
+    for (const bool after : {false, true}) {
       CAPTURE(type);
-      CAPTURE(behind);
-      Bytes bytes(whole.begin(), behind ? whole.end() - 12 : whole.begin() + kHead);
+      CAPTURE(after);
+      Bytes bytes(whole.begin(), after ? whole.end() - 12 : whole.begin() + kHead);
       for (int i = 0; i < (body.size() < (1 << 20) ? 40 : 1); ++i) put_chunk(bytes, type, body);
-      bytes.insert(bytes.end(), behind ? whole.end() - 12 : whole.begin() + kHead, whole.end());
+      bytes.insert(bytes.end(), after ? whole.end() - 12 : whole.begin() + kHead, whole.end());
       CHECK(worst(decode_image(bytes, "x"), image) == 0);
-      CHECK(decoding_mb(bytes) < 40);                       // and 280 where they were unpacked
-      bytes[behind ? bytes.size() - 20 : kHead + 20] ^= 1;  // a checksum counts all the same
-      CHECK(error_of(bytes) == "x: the png file is damaged (checksum of a chunk)");
+      CHECK(decoding_mb(bytes) < 40);                      // and 280 where they were unpacked
+      bytes[after ? bytes.size() - 20 : kHead + 20] ^= 1;  // a checksum counts all the same
+      CHECK(error_of(bytes) == "x: the png file is corrupt (checksum of a chunk)");
     }
 }
 
 TEST_CASE("the memory that decoding takes is seen") { CHECK(decoding_mb(encode_jpeg(Image(3000, 4000, 90), 80)) > 20); }
 
-TEST_CASE("png: the orientation may stand before the pixels or behind them; long sides") {
+TEST_CASE("png: the orientation may stand before the pixels or after them; long sides") {
   const Image image = golden::noise(9, 7, "turned");
   const Bytes whole = encoded("png", image);
   constexpr std::ptrdiff_t kHead = 8 + 25;
   for (const int orientation : {1, 3, 6, 8})
-    for (const bool behind : {false, true}) {
+    for (const bool after : {false, true}) {
       Bytes exif = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0};
       exif[19] = static_cast<std::uint8_t>(orientation);
-      const auto at = behind ? whole.end() - 12 : whole.begin() + kHead;
+      const auto at = after ? whole.end() - 12 : whole.begin() + kHead;
       Bytes bytes(whole.begin(), at);
       put_chunk(bytes, "eXIf", exif);
       bytes.insert(bytes.end(), at, whole.end());
@@ -489,11 +489,11 @@ TEST_CASE("pictures are written in the format of their name") {
   }
 }
 
-TEST_CASE("damage of every kind in every format is found by the scan, or by decoding, or kept with a warning") {
-  const Image image = golden::noise(40, 48, "damaged");
+TEST_CASE("corruption of every kind in every format is found by the scan, or by decoding, or kept with a warning") {
+  const Image image = golden::noise(40, 48, "corrupt");
   std::set<std::string> formats;
   int scan = 0, decode = 0, kept = 0;
-  for (const DamagedPicture& p : damaged_pictures(image)) {
+  for (const CorruptImage& p : corrupt_images(image)) {
     CAPTURE(p.kind);
     CAPTURE(p.format);
     formats.insert(p.format);
@@ -640,7 +640,7 @@ TEST_CASE("pictures of a known kind that is not decoded are called that") {
     CHECK(error_of({text.begin(), text.end()}) == "x: not an image (unknown format)");
 }
 
-TEST_CASE("tiff: each codec's damage is refused, or kept with a warning, by scan and decoder alike") {
+TEST_CASE("tiff: each codec's corruption is refused, or kept with a warning, by scan and decoder alike") {
   const Image image = golden::noise(61, 47, "bodies"), smooth = golden::smooth(64, 48);
   struct Row {
     std::string name;
@@ -665,7 +665,7 @@ TEST_CASE("tiff: each codec's damage is refused, or kept with a warning, by scan
     const Bytes seed = tiff_of(k, rows);
     CHECK(error_of(seed) == "");
     CHECK(warning_of(seed) == "");
-    std::uint32_t end = 0;  // the directory stands behind the data
+    std::uint32_t end = 0;  // the directory stands after the data
     std::memcpy(&end, &seed[4], 4);
     int told = 0;
     for (std::size_t part = 1; part < 20; ++part) {
@@ -676,7 +676,7 @@ TEST_CASE("tiff: each codec's damage is refused, or kept with a warning, by scan
       std::string scan_warning;
       CHECK(probe_error(bytes, &scan_warning) == error);
       CHECK(scan_warning == warning);
-      CHECK((warning.empty() || warning.starts_with("x: damaged TIFF: ")));
+      CHECK((warning.empty() || warning.starts_with("x: corrupt TIFF: ")));
       CHECK((error.empty() || warning.empty()));
       told += !error.empty() || !warning.empty();
     }
@@ -684,7 +684,7 @@ TEST_CASE("tiff: each codec's damage is refused, or kept with a warning, by scan
   }
 }
 
-TEST_CASE("webp and tiff: the scan finds damage in compressed data, wherever it is") {
+TEST_CASE("webp and tiff: the scan finds corruption in compressed data, wherever it is") {
   const Image image = golden::noise(61, 47, "bodies"), smooth = golden::smooth(61, 47);
   std::uint8_t* data = nullptr;
   const std::size_t size = WebPEncodeBGR(smooth.pixels.data(), 47, 61, 3 * 47, 60, &data);
@@ -705,7 +705,7 @@ TEST_CASE("webp and tiff: the scan finds damage in compressed data, wherever it 
       for (std::size_t i = from; i < std::min(from + 8, bytes.size()); ++i) bytes[i] = 0xff;
       const std::string text = error_of(bytes);
       found += !text.empty();
-      CHECK(probe_error(bytes) == text);  // the scan says what decoding says, damaged or not
+      CHECK(probe_error(bytes) == text);  // the scan says what decoding says, corrupt or not
     }
   }
   CHECK(found > 20);
@@ -733,7 +733,7 @@ TEST_CASE("bytes at random in any format give an Error or a picture, nothing els
                               bmp_of(5, 2, 4, 2, {5, 0x11, 0, 0, 0, 5, 1, 0x23, 0x20, 0}, kFour),
                               bmp_of(1, 1, 16, 3, {0xe0, 7, 0, 0}, {}, {0xf800, 0x7e0, 0x1f}),
                               webp_with_exif(webp_lossless(image), 17, 13, {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1})};
-  for (const DamagedPicture& p : damaged_pictures(image)) seeds.push_back(p.bytes);
+  for (const CorruptImage& p : corrupt_images(image)) seeds.push_back(p.bytes);
   for (const std::string format : {"png", "jpg", "bmp", "webp", "tif"}) seeds.push_back(encoded(format, image));
   const golden::Fill random("rounds");
   std::uint64_t draw = 0;

@@ -28,7 +28,7 @@ TEST_CASE("allocator cuts, joins and reuses") {
   allocator.recycle(large);
 }
 
-TEST_CASE("ledger books bytes by role and scope, with peaks") {
+TEST_CASE("ledger accounts bytes by role and scope, with peaks") {
   frost::testing::TestDevice device;
   const Ledger& ledger = device.ledger();
   {

@@ -198,9 +198,9 @@ TEST_CASE("zip files: what is accepted") {
 TEST_CASE("zip files: what is refused") {
   using Entries = std::vector<ZipEntry>;
   const std::vector<std::pair<std::string, const char*>> cases = {
-      {refusal([](Entries& e) { e[1].crc_error = 1; }), "entry archive/data/0: damaged: the checksum differs"},
-      {refusal([](Entries& e) { e[0].crc_error = 1; }), "entry archive/data.pkl: damaged"},
-      {refusal([](Entries& e) { e[1].deflated = true, e[1].crc_error = 1; }), "damaged"},
+      {refusal([](Entries& e) { e[1].crc_error = 1; }), "entry archive/data/0: corrupt: the checksum differs"},
+      {refusal([](Entries& e) { e[0].crc_error = 1; }), "entry archive/data.pkl: corrupt"},
+      {refusal([](Entries& e) { e[1].deflated = true, e[1].crc_error = 1; }), "corrupt"},
       {refusal([](Entries& e) { e[1].deflated = true, e[1].size_error = 4; }), "28 bytes, its tensors need 24"},
       {refusal([](Entries& e) { e[1].data.pop_back(); }), "storage 0 has 23 bytes, its tensors need 24"},
       {refusal([](Entries& e) { e[1].size_error = 4; }), "zip: "},

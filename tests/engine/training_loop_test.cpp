@@ -75,14 +75,15 @@ std::unique_ptr<Sequential> two_numbers(Device& device) {
 
 struct Training {
   testing::TestDevice device{};
-  std::unique_ptr<Sequential> model = two_numbers(device), twin = two_numbers(device);
+  std::unique_ptr<Sequential> model = two_numbers(device), ema_model = two_numbers(device);
   ParameterArena arena{device, *model, 0, true};
-  ModelAverage average{device, *model, arena, [](const Buffer&) { return false; }};
+  ModelEma average{device, *model, arena, [](const Buffer&) { return false; }};
   ScriptedTask task;
   TrainingLoop loop;
 
   Training(const Script& script, const LoopOptions& options)
-      : task(arena, script), loop(device, *model, *twin, arena, average, task, options_for(script, options), silence()) {}
+      : task(arena, script),
+        loop(device, *model, *ema_model, arena, average, task, options_for(script, options), silence()) {}
   Training(const Script& script, const fs::path& run) : Training(script, in(run)) {}
   static LoopOptions in(const fs::path& run) {
     LoopOptions options;

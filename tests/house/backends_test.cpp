@@ -29,35 +29,35 @@ std::map<std::string, std::string> places(const fs::path& folder, const std::str
   return found;
 }
 
-/// Kernels of a header (their structs' names) in front of which no comment names the floor.
-std::vector<std::string> without_floor(const fs::path& header) {
+/// Kernels of a header (their structs' names) before which no comment names the lower bound.
+std::vector<std::string> without_bound(const fs::path& header) {
   std::vector<std::string> nameless;
   std::ifstream in(header);
   std::string line, comment, kernel;
-  bool floor = false;
+  bool bound = false;
   while (std::getline(in, line)) {
     if (line.starts_with("//")) comment += line;
     if (line.starts_with("struct ")) {
       kernel = line.substr(7, line.find_first_of(" :{", 7) - 7);
-      floor = comment.find("Floor: ") != std::string::npos;
+      bound = comment.find("Lower bound:") != std::string::npos;
     }
     if (line.starts_with("//") || line.starts_with("template ")) continue;
     comment.clear();
     const bool runs = line.find("FROST_HD void operator()(std::int64_t") != std::string::npos ||
                       line.find("FROST_HD void run(std::int64_t") != std::string::npos;
-    if (runs && !floor) nameless.push_back(header.filename().string() + ": " + kernel);
+    if (runs && !bound) nameless.push_back(header.filename().string() + ": " + kernel);
   }
   return nameless;
 }
 
 }  // namespace
 
-TEST_CASE("house: every CUDA kernel names its floor") {
+TEST_CASE("house: every CUDA kernel names its lower bound") {
   int headers = 0;
   for (const auto& file : fs::directory_iterator(frost::testing::source_dir() / "kernels" / "cuda")) {
     if (file.path().extension() != ".h") continue;
     ++headers;
-    for (const auto& kernel : without_floor(file.path())) FAIL_CHECK(kernel);
+    for (const auto& kernel : without_bound(file.path())) FAIL_CHECK(kernel);
   }
   CHECK(headers > 30);
 }

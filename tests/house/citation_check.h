@@ -44,7 +44,7 @@ inline std::string joined(std::string text) {
   return text;
 }
 
-/// The section numbers from `at` on: "section 3.1", "sections 2, 4 and 6 to 8". Moves `at` behind them; empty where there
+/// The section numbers from `at` on: "section 3.1", "sections 2, 4 and 6 to 8". Moves `at` after them; empty where there
 /// are none.
 inline std::vector<std::string> section_list(const std::string& text, std::size_t& at) {
   const auto blanks = [&](std::size_t i) { return std::min(text.find_first_not_of(' ', i), text.size()); };

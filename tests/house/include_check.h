@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-/// Reads the #include lines of the four floors and of the public face: the table at the top of docs/architecture.md, kept true.
+/// Reads the #include lines of the four floors and of the public face: the table at the top of docs/architecture.md, kept
+/// true.
 namespace frost::house {
 
 namespace fs = std::filesystem;

@@ -111,10 +111,10 @@ struct ConvCase {
     return t;
   }
 
-  void forward(ConstView from, View y, std::uint64_t stamp = 0) const {
+  void forward(ConstView from, View y, std::uint64_t version = 0) const {
     backend().conv_forward({.geometry = geometry,
                             .x = from,
-                            .weight = {w.data(), stamp},
+                            .weight = {w.data(), version},
                             .bias = b.empty() ? nullptr : b.data(),
                             .activation = activation,
                             .y = y});
@@ -461,15 +461,15 @@ TEST_CASE("conv: backward is the derivative of forward") {
   CHECK(golden::relative_error(grad.db, difference(t.b)) < 1e-5);
 }
 
-TEST_CASE("conv: a stamp names the filters' contents") {
+TEST_CASE("conv: a version names the filters' contents") {
   if (!frost::testing::on_cpu()) {
     MESSAGE("SKIPPED: filters are kept by their address, which the mirror changes from call to call");
     return;
   }
-  auto t = ConvCase::random("stamp", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, {1, 6, 7, 16}, 32, false);
-  const auto run = [&](std::uint64_t stamp) {
+  auto t = ConvCase::random("version", {.kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1}, {1, 6, 7, 16}, 32, false);
+  const auto run = [&](std::uint64_t version) {
     Buffer x(t.x_shape, t.x), y(t.y_shape());
-    t.forward(x.view(), y.view(), stamp);
+    t.forward(x.view(), y.view(), version);
     return y.values();
   };
   const auto first = run(41);
@@ -485,19 +485,19 @@ TEST_CASE("conv: a stamp names the filters' contents") {
   CHECK(run(42) == second);
 }
 
-TEST_CASE("conv: a steady step makes no plans, converts filters once for each stamp and allocates nothing") {
+TEST_CASE("conv: a steady step makes no plans, converts filters once for each version and allocates nothing") {
   cpu::ConvEngine engine;
   std::vector<ConvCase> layers;
   for (const auto& [name, t] : odd_cases()) layers.push_back(t);
   std::vector<std::vector<float>> dws;
   for (const auto& t : layers) dws.emplace_back(t.w.size());
-  std::uint64_t stamp = 0;
+  std::uint64_t version = 0;
   const auto step = [&] {
-    ++stamp;
+    ++version;
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const auto& t = layers[i];
       Buffer x(t.x_shape, t.x), y(t.y_shape()), dy(t.y_shape(), t.dy), dx(t.x_shape);
-      const Filters w{t.w.data(), stamp * 1000 + i};
+      const Filters w{t.w.data(), version * 1000 + i};
       engine.forward({.geometry = t.geometry, .x = x.view(), .weight = w, .bias = nullptr, .activation = {}, .y = y.view()});
       engine.forward({.geometry = t.geometry, .x = x.view(), .weight = w, .bias = nullptr, .activation = {}, .y = y.view()});
       engine.backward_data({.geometry = t.geometry, .dy = dy.view(), .weight = w, .dx = dx.view()});

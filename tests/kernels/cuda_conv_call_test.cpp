@@ -176,18 +176,18 @@ TEST_CASE("conv call: gradients of filters and biases, written and added") {
         }
 }
 
-TEST_CASE("conv call: filters are converted once for each stamp") {
+TEST_CASE("conv call: filters are converted once for each version") {
   const HostLaunch launch;
   HostConvRunner runner(launch, cpu());
   const Shape x_shape{1, 2, 2, 8}, y_shape{1, 2, 2, 8};
   Problem p({"", {}, 8, 8}, DType::bf16);
   const Guarded x(x_shape, noise(32, 1), DType::bf16);
-  const auto run = [&](std::uint64_t stamp) {
+  const auto run = [&](std::uint64_t version) {
     Guarded y(y_shape, DType::bf16);
     ConvCalls(launch, runner, false, false)
         .forward({.geometry = {},
                   .x = x.view(),
-                  .weight = {p.w.data(), stamp},
+                  .weight = {p.w.data(), version},
                   .bias = nullptr,
                   .activation = {},
                   .y = y.view()});
@@ -208,14 +208,14 @@ TEST_CASE("conv call: filters are converted once for each stamp") {
 
 TEST_CASE("filter cache: forms, captures, and filters at rest") {
   struct Watched : HostLaunch {  // notes what captures are told of, and what is still kept
-    mutable std::vector<KeptMemory> used;
+    mutable std::vector<PersistentWorkspace> used;
     mutable std::vector<std::weak_ptr<void>> made;
-    KeptMemory keep(std::size_t bytes) const {
-      const KeptMemory memory = HostLaunch::keep(bytes);
+    PersistentWorkspace keep(std::size_t bytes) const {
+      const PersistentWorkspace memory = HostLaunch::keep(bytes);
       made.push_back(memory);
       return memory;
     }
-    void captured_uses(const KeptMemory& memory) const { used.push_back(memory); }
+    void captured_uses(const PersistentWorkspace& memory) const { used.push_back(memory); }
   } launch;
   FilterCache cache;
   const Shape shape{3, 1, 1, 3};
@@ -224,11 +224,11 @@ TEST_CASE("filter cache: forms, captures, and filters at rest") {
   const ConvKey bf16 = conv_key(ConvPass::forward, {}, {1, 1, 1, 3}, {1, 1, 1, 3}, DType::bf16);
   ConvKey f16 = bf16;
   f16.dtype = DType::f16;
-  // The first value that a call with this stamp finds.
-  const auto found = [&](unsigned long long capture, std::uint64_t stamp, const ConvKey& key, std::vector<float>& from) {
+  // The first value that a call with this version finds.
+  const auto found = [&](unsigned long long capture, std::uint64_t version, const ConvKey& key, std::vector<float>& from) {
     cache.begin_call(capture);
-    const void* at = cache.find(launch, Filters{from.data(), stamp}, shape, key, room.data());
-    CHECK((at == room.data()) == (stamp == 0 || (capture != 0 && launch.made.empty())));
+    const void* at = cache.find(launch, Filters{from.data(), version}, shape, key, room.data());
+    CHECK((at == room.data()) == (version == 0 || (capture != 0 && launch.made.empty())));
     return key.dtype == DType::bf16 ? math::to_float(*static_cast<const math::bf16*>(at))
                                     : math::to_float(*static_cast<const math::f16*>(at));
   };

@@ -9,7 +9,7 @@
 #include "tests/kernels/host_launch.h"
 #include "tests/numbers.h"
 
-// The kernels around cuDNN's convolutions, walked on the host against what they say they do.
+// The kernels around cuDNN's convolutions, emulated on the host against what they say they do.
 using namespace frost;
 using namespace frost::cuda;
 using frost::testing::Guarded;

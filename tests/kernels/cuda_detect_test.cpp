@@ -8,7 +8,7 @@
 #include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"
 
-// Decode and NMS of CUDA, walked on the host, against the CPU's (decode_test.cpp, nms_test.cpp).
+// Decode and NMS of CUDA, emulated on the host, against the CPU's (decode_test.cpp, nms_test.cpp).
 
 using namespace frost;
 using frost::testing::by_image;

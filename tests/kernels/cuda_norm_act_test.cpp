@@ -2,12 +2,12 @@
 
 #include <cmath>
 
-#include "kernels/cuda/columns.h"
+#include "kernels/cuda/channel_tiling.h"
 #include "tests/golden/golden.h"
 #include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"
 
-// The CUDA kernels, walked on the host, against the CPU's: norm_act_test.cpp compares those with plain loops in double.
+// The CUDA kernels, emulated on the host, against the CPU's: norm_act_test.cpp compares those with plain loops in double.
 
 using namespace frost;
 using frost::golden::relative_error;
@@ -90,7 +90,7 @@ void check_case(const Case& c) {
   const Results got = run(*cuda_forwards, c, c.dtype),
                 want = run(*cpu, c, DType::f32);  // f32 also for f16, which the CPU does not have
   CHECK(got.intact);
-  // Elements: sums run in another order, and results are rounded to their type. A dz in front of the norm is rounded too.
+  // Elements: sums run in another order, and results are rounded to their type. A dz before the norm is rounded too.
   const double exact = 3e-6, stored = c.dtype == DType::f32 ? 1e-5 : c.dtype == DType::bf16 ? 1.0 / 256 : 1.0 / 2048;
   CHECK(relative_error(got.mean, want.mean) < exact);
   CHECK(relative_error(got.rstd, want.rstd) < exact);

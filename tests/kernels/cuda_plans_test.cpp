@@ -70,9 +70,9 @@ Network detector(const std::string& name) {
 }
 Network classifier(const std::string& name) {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device dry(make_dry_backend(*cpu, {}));  // costs nothing at its own size: windows without padding have no small one
-  const auto model = classify::make_classifier(dry, name, 10, {});
-  return record(dry, 224, 224, [&](Context& context, const Var& image) { model->forward(context, image); });
+  Device meta(make_meta_backend(*cpu, {}));  // costs nothing at its own size: windows without padding have no small one
+  const auto model = classify::make_classifier(meta, name, 10, {});
+  return record(meta, 224, 224, [&](Context& context, const Var& image) { model->forward(context, image); });
 }
 
 ConvGeometry square(int kernel, int stride) {

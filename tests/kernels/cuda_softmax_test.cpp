@@ -7,7 +7,7 @@
 #include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"
 
-// Softmax and cross entropy of CUDA, walked on the host, against the CPU's (softmax_test.cpp).
+// Softmax and cross entropy of CUDA, emulated on the host, against the CPU's (softmax_test.cpp).
 
 using namespace frost;
 using frost::golden::relative_error;

@@ -20,7 +20,7 @@ const auto backend = frost::testing::make_test_backend();
 
 struct DecodeCase {
   std::int64_t images = 2, classes = 3;
-  std::int64_t spare = 0;  // unused channels behind each pixel: the head as a slice of a wider tensor
+  std::int64_t spare = 0;  // unused channels after each pixel: the head as a slice of a wider tensor
   DType dtype = DType::f32;
   std::vector<DetectLevel> levels{};
   std::vector<std::vector<float>> f32{};

@@ -50,7 +50,7 @@ struct LossCase {
   DType half = DType::bf16;  // the type of what is 16 bits wide
   float grad_scale = 1;
   std::int64_t gap = 0;                  // unused channels between pixels of head and dhead
-  bool cuda = false, backwards = false;  // the CUDA kernels, walked on the host; threads in the opposite order
+  bool cuda = false, backwards = false;  // the CUDA kernels, emulated on the host; threads in the opposite order
   DetectLossResult result;
 
   std::int64_t attributes() const { return 5 + classes; }

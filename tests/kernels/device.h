@@ -12,7 +12,7 @@ std::string test_device();
 
 /// The backend that a kernel test runs on, by FROST_TEST_DEVICE:
 ///   cpu (or unset)                  the CPU backend;
-///   emulated, emulated-backwards    CUDA's kernels walked on the host (emulated_backend.h);
+///   emulated, emulated-backwards    CUDA's kernels emulated on the host (emulated_backend.h);
 ///   cuda, cuda:N                    the CUDA backend; where it is not usable, the program prints one SKIPPED line that says
 ///                                   why and ends with kSkipped, which ctest counts as skipped.
 /// The arguments may point to host memory whatever the device: for other devices than the CPU each call is mirrored

@@ -116,8 +116,8 @@ class DeviceLaunch : public cuda::HostLaunch {
     const DeviceMemory::Open open(memory_);
     std::memcpy(to, from, bytes);
   }
-  KeptMemory keep(std::size_t bytes) const {
-    const KeptMemory block(memory_.allocate(bytes), [&memory = memory_](void* p) { memory.release(p); });
+  PersistentWorkspace keep(std::size_t bytes) const {
+    const PersistentWorkspace block(memory_.allocate(bytes), [&memory = memory_](void* p) { memory.release(p); });
     const DeviceMemory::Open open(memory_);
     std::memset(block.get(), 0xff, bytes);
     return block;
@@ -126,7 +126,7 @@ class DeviceLaunch : public cuda::HostLaunch {
 
  private:
   DeviceMemory& memory_;
-  mutable KeptMemory scratch_;
+  mutable PersistentWorkspace scratch_;
 };
 
 class EmulatedBackend final : public Backend {

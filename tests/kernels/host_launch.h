@@ -7,14 +7,14 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/cuda/run.h"
-#include "kernels/kept_memory.h"
+#include "kernels/cuda/kernel_launch.h"
+#include "kernels/persistent_workspace.h"
 
 namespace frost::cuda {
 
-/// Walks the CUDA kernels on the host (kernels/cuda/run.h), one thread after the other and phase by phase, as the barriers
-/// of a block do. Shared memory and scratch begin as 0xff bytes, NaN as floats, so that reading what nobody wrote shows.
-/// `backwards` takes blocks and threads in the opposite order: where the results differ, threads race.
+/// Walks the CUDA kernels on the host (kernels/cuda/kernel_launch.h), one thread after the other and phase by phase, as the
+/// barriers of a block do. Shared memory and scratch begin as 0xff bytes, NaN as floats, so that reading what nobody wrote
+/// shows. `backwards` takes blocks and threads in the opposite order: where the results differ, threads race.
 class HostLaunch {
  public:
   explicit HostLaunch(bool backwards = false, int multiprocessors = 2)
@@ -67,12 +67,12 @@ class HostLaunch {
     std::size_t space = scratch_.size();
     return std::align(kAlign, bytes, memory, space);
   }
-  KeptMemory keep(std::size_t bytes) const {
+  PersistentWorkspace keep(std::size_t bytes) const {
     std::shared_ptr<void> block(std::aligned_alloc(kAlign, (bytes + kAlign - 1) / kAlign * kAlign), std::free);
     std::memset(block.get(), 0xff, bytes);
     return block;
   }
-  void captured_uses(const KeptMemory&) const {}
+  void captured_uses(const PersistentWorkspace&) const {}
   int multiprocessors() const { return multiprocessors_; }
 
  private:

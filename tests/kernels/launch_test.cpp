@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/resize.h"
 #include "kernels/cuda/usable.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_access.h"
 #include "tests/kernels/mirror.h"
 
 // The plain code around CUDA's kernels: launch geometry, vector widths, index arithmetic, and the loader's reasons.

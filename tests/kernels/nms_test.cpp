@@ -14,7 +14,7 @@ using namespace frost;
 
 namespace {
 
-// The rule as the page says it, step by step: the slow twin of the fast one.
+// The rule as the page says it, step by step: the slow version of the fast one.
 std::vector<Detection> plain_nms(const Nms& a) {
   struct Item {
     Detection d;

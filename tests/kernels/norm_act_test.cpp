@@ -51,7 +51,7 @@ std::pair<double, double> reference_activation(Activation a, double z) {
   }
 }
 
-enum class Joins { nowhere, behind, in_front };  // the residual
+enum class Joins { nowhere, after, before };  // the residual
 
 /// Batch norm + activation + residual and everything that its backward returns, in double and in plain loops.
 struct Reference {
@@ -73,9 +73,9 @@ struct Reference {
       }
       for (std::size_t i = 0; i < m; ++i) {
         const double xhat = (x[i * c + k] - mean[k]) * rstd[k];
-        const double in_front = joins == Joins::in_front ? residual[i * c + k] : 0;
+        const double in_front = joins == Joins::before ? residual[i * c + k] : 0;
         const auto [value, slope] = reference_activation(act, weight[k] * xhat + bias[k] + in_front);
-        y[i * c + k] = value + (joins == Joins::behind ? residual[i * c + k] : 0);
+        y[i * c + k] = value + (joins == Joins::after ? residual[i * c + k] : 0);
         dz[i * c + k] = dy[i * c + k] * slope;
         dbias[k] += dz[i * c + k];
         dweight[k] += dz[i * c + k] * xhat;
@@ -125,7 +125,7 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
       .rstd = rstd.data(),
       .activation = act,
       .residual = joins == Joins::nowhere ? ConstView{} : gr.view(),
-      .order = joins == Joins::in_front ? ResidualOrder::before_activation : ResidualOrder::after_activation,
+      .order = joins == Joins::before ? ResidualOrder::before_activation : ResidualOrder::after_activation,
       .y = gy.view()};
   backend->norm_act_forward(forward);
   CHECK(relative_error(gy.values(), want.y) < tolerance);
@@ -139,8 +139,8 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
                            .rstd = rstd.data(),
                            .activation = act,
                            .batch_statistics = batch,
-                           .residual = joins == Joins::in_front ? ConstView(gr.view()) : ConstView{},
-                           .dresidual = joins == Joins::in_front ? gdr.view() : View{},
+                           .residual = joins == Joins::before ? ConstView(gr.view()) : ConstView{},
+                           .dresidual = joins == Joins::before ? gdr.view() : View{},
                            .dx = gdx.view(),
                            .dweight = dweight.data(),
                            .dbias = dbias.data()};
@@ -150,11 +150,11 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
   for (auto& v : want_dbias) v -= 3.0;
   // Sums of f32 products: their own rounding, whatever the activations' type is.
   // With a residual in front they are sums of dz as it is stored.
-  const double sum_tolerance = joins == Joins::in_front ? tolerance : 4e-6;
+  const double sum_tolerance = joins == Joins::before ? tolerance : 4e-6;
   CHECK(relative_error(dweight, want_dweight) < sum_tolerance);
   CHECK(relative_error(dbias, want_dbias) < sum_tolerance);
   const auto dresidual = gdr.values();
-  if (joins == Joins::in_front) CHECK(relative_error(dresidual, want.dz) < tolerance);
+  if (joins == Joins::before) CHECK(relative_error(dresidual, want.dz) < tolerance);
   const auto dx = gdx.values(), y = gy.values();
   double worst = 0;
   for (std::size_t i = 0; i < dx.size(); ++i) worst = std::max(worst, std::abs(dx[i] - want.dx[i]));
@@ -164,7 +164,7 @@ void check_case(Shape s, Activation act, DType dtype, Slices slice, bool batch, 
   backward.dx = gdy.view(), backward.dweight = backward.dbias = nullptr;
   backend->norm_act_backward(backward);
   CHECK(gdy.values() == dx);
-  if (joins == Joins::in_front) {  // the residual's gradient over dy, or all three in one place
+  if (joins == Joins::before) {  // the residual's gradient over dy, or all three in one place
     Guarded again(s, dy, dtype), all(s, dy, dtype);
     backward.dy = backward.dresidual = again.view(), backward.dx = {};
     backend->norm_act_backward(backward);
@@ -188,7 +188,7 @@ TEST_CASE("norm_act: every activation, shape and slice against plain loops in do
       for (const Slices slice : {Slices{0, 0}, Slices{5, 2}})
         for (const bool batch : {true, false})
           // 4e-6: some tens of f32 roundings, and cancellation in dx; hardswish and relu may sit on a kink only in theory.
-          for (const Joins joins : {Joins::nowhere, Joins::behind, Joins::in_front})
+          for (const Joins joins : {Joins::nowhere, Joins::after, Joins::before})
             check_case(s, {.kind = kind}, DType::f32, slice, batch, joins, 4e-6);
 }
 
@@ -196,9 +196,9 @@ TEST_CASE("norm_act: bf16 activations differ by their own rounding alone") {
   for (const Shape s : {Shape{2, 5, 7, 3}, Shape{2, 9, 11, 16}, Shape{1, 2, 3, 255}})
     for (const auto kind : kKinds)
       for (const Slices slice : {Slices{0, 0}, Slices{3, 6}})
-        for (const Joins joins : {Joins::nowhere, Joins::behind, Joins::in_front})
+        for (const Joins joins : {Joins::nowhere, Joins::after, Joins::before})
           // half a unit in 8 bits of mantissa; twice where dz is stored on the way
-          check_case(s, {.kind = kind}, DType::bf16, slice, true, joins, joins == Joins::in_front ? 0x1p-7 : 0x1p-8);
+          check_case(s, {.kind = kind}, DType::bf16, slice, true, joins, joins == Joins::before ? 0x1p-7 : 0x1p-8);
 }
 
 TEST_CASE("norm_act: golden batch norm") {
@@ -313,7 +313,7 @@ TEST_CASE("norm_act: the formulas are the derivative of forward, in double, and 
         double mean = 0, variance = 0;
         for (const double v : x) mean += v / double(m);
         for (const double v : x) variance += (v - mean) * (v - mean) / double(m);
-        return math::NormChannel<double>{mean, math::reciprocal_deviation(variance, eps), weight, bias};
+        return math::NormChannel<double>{mean, math::reciprocal_std(variance, eps), weight, bias};
       };
       const auto loss = [&] {
         double sum = 0;

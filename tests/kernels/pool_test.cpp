@@ -135,7 +135,7 @@ TEST_CASE("max_pool: ceil_mode counts windows as PyTorch does") {
   CHECK(windows({2, 2, 0, true}, 8) == 4);
   CHECK(windows({3, 2, 1, true}, 6) == 4);
   CHECK(windows({3, 2, 1, false}, 6) == 3);
-  CHECK(windows({2, 3, 1, true}, 2) == 1);  // a second window would begin behind the image and its padding
+  CHECK(windows({2, 3, 1, true}, 2) == 1);  // a second window would begin after the image and its padding
   CHECK(windows({3, 2, 0, true}, 112) == 56);
 }
 

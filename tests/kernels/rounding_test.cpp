@@ -21,7 +21,7 @@ using namespace frost::math;
 namespace {
 
 template <class H>
-constexpr int kDigits = 0;  // behind the leading one
+constexpr int kDigits = 0;  // after the leading one
 template <>
 constexpr int kDigits<f16> = 10;
 template <>

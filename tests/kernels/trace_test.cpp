@@ -24,23 +24,23 @@ struct ConvCase {  // 2x5x7x3 -> 2x3x4x6, odd on purpose
 };
 }  // namespace
 
-TEST_CASE("trace: a dry device runs nothing, touches nothing and says what was asked of it") {
+TEST_CASE("trace: a meta device runs nothing, touches nothing and says what was asked of it") {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   std::vector<PrimitiveCall> seen;
-  const std::unique_ptr<Backend> dry = make_dry_backend(*cpu, [&](const PrimitiveCall& call) { seen.push_back(call); });
-  void* huge = dry->allocate(std::size_t{1} << 42);  // 4 TB of addresses
-  dry->zero(huge, std::size_t{1} << 42);
+  const std::unique_ptr<Backend> meta = make_meta_backend(*cpu, [&](const PrimitiveCall& call) { seen.push_back(call); });
+  void* huge = meta->allocate(std::size_t{1} << 42);  // 4 TB of addresses
+  meta->zero(huge, std::size_t{1} << 42);
   float value = 3;
-  dry->upload(huge, &value, sizeof value);
-  dry->download(&value, huge, sizeof value);
+  meta->upload(huge, &value, sizeof value);
+  meta->download(&value, huge, sizeof value);
   CHECK(value == 0);  // what is read is zero
-  dry->release(huge);
+  meta->release(huge);
 
   ConvCase conv;
-  const ConvForward args = conv.forward(*dry);
-  dry->conv_forward(args);
-  dry->conv_forward(args);  // the filters are known now: another kind of call
-  dry->conv_forward(args);
+  const ConvForward args = conv.forward(*meta);
+  meta->conv_forward(args);
+  meta->conv_forward(args);  // the filters are known now: another kind of call
+  meta->conv_forward(args);
   REQUIRE(seen.size() == 6);
   const PrimitiveCall& call = seen[3];
   CHECK(call.primitive == Primitive::conv_forward);
@@ -54,10 +54,10 @@ TEST_CASE("trace: a dry device runs nothing, touches nothing and says what was a
 TEST_CASE("trace: a recorded call can be run on a real device, operands that were one memory stay one") {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   std::vector<PrimitiveCall> seen;
-  const std::unique_ptr<Backend> dry = make_dry_backend(*cpu, [&](const PrimitiveCall& call) { seen.push_back(call); });
+  const std::unique_ptr<Backend> meta = make_meta_backend(*cpu, [&](const PrimitiveCall& call) { seen.push_back(call); });
   const Shape shape{1, 2, 3, 5};
-  const View a = packed_view(dry->allocate(120), shape), b = packed_view(dry->allocate(120), shape);
-  dry->add({.a = a, .b = b, .y = a});  // a += b
+  const View a = packed_view(meta->allocate(120), shape), b = packed_view(meta->allocate(120), shape);
+  meta->add({.a = a, .b = b, .y = a});  // a += b
   std::vector<std::vector<float>> memory;
   memory.reserve(8);
   const auto work = seen.at(0).bind(*cpu, [&](std::size_t bytes) -> void* {

@@ -203,7 +203,7 @@ TEST_CASE("odd data: few boxes, specks, zero sizes, none at all") {
 TEST_CASE("anchors are replaced where the new ones reach more boxes, and only there") {
   SUBCASE("a poor fit is improved") {
     Head head;
-    const std::uint64_t stamp = head.detect.anchors.stamp;
+    const std::uint64_t version = head.detect.anchors.version;
     const std::vector<LabeledImage> images = flat_boxes(100);
     const AnchorFit before = anchor_fit({{10, 13}, {16, 30}, {33, 23}}, label_sizes(images, 640), 4);
     CHECK(before.best_possible_recall < 0.9);
@@ -214,7 +214,7 @@ TEST_CASE("anchors are replaced where the new ones reach more boxes, and only th
     CHECK(run.says("Anchors are a poor fit to dataset ⚠️, attempting to improve..."));
     CHECK(run.says("Done ✅ (optional: update model *.yaml to use these anchors in the future)"));
     CHECK_FALSE(run.says("Reversing"));
-    CHECK(head.detect.anchors.stamp != stamp);  // caches see it
+    CHECK(head.detect.anchors.version != version);  // caches see it
     const std::vector<float> pixels = head.detect.anchor_pixels(), grid = head.detect.anchors.value.to_vector();
     std::vector<Size> anchors;
     for (std::size_t i = 0; i < 18; i += 2) anchors.push_back({pixels[i], pixels[i + 1]});

@@ -84,7 +84,7 @@ struct Training {
   Device& device;
   Module& model;
   ParameterArena arena{device, model, 5e-4f, true};
-  ModelAverage average{device, model, arena, [](const Buffer& b) { return b.name.find("running_") != std::string::npos; }};
+  ModelEma ema{device, model, arena, [](const Buffer& b) { return b.name.find("running_") != std::string::npos; }};
   Updater updater;
   CapturedStep work;
   Outcome outcome;
@@ -92,7 +92,7 @@ struct Training {
   Training(Device& on, Module& trained, bool capture, const Recipe& recipe)
       : device(on),
         model(trained),
-        updater(device, arena, average, schedule(), recipe.optimizer, 10, recipe.loss_scaling, capture),
+        updater(device, arena, ema, schedule(), recipe.optimizer, 10, recipe.loss_scaling, capture),
         work(device, &model, capture) {
     if (recipe.compute != DType::f16) return;
     UpdateState state = updater.optimizer().state();  // so that no step is lost while the scale finds its size
@@ -122,7 +122,7 @@ struct Training {
     model.visit({.parameter = [&](Parameter& p) { outcome.values.push_back(p.value.to_vector()); },
                  .buffer = [&](Buffer& b) { outcome.values.push_back(b.value.to_vector()); },
                  .counter = [&](Counter& c) { outcome.counters.push_back(c.value); }});
-    const StateDict averaged = average.state();
+    const StateDict averaged = ema.state();
     for (const auto& [name, tensor] : averaged) outcome.values.push_back(tensor.to_f32());
     outcome.state = updater.optimizer().state();
     outcome.step_replays = work.replays();
@@ -193,7 +193,7 @@ Outcome train_classifier(bool capture, const Recipe& recipe) {
   const classify::Normaliser normalise(device, model->preprocessing());
   std::map<std::int64_t, classify::LossState> losses;
   std::map<std::int64_t, Tensor> inputs;
-  const auto twin = classify::make_classifier(device, "yolov5n-cls", 5, {});
+  const auto ema_model = classify::make_classifier(device, "yolov5n-cls", 5, {});
   const auto val = validation_images(kClassifierSide);
   for (int i = 0; i < 20; ++i) {
     training.begin(i);
@@ -215,9 +215,9 @@ Outcome train_classifier(bool capture, const Recipe& recipe) {
     training.end(i, recipe);
     training.outcome.losses.push_back(loss.value().to_vector());
     if (i % 5 < 4) continue;
-    training.average.lend_to(*twin);
+    training.ema.alias(*ema_model);
     const classify::Accuracy accuracy =
-        classify::validate(device, *twin, *val,
+        classify::validate(device, *ema_model, *val,
                            {.compute = recipe.compute,
                             .cuda_graph = capture,
                             .label_smoothing = 0.1f,
@@ -289,7 +289,7 @@ TEST_CASE("inference: what comes again is replayed, what comes once is run, and 
   const std::vector<float> before = same(4, 5);
   CHECK(captured.replays() == 3);
 
-  // As an optimizer or an average leaves it: other values in the same memory. The first block is folded.
+  // As an optimizer or an average leaves it: other values in the same memory. The first block is fused.
   Parameter& first = *model->parameters().front();
   std::vector<float> values = first.value.to_vector();
   for (float& value : values) value *= 2;
@@ -312,7 +312,7 @@ TEST_CASE("inference: what comes again is replayed, what comes once is run, and 
   CHECK(eager.replays() == 0);
 }
 
-TEST_CASE("inference: of many shapes few recordings are kept; their memory is in the books and is given back") {
+TEST_CASE("inference: of many shapes few captured graphs are kept; their memory is in the accounts and is given back") {
   struct Most {
     std::int64_t bytes = 0, recordings = 0, replays = 0;
   };
@@ -333,7 +333,7 @@ TEST_CASE("inference: of many shapes few recordings are kept; their memory is in
     const auto network = [&](Context& context, const Var& image) { return std::vector<Var>{model.forward(context, image)}; };
     device.allocator().trim();
     const std::size_t reserved = device.allocator().reserved_bytes();
-    const std::int64_t booked = device.ledger().total().current;
+    const std::int64_t accounted = device.ledger().total().current;
     Most found;
     {
       run::Inference captured(device, model, DType::f32, true, prepare, network),
@@ -352,11 +352,11 @@ TEST_CASE("inference: of many shapes few recordings are kept; their memory is in
         CHECK((eager.run().front().value.to_vector() == replayed));
       }
       found.replays = captured.replays();
-      CHECK(device.ledger().of(Role::workspace, "recorded work").current > 0);
+      CHECK(device.ledger().of(Role::workspace, "captured work").current > 0);
     }
     found.bytes = device.ledger().total().peak;
     CHECK(backend.recordings == 0);
-    CHECK(device.ledger().total().current == booked);
+    CHECK(device.ledger().total().current == accounted);
     device.allocator().trim();
     CHECK(device.allocator().reserved_bytes() == reserved);
     return found;
@@ -431,7 +431,7 @@ TEST_CASE("training on many shapes: what is never recorded keeps no pixels") {
   CHECK(pinned[13] - pinned[7] == 6 * targets);
 }
 
-TEST_CASE("a replay needs the memory of its recording, and the books say so until it is forgotten") {
+TEST_CASE("a replay needs the memory of its captured graph, and the accounts say so until it is forgotten") {
   Device device(std::make_unique<RecordingBackend>(frost::testing::make_device_backend()));
   CapturedStep work(device, nullptr, true);
   const Tensor x = Tensor::zeros(device, {1, 1024, 1024, 1}), y = Tensor::zeros(device, x.shape());
@@ -446,7 +446,7 @@ TEST_CASE("a replay needs the memory of its recording, and the books say so unti
   work.run({1}, pass);
   CHECK(work.replays() == 1);
   CHECK(device.ledger().total().peak >= 3 * each);
-  CHECK(device.ledger().of(Role::workspace, "recorded work").current >= each);
+  CHECK(device.ledger().of(Role::workspace, "captured work").current >= each);
   work.forget();
   CHECK(device.ledger().total().current == 2 * each);
   device.allocator().trim();

@@ -161,7 +161,7 @@ TEST_CASE("resnet50v2: a block in closed form, with and without the shortcut's c
 TEST_CASE("resnet50v2: stages stride in their last block; the stem's pool is padded with zeros; gradients reach the stem") {
   frost::testing::TestDevice device;
   classify::ResNetV2 model(device, 3, 1);
-  // With a stem of zero weights and bias -1 everything in front of the pool is -1, 32x32 of it. The first windows of three
+  // With a stem of zero weights and bias -1 everything before the pool is -1, 32x32 of it. The first windows of three
   // begin in the padding, the last end at the last pixel: zeros win in the first row and column, and nowhere else.
   for (Parameter* p : model.parameters())
     if (p->name == "conv1_conv.bias")
@@ -191,7 +191,7 @@ TEST_CASE("resnet50v2: stages stride in their last block; the stem's pool is pad
   for (const Parameter* p : fresh->parameters()) {
     INFO(p->name);
     REQUIRE(p->grad);
-    if (p->name.ends_with("conv.bias")) continue;  // a norm behind it takes its gradient away
+    if (p->name.ends_with("conv.bias")) continue;  // a norm after it takes its gradient away
     double sum = 0;
     for (const float g : p->grad.to_vector()) sum += std::abs(g);
     CHECK(std::isfinite(sum));
@@ -355,7 +355,7 @@ std::string said_of(const std::string& architecture, const std::string& package,
                     const std::function<void(PickledModel&)>& change,
                     const std::function<std::string(const std::string&)>& root = {}) {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device device(make_dry_backend(*cpu, {}));
+  Device device(make_meta_backend(*cpu, {}));
   const auto model = classify::make_classifier(device, architecture, 3, {});
   PickledModel pickle(*model, package);
   change(pickle);
@@ -416,7 +416,7 @@ TEST_CASE("a pickled ResNet that computes something else than its names say is r
 TEST_CASE("a pickled VGG, and classifiers in a wrapper") {
   const auto said = [](const std::function<void(PickledModel&)>& change) {
     const std::unique_ptr<Backend> cpu = make_cpu_backend();
-    Device device(make_dry_backend(*cpu, {}));
+    Device device(make_meta_backend(*cpu, {}));
     const auto model = classify::make_classifier(device, "vgg16_bn", 3, {});
     PickledModel pickle(*model, "torchvision.models.vgg");
     pickle.drop_tensors();
@@ -575,9 +575,9 @@ TEST_CASE("folders: sorted classes, only pictures, and what is wrong with them")
   }
   const fs::path thin = data / "thin.png";
   write_png(thin, Image(2, 129));
-  CHECK(has(error_of([&] { classify::read_picture(thin); }), thin.string() + ": 129x2 pixels: more than 64 times"));
+  CHECK(has(error_of([&] { classify::read_image(thin); }), thin.string() + ": 129x2 pixels: more than 64 times"));
   write_png(thin, Image(128, 2));
-  CHECK(classify::read_picture(thin).height == 128);
+  CHECK(classify::read_image(thin).height == 128);
   write_png(data / "val" / "zebra" / "a.png", Image(12, 12));
   CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'zebra'"));
   CHECK(has(error_of([&] { classify::find_splits(folder() / "nowhere"); }), "nowhere: not found"));
@@ -606,7 +606,7 @@ TEST_CASE("folders: hidden, packed and empty folders are no classes, and what th
   CHECK(splits.train.notes == std::vector{"WARNING ⚠️ " + (data / "train").string() +
                                           ": folders without pictures are no classes: also nothing, nothing"});
   CHECK(splits.val.notes.empty());
-  CHECK(splits.train.damaged.empty());
+  CHECK(splits.train.corrupt.empty());
   // A class of train keeps its number where validation has no picture of it.
   fs::remove_all(data / "val" / "stripes0");
   CHECK(has(error_of([&] { classify::find_splits(data); }), "only one has 'stripes0'"));

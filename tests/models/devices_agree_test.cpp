@@ -8,8 +8,9 @@
 #include "tests/device.h"
 #include "tests/kernels/emulated_backend.h"
 
-// The same 20 training steps on the CPU and on another device: FROST_TEST_DEVICE, or CUDA's kernels walked on the host where
-// that is the CPU itself. Small pictures, no augmentation; SGD with momentum, decay, average and clipping, as yolo-train.
+// The same 20 training steps on the CPU and on another device: FROST_TEST_DEVICE, or CUDA's kernels emulated on the host
+// where that is the CPU itself. Small pictures, no augmentation; SGD with momentum, decay, average and clipping, as
+// yolo-train.
 using namespace frost;
 
 namespace {
@@ -45,11 +46,11 @@ Run train(Device& device, DType type, float moved = 0, std::uint64_t draw = 0) {
       p->touch();
     }
   ParameterArena arena(device, model, 5e-4f, true);
-  ModelAverage average(device, model, arena, [](const Buffer& b) { return b.name.find("running_") != std::string::npos; });
+  ModelEma ema(device, model, arena, [](const Buffer& b) { return b.name.find("running_") != std::string::npos; });
   ScheduleConfig schedule;
   schedule.epochs = 10, schedule.batches_per_epoch = 2, schedule.batch_size = schedule.nominal_batch = kBatch;
   schedule.lr0 = kRate, schedule.warmup_epochs = schedule.minimum_warmup = 0;
-  Updater updater(device, arena, average, schedule, OptimizerKind::sgd, 10, type == DType::f16, true);
+  Updater updater(device, arena, ema, schedule, OptimizerKind::sgd, 10, type == DType::f16, true);
   if (type == DType::f16) {  // so that no step is lost while the scale finds its size
     UpdateState state = updater.optimizer().state();
     state.loss_scale.scale = 128;

@@ -23,7 +23,7 @@ struct Asked {
 /// The models that are asked about live on a device without memory.
 Device& nowhere() {
   static const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  static Device device(make_dry_backend(*cpu, {}));
+  static Device device(make_meta_backend(*cpu, {}));
   return device;
 }
 
@@ -56,7 +56,7 @@ void check_equal(const StepCost& a, const StepCost& b) {
   CHECK(a.buffers == b.buffers);
   CHECK(a.gradients == b.gradients);
   CHECK(a.optimizer == b.optimizer);
-  CHECK(a.average == b.average);
+  CHECK(a.ema == b.ema);
   CHECK(a.saved == b.saved);
   CHECK(a.forward_flops == b.forward_flops);
   CHECK(a.dgrad_flops == b.dgrad_flops);
@@ -88,7 +88,7 @@ void check_prediction(const Asked& asked, StepOptions options) {
   CHECK(predicted.total.weights == measured.peak_of(Role::parameter));
   CHECK(predicted.total.buffers == measured.peak_of(Role::buffer));
   CHECK(predicted.total.gradients == measured.peak_of(Role::gradient));
-  CHECK(predicted.total.optimizer + predicted.total.average == measured.peak_of(Role::optimizer_state));
+  CHECK(predicted.total.optimizer + predicted.total.ema == measured.peak_of(Role::optimizer_state));
   CHECK(predicted.total.saved == measured.peak_of(Role::saved_activation));
 }
 
@@ -107,8 +107,7 @@ TEST_CASE("explain: ... at 320 px, with batch statistics, Adam, everything kept,
   check_prediction(detector("yolov5n", 10, {.batch_size = 2, .imgsz = 320}), {});
   check_prediction(detector("yolov5n", 10, {.batch_size = 3, .imgsz = 96, .frozen_bn = FrozenBn::batch}),
                    {.frozen_bn = FrozenBn::batch});
-  check_prediction(detector("yolov5n", 0, {.batch_size = 2, .imgsz = 64}),
-                   {.optimizer = OptimizerKind::adam, .average = false});
+  check_prediction(detector("yolov5n", 0, {.batch_size = 2, .imgsz = 64}), {.optimizer = OptimizerKind::adam, .ema = false});
   check_prediction(detector("yolov5n", 5, {.batch_size = 2, .imgsz = 64, .recompute = false}), {});
   if (testing::make_device_backend(true)->supports(DType::bf16))
     check_prediction(detector("yolov5n", 10, {.batch_size = 2, .imgsz = 64, .compute = DType::bf16}), {});
@@ -119,12 +118,12 @@ TEST_CASE("explain: forward FLOPs are those of the model's summary; backward's f
   for (const auto& [name, gflops] : {std::pair{"yolov5n", 4.5}, {"yolov5s", 16.4}, {"yolov5m", 48.9}}) {
     CAPTURE(name);
     const StepReport all = predict(detector(name, 0, {.batch_size = 1, .imgsz = 640}), {}, *backend);
-    CHECK(std::abs(static_cast<double>(all.total.forward_flops) / 1e9 - gflops) < 0.15);  // YOLOv5 prints one digit, folded
+    CHECK(std::abs(static_cast<double>(all.total.forward_flops) / 1e9 - gflops) < 0.15);  // YOLOv5 prints one digit, fused
     // Each convolution's three passes have the same multiply-adds; only the first has no input gradient.
     CHECK(all.total.wgrad_flops == all.total.forward_flops);
     CHECK(all.total.dgrad_flops == all.total.forward_flops - all.modules[0].cost.forward_flops);
     // Exactly what the profile of a forward pass counts.
-    Device device(make_dry_backend(*backend, {}));
+    Device device(make_meta_backend(*backend, {}));
     DetectionModel model(device, load_model_spec(name));
     Profile profile;
     Context context{.device = device, .profile = &profile};
@@ -141,7 +140,7 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
   for (std::size_t i = 0; i < 10; ++i) {
     const StepCost& c = ten.modules[i].cost;
     CAPTURE(i);
-    CHECK(c.trainable + c.gradients + c.optimizer + c.average + c.dgrad_flops + c.wgrad_flops == 0);
+    CHECK(c.trainable + c.gradients + c.optimizer + c.ema + c.dgrad_flops + c.wgrad_flops == 0);
     CHECK(c.forward_flops == all.modules[i].cost.forward_flops);
     const bool read_above = i == 4 || i == 6 || i == 9;  // the neck's trainable convolutions read these
     CHECK((c.saved > 0) == read_above);
@@ -154,7 +153,7 @@ TEST_CASE("explain: a frozen prefix costs nothing but its weights and its forwar
   CHECK(nothing.total.saved + nothing.total.gradients + nothing.total.optimizer + nothing.total.dgrad_flops == 0);
 }
 
-TEST_CASE("explain: features from the cache: nothing below the cut runs, and the books are still exact") {
+TEST_CASE("explain: features from the cache: nothing below the cut runs, and the accounts are still exact") {
   Setting options{.batch_size = 3, .imgsz = 64};
   const auto report = [&](FeatureCache features, int freeze) {
     const std::unique_ptr<Backend> cpu = make_cpu_backend();
@@ -263,7 +262,7 @@ TEST_CASE("a model that was built and has said its summary leaves nothing but it
     CHECK(beside(device, model) == 0);
     CHECK(device.ledger().total().peak == device.ledger().total().current);
   }
-  for (const std::string name : {"resnet18", "resnet50v2", "yolov5n-cls"}) {  // v2: norms that cannot be folded
+  for (const std::string name : {"resnet18", "resnet50v2", "yolov5n-cls"}) {  // v2: norms that cannot be fused
     CAPTURE(name);
     testing::TestDevice device;
     const auto model = classify::make_classifier(device, name, 10, {});

@@ -81,10 +81,10 @@ TEST_CASE("the tape says which channels belong together") {
   const std::vector<int> skip = conv_named(graph, "model.6.cv3.conv").out;
   joined.insert(joined.end(), skip.begin(), skip.end());
   CHECK((conv_named(graph, "model.13.cv1.conv").in == joined));
-  // Each class is in one cell.
+  // Each class is in one group.
   std::vector<int> seen(static_cast<std::size_t>(graph.classes));
-  for (const auto& cell : graph.cells)
-    for (const int k : cell) ++seen[static_cast<std::size_t>(k)];
+  for (const auto& group : graph.groups)
+    for (const int k : group) ++seen[static_cast<std::size_t>(k)];
   CHECK(std::count(seen.begin(), seen.end(), 1) == graph.classes);
 }
 

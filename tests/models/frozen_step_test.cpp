@@ -5,7 +5,7 @@
 #include "engine/training/updater.h"
 #include "kernels/trace/trace.h"
 #include "models/freeze.h"
-#include "models/slim/plan.h"
+#include "models/slim/training_plan.h"
 #include "models/yolo/step.h"
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
@@ -71,7 +71,7 @@ struct Expected {
 
 TEST_CASE("frozen: exactly the primitives that are needed are executed") {
   // YOLOv5n has 33 convolutions in layers 0-9, 24 in 10-23, 3 in Detect; each of the first 57 has a batch norm. One in a
-  // block that needs no gradient runs folded into its convolution, and counts no norm.
+  // block that needs no gradient runs fused into its convolution, and counts no norm.
   const auto running = FrozenBn::running, batch = FrozenBn::batch;
   const std::vector<Expected> table{
       //                                wgrad dgrad batch norms  back pools resizes
@@ -88,7 +88,7 @@ TEST_CASE("frozen: exactly the primitives that are needed are executed") {
       {{"*.conv.weight"}, running, 3, 59, 57, 57, 57, 3, 2},
       {{"0-23", "model.24.m.*.weight"}, running, 0, 0, 0, 0, 3, 0, 0},  // three biases: the sums of dy
       {{"0"}, batch, 60, 59, 57, 57, 57, 3, 2},
-      {{"10"}, batch, 27, 26, 57, 57, 24, 0, 2},  // YOLOv5's frozen norms: statistics, no folding
+      {{"10"}, batch, 27, 26, 57, 57, 24, 0, 2},  // YOLOv5's frozen norms: statistics, no fusing
       {{"24"}, batch, 3, 0, 57, 57, 0, 0, 0},
   };
   Net net;
@@ -142,7 +142,7 @@ TEST_CASE("frozen layers above a trainable one save the exact minimum") {
   const auto saved = [&](const std::vector<std::string>& terms, FrozenBn frozen_bn = FrozenBn::running) {
     frost::freeze(net.model, net.layers, terms);
     const Step step = net.step(frozen_bn);
-    CHECK(step.saved_peak == step.saved);  // nothing is booked in between and given back
+    CHECK(step.saved_peak == step.saved);  // nothing is accounted in between and given back
     for (Parameter* p : net.model.parameters()) p->grad = Tensor();
     return step.saved;
   };
@@ -169,11 +169,11 @@ TEST_CASE("frozen layers above a trainable one save the exact minimum") {
   CHECK(saved({"24"}, FrozenBn::batch) == saved({"24"}));
 }
 
-TEST_CASE("gradients, optimizer state and averages exist for trainable values alone; the averaged twin owns nothing") {
+TEST_CASE("gradients, optimizer state and averages exist for trainable values alone; the EMA model owns nothing") {
   for (const char* terms : {"0", "10", "24", "model.*.bn.*"}) {
     CAPTURE(terms);
     frost::testing::TestDevice device;
-    DetectionModel model(device, load_model_spec("yolov5n", 3), 1), twin(device, load_model_spec("yolov5n", 3), 1);
+    DetectionModel model(device, load_model_spec("yolov5n", 3), 1), ema_model(device, load_model_spec("yolov5n", 3), 1);
     frost::freeze(model, model.layers(), {terms});
     std::int64_t trainable = 0, frozen = 0, moving = 0;  // values; arenas round each tensor up to 16
     for (const Parameter* p : model.parameters())
@@ -188,20 +188,20 @@ TEST_CASE("gradients, optimizer state and averages exist for trainable values al
     for (const Buffer* b : model.buffers())
       if (moves(*b)) moving += b->value.elements();
     ParameterArena arena(device, model, 5e-4f, true);
-    ModelAverage average(device, model, arena, moves);
-    Updater updater(device, arena, average, {}, OptimizerKind::adam, 10);
-    average.lend_to(twin);
+    ModelEma ema(device, model, arena, moves);
+    Updater updater(device, arena, ema, {}, OptimizerKind::adam, 10);
+    ema.alias(ema_model);
 
     const Ledger& ledger = device.ledger();
     CHECK(ledger.of(Role::gradient).current == 4 * trainable);
     CHECK(ledger.of(Role::optimizer_state).current == 4 * (3 * trainable + moving));  // two moments, the average
-    CHECK(ledger.of(Role::parameter).current == 4 * (trainable + frozen));            // the twin's are not among them
+    CHECK(ledger.of(Role::parameter).current == 4 * (trainable + frozen));            // the ema_model's are not among them
     std::map<std::string, const void*> values;
     for (const Parameter* p : model.parameters()) {
       CHECK(bool(p->grad) == p->trainable);
       values[p->name] = p->value.data();
     }
-    for (const Parameter* p : twin.parameters()) {
+    for (const Parameter* p : ema_model.parameters()) {
       const bool shared = values.at(p->name) == p->value.data();
       for (const Parameter* original : model.parameters())
         if (original->name == p->name) CHECK(shared == !original->trainable);
@@ -228,11 +228,11 @@ struct Machine {
   DetectionModel model{device, load_model_spec("yolov5n", 3), 1};
   LayerNames layers = model.layers();
   std::unique_ptr<ParameterArena> arena;
-  std::unique_ptr<ModelAverage> average;
+  std::unique_ptr<ModelEma> average;
   std::unique_ptr<Updater> updater;
   void start(OptimizerKind kind) {
     arena = std::make_unique<ParameterArena>(device, model, 5e-4f, true);
-    average = std::make_unique<ModelAverage>(device, model, *arena, [](const Buffer&) { return false; });
+    average = std::make_unique<ModelEma>(device, model, *arena, [](const Buffer&) { return false; });
     updater = std::make_unique<Updater>(device, *arena, *average,
                                         ScheduleConfig{.lr0 = 0.01,
                                                        .momentum = 0.9,
@@ -294,21 +294,21 @@ TEST_CASE("--lr-scale: what cannot be read, or names nothing, is an error") {
   }
 }
 
-TEST_CASE("--unfreeze-at: who was awake keeps momentum and average; who wakes up begins as on the first step") {
+TEST_CASE("--unfreeze-at: what was trained keeps momentum and average; what is unfrozen begins as on the first step") {
   for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adam}) {
     CAPTURE(int(kind));
     // `late` trains layer 24 for two steps, then layers 10-24; `head` trains layer 24 alone; `fresh` begins with the values
-    // of `late` when layers 10-23 wake up, and trains these.
+    // of `late` when layers 10-23 are unfrozen, and trains these.
     Machine late, head, fresh;
     for (Machine* m : {&late, &head}) {
       frost::freeze(m->model, m->layers, {"24"});
       m->start(kind);
       m->step(1), m->step(2);
     }
-    const auto at_wake = late.values();
+    const auto at_unfreeze = late.values();
     frost::freeze(late.model, late.layers, {"10"});
-    CHECK(late.updater->wake(late.updater->optimizer().state().steps) == 72);
-    CHECK(late.values() == at_wake);
+    CHECK(late.updater->unfreeze(late.updater->optimizer().state().steps) == 72);
+    CHECK(late.values() == at_unfreeze);
     for (const ParameterGroup& group : late.arena->groups())
       if (group.born > 0)
         for (std::size_t i = 0; i < group.members.size(); ++i) {
@@ -316,24 +316,25 @@ TEST_CASE("--unfreeze-at: who was awake keeps momentum and average; who wakes up
           CHECK(group.ema.part(group.offsets[i], p.value.shape()).to_vector() == p.value.to_vector());
           CHECK(group.momentum.to_vector() == std::vector<float>(static_cast<std::size_t>(group.count()), 0.0f));
         }
-    for (Parameter* p : fresh.model.parameters()) p->value.assign(at_wake.at(p->name)), p->touch();
+    for (Parameter* p : fresh.model.parameters()) p->value.assign(at_unfreeze.at(p->name)), p->touch();
     frost::freeze(fresh.model, fresh.layers, {"0-9", "24"});
     fresh.start(kind);
     // The same schedule position for all three, and gradients that do not depend on who else trains: see fill_gradients.
     late.step(3), head.step(3), fresh.step(3);
-    const auto now = late.values(), alone = head.values(), woken = fresh.values();
+    const auto now = late.values(), alone = head.values(), unfrozen = fresh.values();
     for (const auto& [name, values] : now) {
       INFO(name);
       const int layer = std::stoi(name.substr(6));
-      if (layer < 10) CHECK((values == at_wake.at(name)));
-      if (layer >= 10 && layer < 24) CHECK((values == woken.at(name)));
+      if (layer < 10) CHECK((values == at_unfreeze.at(name)));
+      if (layer >= 10 && layer < 24) CHECK((values == unfrozen.at(name)));
       if (layer == 24) CHECK((values == alone.at(name)));
     }
-    CHECK_THROWS_AS((frost::freeze(late.model, late.layers, {"24"}), late.updater->wake(3)), Error);  // nobody falls asleep
+    CHECK_THROWS_AS((frost::freeze(late.model, late.layers, {"24"}), late.updater->unfreeze(3)),
+                    Error);  // nothing is frozen again
   }
 }
 
-TEST_CASE("--unfreeze-at: stages must follow each other and wake something") {
+TEST_CASE("--unfreeze-at: stages must follow each other and unfreeze something") {
   Machine machine;
   const auto stages = [&](const std::vector<std::string>& texts, const std::vector<std::string>& frozen) {
     return unfreeze_stages(machine.model, machine.layers, texts, frozen);
@@ -375,7 +376,7 @@ TEST_CASE("--unfreeze-at and --lr-scale: more groups than the optimizer has room
   CHECK(machine.arena->groups().size() == 2);
   for (std::size_t i = 0; i < stages.size(); ++i) {
     frost::freeze(machine.model, machine.layers, {std::to_string(stages[i])});
-    machine.updater->wake(static_cast<std::int64_t>(i));
+    machine.updater->unfreeze(static_cast<std::int64_t>(i));
   }
   CHECK(std::ssize(machine.arena->groups()) == kStepGroups);  // just what there is room for
 

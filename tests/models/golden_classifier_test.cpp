@@ -87,7 +87,7 @@ TEST_CASE("golden classifiers in 16 bits: logits, a step's loss and gradient, wh
       }
 }
 
-TEST_CASE("golden resnet18: loss and gradients, all trained and all but fc frozen, kept and made again") {
+TEST_CASE("golden resnet18: loss and gradients, all trained and all but fc frozen, kept and rematerialized") {
   for (const std::string variant : {"all", "fc_only"})
     for (const bool recompute : {true, false}) {
       CAPTURE(variant);

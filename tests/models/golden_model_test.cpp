@@ -87,7 +87,7 @@ void check_network(const std::string& name) {
 
   const frost::Tensor image = fill_image(device, "input", g.fact_json("input_shape").get<std::vector<std::int64_t>>());
   const int anchors = model.detect().anchors_each;
-  {  // evaluation: folded blocks
+  {  // evaluation: fused blocks
     Context context{.device = device};
     const bool layers = g.has("eval_layers.first16");
     const std::vector<float> first16 = layers ? g.at("eval_layers.first16").f32() : std::vector<float>{};

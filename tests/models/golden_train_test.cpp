@@ -45,9 +45,9 @@ class RecipeRun {
     const double decay =
         hyp_["weight_decay"].get<double>() * static_cast<double>(batch) * accumulate / static_cast<double>(nbs);
     arena_.emplace(device_, model_, static_cast<float>(decay), true);
-    average_.emplace(device_, model_, *arena_, [](const Buffer& b) { return !b.name.ends_with("anchors"); });
+    ema_.emplace(device_, model_, *arena_, [](const Buffer& b) { return !b.name.ends_with("anchors"); });
     const OptimizerKind kind = parse_optimizer(golden.fact("optimizer"));
-    updater_.emplace(device_, *arena_, *average_,
+    updater_.emplace(device_, *arena_, *ema_,
                      ScheduleConfig{.lr0 = hyp_["lr0"],
                                     .lrf = hyp_["lrf"],
                                     .momentum = hyp_["momentum"],
@@ -98,7 +98,7 @@ class RecipeRun {
   double gradient_norm() { return updater_->optimizer().state().norm; }
 
   DetectionModel& model() { return model_; }
-  StateDict state(const std::string& which) { return which == "model" ? state_of(model_) : average_->state(); }
+  StateDict state(const std::string& which) { return which == "model" ? state_of(model_) : ema_->state(); }
   const std::vector<float>& initial(const std::string& name) const { return initial_.at(name); }
 
  private:
@@ -122,7 +122,7 @@ class RecipeRun {
   DetectionModel model_;
   std::map<std::string, std::vector<float>> initial_;
   std::optional<ParameterArena> arena_;
-  std::optional<ModelAverage> average_;
+  std::optional<ModelEma> ema_;
   std::optional<Updater> updater_;
   DetectLossGains gains_;
   std::int64_t done_ = 0;

@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "engine/base/rng.h"
-#include "engine/checkpoint/packed.h"
-#include "engine/training/average.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
+#include "engine/training/ema.h"
 #include "models/slim/prune.h"
 #include "tests/device.h"
 
@@ -83,7 +83,7 @@ TEST_CASE("masks travel with the state, into another model and through the avera
   frost::testing::TestDevice device;
   const auto net = small_net(device), other = small_net(device);
   prune_l1(*net, 0.3);
-  const StateDict state = unpacked(packed({.tensors = state_of(*net), .metadata = {}})).tensors;
+  const StateDict state = dense_form(sparse_form({.tensors = state_of(*net), .metadata = {}})).tensors;
   const LoadReport report = load_state(*other, state);
   CHECK(report.unexpected.empty());
   CHECK(report.copied == report.total);
@@ -98,9 +98,9 @@ TEST_CASE("masks travel with the state, into another model and through the avera
   CHECK(std::count(mask.begin(), mask.end(), 1.0f) == static_cast<std::ptrdiff_t>(mask.size()));
 
   ParameterArena arena(device, *net, 0, true);
-  const ModelAverage average(device, *net, arena, [](const Buffer&) { return true; });
-  CHECK((average.state().at("0.conv.weight.mask") == state.at("0.conv.weight.mask")));
-  CHECK((average.state().at("0.conv.weight") == state.at("0.conv.weight")));
+  const ModelEma ema(device, *net, arena, [](const Buffer&) { return true; });
+  CHECK((ema.state().at("0.conv.weight.mask") == state.at("0.conv.weight.mask")));
+  CHECK((ema.state().at("0.conv.weight") == state.at("0.conv.weight")));
 }
 
 TEST_CASE("the schedule: a cubic curve from one sparsity to the other, and what fits it") {
@@ -117,7 +117,7 @@ TEST_CASE("the schedule: a cubic curve from one sparsity to the other, and what 
   }
 }
 
-TEST_CASE("gradual pruning: what wakes up joins in; behind the schedule it is pruned at once") {
+TEST_CASE("gradual pruning: what is unfrozen joins in; after the schedule it is pruned at once") {
   for (const std::int64_t epoch : {1, 2}) {
     CAPTURE(epoch);
     frost::testing::TestDevice device;
@@ -131,13 +131,13 @@ TEST_CASE("gradual pruning: what wakes up joins in; behind the schedule it is pr
     const std::int64_t batches = 5;
     for (std::int64_t e = 0; e < 3; ++e) {
       if (e == epoch) {
-        const std::vector<float> awake = convs[2]->weight.mask.to_vector();
+        const std::vector<float> trained = convs[2]->weight.mask.to_vector();
         for (const std::size_t i : {0, 1}) {
           CHECK_FALSE(convs[i]->weight.mask);
           convs[i]->weight.trainable = true;
         }
-        gradual.wake(e);
-        CHECK((convs[2]->weight.mask.to_vector() == awake));  // the others are where they were
+        gradual.unfreeze(e);
+        CHECK((convs[2]->weight.mask.to_vector() == trained));  // the others are where they were
         arena.adopt(e * batches);
         optimizer.grow();
       }

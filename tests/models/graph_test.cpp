@@ -19,7 +19,7 @@ namespace frost {
 namespace {
 using frost::testing::TestDevice;
 
-/// A model whose layers 0 to n - 1 are `rows` ("-1, 1, Conv, [16, 3]") on an image of 3 channels, with a head behind them.
+/// A model whose layers 0 to n - 1 are `rows` ("-1, 1, Conv, [16, 3]") on an image of 3 channels, with a head after them.
 std::string yaml_of(const std::vector<std::string>& rows, const std::string& keys = "") {
   std::string text = "nc: 2\ndepth_multiple: 1.0\nwidth_multiple: 1.0\nanchors: 3\n" + keys + "backbone:\n";
   for (const std::string& row : rows) text += "  - [" + row + "]\n";
@@ -48,7 +48,7 @@ M& module(DetectionModel& model, const std::string& name) {
   REQUIRE_MESSAGE(found, name);
   return *found;
 }
-/// The block that `row` builds behind a Conv of 16 channels.
+/// The block that `row` builds after a Conv of 16 channels.
 struct OneRow {
   TestDevice device;
   std::unique_ptr<DetectionModel> model;
@@ -533,13 +533,13 @@ TEST_CASE("the largest known graphs stay far below these bounds") {
   const std::unique_ptr<Backend> backend = make_cpu_backend();
   for (const char* name : {"yolov5x6", "yolov5-p7", "yolov3-spp"}) {
     double bytes = 0, window_values = 0;
-    Device dry(make_dry_backend(*backend, [&](const PrimitiveCall& call) {
+    Device meta(make_meta_backend(*backend, [&](const PrimitiveCall& call) {
       bytes += static_cast<double>(call.bytes), window_values += static_cast<double>(call.window_values);
     }));
-    DetectionModel model(dry, load_model_spec(name));
+    DetectionModel model(meta, load_model_spec(name));
     bytes = window_values = 0;
-    Context context{.device = dry};
-    model.heads(context, {Tensor(dry, {1, 256, 256, 3}), -1, nullptr});
+    Context context{.device = meta};
+    model.heads(context, {Tensor(meta, {1, 256, 256, 3}), -1, nullptr});
     CAPTURE(name);
     CAPTURE(bytes);
     CAPTURE(window_values);
@@ -693,11 +693,11 @@ TEST_CASE("a slope that no f32 holds is refused wherever it stands") {
 
 TEST_CASE("a device without values draws none") {
   const std::unique_ptr<Backend> backend = make_cpu_backend();
-  Device dry(make_dry_backend(*backend, {}));
+  Device meta(make_meta_backend(*backend, {}));
   Rng drawn(5), fresh(5);
-  Conv2d(dry, 1024, 1024, {.kernel_h = 3, .kernel_w = 3}, true).initialise(drawn);
+  Conv2d(meta, 1024, 1024, {.kernel_h = 3, .kernel_w = 3}, true).initialise(drawn);
   CHECK(drawn.next() == fresh.next());
-  Linear(dry, 1024, 1024).initialise(drawn);
+  Linear(meta, 1024, 1024).initialise(drawn);
   CHECK(drawn.next() == fresh.next());
 }
 

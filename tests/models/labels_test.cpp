@@ -234,7 +234,7 @@ TEST_CASE("labels: the cache is used while the files are the same") {
   CHECK(!scan().from_cache);  // or an image came
 }
 
-TEST_CASE("labels: a damaged cache is rebuilt, whatever the damage") {
+TEST_CASE("labels: a corrupt cache is rebuilt, whatever the corruption") {
   OneImage one;
   one.dir.write("labels/a.txt", "1 .5 .5 .25 .25\n3 .1 .1 .2 .1 .2 .2");
   const LabelSet first = one.scan();
@@ -352,9 +352,9 @@ TEST_CASE("labels: what is no file, and git-lfs pointers") {
     return std::string();
   };
   CHECK(message() == "");  // no label: nothing to say
-  CHECK_NOTHROW(check_undamaged(one.scan()));
+  CHECK_NOTHROW(check_not_corrupt(one.scan()));
   fs::create_directory(label);
-  CHECK_THROWS_WITH_AS(check_undamaged(one.scan()), doctest::Contains(" is a folder, not a regular file"), Error);
+  CHECK_THROWS_WITH_AS(check_not_corrupt(one.scan()), doctest::Contains(" is a folder, not a regular file"), Error);
   CHECK(message().find("its label " + one.label + " is a folder, not a regular file") != std::string::npos);
   fs::remove(label);
   REQUIRE(::mkfifo(label.c_str(), 0600) == 0);

@@ -7,7 +7,7 @@
 #include "tests/device.h"
 
 // Does it learn? A few drawn pictures, the same batch again and again: the loss must fall, and freezing must show in the
-// books.
+// accounts.
 using namespace frost;
 
 namespace {

@@ -25,37 +25,37 @@ TEST_CASE("plots: the palette repeats after twenty classes") {
   CHECK(class_colour(45) == class_colour(5));
 }
 
-TEST_CASE("plots: a sheet runs column by column and leaves weak predictions out") {
-  std::vector<SheetImage> items;
+TEST_CASE("plots: an image grid runs column by column and leaves weak predictions out") {
+  std::vector<GridImage> items;
   for (int i = 0; i < 5; ++i) {
-    SheetImage item{.image = Image(60, 80, static_cast<std::uint8_t>(20 * i)), .title = "image " + std::to_string(i)};
+    GridImage item{.image = Image(60, 80, static_cast<std::uint8_t>(20 * i)), .title = "image " + std::to_string(i)};
     item.boxes.push_back({.box = {30, 30, 70, 55}, .label = i});
     if (i == 1) item.boxes.push_back({.box = {10, 40, 20, 50}, .label = 10, .confidence = 0.25f});
     if (i == 2) item.boxes.push_back({.box = {-10, -40, 200, 500}, .label = 11, .confidence = 0.9f});
     items.push_back(item);
   }
-  const Image sheet = draw_sheet(items, {"zero", "one"});
-  REQUIRE(sheet.height == 180);  // 3 x 3 cells of 60 x 80
-  REQUIRE(sheet.width == 240);
+  const Image grid = draw_image_grid(items, {"zero", "one"});
+  REQUIRE(grid.height == 180);  // 3 x 3 cells of 60 x 80
+  REQUIRE(grid.width == 240);
   for (int i = 0; i < 5; ++i) {
     const int x = i / 3 * 80, y = i % 3 * 60;
     CAPTURE(i);
-    CHECK(has_colour(sheet, x, y, x + 80, y + 60, class_colour(i)));
-    CHECK(sheet.at(y, x)[0] == 255);                                  // the border
-    CHECK(sheet.at(y + 58, x + 40)[1] == 20 * i);                     // the picture
-    CHECK(has_colour(sheet, x, y, x + 80, y + 20, {220, 220, 220}));  // the title
+    CHECK(has_colour(grid, x, y, x + 80, y + 60, class_colour(i)));
+    CHECK(grid.at(y, x)[0] == 255);                                  // the border
+    CHECK(grid.at(y + 58, x + 40)[1] == 20 * i);                     // the picture
+    CHECK(has_colour(grid, x, y, x + 80, y + 20, {220, 220, 220}));  // the title
   }
-  CHECK(!has_colour(sheet, 0, 0, sheet.width, sheet.height, class_colour(10)));
-  CHECK(sheet.at(170, 200)[0] == 255);  // no sixth image
-  CHECK(draw_sheet({}, {}).empty());
+  CHECK(!has_colour(grid, 0, 0, grid.width, grid.height, class_colour(10)));
+  CHECK(grid.at(170, 200)[0] == 255);  // no sixth image
+  CHECK(draw_image_grid({}, {}).empty());
 }
 
 TEST_CASE("plots: a large batch is cut to sixteen images and shrunk") {
-  std::vector<SheetImage> items(
-      20, SheetImage{.image = Image(640, 512, 77), .boxes = {{.box = {100, 100, 500, 600}, .label = 3}}});
-  const Image sheet = draw_sheet(items, {"a", "b", "c", "d"});
-  CHECK(sheet.height == 1920);
-  CHECK(sheet.width == 4 * 384);
-  CHECK(has_colour(sheet, 75 - 2, 75 - 2, 75 + 2, 460, class_colour(3)));  // boxes shrink with their image
-  if (const char* folder = std::getenv("FROST_KEEP_PICTURES")) write_jpeg(std::string(folder) + "/sheet.jpg", sheet);
+  std::vector<GridImage> items(
+      20, GridImage{.image = Image(640, 512, 77), .boxes = {{.box = {100, 100, 500, 600}, .label = 3}}});
+  const Image grid = draw_image_grid(items, {"a", "b", "c", "d"});
+  CHECK(grid.height == 1920);
+  CHECK(grid.width == 4 * 384);
+  CHECK(has_colour(grid, 75 - 2, 75 - 2, 75 + 2, 460, class_colour(3)));  // boxes shrink with their image
+  if (const char* folder = std::getenv("FROST_KEEP_PICTURES")) write_jpeg(std::string(folder) + "/grid.jpg", grid);
 }

@@ -176,7 +176,7 @@ TEST_CASE("a fused model is the same function without batch norms") {
   fuse(*model);
   const std::vector<Var> after = model->heads(context, image);
   for (std::size_t level = 0; level < before.size(); ++level)
-    CHECK((before[level].value.to_vector() == after[level].value.to_vector()));  // folding at run time makes the same bits
+    CHECK((before[level].value.to_vector() == after[level].value.to_vector()));  // fusing at run time makes the same bits
   std::int64_t channels = 0;
   for (const Conv2d* conv : prunable(*model)) channels += conv->out;
   CHECK(sparsity(*model).parameters == parameters - (channels - 3 * 24));  // gamma and beta go, a bias comes

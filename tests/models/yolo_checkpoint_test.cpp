@@ -587,7 +587,7 @@ struct Small {
 
 TEST_CASE("what modules may say in other words, and what they may not") {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device device(make_dry_backend(*cpu, {}));
+  Device device(make_meta_backend(*cpu, {}));
   const auto said = [&](const std::function<void(PickledModel&)>& change, const std::string& mode = "bilinear, True") {
     Small small(device, mode);
     change(small.pickle);
@@ -631,7 +631,7 @@ TEST_CASE("what modules may say in other words, and what they may not") {
 
 TEST_CASE("a head that counts with other strides than its graph has is refused") {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
-  Device device(make_dry_backend(*cpu, {}));
+  Device device(make_meta_backend(*cpu, {}));
   for (const float stride : {1.0f, 2.0f, 16.0f}) {
     Small small(device);
     small.pickle["model.3"].say("stride", small.pickle.own_tensor({stride}, {1}));

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "engine/checkpoint/module_state.h"
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "models/graph/detection_model.h"
 #include "models/zoo/yolo_checkpoint.h"
 #include "tests/models/stripes.h"
@@ -227,7 +227,7 @@ TEST_CASE("classify: --unfreeze-at and --lr-scale; a resumed run ends with the s
   }
 }
 
-TEST_CASE("classify: --dry-run writes nothing, and the run then takes what was said; what wakes up counts") {
+TEST_CASE("classify: --dry-run writes nothing, and the run then takes what was said; what is unfrozen counts") {
   const std::string any = "--weights " + detector() + " --epochs 2 --noplots --name dry ", flags = any + "--freeze 8 ";
   const Outcome said = train(flags + "--dry-run");
   CAPTURE(said.out);
@@ -249,10 +249,10 @@ TEST_CASE("classify: --dry-run writes nothing, and the run then takes what was s
     CHECK(std::stod(said_mb(said, role)) ==
           doctest::Approx(peaks[role == "all at a time" ? "total" : role].get<double>() / 1e6).epsilon(0.006));
   }
-  const Outcome woken = train(flags + "--unfreeze-at 1:0 --dry-run"), all = train(any + "--dry-run");
-  CHECK(has(woken.out, "--unfreeze-at 1:0: the last stage counts"));
-  CHECK(said_mb(woken, "gradient") == said_mb(all, "gradient"));
-  CHECK(said_mb(woken, "gradient") != said_mb(said, "gradient"));
+  const Outcome unfrozen = train(flags + "--unfreeze-at 1:0 --dry-run"), all = train(any + "--dry-run");
+  CHECK(has(unfrozen.out, "--unfreeze-at 1:0: the last stage counts"));
+  CHECK(said_mb(unfrozen, "gradient") == said_mb(all, "gradient"));
+  CHECK(said_mb(unfrozen, "gradient") != said_mb(said, "gradient"));
 }
 
 TEST_CASE("classify: a classifier is pruned, validated, trained on with its zeros, resumed to the same bits") {
@@ -407,8 +407,8 @@ TEST_CASE("classify: --prune-schedule with --unfreeze-at; a resumed run ends wit
     return std::count(values.begin(), values.end(), 0.0f);
   };
   CHECK(zeros("epoch0.safetensors", "model.3.conv.weight") == 0);    // frozen is not pruned
-  CHECK(zeros("last.safetensors", "model.3.conv.weight") == 11059);  // 0.6 * 18432 = 11059.2, awake within the schedule
-  CHECK(zeros("last.safetensors", "model.1.conv.weight") == 2765);   // 0.6 * 4608 = 2764.8, awake behind it
+  CHECK(zeros("last.safetensors", "model.3.conv.weight") == 11059);  // 0.6 * 18432 = 11059.2, trained within the schedule
+  CHECK(zeros("last.safetensors", "model.1.conv.weight") == 2765);   // 0.6 * 4608 = 2764.8, trained after it
   const std::string bits = slurp(weights / "last.safetensors");
   for (const char* from : {"epoch0", "epoch1"}) {
     CAPTURE(from);

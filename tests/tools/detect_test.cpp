@@ -37,7 +37,7 @@ TEST_CASE("yolo-detect: a folder of pictures; what is printed and what is writte
   double before = 0, label, x, y, w, h, confidence;
   int count = 0;
   for (; lines >> label >> x >> y >> w >> h >> confidence; before = confidence, ++count) {
-    CHECK(confidence >= before);  // the least confident first
+    CHECK(confidence >= before);                                                 // the least confident first
     CHECK(x * 96 * 2 == doctest::Approx(std::round(x * 96 * 2)).epsilon(1e-4));  // of whole pixels
   }
   CHECK(count == 3);

@@ -36,7 +36,7 @@ std::string text_of(const std::string& dom, const std::string& id) {
   return std::regex_replace(dom.substr(begin, dom.find("</" + tag + ">", begin) - begin), std::regex("<[^>]*>"), " ");
 }
 
-/// The number behind these texts, each found behind the one before.
+/// The number after these texts, each found after the one before.
 double number_behind(const std::string& dom, const std::vector<std::string>& texts) {
   std::size_t at = 0;
   for (const std::string& text : texts) {
@@ -87,7 +87,7 @@ std::string megabytes(const Outcome& said, const std::string& role) {
   return match[1];
 }
 /// What the run's ledger then had: `peaks` of summary.json.
-double booked_mb(const Json& peaks, const std::string& role) {
+double accounted_mb(const Json& peaks, const std::string& role) {
   return peaks[role == "all at a time" ? "total" : role].get<double>() / 1e6;
 }
 
@@ -125,7 +125,7 @@ TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up"
   const Outcome outcome = world().run(kExplain + "--freeze 10 --measure --parts --json e.json");
   CAPTURE(outcome.err);
   REQUIRE(outcome.code == 0);
-  for (const char* word : {"model.9 ", "SPPF", "model.23.cv3.conv", "folded convolution", "all trainable", "measured"})
+  for (const char* word : {"model.9 ", "SPPF", "model.23.cv3.conv", "fused convolution", "all trainable", "measured"})
     CHECK(outcome.out.find(word) != std::string::npos);
   const std::string totals = outcome.out.substr(outcome.out.find("memory at its peak")), exact = "  exact\n";
   std::size_t count = 0;  // eight roles and their sum, three kinds of arithmetic
@@ -140,7 +140,7 @@ TEST_CASE("yolo-explain: the table, and a JSON file in which everything adds up"
     const Json& report = json[which];
     CHECK(report["modules"].size() == 25);
     for (const char* field : {"parameters", "trainable", "weight_bytes", "buffer_bytes", "gradient_bytes", "optimizer_bytes",
-                              "average_bytes", "saved_bytes", "forward_flops", "dgrad_flops", "wgrad_flops"})
+                              "ema_bytes", "saved_bytes", "forward_flops", "dgrad_flops", "wgrad_flops"})
       CHECK(sum_of_modules(report, field) == report["total"][field]);
   }
   // docs/spec/freeze_prune.md section 1.2
@@ -240,7 +240,7 @@ TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what
     const Json peaks = Json::parse(slurp(world().dir / "dry" / "exp" / "summary.json"))["peak_bytes"];
     for (const std::string& role : kRoles) {
       CAPTURE(role);  // three digits are printed
-      CHECK(std::stod(megabytes(said, role)) == doctest::Approx(booked_mb(peaks, role)).epsilon(0.006));
+      CHECK(std::stod(megabytes(said, role)) == doctest::Approx(accounted_mb(peaks, role)).epsilon(0.006));
     }
   }
   const Outcome few = world().run(kBin + "yolo-train --data " + world().data() +
@@ -248,7 +248,7 @@ TEST_CASE("yolo-train --dry-run: nothing is written, and the run then takes what
   CHECK(few.out.find("Dry run: batches of 8 at 64x64, f32, SGD.") != std::string::npos);  // there are no more images
 }
 
-TEST_CASE("yolo-train --dry-run --cache-features: the first epoch and the later ones, as the run then books them") {
+TEST_CASE("yolo-train --dry-run --cache-features: the first epoch and the later ones, as the run then accounts them") {
   const auto train = [](const std::string& flags) {
     return world().run(kBin + "yolo-train --data " + world().data() +
                        " --imgsz 64 --batch-size 4 --epochs 3 --weights '' --cfg yolov5n.yaml --noautoanchor --noplots "
@@ -268,27 +268,27 @@ TEST_CASE("yolo-train --dry-run --cache-features: the first epoch and the later 
     REQUIRE(std::regex_search(said.out, match,
                               std::regex("\n  " + role + " +[0-9.]+ +([0-9.]+)(?: +[-+][0-9]+ %)? +([0-9.]+)\n")));
     CHECK(std::max(std::stod(match[1]), std::stod(match[2])) ==
-          doctest::Approx(booked_mb(peaks, role)).epsilon(0.006));  // three digits are printed
+          doctest::Approx(accounted_mb(peaks, role)).epsilon(0.006));  // three digits are printed
   }
 }
 
-TEST_CASE("yolo-train --dry-run: masks to come count, and so does what wakes up") {
+TEST_CASE("yolo-train --dry-run: masks to come count, and so does what is unfrozen") {
   const auto dry = [](const std::string& flags) {
     return world().run(kBin + "yolo-train --data " + world().data() +
                        " --imgsz 64 --batch-size 4 --epochs 3 --weights '' --cfg yolov5n.yaml --noautoanchor --dry-run " +
                        flags);
   };
   const Outcome plain = dry(""), frozen = dry("--freeze 10"), pruned = dry("--prune-schedule 0:0.5:1"),
-                woken = dry("--freeze 10 --unfreeze-at 1:5 2:0"), half_woken = dry("--freeze 10 --unfreeze-at 1:5"),
+                unfrozen = dry("--freeze 10 --unfreeze-at 1:5 2:0"), half_unfrozen = dry("--freeze 10 --unfreeze-at 1:5"),
                 five = dry("--freeze 5");
   CHECK(std::stod(megabytes(pruned, "parameter")) > 1.8 * std::stod(megabytes(plain, "parameter")));
   CHECK(megabytes(frozen, "saved activation") != megabytes(plain, "saved activation"));
   for (const char* role : {"parameter", "gradient", "optimizer state", "saved activation", "all at a time"}) {
     CAPTURE(role);
-    CHECK(megabytes(woken, role) == megabytes(plain, role));
-    CHECK(megabytes(half_woken, role) == megabytes(five, role));
+    CHECK(megabytes(unfrozen, role) == megabytes(plain, role));
+    CHECK(megabytes(half_unfrozen, role) == megabytes(five, role));
   }
-  CHECK(woken.out.find("--unfreeze-at 2:0: the last stage counts") != std::string::npos);
+  CHECK(unfrozen.out.find("--unfreeze-at 2:0: the last stage counts") != std::string::npos);
   const Outcome both = dry("--freeze 24 --unfreeze-at 2:0 --prune-schedule 0:0.5:1");  // masks of all that will train
   CHECK(megabytes(both, "parameter") == megabytes(pruned, "parameter"));
   const Outcome malformed = dry("--prune-schedule 1:2");
@@ -331,7 +331,7 @@ TEST_CASE("yolo-explain --html: a page that needs nothing else, and does what it
   // Bars and meters are as long as what they stand for; a browser writes six digits.
   const auto bytes = [&](const char* which) {
     double sum = 0;
-    for (const char* kind : {"weight", "buffer", "gradient", "optimizer", "average", "saved"})
+    for (const char* kind : {"weight", "buffer", "gradient", "optimizer", "ema", "saved"})
       sum += json[which]["modules"][8][kind + std::string("_bytes")].get<double>();
     return sum;
   };

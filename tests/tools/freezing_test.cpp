@@ -70,7 +70,7 @@ TEST_CASE("frozen means frozen: no bit moves in a checkpoint, neither the model'
   }
 }
 
-TEST_CASE("--unfreeze-at wakes layers, and a resumed run ends with the same bits") {
+TEST_CASE("--unfreeze-at unfreezes layers, and a resumed run ends with the same bits") {
   for (const char* optimizer : {"SGD", "AdamW"}) {
     CAPTURE(optimizer);
     const Outcome whole = tune("thaw", std::string("--freeze 24 --unfreeze-at 1:10 2:0 --epochs 4 --save-period 1 --nbs 3 "
@@ -124,7 +124,7 @@ TEST_CASE("--cache-features: the same bits as without, in memory and on disk, ba
   REQUIRE(rect.code == 0);
   CHECK(rect.out.find("kept features: layers 0 to 3, ") != std::string::npos);
   CHECK(rect.out.find("; 7 of 15 batches came from there") != std::string::npos);
-  // What wakes up moves the cut, or ends the cache.
+  // What is unfrozen moves the cut, or ends the cache.
   REQUIRE(tune("thaw_plain", flags + "--unfreeze-at 1:4 2:0").code == 0);
   const std::string thawed = slurp(weights("thaw_plain"));
   const Outcome thaw = tune("thaw_cached", flags + "--unfreeze-at 1:4 2:0 --cache-features");

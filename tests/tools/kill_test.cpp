@@ -193,7 +193,7 @@ TEST_CASE("a detector's training, killed at each of its writes, ends as one that
   CHECK(steps > 60);
 }
 
-TEST_CASE("killed at every third write: --noval, --nosave, layers that wake up, masks, Adam, a pruned start") {
+TEST_CASE("killed at every third write: --noval, --nosave, layers that are unfrozen, masks, Adam, a pruned start") {
   walk(detector("--epochs 2 --noplots --noval --batch-size 8"), "noval", 3);
   walk(detector("--epochs 2 --noplots --nosave --batch-size 5"), "nosave", 3);
   walk(detector(
@@ -359,7 +359,7 @@ TEST_CASE("--resume without a file: what cannot be read and what is finished is 
   cut(training, project / "cut");
   REQUIRE(world().run(training.start(project / "done")).code == 0);
   const std::string good = slurp(Training::last_of(project / "done"));
-  write(Training::last_of(project / "damaged"), good.substr(0, good.size() / 2));
+  write(Training::last_of(project / "corrupt"), good.substr(0, good.size() / 2));
   write(Training::last_of(project / "empty"), "");
   fs::create_directories(Training::last_of(project / "folder"));
   // Each a copy of the good run with one thing wrong.
@@ -384,7 +384,7 @@ TEST_CASE("--resume without a file: what cannot be read and what is finished is 
   const Outcome outcome = world().run(kBin + "yolo-train --resume --project bare");
   CAPTURE(said(outcome));
   CHECK(outcome.code == 0);
-  CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/damaged/weights/last.safetensors"));
+  CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/corrupt/weights/last.safetensors"));
   CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/empty/weights/last.safetensors"));
   CHECK(has(outcome.out, "--resume skips bare/done/weights/last.safetensors: training is finished"));
   for (const char* name : {"no json", "no state", "far", "empty options", "cut options", "cut value", "no options"})
@@ -539,13 +539,13 @@ TEST_CASE("a best or an epochN that cannot be read does not hold a good last up"
   const Damage damages[] = {[](const fs::path& file) { fs::resize_file(file, fs::file_size(file) / 2); },
                             [](const fs::path& file) { write(file, ""); },
                             [](const fs::path& file) { fs::remove(file), fs::create_symlink(file.filename(), file); }};
-  for (const Damage damage : damages) {
+  for (const Damage corruption : damages) {
     for (const char* name : {"best", "epoch1", "epoch2"}) {
       CAPTURE(name);
       fs::remove_all(run);
       fs::copy(kept, run, fs::copy_options::recursive);
       fs::copy_file(run / "weights" / "epoch2.safetensors", Training::last_of(run), fs::copy_options::overwrite_existing);
-      damage(run / "weights" / (std::string(name) + ".safetensors"));
+      corruption(run / "weights" / (std::string(name) + ".safetensors"));
       const Outcome outcome = world().run(training.resume(run));
       CAPTURE(said(outcome));
       CHECK(outcome.code == 0);

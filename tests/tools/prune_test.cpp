@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "tests/tools/world.h"
 
 // yolo-prune and what follows: training on, resuming, validating.
@@ -127,7 +127,7 @@ TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a 
           static_cast<std::size_t>(std::nearbyint(0.6 * static_cast<double>(state.at("model.24.m.0.weight").count()))));
   }
   CHECK(zeros(read_checkpoint(weights / "epoch0.safetensors").tensors, "model.3.conv.weight") < 11059);
-  for (const char* from : {"epoch0.safetensors", "epoch2.safetensors"}) {  // in the schedule, and behind it
+  for (const char* from : {"epoch0.safetensors", "epoch2.safetensors"}) {  // in the schedule, and after it
     const std::string bits = slurp(weights / "last.safetensors");
     const Outcome resumed = world().run(kBin + "yolo-train --resume gradual/g/weights/" + from);
     CAPTURE(resumed.err);
@@ -136,11 +136,11 @@ TEST_CASE("--prune-schedule: prunes while it trains, resumes, and best is not a 
   }
 }
 
-TEST_CASE("--prune-schedule with --unfreeze-at: what wakes up is pruned too, and best is not an epoch before that") {
-  for (const char* wakes : {"1:0", "2:5 3:0"}) {  // within the schedule; behind it
-    CAPTURE(wakes);
+TEST_CASE("--prune-schedule with --unfreeze-at: what is unfrozen is pruned too, and best is not an epoch before that") {
+  for (const char* unfreezes : {"1:0", "2:5 3:0"}) {  // within the schedule; after it
+    CAPTURE(unfreezes);
     const Outcome trained =
-        world().run(kBin + "yolo-train --weights " + dense_model() + " --freeze 10 --unfreeze-at " + wakes +
+        world().run(kBin + "yolo-train --weights " + dense_model() + " --freeze 10 --unfreeze-at " + unfreezes +
                     " --prune-schedule 0:0.6:2 --epochs 4 --imgsz 64 --batch-size 4 --nbs 4 --noplots"
                     " --save-period 1 --project thaw --name g --exist-ok --data " +
                     world().data());
@@ -150,8 +150,8 @@ TEST_CASE("--prune-schedule with --unfreeze-at: what wakes up is pruned too, and
     for (const char* file : {"last.safetensors", "best.safetensors"}) {
       CAPTURE(file);
       const StateDict state = read_checkpoint(weights / file).tensors;
-      CHECK(zeros(state, "model.3.conv.weight") == 11059);   // 0.6 * 18432 = 11059.2, layer 3 has woken up
-      CHECK(zeros(state, "model.18.conv.weight") == 22118);  // 0.6 * 36864 = 22118.4, layer 18 was awake
+      CHECK(zeros(state, "model.3.conv.weight") == 11059);   // 0.6 * 18432 = 11059.2, layer 3 has been unfrozen
+      CHECK(zeros(state, "model.18.conv.weight") == 22118);  // 0.6 * 36864 = 22118.4, layer 18 was trained
     }
     CHECK(zeros(read_checkpoint(weights / "epoch0.safetensors").tensors, "model.3.conv.weight") ==
           0);  // frozen is not pruned

@@ -1,4 +1,4 @@
-#include "models/slim/plan.h"
+#include "models/slim/training_plan.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -29,18 +29,19 @@ Plan::Plan(Model& model, const PlanFlags& flags, Observer& observer)
 }
 
 void Plan::check_groups() {
-  std::set<const Parameter*> awake;
-  std::set<std::tuple<std::int64_t, float, std::size_t>> groups;  // epoch of waking up, scale, kind: as the arena's
-  const auto wake = [&](std::int64_t epoch) {
+  std::set<const Parameter*> trained;
+  std::set<std::tuple<std::int64_t, float, std::size_t>> groups;  // epoch of unfreezing, scale, kind: as the arena's
+  const auto unfreeze = [&](std::int64_t epoch) {
     model_.walk([&](const std::string&, Module& module) {
       for (const Parameter* p : module.own_parameters())
-        if (p->trainable && awake.insert(p).second) groups.emplace(epoch, p->lr_scale, ParameterArena::kind_of(module, *p));
+        if (p->trainable && trained.insert(p).second)
+          groups.emplace(epoch, p->lr_scale, ParameterArena::kind_of(module, *p));
     });
   };
-  wake(0);
+  unfreeze(0);
   for (const UnfreezeStage& stage : stages_) {
     model_.freeze(stage.freeze);
-    wake(stage.epoch);
+    unfreeze(stage.epoch);
   }
   model_.freeze(flags_.freeze);
   FROST_CHECK(groups.size() <= kStepGroups, "--unfreeze-at, --lr-scale: ", groups.size(),
@@ -51,19 +52,19 @@ void Plan::check_groups() {
 std::vector<std::string> Plan::begin_last_stage() {
   if (stages_.empty()) return flags_.freeze;
   model_.freeze(stages_.back().freeze);
-  if (gradual_) gradual_->wake(stages_.back().epoch);
+  if (gradual_) gradual_->unfreeze(stages_.back().epoch);
   observer_.notice(fmt::format("--unfreeze-at {}: the last stage counts, the most trains then\n", stages_.back().text));
   return stages_.back().freeze;
 }
 
-void Plan::steer(LoopOptions& options, ParameterArena& arena, std::function<void()> woken) {
-  options.unfreeze = [this, woken = std::move(woken)](std::int64_t epoch) {
+void Plan::steer(LoopOptions& options, ParameterArena& arena, std::function<void()> unfrozen) {
+  options.unfreeze = [this, unfrozen = std::move(unfrozen)](std::int64_t epoch) {
     const auto stage = std::ranges::find(stages_, epoch, &UnfreezeStage::epoch);
     if (stage == stages_.end()) return false;
     model_.freeze(stage->freeze);
-    if (gradual_) gradual_->wake(epoch);
+    if (gradual_) gradual_->unfreeze(epoch);
     observer_.notice(fmt::format("\nepoch {}: --unfreeze-at {}: {}\n", epoch, stage->text, freeze_summary(model_)));
-    woken();
+    unfrozen();
     return true;
   };
   if (!gradual_) return;

@@ -1,4 +1,4 @@
-#include "models/slim/prune_run.h"
+#include "models/slim/prune_command.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,7 +6,7 @@
 #include <charconv>
 
 #include "engine/checkpoint/module_state.h"
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/report/text.h"
 #include "engine/training/run_checkpoints.h"
 #include "models/slim/filters.h"

@@ -12,7 +12,7 @@
 /// How kernels are written, so that a machine without a GPU proves them too. A kernel is a struct that holds its arguments
 /// and a FROST_HD call operator; the part of a primitive that checks, picks types and vector widths and builds the struct is
 /// a template over the launcher, in kernels/cuda/NAME.h. NAME.cu hands it a Launch; the tests hand it the HostLaunch of
-/// tests/kernels/host_launch.h, which walks the same structs on the CPU.
+/// tests/kernels/host_launch.h, which emulates the same structs on the CPU.
 ///
 /// Over items:
 ///   struct Scale { const float* x; float* y; float factor;
@@ -107,8 +107,8 @@ class Launch {
 
   /// Context::scratch: one call a primitive, since the next one may give the same memory.
   void* scratch(std::size_t bytes) const { return context_.scratch(bytes); }
-  KeptMemory keep(std::size_t bytes) const { return context_.keep(bytes); }
-  void captured_uses(const KeptMemory& memory) const { context_.captured_uses(memory); }
+  PersistentWorkspace keep(std::size_t bytes) const { return context_.keep(bytes); }
+  void captured_uses(const PersistentWorkspace& memory) const { context_.captured_uses(memory); }
   int multiprocessors() const { return context_.multiprocessors; }
 
   template <class Kernel>

@@ -13,7 +13,7 @@ struct ValConfig {
   std::string device;
   int workers = 8;
   bool verbose = true;
-  bool strict = false;  // a damaged picture ends the run instead of being left out
+  bool strict = false;  // a corrupt picture ends the run instead of being left out
   std::filesystem::path project = "runs/val-cls";
   std::string name = "exp";
   bool exist_ok = false, half = false, noplots = false;

@@ -13,32 +13,32 @@ std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn fro
 
 /// The exponential moving average of a model in training: trainable parameters in the arena's groups (the optimizer's fused
 /// step moves them), moving buffers here. What is frozen has no average: the model's own bits stand for it.
-class ModelAverage {
+class ModelEma {
  public:
   /// `moves`: does training change this buffer? Asked again by grow().
-  ModelAverage(Device& device, Module& model, ParameterArena& arena, std::function<bool(const Buffer&)> moves);
+  ModelEma(Device& device, Module& model, ParameterArena& arena, std::function<bool(const Buffer&)> moves);
 
   /// Averages what has begun to train since, too (ParameterArena::adopt).
   void grow();
 
   /// After each optimizer step: averages the buffers with the step's decay.
   void update(const UpdateState* state) { buffers_.update(state); }
-  /// Makes `twin`, a module of the same architecture, the averaged model, as it is now. It owns no value afterwards: its
+  /// Makes `ema_model`, a module of the same architecture, the EMA model, as it is now. It owns no value afterwards: its
   /// tensors are the averages themselves and, where nothing is averaged, the model's. So it must not be written to.
-  void lend_to(Module& twin) const;
-  /// The averaged state dict.
+  void alias(Module& ema_model) const;
+  /// The EMA state dict.
   StateDict state() const;
   /// Takes the averages from a file (resume).
   void restore(const StateDict& state);
 
  private:
-  Tensor average_of(const std::string& name) const;
+  Tensor ema_of(const std::string& name) const;
 
   Module& model_;
   ParameterArena& arena_;
   std::function<bool(const Buffer&)> moves_;
-  std::unordered_map<std::string, Tensor> averages_;  // by name: slices of the arena's groups
-  BufferAverage buffers_;
+  std::unordered_map<std::string, Tensor> emas_;  // by name: slices of the arena's groups
+  BufferEma buffers_;
 };
 
 }  // namespace frost

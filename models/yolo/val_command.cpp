@@ -1,4 +1,4 @@
-#include "models/yolo/val_run.h"
+#include "models/yolo/val_command.h"
 
 #include <fmt/format.h>
 
@@ -10,8 +10,8 @@
 #include "engine/tensor/run_device.h"
 #include "models/slim/prune.h"
 #include "models/yolo/data_config.h"
+#include "models/yolo/image_grids.h"
 #include "models/yolo/model_io.h"
-#include "models/yolo/pictures.h"
 #include "models/yolo/results.h"
 #include "models/yolo/scan.h"
 #include "models/yolo/validator.h"
@@ -76,7 +76,7 @@ std::filesystem::path run_validation(const ValConfig& given, Observer& observer)
 
   const std::vector<std::string>& paths = data.split(speed ? "val" : config.task);
   LabelSet labels = scan_with_progress(paths, bold_blue((speed ? "val" : config.task) + ": "), observer);
-  if (config.strict) check_undamaged(labels);
+  if (config.strict) check_not_corrupt(labels);
   if (!config.single_cls) check_classes(labels, classes, config.data);
   const int batch_size = config.batch_size;
   auto dataset = std::make_shared<DetectionDataset>(std::move(labels), DatasetOptions{.imgsz = imgsz,
@@ -112,7 +112,7 @@ std::filesystem::path run_validation(const ValConfig& given, Observer& observer)
       append_label_file(folder / "labels" / (stem + ".txt"), image.native, image.width, image.height, config.save_conf);
     if (config.save_json) predictions.add_image(stem, image.native);
   };
-  if (!config.noplots && !speed) options.batch_done = validation_sheets(folder, model->names);
+  if (!config.noplots && !speed) options.batch_done = validation_grids(folder, model->names);
   const ValidationResult result = validate(device, *model, *loader, options);
   for (const std::string& fault : dataset->take_warnings()) {
     if (config.strict) fail(fault);

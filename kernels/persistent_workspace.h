@@ -7,9 +7,9 @@ namespace frost {
 
 /// A block of device memory that a backend keeps between calls: a workspace, filters in a kernel's own order, an area of
 /// transfers. It goes back, in the order of the calls, with its last owner.
-using KeptMemory = std::shared_ptr<void>;
+using PersistentWorkspace = std::shared_ptr<void>;
 
 /// Makes such a block. Throws where there is no memory.
-using KeptMemorySource = std::function<KeptMemory(std::size_t bytes)>;
+using PersistentWorkspaceSource = std::function<PersistentWorkspace(std::size_t bytes)>;
 
 }  // namespace frost

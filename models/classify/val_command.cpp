@@ -1,4 +1,4 @@
-#include "models/classify/val_run.h"
+#include "models/classify/val_command.h"
 
 #include <fmt/format.h>
 
@@ -50,7 +50,7 @@ fs::path run_validation(const ValConfig& config, Observer& observer) {
   check_classes(*model, data.val, config.weights, observer);
   model->names = data.val.classes;
 
-  const auto faults = std::make_shared<PictureFaults>(data.val.size());
+  const auto faults = std::make_shared<ImageFaults>(data.val.size());
   const auto loader = make_image_loader(std::make_shared<ImageFolder>(data.val),
                                         {.side = imgsz,
                                          .batch_size = config.batch_size,
@@ -63,7 +63,7 @@ fs::path run_validation(const ValConfig& config, Observer& observer) {
                           .label = data.val_name == "test" ? "testing" : "validating",
                           .observer = observer,
                           .batch_done = {}};
-  if (!config.noplots) options.batch_done = first_sheet(folder, model->names);
+  if (!config.noplots) options.batch_done = first_image_grid(folder, model->names);
   const InterruptGuard guard;
   const Accuracy accuracy = validate(device, *model, *loader, options);
   for (const std::string& fault : faults->take()) {

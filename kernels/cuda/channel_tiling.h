@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/vector_access.h"
 
 /// How blocks share a map whose channels have parameters or sums of their own: a thread keeps `width` channels, whose values
 /// stay in its registers, and walks pixels; neighbouring threads have neighbouring channels, then neighbouring pixels.

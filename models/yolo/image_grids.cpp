@@ -1,4 +1,4 @@
-#include "models/yolo/pictures.h"
+#include "models/yolo/image_grids.h"
 
 #include <algorithm>
 
@@ -12,11 +12,11 @@ namespace {
 constexpr std::int64_t kMost = 16;
 
 // The batch's first pictures, B G R again, without boxes.
-std::vector<SheetImage> sheet_images(const DetectionBatch& batch) {
-  std::vector<SheetImage> images;
+std::vector<GridImage> grid_images(const DetectionBatch& batch) {
+  std::vector<GridImage> images;
   for (std::int64_t i = 0; i < std::min(batch.n, kMost); ++i) {
-    SheetImage item{.image = Image(static_cast<int>(batch.h), static_cast<int>(batch.w)),
-                    .title = std::filesystem::path(batch.paths[static_cast<std::size_t>(i)]).filename().string()};
+    GridImage item{.image = Image(static_cast<int>(batch.h), static_cast<int>(batch.w)),
+                   .title = std::filesystem::path(batch.paths[static_cast<std::size_t>(i)]).filename().string()};
     const std::uint8_t* rgb = batch.image(i);
     std::uint8_t* bgr = item.image.pixels.data();
     for (std::int64_t p = 0; p < batch.h * batch.w * 3; p += 3)
@@ -26,7 +26,7 @@ std::vector<SheetImage> sheet_images(const DetectionBatch& batch) {
   return images;
 }
 
-std::vector<SheetImage> labelled(std::vector<SheetImage> images, const DetectionBatch& batch) {
+std::vector<GridImage> labelled(std::vector<GridImage> images, const DetectionBatch& batch) {
   const auto w = static_cast<float>(batch.w), h = static_cast<float>(batch.h);
   for (std::int64_t t = 0; t < batch.target_count(); ++t) {
     const float* row = &batch.targets[static_cast<std::size_t>(t) * 6];
@@ -40,22 +40,22 @@ std::vector<SheetImage> labelled(std::vector<SheetImage> images, const Detection
 
 }  // namespace
 
-void write_training_sheet(const std::filesystem::path& file, const DetectionBatch& batch,
-                          const std::vector<std::string>& names) {
-  write_jpeg(file, draw_sheet(labelled(sheet_images(batch), batch), names));
+void write_training_grid(const std::filesystem::path& file, const DetectionBatch& batch,
+                         const std::vector<std::string>& names) {
+  write_jpeg(file, draw_image_grid(labelled(grid_images(batch), batch), names));
 }
 
-std::function<void(std::int64_t, const DetectionBatch&, const std::vector<std::vector<Detection>>&)> validation_sheets(
+std::function<void(std::int64_t, const DetectionBatch&, const std::vector<std::vector<Detection>>&)> validation_grids(
     const std::filesystem::path& folder, const std::vector<std::string>& names) {
   return [=](std::int64_t k, const DetectionBatch& batch, const std::vector<std::vector<Detection>>& detections) {
     if (k >= 3) return;
     const std::string name = "val_batch" + std::to_string(k);
-    std::vector<SheetImage> images = sheet_images(batch);
-    write_jpeg(folder / (name + "_labels.jpg"), draw_sheet(labelled(images, batch), names));
+    std::vector<GridImage> images = grid_images(batch);
+    write_jpeg(folder / (name + "_labels.jpg"), draw_image_grid(labelled(images, batch), names));
     for (std::size_t i = 0; i < images.size(); ++i)
       for (const Detection& d : detections[i])
         images[i].boxes.push_back({.box = box_of(d), .label = d.label, .confidence = d.confidence});
-    write_jpeg(folder / (name + "_pred.jpg"), draw_sheet(images, names));
+    write_jpeg(folder / (name + "_pred.jpg"), draw_image_grid(images, names));
   };
 }
 

@@ -21,7 +21,7 @@ struct ValConfig {
   std::string precision = "auto";
   bool cuda_graph = true, deterministic = false, tf32 = false;  // CUDA
   double prune = 0;     // share of each convolution's weights to zero, after fusion, as YOLOv5's pruning tutorial does
-  bool strict = false;  // a damaged image or label ends the run instead of being left out
+  bool strict = false;  // a corrupt image or label ends the run instead of being left out
 };
 
 /// Validates as val.py does and returns the run's folder. Throws Error: one line with the file and the cause.

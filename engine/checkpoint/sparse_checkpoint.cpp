@@ -1,4 +1,4 @@
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 
 #include <algorithm>
 #include <bit>
@@ -9,7 +9,7 @@ namespace frost {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kPackedKey = "frost.packed";
+constexpr const char* kSparseKey = "frost.packed";
 constexpr std::string_view kValues = ".values", kBits = ".bits";
 
 bool is_mask(std::string_view name, const StateDict& state) {
@@ -28,14 +28,14 @@ bool bit(const std::vector<std::byte>& bits, std::size_t i) {
 }
 
 std::vector<std::int64_t> shape_in(const json& value, const std::string& name) {
-  FROST_CHECK(value.is_array() && value.size() <= 64, "packed tensor ", name, ": its shape is not a list of dimensions");
+  FROST_CHECK(value.is_array() && value.size() <= 64, "sparse tensor ", name, ": its shape is not a list of dimensions");
   std::vector<std::int64_t> shape;
   std::int64_t elements = 1;
   for (const json& dimension : value) {
-    FROST_CHECK(dimension.is_number_unsigned() && dimension.get<std::uint64_t>() <= INT64_MAX, "packed tensor ", name,
+    FROST_CHECK(dimension.is_number_unsigned() && dimension.get<std::uint64_t>() <= INT64_MAX, "sparse tensor ", name,
                 ": a dimension is not a natural number");
     shape.push_back(dimension.get<std::int64_t>());
-    FROST_CHECK(!__builtin_mul_overflow(elements, shape.back(), &elements), "packed tensor ", name, ": too many elements");
+    FROST_CHECK(!__builtin_mul_overflow(elements, shape.back(), &elements), "sparse tensor ", name, ": too many elements");
   }
   return shape;
 }
@@ -45,12 +45,12 @@ HostTensor unpack(const std::string& name, std::vector<std::int64_t> shape, cons
   HostTensor out{values.dtype, std::move(shape), {}};
   const auto count = static_cast<std::size_t>(out.count());
   FROST_CHECK(bits.dtype == DType::u8 && bits.shape.size() == 1 && bits.bytes.size() == count / 8 + (count % 8 != 0),
-              "packed tensor ", name, ": ", bits.bytes.size(), " bytes of bits for ", count, " elements");
+              "sparse tensor ", name, ": ", bits.bytes.size(), " bytes of bits for ", count, " elements");
   if (count % 8 != 0)
-    FROST_CHECK((bits.bytes.back() >> (count % 8)) == std::byte{0}, "packed tensor ", name, ": bits after the last element");
+    FROST_CHECK((bits.bytes.back() >> (count % 8)) == std::byte{0}, "sparse tensor ", name, ": bits after the last element");
   std::int64_t set = 0;
   for (const std::byte b : bits.bytes) set += std::popcount(static_cast<unsigned char>(b));
-  FROST_CHECK(values.shape.size() == 1 && values.count() == set, "packed tensor ", name, ": ", set, " bits are set, but ",
+  FROST_CHECK(values.shape.size() == 1 && values.count() == set, "sparse tensor ", name, ": ", set, " bits are set, but ",
               values.count(), " values follow");
   const std::size_t size = size_of(values.dtype);
   out.bytes.resize(count * size);
@@ -67,7 +67,7 @@ HostTensor unpack(const std::string& name, std::vector<std::int64_t> shape, cons
 
 }  // namespace
 
-SafetensorsFile packed(const SafetensorsFile& dense) {
+SafetensorsFile sparse_form(const SafetensorsFile& dense) {
   SafetensorsFile file{.tensors = {}, .metadata = dense.metadata};
   json shapes = json::object();
   for (const auto& [name, tensor] : dense.tensors) {
@@ -96,21 +96,21 @@ SafetensorsFile packed(const SafetensorsFile& dense) {
     file.tensors.add(name + std::string(kBits), std::move(bits));
     shapes[name] = tensor.shape;
   }
-  if (!shapes.empty()) file.metadata[kPackedKey] = shapes.dump();
+  if (!shapes.empty()) file.metadata[kSparseKey] = shapes.dump();
   return file;
 }
 
-SafetensorsFile unpacked(SafetensorsFile file) {
-  const auto key = file.metadata.find(kPackedKey);
+SafetensorsFile dense_form(SafetensorsFile file) {
+  const auto key = file.metadata.find(kSparseKey);
   if (key == file.metadata.end()) return file;
   const json shapes = json::parse(key->second, nullptr, false);
-  FROST_CHECK(shapes.is_object(), "metadata ", kPackedKey, " cannot be read: ", key->second.substr(0, 60));
+  FROST_CHECK(shapes.is_object(), "metadata ", kSparseKey, " cannot be read: ", key->second.substr(0, 60));
   for (const auto& [name, shape] : shapes.items())
     for (const std::string_view part : {kValues, kBits})
-      FROST_CHECK(file.tensors.contains(name + std::string(part)), "packed tensor ", name, ": no ", name, part);
+      FROST_CHECK(file.tensors.contains(name + std::string(part)), "sparse tensor ", name, ": no ", name, part);
 
   SafetensorsFile out{.tensors = {}, .metadata = std::move(file.metadata)};
-  out.metadata.erase(kPackedKey);
+  out.metadata.erase(kSparseKey);
   const auto packed_name = [&](std::string_view name, std::string_view suffix) -> std::string {
     if (!name.ends_with(suffix)) return "";
     std::string whole(name.substr(0, name.size() - suffix.size()));
@@ -142,19 +142,19 @@ StateDict without_masks(const StateDict& state) {
 SafetensorsFile read_checkpoint(const std::filesystem::path& path) {
   SafetensorsFile file = read_safetensors(path);
   try {
-    return unpacked(std::move(file));
+    return dense_form(std::move(file));
   } catch (const Error& error) {
     fail(path.string(), ": ", error.what());
   }
 }
 
 void write_checkpoint(const std::filesystem::path& path, const StateDict& tensors, const Metadata& metadata) {
-  const SafetensorsFile file = packed({.tensors = tensors, .metadata = metadata});
+  const SafetensorsFile file = sparse_form({.tensors = tensors, .metadata = metadata});
   write_safetensors(path, file.tensors, file.metadata);
 }
 
 std::int64_t checkpoint_size(const StateDict& tensors, const Metadata& metadata) {
-  const SafetensorsFile file = packed({.tensors = tensors, .metadata = metadata});
+  const SafetensorsFile file = sparse_form({.tensors = tensors, .metadata = metadata});
   return safetensors_size(file.tensors, file.metadata);
 }
 

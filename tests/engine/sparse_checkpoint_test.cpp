@@ -1,4 +1,4 @@
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -44,7 +44,7 @@ bool same(const SafetensorsFile& a, const SafetensorsFile& b) {
 
 std::string refusal(const SafetensorsFile& file) {
   try {
-    unpacked(file);
+    dense_form(file);
     return "accepted";
   } catch (const Error& error) {
     return error.what();
@@ -64,7 +64,7 @@ SafetensorsFile with(const SafetensorsFile& file, const std::string& name, const
 struct Folder {
   std::filesystem::path path;
   Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "frost-packed-XXXXXX").string();
+    std::string pattern = (std::filesystem::temp_directory_path() / "frost-sparse-XXXXXX").string();
     path = mkdtemp(pattern.data());
   }
   ~Folder() { std::filesystem::remove_all(path); }
@@ -74,7 +74,7 @@ struct Folder {
 
 TEST_CASE("packing loses nothing, and the file says what it holds") {
   const SafetensorsFile dense = example();
-  const SafetensorsFile file = packed(dense);
+  const SafetensorsFile file = sparse_form(dense);
   CHECK(file.metadata.at("frost.packed") ==
         R"({"a.weight":[5,3,3,3],"b.weight":[7,5,1,1],"c.weight":[16,8],"d.weight":[3,3]})");
   CHECK_FALSE(file.tensors.contains("a.weight"));
@@ -83,7 +83,7 @@ TEST_CASE("packing loses nothing, and the file says what it holds") {
   CHECK(file.tensors.at("c.weight.values").count() == 0);
   CHECK(file.tensors.at("d.weight.values").count() == 9);
   CHECK(file.tensors.at("a.bias") == dense.tensors.at("a.bias"));
-  CHECK(same(unpacked(file), dense));
+  CHECK(same(dense_form(file), dense));
 
   const Folder folder;
   write_checkpoint(folder.path / "x.safetensors", dense.tensors, dense.metadata);
@@ -92,21 +92,21 @@ TEST_CASE("packing loses nothing, and the file says what it holds") {
 
   SafetensorsFile plain;
   plain.tensors.add("x.values", HostTensor::from_f32({2}, std::vector<float>{1, 2}));  // only a name
-  CHECK(same(unpacked(packed(plain)), plain));
+  CHECK(same(dense_form(sparse_form(plain)), plain));
 }
 
 TEST_CASE("a masked value is +0; any other is a mistake of ours that must not be lost") {
   SafetensorsFile file;
   file.tensors.add("w", HostTensor::from_f32({3}, std::vector<float>{-0.0f, 5, 0}));
   file.tensors.add("w.mask", {DType::u8, {3}, {std::byte{0}, std::byte{1}, std::byte{1}}});
-  const std::vector<float> back = unpacked(packed(file)).tensors.at("w").to_f32();
+  const std::vector<float> back = dense_form(sparse_form(file)).tensors.at("w").to_f32();
   CHECK((back == std::vector<float>{0, 5, 0}));
   CHECK_FALSE(std::signbit(back[0]));
-  CHECK((unpacked(packed(file)).tensors.at("w.mask") == file.tensors.at("w.mask")));  // a zero may well stay
+  CHECK((dense_form(sparse_form(file)).tensors.at("w.mask") == file.tensors.at("w.mask")));  // a zero may well stay
   SafetensorsFile wrong;
   wrong.tensors.add("w", HostTensor::from_f32({2}, std::vector<float>{1, 1}));
   wrong.tensors.add("w.mask", {DType::u8, {2}, {std::byte{0}, std::byte{1}}});
-  CHECK_THROWS_WITH_AS(packed(wrong), "w: element 0 is masked but not zero", Error);
+  CHECK_THROWS_WITH_AS(sparse_form(wrong), "w: element 0 is masked but not zero", Error);
 }
 
 TEST_CASE("size: what is zero costs a bit") {
@@ -127,8 +127,8 @@ TEST_CASE("size: what is zero costs a bit") {
   }
 }
 
-TEST_CASE("damaged files are refused in one line") {
-  const SafetensorsFile file = packed(example());
+TEST_CASE("corrupt files are refused in one line") {
+  const SafetensorsFile file = sparse_form(example());
   const auto say = [&](const char* metadata) {
     SafetensorsFile changed = file;
     changed.metadata["frost.packed"] = metadata;
@@ -136,24 +136,24 @@ TEST_CASE("damaged files are refused in one line") {
   };
   CHECK(say("{").starts_with("metadata frost.packed cannot be read: {"));
   CHECK(say("[1]").starts_with("metadata frost.packed cannot be read"));
-  CHECK(say(R"({"zzz":[1]})") == "packed tensor zzz: no zzz.values");
-  CHECK(say(R"({"a.weight":5})") == "packed tensor a.weight: its shape is not a list of dimensions");
-  CHECK(say(R"({"a.weight":[-5]})") == "packed tensor a.weight: a dimension is not a natural number");
-  CHECK(say(R"({"a.weight":["5"]})") == "packed tensor a.weight: a dimension is not a natural number");
-  CHECK(say(R"({"a.weight":[9223372036854775807,3]})") == "packed tensor a.weight: too many elements");
+  CHECK(say(R"({"zzz":[1]})") == "sparse tensor zzz: no zzz.values");
+  CHECK(say(R"({"a.weight":5})") == "sparse tensor a.weight: its shape is not a list of dimensions");
+  CHECK(say(R"({"a.weight":[-5]})") == "sparse tensor a.weight: a dimension is not a natural number");
+  CHECK(say(R"({"a.weight":["5"]})") == "sparse tensor a.weight: a dimension is not a natural number");
+  CHECK(say(R"({"a.weight":[9223372036854775807,3]})") == "sparse tensor a.weight: too many elements");
   CHECK(say(R"({"a.weight":[9223372036854775807]})") ==
-        "packed tensor a.weight: 17 bytes of bits for 9223372036854775807 elements");
-  CHECK(say(R"({"a.weight":[5,3,3,4]})") == "packed tensor a.weight: 17 bytes of bits for 180 elements");
+        "sparse tensor a.weight: 17 bytes of bits for 9223372036854775807 elements");
+  CHECK(say(R"({"a.weight":[5,3,3,4]})") == "sparse tensor a.weight: 17 bytes of bits for 180 elements");
 
   HostTensor bits = file.tensors.at("a.weight.bits");
   bits.bytes[0] ^= std::byte{1};
   CHECK(refusal(with(file, "a.weight.bits", &bits)).find(" bits are set, but ") != std::string::npos);
   bits = file.tensors.at("a.weight.bits");
   bits.bytes.back() |= std::byte{0x80};
-  CHECK(refusal(with(file, "a.weight.bits", &bits)) == "packed tensor a.weight: bits after the last element");
+  CHECK(refusal(with(file, "a.weight.bits", &bits)) == "sparse tensor a.weight: bits after the last element");
   bits = HostTensor::from_f32({17}, std::vector<float>(17));
-  CHECK(refusal(with(file, "a.weight.bits", &bits)) == "packed tensor a.weight: 68 bytes of bits for 135 elements");
-  CHECK(refusal(with(file, "a.weight.bits", nullptr)) == "packed tensor a.weight: no a.weight.bits");
+  CHECK(refusal(with(file, "a.weight.bits", &bits)) == "sparse tensor a.weight: 68 bytes of bits for 135 elements");
+  CHECK(refusal(with(file, "a.weight.bits", nullptr)) == "sparse tensor a.weight: no a.weight.bits");
   HostTensor values = file.tensors.at("a.weight.values");
   values.bytes.resize(values.bytes.size() - 4), --values.shape[0];
   CHECK(refusal(with(file, "a.weight.values", &values)).find(" bits are set, but ") != std::string::npos);

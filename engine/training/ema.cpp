@@ -1,8 +1,8 @@
-#include "engine/training/average.h"
+#include "engine/training/ema.h"
 
 #include <map>
 
-#include "engine/checkpoint/packed.h"
+#include "engine/checkpoint/sparse_checkpoint.h"
 
 namespace frost {
 
@@ -17,55 +17,55 @@ std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn fro
   };
 }
 
-ModelAverage::ModelAverage(Device& device, Module& model, ParameterArena& arena, std::function<bool(const Buffer&)> moves)
+ModelEma::ModelEma(Device& device, Module& model, ParameterArena& arena, std::function<bool(const Buffer&)> moves)
     : model_(model), arena_(arena), moves_(std::move(moves)), buffers_(device) {
   grow();
 }
 
-void ModelAverage::grow() {
+void ModelEma::grow() {
   std::vector<Buffer*> moving;
   for (Buffer* buffer : model_.buffers())
     if (moves_(*buffer)) moving.push_back(buffer);
   buffers_.adopt(moving);
   for (ParameterGroup& group : arena_.groups())
     for (std::size_t i = 0; i < group.members.size(); ++i)
-      averages_[group.members[i]->name] = group.ema.part(group.offsets[i], group.members[i]->value.shape());
-  for (std::size_t i = 0; i < buffers_.buffers().size(); ++i) averages_[buffers_.buffers()[i]->name] = buffers_.average(i);
+      emas_[group.members[i]->name] = group.ema.part(group.offsets[i], group.members[i]->value.shape());
+  for (std::size_t i = 0; i < buffers_.buffers().size(); ++i) emas_[buffers_.buffers()[i]->name] = buffers_.ema(i);
 }
 
-Tensor ModelAverage::average_of(const std::string& name) const {
-  const auto it = averages_.find(name);
-  return it == averages_.end() ? Tensor() : it->second;
+Tensor ModelEma::ema_of(const std::string& name) const {
+  const auto it = emas_.find(name);
+  return it == emas_.end() ? Tensor() : it->second;
 }
 
-void ModelAverage::lend_to(Module& twin) const {
+void ModelEma::alias(Module& ema_model) const {
   std::unordered_map<std::string, Tensor> sources;
   std::unordered_map<std::string, std::int64_t> counters;
   model_.visit({.parameter = [&](Parameter& p) { sources[p.name] = p.value; },
                 .buffer = [&](Buffer& b) { sources[b.name] = b.value; },
                 .counter = [&](Counter& c) { counters[c.name] = c.value; }});
   const auto lend = [&](const std::string& name, Tensor& target) {  // returns: may its value have changed?
-    const Tensor average = average_of(name), source = average ? average : sources.at(name);
+    const Tensor ema = ema_of(name), source = ema ? ema : sources.at(name);
     const bool other = target.data() != source.data();
     target = source;
-    return average || other;
+    return ema || other;
   };
-  twin.visit({.parameter =
-                  [&](Parameter& p) {
-                    if (lend(p.name, p.value)) p.touch();
-                  },
-              .buffer =
-                  [&](Buffer& b) {
-                    if (lend(b.name, b.value)) b.touch();
-                  },
-              .counter = [&](Counter& c) { c.value = counters.at(c.name); }});
+  ema_model.visit({.parameter =
+                       [&](Parameter& p) {
+                         if (lend(p.name, p.value)) p.touch();
+                       },
+                   .buffer =
+                       [&](Buffer& b) {
+                         if (lend(b.name, b.value)) b.touch();
+                       },
+                   .counter = [&](Counter& c) { c.value = counters.at(c.name); }});
 }
 
-StateDict ModelAverage::state() const {
+StateDict ModelEma::state() const {
   StateDict state;
   const auto value = [&](const std::string& name, const Tensor& otherwise) {
-    const Tensor average = average_of(name);
-    return average ? average : otherwise;
+    const Tensor ema = ema_of(name);
+    return ema ? ema : otherwise;
   };
   model_.visit({.parameter =
                     [&](Parameter& p) {
@@ -77,10 +77,10 @@ StateDict ModelAverage::state() const {
   return state;
 }
 
-void ModelAverage::restore(const StateDict& state) {
+void ModelEma::restore(const StateDict& state) {
   const auto read = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
-    Tensor average = average_of(name);
-    if (average) from_host(state.at(name), shape, average);
+    Tensor ema = ema_of(name);
+    if (ema) from_host(state.at(name), shape, ema);
   };
   model_.visit({.parameter = [&](Parameter& p) { read(p.name, p.torch_shape); },
                 .buffer = [&](Buffer& b) { read(b.name, b.torch_shape); },

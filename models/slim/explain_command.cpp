@@ -1,4 +1,4 @@
-#include "models/slim/explain_run.h"
+#include "models/slim/explain_command.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -88,7 +88,7 @@ void explain(const ExplainConfig& config, Model& model, int imgsz, const MakeTas
           explain_page({.model = model.architecture(),
                         .setting = fmt::format("One training step, {}, frozen batch norms: {} statistics", setting,
                                                config.frozen_bn == FrozenBn::batch ? "batch" : "running"),
-                        .footer = fmt::format("Bytes are exact: the real code ran on a device that only keeps books. "
+                        .footer = fmt::format("Bytes are exact: the real code ran on a device that only keeps accounts. "
                                               "Times are predicted from {} single calls, timed on {}.",
                                               times->measured(), backend.description()),
                         .backbone = model.layers().backbone,
