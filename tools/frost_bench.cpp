@@ -21,7 +21,7 @@
 #include "models/classify/weights.h"
 #include "models/freeze.h"
 #include "models/yolo/model_io.h"
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tools/main_guard.h"
 
 namespace {

@@ -5,7 +5,7 @@
 #include "models/classify/classifier.h"
 #include "models/families/rehearsal.h"
 #include "models/graph/detection_model.h"
-#include "models/yolo/cached_prefix.h"
+#include "models/yolo/training/cached_prefix.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"

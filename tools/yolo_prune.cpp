@@ -2,7 +2,7 @@
 #include "models/families/load_model.h"
 #include "models/graph/detection_model.h"
 #include "models/slim/prune_command.h"
-#include "models/yolo/val_command.h"
+#include "models/yolo/evaluation/val_command.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"

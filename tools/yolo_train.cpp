@@ -1,4 +1,4 @@
-#include "models/yolo/trainer.h"
+#include "models/yolo/training/trainer.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"

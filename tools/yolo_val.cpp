@@ -1,4 +1,4 @@
-#include "models/yolo/val_command.h"
+#include "models/yolo/evaluation/val_command.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"

@@ -2,11 +2,11 @@
 
 #include <utility>
 
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/conv_engine.h"
-#include "kernels/cuda/linear_engine.h"
-#include "kernels/cuda/staging.h"
-#include "kernels/cuda/usable.h"
+#include "kernels/cuda/convolution/conv_engine.h"
+#include "kernels/cuda/kernels/linear_engine.h"
+#include "kernels/cuda/runtime/check.h"
+#include "kernels/cuda/runtime/staging.h"
+#include "kernels/cuda/runtime/usable.h"
 
 namespace frost::cuda {
 namespace {

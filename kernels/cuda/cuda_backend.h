@@ -5,14 +5,14 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/runtime/context.h"
 #include "kernels/cuda_library.h"
 
 namespace frost::cuda {
 
-class ConvEngine;    // cuDNN's plans and converted weights; kernels/cuda/conv.cu
-class LinearEngine;  // cuBLASLt's; kernels/cuda/linear.cu
-class Staging;       // pinned memory on the way to and from the device; kernels/cuda/staging.cpp
+class ConvEngine;    // cuDNN's plans and converted weights; kernels/cuda/convolution/conv.cu
+class LinearEngine;  // cuBLASLt's; kernels/cuda/kernels/linear.cu
+class Staging;       // pinned memory on the way to and from the device; kernels/cuda/runtime/staging.cpp
 
 class CudaBackend final : public Backend {
  public:

@@ -5,7 +5,7 @@
 #include "models/classify/task.h"
 #include "models/classify/weights.h"
 #include "models/families/load_model.h"
-#include "models/yolo/task.h"
+#include "models/yolo/training/task.h"
 #include "models/zoo/weights.h"
 
 namespace frost {

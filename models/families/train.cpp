@@ -8,8 +8,8 @@
 #include "models/classify/trainer.h"
 #include "models/families/load_model.h"
 #include "models/graph/detection_model.h"
-#include "models/yolo/data_config.h"
-#include "models/yolo/trainer.h"
+#include "models/yolo/data/data_config.h"
+#include "models/yolo/training/trainer.h"
 
 namespace frost {
 namespace {

@@ -40,7 +40,7 @@ struct Vendor {
 inline const std::vector<Vendor> kVendors = {
     {"(oneapi/)?dnnl", {"kernels/cpu"}},
     {"(cuda|cudnn|cublas|nvrtc)", {"kernels/cuda"}},
-    {"cudnn_frontend", {"kernels/cuda/conv_graph.cpp"}},  // half a minute to compile
+    {"cudnn_frontend", {"kernels/cuda/convolution/conv_graph.cpp"}},  // half a minute to compile
     {"(jpeglib|turbojpeg|stb_|zip\\.h|libzip)", {"engine"}},
     {"curl/", {"models/zoo"}},
     {"CLI/", {"tools"}},

@@ -26,7 +26,7 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
     write("kernels/activation.h", "");
     write("kernels/math/silu.h", "#include <cmath>\n#include \"kernels/activation.h\"\n");
     write("kernels/cpu/conv.cpp", "#include <dnnl.hpp>\n#include \"kernels/view.h\"\n#include \"kernels/math/silu.h\"\n");
-    write("kernels/cuda/conv_graph.cpp", "#include <cudnn_frontend.h>\n");
+    write("kernels/cuda/convolution/conv_graph.cpp", "#include <cudnn_frontend.h>\n");
     write("engine/base/rng.h", "");
     write("engine/tensor/tensor.h", "#include \"kernels/view.h\"\n");
     write("engine/autograd/tape.h", "#include \"engine/tensor/tensor.h\"\n");
@@ -51,7 +51,8 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
       {"models/graph/c3.h", "#include \"models/yolo/head.h\"\n", "a circle"},
       {"engine/tensor/tensor.h", "#include <dnnl.hpp>\n", "stays inside kernels/cpu"},
       {"kernels/cpu/conv.cpp", "#include <cudnn.h>\n", "stays inside kernels/cuda"},
-      {"kernels/cuda/conv.cu", "#include <cudnn_frontend.h>\n", "stays inside kernels/cuda/conv_graph.cpp"},
+      {"kernels/cuda/convolution/conv.cu", "#include <cudnn_frontend.h>\n",
+       "stays inside kernels/cuda/convolution/conv_graph.cpp"},
       {"models/yolo/head.h", "#include <jpeglib.h>\n", "stays inside engine"},
       {"engine/base/rng.h", "#include <CLI/CLI.hpp>\n", "stays inside tools"},
       {"engine/base/rng.h", "#include \"view.h\"\n", "from the project's root"},
@@ -71,7 +72,8 @@ TEST_CASE("house: the include check finds what is wrong, and only that") {
 TEST_CASE("house: below the tools nobody prints; what a run has to say goes to its observer") {
   // A progress bar writes where it is told to; the others have no observer to tell.
   const std::set<std::string> exceptions{"engine/report/progress.cpp", "engine/report/run_folder.cpp",
-                                         "kernels/cuda/conv.cu", "kernels/cuda/plan_store.cpp", "models/zoo/weights.cpp"};
+                                         "kernels/cuda/convolution/conv.cu", "kernels/cuda/runtime/plan_store.cpp",
+                                         "models/zoo/weights.cpp"};
   const std::regex prints("(\\b(printf|fprintf|puts|fputs)|fmt::print)\\(|std::(cout|cerr)\\b");
   const fs::path root = frost::testing::source_dir();
   for (const char* floor : {"kernels", "engine", "models"})

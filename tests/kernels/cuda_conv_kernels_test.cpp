@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/cuda/conv_kernels.h"
-#include "kernels/cuda/roofline.h"
+#include "kernels/cuda/convolution/conv_kernels.cuh"
+#include "kernels/cuda/convolution/roofline.h"
 #include "tests/kernels/guarded.h"
 #include "tests/kernels/host_launch.h"
 #include "tests/numbers.h"

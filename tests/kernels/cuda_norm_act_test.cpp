@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/cuda/channel_tiling.h"
+#include "kernels/cuda/kernels/channel_tiling.cuh"
 #include "tests/golden/golden.h"
 #include "tests/kernels/emulated_backend.h"
 #include "tests/kernels/guarded.h"

@@ -13,8 +13,8 @@
 #include <set>
 #include <sstream>
 
-#include "kernels/cuda/conv_graph.h"
-#include "kernels/cuda/plan_store.h"
+#include "kernels/cuda/convolution/conv_graph.h"
+#include "kernels/cuda/runtime/plan_store.h"
 #include "kernels/trace/trace.h"
 #include "models/classify/classifier.h"
 #include "models/graph/detection_model.h"

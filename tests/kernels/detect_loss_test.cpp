@@ -10,7 +10,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/detect_loss.h"
-#include "kernels/cuda/detect_loss.h"
+#include "kernels/cuda/kernels/detect_loss.cuh"
 #include "kernels/math/half.h"
 #include "tests/golden/golden.h"
 #include "tests/kernels/device.h"

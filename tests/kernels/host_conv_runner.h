@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "kernels/cuda/conv_call.h"
-#include "kernels/cuda/filter_cache.h"
+#include "kernels/cuda/convolution/conv_call.h"
+#include "kernels/cuda/convolution/filter_cache.h"
 #include "tests/kernels/host_launch.h"
 
 namespace frost::cuda {

@@ -7,14 +7,14 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/cuda/kernel_launch.h"
+#include "kernels/cuda/kernels/kernel_launch.cuh"
 #include "kernels/persistent_workspace.h"
 
 namespace frost::cuda {
 
-/// Walks the CUDA kernels on the host (kernels/cuda/kernel_launch.h), one thread after the other and phase by phase, as the
-/// barriers of a block do. Shared memory and scratch begin as 0xff bytes, NaN as floats, so that reading what nobody wrote
-/// shows. `backwards` takes blocks and threads in the opposite order: where the results differ, threads race.
+/// Walks the CUDA kernels on the host (kernels/cuda/kernels/kernel_launch.cuh), one thread after the other and phase by
+/// phase, as the barriers of a block do. Shared memory and scratch begin as 0xff bytes, NaN as floats, so that reading what
+/// nobody wrote shows. `backwards` takes blocks and threads in the opposite order: where the results differ, threads race.
 class HostLaunch {
  public:
   explicit HostLaunch(bool backwards = false, int multiprocessors = 2)

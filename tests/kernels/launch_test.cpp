@@ -1,4 +1,4 @@
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/kernels/launch.cuh"
 
 #include <doctest/doctest.h>
 
@@ -6,9 +6,9 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cuda/resize.h"
-#include "kernels/cuda/usable.h"
-#include "kernels/cuda/vector_access.h"
+#include "kernels/cuda/kernels/resize.cuh"
+#include "kernels/cuda/kernels/vector_access.cuh"
+#include "kernels/cuda/runtime/usable.h"
 #include "tests/kernels/mirror.h"
 
 // The plain code around CUDA's kernels: launch geometry, vector widths, index arithmetic, and the loader's reasons.

@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "kernels/backend.h"
-#include "kernels/cuda/optimizer.h"
+#include "kernels/cuda/kernels/optimizer.cuh"
 #include "tests/golden/golden.h"
 #include "tests/kernels/device.h"
 #include "tests/kernels/guarded.h"

@@ -1,4 +1,4 @@
-#include "models/yolo/anchors.h"
+#include "models/yolo/training/anchors.h"
 
 #include <doctest/doctest.h>
 

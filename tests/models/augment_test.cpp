@@ -1,4 +1,4 @@
-#include "models/yolo/augment.h"
+#include "models/yolo/data/augment.h"
 
 #include <doctest/doctest.h>
 

@@ -4,8 +4,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "models/yolo/data_config.h"
-#include "models/yolo/validator.h"
+#include "models/yolo/data/data_config.h"
+#include "models/yolo/evaluation/validator.h"
 #include "tests/golden/golden.h"
 
 /// The 128 photos of coco128 and what val.py says about them (golden/README.md G).

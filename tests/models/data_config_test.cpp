@@ -1,4 +1,4 @@
-#include "models/yolo/data_config.h"
+#include "models/yolo/data/data_config.h"
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>

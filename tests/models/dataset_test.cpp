@@ -1,4 +1,4 @@
-#include "models/yolo/dataset.h"
+#include "models/yolo/data/dataset.h"
 
 #include <doctest/doctest.h>
 
@@ -10,8 +10,8 @@
 #include "engine/image/codec.h"
 #include "engine/image/resize.h"
 #include "kernels/error.h"
-#include "models/yolo/batches.h"
-#include "models/yolo/data_config.h"
+#include "models/yolo/data/batches.h"
+#include "models/yolo/data/data_config.h"
 #include "tests/golden/golden.h"
 #include "tests/models/temp_dataset.h"
 

@@ -4,7 +4,7 @@
 
 #include "engine/training/updater.h"
 #include "models/yolo/shapes_dataset.h"
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tests/device.h"
 #include "tests/kernels/emulated_backend.h"
 

@@ -6,7 +6,7 @@
 
 #include "models/classify/task.h"
 #include "models/slim/explain.h"
-#include "models/yolo/task.h"
+#include "models/yolo/training/task.h"
 #include "tests/device.h"
 
 // What explain predicts without running a step is what the ledger of a real step says, byte for byte.

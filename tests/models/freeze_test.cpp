@@ -7,7 +7,7 @@
 
 #include "models/graph/detection_model.h"
 #include "models/run/option_file.h"
-#include "models/yolo/trainer.h"
+#include "models/yolo/training/trainer.h"
 #include "tests/device.h"
 #include "tests/models/temp_dataset.h"
 

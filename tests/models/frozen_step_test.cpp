@@ -6,7 +6,7 @@
 #include "kernels/trace/trace.h"
 #include "models/freeze.h"
 #include "models/slim/training_plan.h"
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
 

@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
 

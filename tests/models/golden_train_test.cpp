@@ -7,7 +7,7 @@
 #include "engine/optim/schedule.h"
 #include "engine/training/updater.h"
 #include "kernels/math/half.h"
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
 

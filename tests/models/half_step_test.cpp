@@ -9,7 +9,7 @@
 #include "kernels/math/half.h"
 #include "models/freeze.h"
 #include "models/yolo/shapes_dataset.h"
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tests/device.h"
 #include "tests/models/model_fixture.h"
 #include "tests/recording_backend.h"

@@ -1,4 +1,4 @@
-#include "models/yolo/hyp.h"
+#include "models/yolo/training/hyp.h"
 
 #include <doctest/doctest.h>
 
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/error.h"
-#include "models/yolo/loss.h"
+#include "models/yolo/training/loss.h"
 
 using namespace frost;
 using namespace frost::yolo;

@@ -1,4 +1,4 @@
-#include "models/yolo/labels.h"
+#include "models/yolo/data/labels.h"
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>
@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "kernels/error.h"
-#include "models/yolo/data_config.h"
+#include "models/yolo/data/data_config.h"
 #include "tests/golden/golden.h"
 #include "tests/models/temp_dataset.h"
 

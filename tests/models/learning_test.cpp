@@ -3,7 +3,7 @@
 #include "engine/optim/optimizer.h"
 #include "models/freeze.h"
 #include "models/yolo/shapes_dataset.h"
-#include "models/yolo/step.h"
+#include "models/yolo/training/step.h"
 #include "tests/device.h"
 
 // Does it learn? A few drawn pictures, the same batch again and again: the loss must fall, and freezing must show in the

@@ -1,4 +1,4 @@
-#include "models/yolo/metrics.h"
+#include "models/yolo/evaluation/metrics.h"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "models/yolo/plots.h"
+#include "models/yolo/evaluation/plots.h"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "models/yolo/results.h"
+#include "models/yolo/evaluation/results.h"
 
 #include <doctest/doctest.h>
 

@@ -1,0 +1,29 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/yolo/data/labels.h"
+
+/// The result of a label scan, kept for the next run: header, payload, check sum of the payload, little endian as every
+/// machine we build for.
+namespace frost::yolo {
+
+/// Where the cache of these images lies: `<labels folder>.frost-cache` or `<list>.frost-cache`, or in `cache_dir`.
+std::string label_cache_path(const std::vector<std::string>& paths, const std::string& first_image,
+                             const std::string& cache_dir);
+
+/// Paths, sizes and times of change of the images and their label files. YOLOv5 takes the sum of sizes and so misses a class
+/// that changed from 1 to 2.
+std::uint64_t hash_label_files(const std::vector<std::string>& images, int threads);
+
+/// The set that was kept for these very files; nothing where the file is absent, older or corrupt.
+std::optional<LabelSet> read_label_cache(const std::string& path, std::uint64_t files_hash,
+                                         const std::vector<std::string>& files);
+
+/// Atomic. Throws Error with the file and the cause.
+void write_label_cache(const std::string& path, std::uint64_t files_hash, const LabelSet& set,
+                       const std::vector<std::string>& files);
+
+}  // namespace frost::yolo
