@@ -15,7 +15,6 @@ namespace {
 /// Long flags of YOLOv5's tools, old and new, that no tool of frost has under that name, with what to do instead.
 const std::map<std::string, std::string, std::less<>> kForeign = {
     {"adam", "; use --optimizer Adam"},
-    {"agnostic-nms", ""},
     {"artifact-alias", ""},
     {"augment", ""},
     {"bbox-interval", ""},
@@ -97,8 +96,9 @@ class Flags {
         if (known.starts_with(name)) foreign += (foreign.empty() ? "--" : ", --") + known;
     }
     if (yolov5.size() == 1) return yolov5.begin()->second;
-    if (meant.size() == 1 && foreign.empty()) return meant.begin()->second;
-    if (!meant.empty())  // a flag of frost's alone is none that a prefix of YOLOv5's could mean
+    const bool in_yolov5 = names_.contains("project");  // YOLOv5 has this tool too: all of its tools have that flag
+    if (meant.size() == 1 && (foreign.empty() || !in_yolov5)) return meant.begin()->second;
+    if (!meant.empty())  // in such a tool a prefix of a YOLOv5 flag never means a flag that frost alone has
       wrong.push_back("ambiguous option: --" + typed + " could match " + all +
                       (meant.size() == 1 ? ", or YOLOv5's " + foreign : ""));
     else if (!foreign.empty())

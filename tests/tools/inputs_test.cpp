@@ -55,7 +55,7 @@ TEST_CASE("command lines that are wrong: exit code 2, what is wrong, and no numb
            {"yolo-train --epochs ten", "--epochs: a whole number is expected, not 'ten'"},
            {"yolo-train --epochs 1e3", "--epochs: a whole number is expected, not '1e3'"},
            {"yolo-train --img 640 320", "--imgsz: one size for training and validation is expected, not 640 and 320"},
-           {"yolo-train --img 640 640 640", "--imgsz: At Most 2 required but received 3"},
+           {"yolo-train --img 640 640 640", "an argument that belongs to no option: 640"},
            {"yolo-train --img 10", "--imgsz: must be from 32 to 8192 (given: 10)"},
            {"yolo-train --label-smoothing nan", "--label-smoothing: a finite number is expected, not 'nan'"},
            {"yolo-train --label-smoothing 1", "--label-smoothing: must be from 0 to 0.99 (given: 1)"},
