@@ -12,10 +12,10 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// Flags like those of yolo-train.
+/// Flags like those of yolo-train: `--project` says that YOLOv5 has the tool too.
 struct Tool {
   CLI::App app;
-  std::string weights, hyp, cache, cache_features, unfreeze_at;
+  std::string weights, hyp, cache, cache_features, unfreeze_at, project;
   int epochs = 100, batch = 16, imgsz = 640;
   double conf = 0, iou = 0;
   std::vector<std::string> freeze;
@@ -26,6 +26,7 @@ struct Tool {
     app.add_option("--cache", cache)->expected(0, 1);
     app.add_option("--cache-features", cache_features)->expected(0, 1);
     app.add_option("--unfreeze-at", unfreeze_at);
+    app.add_option("--project", project);
     app.add_option("--epochs", epochs)->transform(whole_number(1));
     app.add_option("--batch-size,--batch", batch)->transform(whole_number(1, 4096, "AutoBatch is not supported"));
     app.add_option("--imgsz,--img,--img-size", imgsz)->transform(whole_number(32, 8192));
@@ -165,6 +166,12 @@ TEST_CASE("arguments: ambiguous, unknown and foreign flags") {
   CHECK(message({"--log"}) ==
         "unknown option --log; YOLOv5's --log-artifacts, --log-imgs, --logdir are not supported by frost");
   CHECK(message({"--u", "x"}) == "ambiguous option: --u could match --unfreeze-at, or YOLOv5's --update, --upload-dataset");
+  {
+    CLI::App own;  // YOLOv5 has no such tool: there a prefix means the tool's own flag
+    std::string unfreeze_at;
+    own.add_option("--unfreeze-at", unfreeze_at);
+    CHECK(resolve_arguments(own, {"--u", "x"}) == Words{"--unfreeze-at", "x"});
+  }
   CHECK(message({"--noplots="}) == "--noplots takes no value");
   CHECK(message({"--=5"}) == "unknown option --");
   CHECK(message({"--quad", "--zzz", "--no"})
