@@ -4,7 +4,9 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/autograd/ops.h"
@@ -203,10 +205,30 @@ inline CLI::Option* add_place(CLI::App& app, const std::string& flag, std::strin
       ->check(CLI::IsMember(places));
 }
 
-/// --resume [FILE]. What it returns finds the newest run where no file is named, keeps the flags that say on what a run goes
-/// on, and says which others have no effect since the run has its own; call it after parsing.
+/// Throws Error where opt.yaml has a value that its flag would not take.
 template <class Config>
-[[nodiscard]] std::function<void()> add_resume(CLI::App& app, Config& c, const std::string& group) {
+void check_options(CLI::App& app, const std::filesystem::path& file) {
+  std::set<std::pair<std::string, std::string>> usual;  // need not be values that a person may give
+  run::each_text(Config(), [&](const std::string& key, const std::string& value) { usual.emplace(key, value); });
+  run::each_text(run::read_options<Config>(file), [&](std::string key, const std::string& value) {
+    if (usual.contains({key, value})) return;
+    std::ranges::replace(key, '_', '-');
+    CLI::Option* option = app.get_option_no_throw("--" + key);
+    if (!option) return;
+    try {
+      option->run_callback_for_default(false)->default_val(value);  // checks the value and does not set it
+    } catch (const CLI::Error& e) {
+      fail(file.string(), ": ", e.what());
+    }
+  });
+}
+
+/// --resume [FILE]. What it returns finds the newest run where no file is named, keeps the flags that say on what a run goes
+/// on, and says which others have no effect since the run has its own; call it after parsing. `check`: of the run's folder,
+/// what else must be right there; it throws Error.
+template <class Config>
+[[nodiscard]] std::function<void()> add_resume(CLI::App& app, Config& c, const std::string& group,
+                                               std::function<void(const std::filesystem::path&)> check = {}) {
   CLI::Option* option =
       app.add_option(
              "--resume", c.resume,
@@ -215,7 +237,7 @@ template <class Config>
              "--precision, which change it within rounding")
           ->expected(0, 1)
           ->group(group);
-  return [&app, &c, option] {
+  return [&app, &c, option, check] {
     if (!option->count()) return;
     const bool newest = c.resume.empty() || c.resume == "true";
     std::string ignored;
@@ -231,12 +253,16 @@ template <class Config>
         ignored += " " + other->get_name();
     }
     if (!ignored.empty()) std::printf("WARNING: --resume goes on with the run's own options; ignored:%s\n", ignored.c_str());
-    if (!newest) return;
-    ConsoleObserver observer;
-    const auto readable = [](const std::filesystem::path& folder) {
-      static_cast<void>(run::read_options<Config>(folder / "opt.yaml"));
+    const auto readable = [&](const std::filesystem::path& folder) {
+      check_options<Config>(app, folder / "opt.yaml");
+      if (check) check(folder);
     };
-    c.resume = newest_unfinished(c.project, readable, observer).string();
+    if (newest) {
+      ConsoleObserver observer;
+      c.resume = newest_unfinished(c.project, readable, observer).string();
+    } else if (const auto folder = run::folder_of(c.resume); std::filesystem::exists(folder / "opt.yaml")) {
+      readable(folder);
+    }
   };
 }
 

@@ -1,3 +1,4 @@
+#include "models/yolo/training/hyp.h"
 #include "models/yolo/training/trainer.h"
 #include "tools/console_observer.h"
 #include "tools/main_guard.h"
@@ -55,7 +56,9 @@ int run(CLI::App& app, int argc, char** argv) {
       ->capture_default_str()
       ->group(schedule);
   frost::add_seed(app, c, schedule);
-  const auto find_run = frost::add_resume(app, c, schedule);
+  const auto find_run = frost::add_resume(app, c, schedule, [](const std::filesystem::path& run) {
+    static_cast<void>(frost::yolo::load_hyp((run / "hyp.yaml").string()));
+  });
   frost::add_dry_run(app, c, output);
   frost::add_run_folder(app, c, output);
   frost::add_nosave(app, c, output);

@@ -30,11 +30,13 @@ void wait_until(const Done& done) {
   for (int tries = 0; tries < 50 && !done(); ++tries) usleep(2000);
 }
 
-/// The kinds of files that a training writes: options and numbers, pictures, checkpoints, kept features (ByteStore).
+/// The files that a training writes: options and numbers, plots, checkpoints, kept features (ByteStore).
 bool is_run_file(const std::string& name) {
-  const std::string extension = fs::path(name).extension().string();
-  const auto kinds = {".yaml", ".csv", ".json", ".jpg", ".safetensors"};
-  return std::find(kinds.begin(), kinds.end(), extension) != kinds.end() || name.starts_with("store-");
+  const auto names = {"opt.yaml", "hyp.yaml", "results.csv", "summary.json", "confusion_matrix.csv"};
+  const bool plot =
+      name.ends_with(".jpg") && (name.starts_with("train_") || name.starts_with("val_") || name.starts_with("test_"));
+  return std::find(names.begin(), names.end(), name) != names.end() || plot || name.ends_with(".safetensors") ||
+         name.starts_with("store-");
 }
 
 /// What the holder wrote into the file. An earlier holder's text names a process that is not alive: it is not told.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -34,29 +35,43 @@ std::map<std::string, double> sparsity_of(Module& model) {
   return shares;
 }
 
-/// What a checkpoint says about itself; nothing where it is not there or cannot be read.
-Metadata metadata_of(const std::filesystem::path& file) {
+/// A checkpoint that may be there.
+struct Found {
+  SafetensorsFile file;
+  std::string cause;  // why it cannot be read; "" where it can, or where nothing is there
+};
+Found find_checkpoint(const std::filesystem::path& file) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(file, error))) return {};
   try {
-    return read_safetensors_metadata(file);
-  } catch (const std::exception&) {
-    return {};
+    return {read_checkpoint(file), ""};
+  } catch (const std::exception& e) {
+    return {{}, e.what()};
   }
 }
 
-/// Removes what stands where a checkpoint is to be and is none (cut off, a link to itself), with a notice that says so.
-bool remove_unreadable(const std::filesystem::path& file, Observer& observer) {
+/// The epoch whose weights a checkpoint holds; nothing where it does not say.
+std::optional<std::int64_t> epoch_of(const Metadata& about) {
+  const auto text = about.find(kOwnEpochKey);
+  std::int64_t epoch = 0;
+  if (text == about.end()) return {};
+  const auto [end, error] = std::from_chars(text->second.data(), text->second.data() + text->second.size(), epoch);
+  return error == std::errc() && *end == 0 ? std::optional(epoch) : std::nullopt;
+}
+
+/// The same of its run: LoopOptions::run.
+std::string run_of(const Metadata& about) {
+  const auto run = about.find(kRunKey);
+  return run == about.end() ? "" : run->second;
+}
+
+/// Removes what stands where a checkpoint is to be and cannot be read (cut off, a link to itself), with a notice that says
+/// so.
+void remove_unreadable(const std::filesystem::path& file, const std::string& cause, Observer& observer) {
   std::error_code error;
-  if (!std::filesystem::exists(std::filesystem::symlink_status(file, error))) return false;
-  std::string cause;
-  try {
-    static_cast<void>(read_safetensors_metadata(file));
-    return false;
-  } catch (const std::exception& e) {
-    cause = e.what();
-  }
-  if (!std::filesystem::remove(file, error)) return false;
-  observer.notice(fmt::format("WARNING: {}: removed, it cannot be read ({})\n", file.string(), cause));
-  return true;
+  const bool removed = std::filesystem::remove(file, error);
+  observer.notice(fmt::format("WARNING: {}: {}, it cannot be read ({})\n", file.string(),
+                              removed ? "removed" : "cannot be removed", cause));
 }
 }  // namespace
 
@@ -169,7 +184,9 @@ void TrainingLoop::check_gradients(std::int64_t epoch, std::int64_t batch) {
 
 void TrainingLoop::interrupted(const char* when, std::int64_t epoch) const {
   fail("interrupted ", when, " epoch ", epoch, "; ",
-       can_resume_ ? "go on with --resume " + last().string() : "no epoch was finished, nothing was saved");
+       can_resume_       ? "go on with --resume " + last().string()
+       : options_.nosave ? "with --nosave nothing was saved yet"
+                         : "no epoch was finished, nothing was saved");
 }
 
 bool TrainingLoop::may_stop_after(std::int64_t epoch) const {
@@ -284,7 +301,9 @@ void TrainingLoop::save_unvalidated(std::int64_t epoch) {
 
 void TrainingLoop::write_extra_checkpoints(std::int64_t epoch, const StateDict& tensors, const Metadata& about) {
   const auto write = [&](const std::filesystem::path& file) {
-    remove_unreadable(file, observer_);
+    std::error_code error;
+    const bool there = std::filesystem::exists(file, error);
+    if (!there && error) remove_unreadable(file, error.message(), observer_);  // a link to itself
     write_checkpoint(file, tensors, about);
   };
   if (is_best_) {
@@ -395,9 +414,13 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
                   file.string(), ": its training state has ", mean_losses_.size(), " losses and ", metrics_.size(),
                   " metrics, this training ", task_.loss_names().size(), " and ", task_.metric_columns().size());
     }
-    const bool known = json.contains("written_best");  // older files: whether there was one
-    const std::int64_t written = known ? json["written_best"].get<std::int64_t>() : best_epoch_;
-    if (written >= 0 && (known || json.value("best_written", true))) written_best_ = written;
+    if (!json.contains("written_best")) {  // older files say at most whether there was one; which, `best` itself says
+      const Metadata about = find_checkpoint(best()).file.metadata;
+      const std::int64_t own = run_of(about).empty() ? epoch_of(about).value_or(best_epoch_) : best_epoch_;
+      if (json.value("best_written", true)) written_best_ = own < start_epoch_ ? own : best_epoch_;
+    } else if (const std::int64_t written = json["written_best"]; written >= 0) {
+      written_best_ = written;
+    }
     batches = json.at("batches_per_epoch");
     last_step = json.at("last_step");
     state.steps = json.at("steps");
@@ -423,8 +446,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   FROST_CHECK(batches == task_.batches_per_epoch(), file.string(), ": an epoch had ", batches, " batches, now it has ",
               task_.batches_per_epoch(), "; resume with the same data and batch size");
   can_resume_ = true;
-  const auto run = saved.metadata.find(kRunKey);
-  options_.run = run == saved.metadata.end() ? "" : run->second;
+  options_.run = run_of(saved.metadata);
   for (const auto& [epoch, before] : unfreezes) {
     FROST_CHECK(options_.unfreeze && options_.unfreeze(epoch), file.string(), ": parameters were unfrozen in epoch ", epoch,
                 ", but these options unfreeze nothing then");
@@ -435,14 +457,16 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
   FROST_CHECK(report.missing.empty() && report.other_shape.empty(), file.string(), ": is not a checkpoint of this model (",
               report.copied, " of ", report.total, " tensors fit)");
   ema_.restore(saved.tensors.below("ema."));
+  const auto restore = [&](const std::string& name, const Parameter& p, Tensor to) {
+    FROST_CHECK(saved.tensors.find(name), file.string(), ": ", name, " is missing");
+    from_host(saved.tensors.at(name), p.torch_shape, to);
+  };
   for (ParameterGroup& group : arena_.groups()) {
     for (std::size_t i = 0; i < group.members.size(); ++i) {
       const Parameter& p = *group.members[i];
-      Tensor momentum = group.momentum.part(group.offsets[i], p.value.shape());
-      from_host(saved.tensors.at("optimizer.momentum." + p.name), p.torch_shape, momentum);
+      restore("optimizer.momentum." + p.name, p, group.momentum.part(group.offsets[i], p.value.shape()));
       if (!group.second_moment) continue;
-      Tensor second = group.second_moment.part(group.offsets[i], p.value.shape());
-      from_host(saved.tensors.at("optimizer.second_moment." + p.name), p.torch_shape, second);
+      restore("optimizer.second_moment." + p.name, p, group.second_moment.part(group.offsets[i], p.value.shape()));
     }
   }
   // Resumed from another file, the run stands there: an interruption of this process must not go on from a later `last`.
@@ -458,44 +482,29 @@ std::filesystem::path TrainingLoop::numbered(std::int64_t epoch) const {
 }
 
 void TrainingLoop::restore_best() {
-  const auto is_ours = [&](const Metadata& about) {
-    const auto run = about.find(kRunKey);
-    return about.contains(kOwnEpochKey) && (run == about.end() ? "" : run->second) == options_.run;
-  };
-  const auto holds_it = [&](const Metadata& about) {
-    return written_best_ && is_ours(about) && about.at(kOwnEpochKey) == std::to_string(*written_best_);
-  };
-  const Metadata present = metadata_of(best());
-  if (holds_it(present)) return;
+  const auto is_ours = [&](const Metadata& about) { return about.contains(kOwnEpochKey) && run_of(about) == options_.run; };
+  const auto holds_it = [&](const Metadata& about) { return is_ours(about) && epoch_of(about) == written_best_; };
+  const auto [present, cause] = find_checkpoint(best());
+  const bool there = !present.metadata.empty() || !present.tensors.empty();
+  if (written_best_ && holds_it(present.metadata)) return;
   // Nothing to restore: what is there is an earlier run's, unless it could be resumed. Files without the keys are older.
-  if (!written_best_ && !(is_ours(present) && present.contains(kTrainingStateKey))) return;
-  if (options_.run.empty() && !present.empty() && !present.contains(kOwnEpochKey)) return;
+  if (!written_best_ && !(is_ours(present.metadata) && present.metadata.contains(kTrainingStateKey))) return;
+  if (options_.run.empty() && there && !present.metadata.contains(kOwnEpochKey)) return;
+  if (!cause.empty()) remove_unreadable(best(), cause, observer_);
   if (written_best_) {
-    const Metadata kept = metadata_of(numbered(*written_best_));
-    if (holds_it(kept) && kept.contains(kTrainingStateKey)) {
-      std::optional<SafetensorsFile> from;
-      try {
-        from = read_checkpoint(numbered(*written_best_));
-      } catch (const Error& e) {
-        observer_.notice(fmt::format("WARNING: {}\n", e.what()));
-      }
-      if (from) {
-        remove_unreadable(best(), observer_);
-        return write_checkpoint(best(), from->tensors, from->metadata);
-      }
-    }
+    const auto [kept, fault] = find_checkpoint(numbered(*written_best_));
+    if (!fault.empty()) observer_.notice(fmt::format("WARNING: {}\n", fault));
+    if (holds_it(kept.metadata) && kept.metadata.contains(kTrainingStateKey))
+      return write_checkpoint(best(), kept.tensors, kept.metadata);
   }
   const std::string lost = written_best_ ? fmt::format("epoch {}, the best so far, is in no file", *written_best_)
                                          : std::string("no epoch was the best so far");
   std::error_code error;
-  const bool there = std::filesystem::exists(std::filesystem::symlink_status(best(), error));
-  if (there && is_ours(present))
-    observer_.notice(fmt::format("WARNING: {}: of epoch {}, {}: {}\n", best().string(), present.at(kOwnEpochKey),
+  if (is_ours(present.metadata))
+    observer_.notice(fmt::format("WARNING: {}: of epoch {}, {}: {}\n", best().string(), present.metadata.at(kOwnEpochKey),
                                  std::filesystem::remove(best(), error) ? "is removed" : "cannot be removed", lost));
-  else if (written_best_)
-    observer_.notice(fmt::format(
-        "WARNING: {}{}\n",
-        there && !remove_unreadable(best(), observer_) ? best().string() + ": of another run, stays: " : "", lost));
+  else
+    observer_.notice(fmt::format("WARNING: {}{}\n", there ? best().string() + ": of another run, stays: " : "", lost));
   written_best_.reset();
 }
 

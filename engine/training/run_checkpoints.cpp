@@ -41,6 +41,10 @@ nlohmann::json training_state(const Metadata& metadata, const std::filesystem::p
   constexpr double kMost = std::numeric_limits<int>::max();
   try {
     nlohmann::json state = nlohmann::json::parse(metadata.at(kTrainingStateKey));
+    for (const char* key : {"best_fitness", "stopper_best"})
+      FROST_CHECK(state.at(key).is_number(), file.string(), ": its training state cannot be right: ", key, " is ",
+                  state[key].dump());
+    FROST_CHECK(state.at("optimizer").is_string(), file.string(), ": its training state names no optimizer");
     const auto check = [&](const nlohmann::json& in, const char* key, double least, double most) {
       const nlohmann::json& value = in.at(key);
       FROST_CHECK(value.is_number_integer() && value.get<double>() >= least && value.get<double>() <= most, file.string(),
@@ -55,7 +59,8 @@ nlohmann::json training_state(const Metadata& metadata, const std::filesystem::p
     if (state.contains("written_best")) check(state, "written_best", -1, epoch);
     if (state.contains("best")) check(state["best"], "epoch", 0, epoch);
     check(state, "last_step", -1, batches - 1);
-    for (const char* count : {"steps", "ema_updates", "skipped", "good_steps"})
+    for (const char* count : {"steps", "ema_updates"}) check(state, count, 0, batches);
+    for (const char* count : {"skipped", "good_steps"})
       if (state.contains(count)) check(state, count, 0, batches);
     FROST_CHECK(!state.contains("loss_scale") || (state["loss_scale"].is_number() && state["loss_scale"] > 0), file.string(),
                 ": its training state cannot be right: loss_scale is ", state["loss_scale"].dump());
@@ -81,9 +86,8 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root,
   std::error_code error;
   fs::recursive_directory_iterator it(root, fs::directory_options::skip_permission_denied, error);
   for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
-    std::error_code ignored;
-    if (it->path().filename() == "last.safetensors" && it->is_regular_file(ignored))
-      found.emplace_back(it->last_write_time(ignored), it->path());
+    std::error_code ignored;  // no regular file is found too, and named below
+    if (it->path().filename() == "last.safetensors") found.emplace_back(it->last_write_time(ignored), it->path());
   }
   std::sort(found.rbegin(), found.rend());
   const auto skip = [&](const fs::path& file, const std::string& cause) {
@@ -94,12 +98,13 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root,
   for (const auto& [time, file] : found) {
     const fs::path folder = file.parent_path().parent_path();
     try {
-      const Metadata metadata = read_safetensors_metadata(file);
-      if (!metadata.contains(kTrainingStateKey)) {
+      if (!read_safetensors_metadata(file).contains(kTrainingStateKey)) {
         finished.push_back(file.string());
         continue;
       }
-      training_state(metadata, file);
+      const SafetensorsFile saved = read_checkpoint(file);
+      training_state(saved.metadata, file);
+      FROST_CHECK(!saved.tensors.below("optimizer.").empty(), file.string(), ": holds no optimizer state");
       check(folder);
     } catch (const Error& e) {
       observer.notice(fmt::format("WARNING: --resume skips a checkpoint: {}\n", e.what()));
@@ -138,7 +143,14 @@ void end_unfinished(const std::filesystem::path& run_folder) {
     } catch (const Error&) {
       continue;  // what cannot be read cannot be resumed either
     }
-    write_checkpoint(file, after.tensors, after.metadata);
+    const fs::path target = fs::read_symlink(file, error);  // what a link points to may be another run's: it stays
+    if (!target.empty()) fs::remove(file);
+    try {
+      write_checkpoint(file, after.tensors, after.metadata);
+    } catch (const Error&) {
+      if (!target.empty()) fs::create_symlink(target, file);
+      throw;
+    }
   }
 }
 

@@ -41,7 +41,7 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root,
 void end_training(Metadata& metadata);
 
 /// Ends the runs whose folder a new run takes: every checkpoint in weights/ that could be resumed, an epochN file of a
-/// finished run too, is stripped. What was trained stays, but --resume must not mix it with the new run's options. Throws
+/// finished run too, is stripped; a link becomes a file, and its target stays. What was trained stays, but --resume must not mix it with the new run's options. Throws
 /// Error where one cannot be written.
 void end_unfinished(const std::filesystem::path& run_folder);
 

@@ -66,6 +66,17 @@ std::string yaml_of(const T& value) {
 
 }  // namespace detail
 
+/// Calls `f` with the name of each option and its value as a person would type it, for a list with each of its values.
+template <class Config, class F>
+void each_text(const Config& config, F&& f) {
+  each_option(config, [&](const char* key, const auto& value) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::vector<std::string>>)
+      for (const std::string& item : value) f(key, item);
+    else
+      f(key, detail::text_of(value));
+  });
+}
+
 /// "weights=yolov5s.pt, cfg=, data=..., ...": what a tool prints first.
 template <class Config>
 std::string options_line(const Config& config) {
@@ -76,11 +87,11 @@ std::string options_line(const Config& config) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-/// What tells a run from others in the same folder: a hash of the options that make its weights. Runs of the same id have
-/// the same weights after the same epoch.
+/// What tells a run from others in the same folder: a hash of the options that make its weights, and of `values`, what is
+/// behind those that name a file. Two runs of one id differ only where other files (data, start weights) have changed.
 template <class Config>
-std::string id_of(const Config& config) {
-  std::string text;
+std::string id_of(const Config& config, const std::string& values = {}) {
+  std::string text = values;
   each_option(config, [&](const std::string& key, const auto& value) {
     const auto no_weights = {"project", "name",  "exist_ok",       "resume",     "device",    "precision",
                              "workers", "cache", "cache_features", "cuda_graph", "recompute", "noplots",
@@ -131,13 +142,18 @@ Config read_options(const std::filesystem::path& file, const Config& given = {},
   return config;
 }
 
+/// The run that a checkpoint FOLDER/weights/NAME is of, as an absolute path.
+inline std::filesystem::path folder_of(const std::filesystem::path& checkpoint) {
+  return std::filesystem::absolute(checkpoint).parent_path().parent_path();
+}
+
 /// --resume: exchanges `config`, which names a run's weights/last.safetensors, for the options of that run, wherever this is
 /// called, but for those that `config.resume_with` names; the file's name becomes absolute. Returns the run's folder; "" for
 /// a new run.
 template <class Config>
 std::filesystem::path load_resume(Config& config) {
   if (config.resume.empty()) return {};
-  const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = last.parent_path().parent_path();
+  const std::filesystem::path last = std::filesystem::absolute(config.resume), folder = folder_of(last);
   std::error_code error;
   FROST_CHECK(std::filesystem::exists(last, error) || !std::filesystem::exists(folder / "opt.yaml", error), config.resume,
               ": not found; the run there ended before an epoch of it was saved: start it again without --resume");

@@ -44,11 +44,28 @@ void check_start(Module& model) {
     FROST_CHECK(tensor.all_finite(), name, " is not finite before the first epoch");
 }
 
+/// The same of what stands where the run will write: throws Error where that cannot become a file of the run.
+void check_places(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  for (const char* name : {"opt.yaml", "hyp.yaml", "results.csv", "summary.json", "weights/last.safetensors",
+                           "weights/best.safetensors", "weights"}) {
+    std::error_code error;
+    const fs::file_status there = fs::status(folder / name, error);
+    const bool weights = std::string_view(name) == "weights";
+    const char* cause = weights                   ? "is a file, not a folder"
+                        : fs::is_directory(there) ? "is a folder, not a file"
+                                                  : "not a regular file";
+    FROST_CHECK(!fs::exists(there) || (weights ? fs::is_directory(there) : fs::is_regular_file(there)),
+                (folder / name).string(), ": ", cause, "; the run writes there");
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh) {
   auto lock = std::make_unique<RunLock>(folder);
   if (fresh) {
+    check_places(folder);
     end_unfinished(folder);
     // Before the new run's options are there: a folder never has these of one run and those of another.
     remove_run_summary(folder);

@@ -254,6 +254,38 @@ TEST_CASE("training loop: with nosave the best epoch may be in no file, and best
   }
 }
 
+TEST_CASE("training loop: a state that does not say which epoch best holds leaves best where it is of an epoch so far") {
+  const Folder folder;
+  const fs::path run = folder.path / "run";
+  Script script{.fitness = {0.2, 0.5, 0.4, 0.3, 0.1}};
+  Script cut = script;
+  cut.before[3] = [] { fail("cut"); };
+  CHECK(error_of([&] { Training(cut, run).finish(); }) == "cut");
+  const fs::path last = run / "weights" / "last.safetensors", best = run / "weights" / "best.safetensors";
+  SafetensorsFile file = read_safetensors(last);
+  auto state = nlohmann::json::parse(file.metadata.at(kTrainingStateKey));
+  CHECK(state.at("written_best") == 1);
+  state.erase("written_best");
+  const std::string kept = read(best);
+  for (const int early_stop_best : {0, 1, 2}) {  // with patience and a late start of "best" the two are not the same
+    CAPTURE(early_stop_best);
+    state["best_epoch"] = early_stop_best;
+    file.metadata[kTrainingStateKey] = state.dump();
+    write_safetensors(last, file.tensors, file.metadata);
+    Training again(script, run);
+    again.loop.resume(last);
+    CHECK((read(best) == kept));
+    CHECK(again.loop.result() == best);
+  }
+  // Of a later epoch: that one is undone.
+  SafetensorsFile later = read_safetensors(best);
+  later.metadata[kOwnEpochKey] = "4";
+  write_safetensors(best, later.tensors, later.metadata);
+  Training again(script, run);
+  again.loop.resume(last);
+  CHECK_FALSE(fs::exists(best));
+}
+
 TEST_CASE("training loop: a state whose numbers cannot be right is refused before anything is written") {
   const Folder folder;
   const fs::path run = folder.path / "run";
@@ -288,6 +320,7 @@ TEST_CASE("training loop: a state whose numbers cannot be right is refused befor
                                    Edit{"batches_per_epoch", 3},
                                    Edit{"wakes", {{0, -1}}},
                                    Edit{"best_fitness", nullptr},
+                                   Edit{"optimizer", 1},
                                    Edit{"loss_scale", 0},
                                    Edit{"loss_scale", "x"},
                                    Edit{"best", {{"epoch", 9}}}}) {

@@ -362,38 +362,84 @@ TEST_CASE("--resume without a file: what cannot be read and what is finished is 
   write(Training::last_of(project / "corrupt"), good.substr(0, good.size() / 2));
   write(Training::last_of(project / "empty"), "");
   fs::create_directories(Training::last_of(project / "folder"));
+  for (const char* name : {"pipe", "nowhere"}) fs::create_directories(project / name / "weights");
+  REQUIRE(world().run("mkfifo bare/pipe/weights/last.safetensors").code == 0);
+  fs::create_symlink("gone", Training::last_of(project / "nowhere"));
   // Each a copy of the good run with one thing wrong.
-  const std::string state = "frost.training", options = slurp(project / "cut" / "opt.yaml");
-  const auto copy = [&](const std::string& name, const std::string& opt, const char* training) {
-    frost::SafetensorsFile file = frost::read_safetensors(Training::last_of(project / "cut"));
-    if (training) file.metadata[state] = training;
+  const std::string options = slurp(project / "cut" / "opt.yaml");
+  const frost::SafetensorsFile cut_off = frost::read_safetensors(Training::last_of(project / "cut"));
+  using Edit = std::function<void(frost::SafetensorsFile&)>;
+  std::map<std::string, std::string> causes;  // of each
+  const auto copy = [&](const std::string& name, const std::string& opt, const std::string& cause, const Edit& edit = {}) {
+    frost::SafetensorsFile file = cut_off;
+    if (edit) edit(file);
     frost::write_safetensors(Training::last_of(project / name), file.tensors, file.metadata);
     write(project / name / "opt.yaml", opt);
+    fs::copy_file(project / "cut" / "hyp.yaml", project / name / "hyp.yaml");
+    causes[name] = cause;
   };
-  copy("no json", options, "{");
-  copy("no state", options, "[]");
-  copy("far", options, R"({"epoch": 1000000000000000000})");
-  copy("empty options", "", nullptr);
-  copy("cut options", options.substr(0, options.find("seed:")), nullptr);
-  copy("cut value", options.substr(0, options.size() - 3), nullptr);
-  copy("no options", options, nullptr);
+  const auto state = [](const std::string& text) {
+    return [=](frost::SafetensorsFile& file) { file.metadata["frost.training"] = text; };
+  };
+  const auto with = [&](const std::string& key, const std::string& value) {
+    std::string text = options;
+    const auto line = text.find("\n" + key + ":") + 1;
+    REQUIRE(line > 0);
+    return text.replace(line, text.find('\n', line) - line, key + ": " + value);
+  };
+  copy("no json", options, "training state cannot be read", state("{"));
+  copy("no state", options, "training state cannot be read", state("[]"));
+  copy("far", options, "training state cannot be r", state(R"({"epoch": 1000000000000000000})"));
+  for (const char* key : {"best_fitness", "stopper_best", "last_step", "steps", "ema_updates", "optimizer"}) {
+    auto json = nlohmann::json::parse(cut_off.metadata.at("frost.training"));
+    json.erase(key);
+    copy(std::string("without ") + key, options, key, state(json.dump()));
+  }
+  copy("no optimizer", options, "no optimizer state", [](frost::SafetensorsFile& file) {
+    frost::StateDict rest;
+    for (const auto& [name, tensor] : file.tensors)
+      if (!name.starts_with("optimizer.")) rest.add(name, tensor);
+    file.tensors = rest;
+  });
+  copy("empty options", "", "opt.yaml");
+  copy("cut options", options.substr(0, options.find("seed:")), "opt.yaml: cut off");
+  copy("cut value", options.substr(0, options.size() - 3), "opt.yaml");
+  copy("no options", options, "opt.yaml: not found");
   fs::remove(project / "no options" / "opt.yaml");
+  copy("epochs", with("epochs", "-3"), "opt.yaml: --epochs: must be at least 1 (given: -3)");
+  copy("batch", with("batch_size", "0"), "opt.yaml: --batch-size: must be at least 1");
+  copy("image size", with("imgsz", "7"), "opt.yaml: --imgsz: must be from 32");
+  copy("precision", with("precision", "f99"), "opt.yaml: --precision: ");
+  copy("smoothing", with("label_smoothing", "2"), "opt.yaml: --label-smoothing: ");
+  copy("no hyp", options, "hyp.yaml");
+  fs::remove(project / "no hyp" / "hyp.yaml");
+  copy("bad hyp", options, "hyp.yaml");
+  write(project / "bad hyp" / "hyp.yaml", "lr0: fast\n");
   const Training other{"classify-train", " --model yolov5n-cls --imgsz 32 --epochs 1 --workers 0 --data " + stripes()};
   REQUIRE(world().run(other.start(project / "classifier")).code == 0);
-  copy("classifier", slurp(project / "classifier" / "opt.yaml"), nullptr);
-  const Outcome outcome = world().run(kBin + "yolo-train --resume --project bare");
+  copy("a classifier", slurp(project / "classifier" / "opt.yaml"), "a run of classify-train, not of yolo-train");
+  const Outcome outcome = world().run("timeout 100 " + kBin + "yolo-train --resume --project bare");
   CAPTURE(said(outcome));
   CHECK(outcome.code == 0);
-  CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/corrupt/weights/last.safetensors"));
-  CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/empty/weights/last.safetensors"));
-  CHECK(has(outcome.out, "--resume skips bare/done/weights/last.safetensors: training is finished"));
-  for (const char* name : {"no json", "no state", "far", "empty options", "cut options", "cut value", "no options"})
-    CHECK_MESSAGE(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/" + std::string(name) + "/"), name);
-  CHECK(has(outcome.out, "bare/classifier/opt.yaml: a run of classify-train, not of yolo-train"));
-  check_error(world().run(kBin + "yolo-train --resume " + Training::last_of(project / "classifier").string()),
-              {"a run of classify-train, not of yolo-train"});
+  for (const char* name : {"corrupt", "empty", "folder", "pipe"})
+    CHECK(has(outcome.out, "WARNING: --resume skips a checkpoint: bare/" + std::string(name) + "/weights/last.safetensors"));
+  CHECK(has(outcome.out, "--resume skips bare/"));
+  CHECK(has(outcome.out, "bare/done/weights/last.safetensors"));
+  for (const auto& [name, cause] : causes) {
+    CAPTURE(name);
+    const auto line = outcome.out.find("WARNING: --resume skips a checkpoint: bare/" + name + "/");
+    REQUIRE(line != std::string::npos);
+    CHECK(has(outcome.out.substr(line, outcome.out.find('\n', line) - line), cause));
+  }
+  // A run that is named says the same.
+  for (const char* name : {"epochs", "batch", "a classifier", "bad hyp", "no optimizer", "without steps"}) {
+    CAPTURE(name);
+    const std::string cause = std::string(name) == "no optimizer" ? "optimizer.momentum." : causes.at(name);
+    check_error(world().run(kBin + "yolo-train --resume '" + Training::last_of(project / name).string() + "'"), {cause});
+  }
   CHECK(fs::exists(project / "cut" / "summary.json"));
   check_error(world().run(kBin + "yolo-train --resume --project bare"), {"no unfinished run below bare"});
+  CHECK(has(world().run(kBin + "yolo-train --resume --project bare").out, "bare/nowhere/weights/last.safetensors"));
 }
 
 TEST_CASE("a limit on file sizes is a full disk; an epoch is not lost to what is written after its checkpoint") {
@@ -405,12 +451,13 @@ TEST_CASE("a limit on file sizes is a full disk; an epoch is not lost to what is
   fs::remove_all(run);
   REQUIRE(world().run(training.start(run) + " --noplots").code == 0);
   fs::remove_all(run);
-  // A folder where a file is to be written.
+  // A folder where a file is to be written, since the run was begun.
   for (const char* blocked : {"results.csv", "weights/best.safetensors", "summary.json", "val_batch0_pred.jpg"}) {
     CAPTURE(blocked);
     fs::remove_all(run);
+    cut(training, run);
     fs::create_directories(run / blocked / "x");
-    const Outcome outcome = world().run(training.start(run));
+    const Outcome outcome = world().run(training.resume(run));
     check_error(outcome, {"yolo-train: ", fs::path(blocked).filename().string()});
     for (const auto& entry : fs::recursive_directory_iterator(run)) CHECK(entry.path().extension() != ".tmp");
     fs::remove_all(run / blocked);
@@ -453,6 +500,49 @@ TEST_CASE("--exist-ok ends every run in the folder, or is ended itself before an
     for (const auto& entry : fs::directory_iterator(run / "weights"))
       check_error(world().run(kBin + "yolo-train --resume " + entry.path().string()), {"training is finished"});
   }
+}
+
+TEST_CASE("--exist-ok and a place where the run cannot write: the run there can go on") {
+  const fs::path kept = world().dir / "places" / "kept", run = world().dir / "places" / "run";
+  const Training older = detector("--epochs 2 --batch-size 4 --noplots");
+  const Training newer = detector("--epochs 1 --batch-size 4 --noplots --seed 5");
+  cut(older, kept);
+  const std::string last = slurp(Training::last_of(kept));
+  for (const char* blocked : {"results.csv", "summary.json", "opt.yaml", "hyp.yaml", "weights/best.safetensors"}) {
+    for (const bool pipe : {false, true}) {
+      CAPTURE(blocked);
+      CAPTURE(pipe);
+      fs::remove_all(run);
+      fs::copy(kept, run, fs::copy_options::recursive);
+      fs::remove(run / blocked);
+      if (pipe)
+        REQUIRE(world().run("mkfifo " + (run / blocked).string()).code == 0);
+      else
+        fs::create_directories(run / blocked);
+      check_error(world().run("timeout 60 " + newer.start(run)),
+                  {std::string(blocked) + ": " + (pipe ? "not a regular file" : "is a folder, not a file")});
+      CHECK((slurp(Training::last_of(run)) == last));
+      if (std::string(blocked) != "opt.yaml") CHECK(slurp(run / "opt.yaml") == slurp(kept / "opt.yaml"));
+    }
+  }
+}
+
+TEST_CASE("--exist-ok and links in weights/: they become files, and the runs they point to can go on") {
+  const fs::path other = world().dir / "linked" / "other", run = world().dir / "linked" / "run";
+  const Training training = detector("--epochs 2 --batch-size 4 --noplots");
+  cut(training, other);
+  const std::string last = slurp(Training::last_of(other));
+  fs::create_directories(run / "weights");
+  for (const char* name : {"last", "best", "epoch1", "mine"})
+    fs::create_symlink(Training::last_of(other), run / "weights" / (std::string(name) + ".safetensors"));
+  check_error(world().run("ulimit -f 8; " + training.start(run)), {"cannot write ", "File too large"});
+  for (const char* name : {"last", "best", "epoch1", "mine"})
+    CHECK(fs::is_symlink(run / "weights" / (std::string(name) + ".safetensors")));
+  REQUIRE(world().run(training.start(run)).code == 0);
+  CHECK((slurp(Training::last_of(other)) == last));
+  for (const auto& entry : fs::directory_iterator(run / "weights")) CHECK_FALSE(entry.is_symlink());
+  CHECK(resumable(run) == 0);
+  CHECK(world().run(training.resume(other)).code == 0);
 }
 
 TEST_CASE("--exist-ok over a run, killed at every third write: no checkpoint goes on under the new run's options") {
@@ -538,6 +628,14 @@ TEST_CASE("a best or an epochN that cannot be read does not hold a good last up"
   using Damage = void (*)(const fs::path&);
   const Damage damages[] = {[](const fs::path& file) { fs::resize_file(file, fs::file_size(file) / 2); },
                             [](const fs::path& file) { write(file, ""); },
+                            [](const fs::path& file) {  // a sound header: only reading the masks shows it
+                              frost::SafetensorsFile sound = frost::read_safetensors(file);
+                              frost::HostTensor wrong;
+                              wrong.dtype = frost::DType::u8, wrong.shape = {1}, wrong.bytes.resize(1);
+                              sound.metadata["frost.packed"] = R"({"x": [4]})";
+                              sound.tensors.add("x.bits", wrong);
+                              frost::write_safetensors(file, sound.tensors, sound.metadata);
+                            },
                             [](const fs::path& file) { fs::remove(file), fs::create_symlink(file.filename(), file); }};
   for (const Damage corruption : damages) {
     for (const char* name : {"best", "epoch1", "epoch2"}) {

@@ -148,7 +148,8 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   for (const std::string& warning : warnings) observer.notice(fmt::format("{}\n", warning));
   std::vector<std::string> pairs;
   for (const auto& [key, value] : hyp.items()) pairs.push_back(fmt::format("{}={}", key, value));
-  observer.notice(fmt::format("{}{}\n", bold_blue("hyperparameters: "), fmt::join(pairs, ", ")));
+  const std::string hyp_values = fmt::format("{}", fmt::join(pairs, ", "));
+  observer.notice(fmt::format("{}{}\n", bold_blue("hyperparameters: "), hyp_values));
 
   const DataConfig data = load_data_config(config.data);
   for (const std::string& warning : data.warnings) observer.warning(fmt::format("{}\n", warning));
@@ -250,7 +251,7 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
     run::save_options(config, folder, {&TrainConfig::data, &TrainConfig::cfg, &TrainConfig::weights});
   };
   LoopOptions loop = loop_options(config, hyp, task.batches_per_epoch(), batch_size, run_device.compute);
-  loop.run = run::id_of(config);
+  loop.run = run::id_of(config, hyp_values);
   return run::train(device, task, plan, std::move(loop), decay, config.frozen_bn, std::move(place), observer).folder;
 }
 
