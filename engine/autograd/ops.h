@@ -62,7 +62,7 @@ struct NormOperands {
   Parameter &weight, &bias;
   Tensor running_mean, running_var;  // updated where batch_statistics is true
   Tensor mean, rstd;
-  float eps = 1e-3f, momentum = 0.03f;
+  float eps = 1e-5f, momentum = 0.1f;
   bool batch_statistics = true;
 };
 /// What a block adds to its own branch, and where: after the activation, or before it. Null: nothing.

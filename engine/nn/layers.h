@@ -35,7 +35,7 @@ class Conv2d : public Module {
 /// Batch normalisation over channels; applied together with an activation by norm_act.
 class BatchNorm2d : public Module {
  public:
-  BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-3f, float momentum = 0.03f);
+  BatchNorm2d(Device& device, std::int64_t channels, float eps = 1e-5f, float momentum = 0.1f);
   /// y = activation(norm(x)) [+ residual].
   std::string torch_class() const override { return "BatchNorm2d"; }
   Var apply(Context& context, const Var& x, Activation activation, Residual residual = {}, const Output& output = {});
@@ -92,7 +92,7 @@ void forget_derived(Module& model);
 
 /// Of a block's norm, and the names of its two parts.
 struct ConvNormSettings {
-  float eps = 1e-3f, momentum = 0.03f;
+  float eps = 1e-5f, momentum = 0.1f;
   const char *conv = "conv", *bn = "bn";
   const char* torch_class = "Conv";
 };

@@ -13,7 +13,7 @@ std::unique_ptr<Conv2d> conv(Device& device, std::int64_t in, std::int64_t out, 
   return std::make_unique<Conv2d>(device, in, out, square(kernel, stride), false);
 }
 std::unique_ptr<BatchNorm2d> norm(Device& device, std::int64_t channels) {
-  return std::make_unique<BatchNorm2d>(device, channels, 1e-5f, 0.1f);
+  return std::make_unique<BatchNorm2d>(device, channels);
 }
 /// The shortcut where a block changes the shape: a 1x1 convolution (`0`) and its norm (`1`), no activation. Null where it
 /// can be the input itself.

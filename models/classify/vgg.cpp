@@ -20,7 +20,7 @@ Vgg16::Vgg16(Device& device, bool batch_norm, int classes, Seed seed) : Classifi
     for (int i = 0; i < convs; ++i, in = width) {
       Step step{.conv = &features->append(std::make_unique<Conv2d>(device, in, width, square(3), true)), .fused = {}};
       if (batch_norm)
-        step.fused.emplace(*step.conv, features->append(std::make_unique<BatchNorm2d>(device, width, 1e-5f, 0.1f)));
+        step.fused.emplace(*step.conv, features->append(std::make_unique<BatchNorm2d>(device, width)));
       features->append(std::make_unique<Activate>(kRelu));
       stage.push_back(std::move(step));
     }

@@ -23,10 +23,7 @@ ClassifyHead::ClassifyHead(Device& device, std::int64_t in, int classes)
                       std::make_unique<ConvNormAct>(device, in, 1280, ConvGeometry{}, Activation{ActivationKind::silu}))),
       pool_(add_child("pool", std::make_unique<AdaptiveAvgPool2d>(1, 1))),
       drop_(add_child("drop", std::make_unique<DropoutLayer>(0.0f))),
-      linear_(add_child("linear", std::make_unique<Linear>(device, 1280, classes))) {
-  conv_.bn.eps = 1e-5f;  // the detector's constants are not set here: PyTorch's defaults stay
-  conv_.bn.momentum = 0.1f;
-}
+      linear_(add_child("linear", std::make_unique<Linear>(device, 1280, classes))) {}
 
 Var ClassifyHead::forward(Context& context, const Var& x, const Output&) {
   const Device::ScopeGuard scope(context.device, name());

@@ -44,6 +44,9 @@ void BlockBuilder::spend_conv(std::int64_t c1, std::int64_t c2, const ConvGeomet
   budget.spend_parameters(where, static_cast<double>(c1 / g.groups) * static_cast<double>(c2) * g.kernel_h * g.kernel_w);
 }
 
+// YOLOv5's constants of every batch norm (docs/spec/model.md section 3).
+constexpr float kNormEps = 1e-3f, kNormMomentum = 0.03f;
+
 void BlockBuilder::spend_norm(std::int64_t channels) const {
   budget.spend_parameters(where, 4.0 * static_cast<double>(checked(channels)));  // two trained, two statistics
 }
@@ -52,7 +55,8 @@ std::unique_ptr<ConvNormAct> BlockBuilder::conv(std::int64_t c1, std::int64_t c2
   const ConvGeometry geometry = options.geometry();
   spend_conv(c1, c2, geometry);
   spend_norm(c2);
-  auto block = std::make_unique<ConvNormAct>(device, c1, c2, geometry, options.activation.value_or(activation));
+  auto block = std::make_unique<ConvNormAct>(device, c1, c2, geometry, options.activation.value_or(activation),
+                                             ConvNormSettings{kNormEps, kNormMomentum});
   block->own_activation = options.activation.has_value();
   return block;
 }
@@ -65,7 +69,7 @@ std::unique_ptr<Conv2d> BlockBuilder::plain_conv(std::int64_t c1, std::int64_t c
 
 std::unique_ptr<BatchNorm2d> BlockBuilder::norm(std::int64_t channels) const {
   spend_norm(channels);
-  return std::make_unique<BatchNorm2d>(device, channels);
+  return std::make_unique<BatchNorm2d>(device, channels, kNormEps, kNormMomentum);
 }
 
 namespace {
