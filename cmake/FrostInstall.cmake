@@ -14,7 +14,8 @@ install(TARGETS ${tools} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT r
 # Headers include each other as "engine/...", which include/frost answers; <frost/frost.h> is found in include.
 install(FILES include/frost/frost.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/frost)
 install(DIRECTORY kernels engine models DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/frost FILES_MATCHING PATTERN "*.h"
-  PATTERN kernels/cuda EXCLUDE PATTERN kernels/cpu EXCLUDE PATTERN yamls EXCLUDE PATTERN hyps EXCLUDE)
+  PATTERN kernels/cuda EXCLUDE PATTERN kernels/cpu EXCLUDE PATTERN yamls EXCLUDE PATTERN hyps EXCLUDE
+  PATTERN explain_report.h EXCLUDE PATTERN run_checkpoints.h EXCLUDE)  # they need nlohmann/json
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/frost)
 install(EXPORT frost NAMESPACE frost:: FILE frostTargets.cmake DESTINATION ${package})
@@ -23,6 +24,7 @@ configure_package_config_file(cmake/frostConfig.cmake.in ${PROJECT_BINARY_DIR}/f
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/frostConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/frostConfig.cmake ${PROJECT_BINARY_DIR}/frostConfigVersion.cmake
   DESTINATION ${package})
+file(RELATIVE_PATH FROST_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)  # wherever the prefix is moved to
 configure_file(cmake/frost.pc.in ${PROJECT_BINARY_DIR}/frost.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/frost.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)

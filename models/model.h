@@ -35,9 +35,11 @@ using Seed = std::optional<std::uint64_t>;
 class Model : public Module {
  public:
   const std::string& architecture() const { return architecture_; }  // "yolov5n", "resnet18"
+  Device& device() { return parameters().at(0)->value.device(); }
   virtual int classes() const = 0;
   virtual int stride() const = 0;                          // image sides must be multiples of it
   virtual int smallest_imgsz() const { return stride(); }  // that all windows find room in
+  virtual int usual_imgsz() const { return 224; }          // where nobody says another
   virtual int channels() const { return 3; }               // of an image
   virtual Preprocessing preprocessing() const { return {}; }
   /// What --freeze counts.

@@ -50,8 +50,9 @@ void look(const Config& c) {
   fmt::print("{}weights={}, source={}, imgsz={}, save_txt={}, nosave={}, project={}, name={}\n{}\n\n",
              bold_blue("classify/predict: "), c.weights, c.source, c.imgsz, c.save_txt, c.nosave, c.project.string(), c.name,
              run.line);
-  const std::unique_ptr<classify::Classifier> model = classify::load_classifier(*run.device, find_weights(c.weights));
   ConsoleObserver observer;
+  const std::unique_ptr<classify::Classifier> model =
+      classify::load_classifier(*run.device, find_weights(c.weights, observer));
   const int imgsz = classify::Classifier::whole_strides(c.imgsz, observer);
   Predictor predict(*model, {.imgsz = imgsz, .max_det = 5, .compute = run.compute, .cuda_graph = c.cuda_graph});
   images_of(c.source);  // complains before a folder is made

@@ -14,14 +14,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/optim/optimizer.h"
 #include "engine/tensor/run_device.h"
 #include "engine/training/captured_step.h"
-#include "models/classify/step.h"
-#include "models/classify/weights.h"
-#include "models/freeze.h"
-#include "models/yolo/model_io.h"
-#include "models/yolo/training/step.h"
+#include "engine/training/ema.h"
+#include "engine/training/updater.h"
+#include "kernels/trace/trace.h"
+#include "models/classify/classifier.h"
+#include "models/families/load_model.h"
+#include "models/families/rehearsal.h"
 #include "tools/main_guard.h"
 
 namespace {
@@ -92,50 +92,54 @@ Result in_child(const Work& work) {
   return result;
 }
 
-/// Times of the model's convolutions alone, same shapes and passes, through the same backend: `best` keeps the best of each.
-void time_convolutions(Device& device, const Profile& profile, DType type, std::vector<double>& best) {
-  best.resize(profile.calls.size(), 1e30);
-  Backend& backend = device.backend();
+/// The convolutions that a pass asks for, by the same pass on a device that computes nothing. What only its first run does
+/// (fused weights) is left out.
+template <class Prepare>
+std::vector<PrimitiveCall> convolutions_of(const Backend& like, const Prepare& prepare) {
+  std::vector<PrimitiveCall> calls;
+  Device device(make_meta_backend(like, [&](const PrimitiveCall& call) {
+    if (call.primitive >= Primitive::conv_forward && call.primitive <= Primitive::conv_backward_weight)
+      calls.push_back(call);
+  }));
+  const auto pass = prepare(device);
+  pass->run();
+  calls.clear();
+  pass->run();
+  return calls;
+}
+
+/// Their times alone, in milliseconds: `best` keeps the best of each.
+void time_convolutions(Device& device, const std::vector<PrimitiveCall>& calls, std::vector<double>& best) {
+  best.resize(calls.size(), 1e30);
   for (std::size_t i = 0; i < best.size(); ++i) {
-    const Profile::ConvCall& call = profile.calls[i];
-    const Shape y_shape = call.geometry.output(call.x, call.filters);
-    const Tensor x = Tensor::zeros(device, call.x, type), y = Tensor::zeros(device, y_shape, call.out),
-                 dy = Tensor::zeros(device, y_shape, type), dx = Tensor::zeros(device, call.x, type);
-    const Shape w_shape{call.filters, call.geometry.kernel_h, call.geometry.kernel_w, call.x.c / call.geometry.groups};
-    const Tensor weight = Tensor::zeros(device, w_shape), dweight = Tensor::zeros(device, w_shape),
-                 bias = Tensor::zeros(device, {1, 1, 1, call.filters});
-    const Filters filters{weight.f32(), new_version()};
-    const double ms = best_ms(device, 1, [&] {
-      backend.conv_forward({.geometry = call.geometry,
-                            .x = x,
-                            .weight = filters,
-                            .bias = call.bias ? bias.f32() : nullptr,
-                            .activation = call.activation,
-                            .y = y});
-      if (call.backward_data) backend.conv_backward_data({.geometry = call.geometry, .dy = dy, .weight = filters, .dx = dx});
-      if (call.backward_weight)
-        backend.conv_backward_weight(
-            {.geometry = call.geometry, .x = x, .dy = dy, .dweight = dweight.f32(), .accumulate = true});
-    });
-    best[i] = std::min(best[i], ms);
+    std::vector<Tensor> operands;
+    const auto memory = [&](std::size_t bytes) {
+      operands.push_back(Tensor::zeros(device, {1, 1, 1, static_cast<std::int64_t>(bytes)}, DType::u8, Role::workspace));
+      return operands.back().data();
+    };
+    best[i] = std::min(best[i], best_ms(device, 1, calls[i].bind(device.backend(), memory)));
   }
 }
 
-/// A pass of `batch` images and its lower bound. They take turns, so that what slows the machine for a while slows both:
-/// timed one after the other on two shared cores, the lower bound came out above the step, though it makes fewer of the same
-/// calls.
-Row measure(const RunDevice& run, const Profile& profile, int batch, int repeats, const std::function<void()>& pass) {
+/// A pass of `batch` images and its lower bound. `prepare` makes the pass on a device. They take turns, so that what slows
+/// the machine for a while slows both: timed one after the other on two shared cores, the lower bound came out above the
+/// step, though it makes fewer of the same calls.
+template <class Prepare>
+Row measure(const RunDevice& run, int batch, int repeats, const Prepare& prepare) {
   Device& device = *run.device;
+  const std::vector<PrimitiveCall> convolutions = convolutions_of(device.backend(), prepare);
+  const auto made = prepare(device);
+  const auto pass = [&] { made->run(); };
   device.ledger().reset_peaks();
   reset_peak_rss();
   Row row{.ms = best_ms(device, 1, pass)};
   row.rss_mb = peak_rss_mb();
   row.ledger_mb = static_cast<double>(device.ledger().total().peak) / 1e6;
   std::vector<double> bound;
-  time_convolutions(device, profile, run.compute, bound);
+  time_convolutions(device, convolutions, bound);
   for (int i = 1; i < repeats; ++i) {
     row.ms = std::min(row.ms, best_ms(device, 1, pass));
-    time_convolutions(device, profile, run.compute, bound);
+    time_convolutions(device, convolutions, bound);
   }
   row.bound_ms = std::accumulate(bound.begin(), bound.end(), 0.0) / batch;
   row.ms /= batch;
@@ -147,134 +151,92 @@ void print(const std::string& what, const Row& row) {
              row.ledger_mb, row.rss_mb);
 }
 
-/// Inference of a model as `forward` runs it, on an empty image.
-Row inference(RunDevice& run, int batch, int imgsz, const Settings& settings,
-              const std::function<void(Context&, const Var&)>& forward) {
-  Device& device = *run.device;
-  const Var image{Tensor::zeros(device, {batch, imgsz, imgsz, 3}, run.compute, Role::input), -1, nullptr};
-  Profile profile;
-  Context counted{.device = device, .compute = run.compute, .profile = &profile};
-  forward(counted, image);
-  Context context{.device = device, .compute = run.compute};
-  CapturedStep pass(device, nullptr, settings.cuda_graph);
-  return measure(run, profile, batch, settings.repeats, [&] { pass.run({}, [&] { forward(context, image); }); });
-}
-
-/// A family's training step on a batch of noise. `load` puts the targets where `step` finds them; `step` gathers the
-/// gradients and can be captured.
-struct Trained {
-  Module& model;
-  OptimizerKind optimizer;
-  Tensor& grad_scale;  // of the loss
-  std::function<void()> load;
-  std::function<void(const Context&, const Tensor&)> step;
-};
-Row training(RunDevice& run, int batch, int imgsz, const Settings& settings, const Trained& trained) {
-  Device& device = *run.device;
-  ParameterArena arena(device, trained.model, 5e-4f, true);
-  Optimizer optimizer(arena, device, trained.optimizer, run.compute == DType::f16);
-  for (ParameterGroup& group : arena.groups()) group.lr = 1e-4f;
-  Rng rng(0);
-  std::vector<float> pixels(static_cast<std::size_t>(batch) * imgsz * imgsz * 3);
-  for (float& p : pixels) p = static_cast<float>(rng.uniform());
-  const Tensor plain = Tensor::from(device, {batch, imgsz, imgsz, 3}, pixels, Role::input);
-  Tensor image(device, plain.shape(), run.compute, Role::input);
-  device.backend().copy({.x = plain, .y = image});
-  Profile profile;
-  if (optimizer.loss_scaling()) trained.grad_scale = optimizer.loss_scale();
-  trained.load();
-  trained.step({.device = device, .compute = run.compute, .profile = &profile}, image);
-  CapturedStep step(device, &trained.model, settings.cuda_graph);
-  return measure(run, profile, batch, settings.repeats, [&] {
-    trained.load();
-    optimizer.set(0.937f);
-    step.run({}, [&] {
-      trained.step({.device = device, .compute = run.compute}, image);
-      optimizer.queue(10.0);
-    });
-    optimizer.touch();
-  });
-}
-
-bool is_checkpoint(const std::string& name) {
+/// A checkpoint's model, as wide as its tensors are, or a new one: of COCO's or of ImageNet's classes.
+std::unique_ptr<Model> open_model(Device& device, const std::string& name) {
   const std::filesystem::path kind = std::filesystem::path(name).extension();
-  return kind == ".pt" || kind == ".pth" || kind == ".safetensors";
+  if (kind == ".pt" || kind == ".pth" || kind == ".safetensors") return load_model(device, name);
+  return make_model(device, name);
 }
 
-/// A checkpoint's model, as wide as its tensors are, or a new one of a YAML.
-std::unique_ptr<DetectionModel> detector(Device& device, const std::string& name) {
-  if (is_checkpoint(name)) return yolo::load_model(device, name);
-  return std::make_unique<DetectionModel>(device, load_model_spec(name));
-}
+/// The model on a device: itself, or a copy where that is not its own.
+struct Network {
+  std::unique_ptr<Model> copy;
+  Model& model;
+  Network(Device& device, Model& given)
+      : copy(is_meta(device.backend()) ? given.copy_architecture(device) : nullptr), model(copy ? *copy : given) {}
+};
 
-/// A checkpoint's model, as wide as its tensors are, or a new one of 1000 classes.
-std::unique_ptr<classify::Classifier> classifier(Device& device, const std::string& name) {
-  if (is_checkpoint(name)) return classify::load_classifier(device, name);
-  return classify::make_classifier(device, name, 1000);
-}
+/// Inference on an empty image.
+class InferencePass {
+ public:
+  InferencePass(Device& device, Model& model, DType compute, const Shape& image, bool cuda_graph)
+      : network_(device, model),
+        context_{.device = device, .compute = compute},
+        image_{Tensor::zeros(device, image, compute, Role::input), -1, nullptr},
+        captured_(device, nullptr, cuda_graph) {}
+  void run() {
+    captured_.run({}, [&] {
+      outputs_.clear();  // the last pass' results do not stand beside this one's
+      outputs_ = network_.model.outputs(context_, image_);
+    });
+  }
 
-bool is_classifier(const std::string& name) {
-  if (is_checkpoint(name)) return !classify::read_classifier_weights(name).detector;
-  const std::vector<std::string> names = classify::classifier_names();
-  return std::ranges::find(names, name) != names.end();
-}
+ private:
+  Network network_;
+  Context context_;
+  Var image_;
+  CapturedStep captured_;
+  std::vector<Var> outputs_;
+};
 
-Row detector_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
-  RunDevice run(settings.device, settings.precision);
-  const auto model = detector(*run.device, name);
-  std::vector<Var> maps;
-  return inference(run, batch, imgsz, settings, [&](Context& context, const Var& image) {
-    maps.clear();  // the last pass' results do not stand beside this one's
-    maps = model->heads(context, image);
+/// A training step: the family's own task on a batch of noise, and the update.
+class TrainingPass {
+ public:
+  TrainingPass(Device& device, Model& model, const StepPlan& plan, const NoiseOptions& noise, OptimizerKind optimizer)
+      : network_(device, model),
+        task_(noise_task(model, plan, noise)(device, network_.model)),
+        arena_(device, network_.model, 5e-4f, true),
+        ema_(device, network_.model, arena_, moving_statistics(network_.model, plan.frozen_bn)),
+        updater_(device, arena_, ema_, {.lr0 = 1e-4, .batch_size = noise.batch_size, .nominal_batch = noise.batch_size},
+                 optimizer, 10.0, plan.compute == DType::f16, plan.cuda_graph) {
+    if (plan.compute == DType::f16) task_->use_loss_scale(updater_.optimizer().loss_scale());
+    task_->begin_epoch(0);
+  }
+  void run() {
+    updater_.begin_batch(0, batch_++);
+    task_->train_batch();
+    updater_.end_batch();
+  }
+
+ private:
+  Network network_;
+  std::unique_ptr<Task> task_;
+  ParameterArena arena_;
+  ModelEma ema_;
+  Updater updater_;
+  std::int64_t batch_ = 0;
+};
+
+Row inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
+  const RunDevice run(settings.device, settings.precision);
+  const auto model = open_model(*run.device, name);
+  return measure(run, batch, settings.repeats, [&](Device& device) {
+    return std::make_shared<InferencePass>(device, *model, run.compute, Shape{batch, imgsz, imgsz, 3}, settings.cuda_graph);
   });
 }
 
-Row detector_training(const std::string& name, int batch, int imgsz, const Settings& settings, int freeze, bool recompute) {
-  RunDevice run(settings.device, settings.precision);
-  const auto made = detector(*run.device, name);
-  DetectionModel& model = *made;
-  frost::freeze(model, model.layers(), {std::to_string(freeze)});
-  Rng rng(1);
-  std::vector<float> targets;
-  for (int i = 0; i < batch * 7; ++i)  // seven boxes for each image, as in COCO
-    for (const double value : {static_cast<double>(i / 7), rng.uniform(0, model.detect().classes), rng.uniform(0.2, 0.8),
-                               rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)})
-      targets.push_back(static_cast<float>(value));
-  yolo::LossState loss(*run.device, {}, batch * 7);
-  return training(run, batch, imgsz, settings,
-                  {.model = model,
-                   .optimizer = OptimizerKind::sgd,
-                   .grad_scale = loss.grad_scale,
-                   .load = [&] { loss.set_targets(targets, batch, model.detect().classes); },
-                   .step = [&](const Context& context,
-                               const Tensor& image) { yolo::train_step(context, model, image, loss, recompute); }});
-}
-
-Row classifier_inference(const std::string& name, int batch, int imgsz, const Settings& settings) {
-  RunDevice run(settings.device, settings.precision);
-  const auto model = classifier(*run.device, name);
-  Var logits;
-  return inference(run, batch, imgsz, settings, [&](Context& context, const Var& image) {
-    logits = Var();
-    logits = model->forward(context, image);
+/// `freeze`: as --freeze; empty: all but a classifier's head.
+Row training(const std::string& name, int batch, int imgsz, const Settings& settings, std::string freeze, bool recompute) {
+  const RunDevice run(settings.device, settings.precision);
+  const auto model = open_model(*run.device, name);
+  const auto* classifier = dynamic_cast<const classify::Classifier*>(model.get());
+  if (freeze.empty()) freeze = "!" + classifier->head().name();
+  model->freeze({freeze});
+  const StepPlan plan{.compute = run.compute, .recompute = recompute, .cuda_graph = settings.cuda_graph};
+  return measure(run, batch, settings.repeats, [&](Device& device) {
+    return std::make_shared<TrainingPass>(device, *model, plan, NoiseOptions{batch, imgsz},
+                                          classifier ? OptimizerKind::adam : OptimizerKind::sgd);
   });
-}
-
-Row classifier_training(const std::string& name, int batch, int imgsz, const Settings& settings, bool head_alone,
-                        bool recompute) {
-  RunDevice run(settings.device, settings.precision);
-  const auto model = classifier(*run.device, name);
-  if (head_alone) frost::freeze(*model, model->layers(), {"!" + model->head().name()});
-  std::vector<std::int64_t> labels;
-  for (int i = 0; i < batch; ++i) labels.push_back(i % model->classes());
-  classify::LossState loss(*run.device, batch, 0.1f);
-  return training(run, batch, imgsz, settings,
-                  {.model = *model,
-                   .optimizer = OptimizerKind::adam,
-                   .grad_scale = loss.grad_scale,
-                   .load = [&] { loss.set_labels(labels); },
-                   .step = [&](const Context& context,
-                               const Tensor& image) { classify::train_step(context, *model, image, loss, recompute); }});
 }
 
 /// What the chip can do: a copy of 256 MB, and a product of 16384 x 4096 by 4096 x 4096 values.
@@ -323,8 +285,8 @@ void compare_with_torch(const std::vector<std::string>& models, int batch, int i
              "training peak, MB");
   bool torch = true;
   for (const std::string& model : models) {
-    const Row forward = in_child([&] { return detector_inference(model, batch, imgsz, settings); });
-    const Row step = in_child([&] { return detector_training(model, batch, imgsz, settings, 0, true); });
+    const Row forward = in_child([&] { return inference(model, batch, imgsz, settings); });
+    const Row step = in_child([&] { return training(model, batch, imgsz, settings, "0", true); });
     std::vector<std::string> cells;
     std::string why, eager_peak = "-";
     for (const char* pass : {"", " --train"})
@@ -403,16 +365,18 @@ int run(CLI::App& app, int argc, char** argv) {
     print_rates(settings);
     fmt::print("{:<46}{:>9}{:>11}{:>9}{:>12}{:>11}\n", "", "ms/image", "conv alone", "share", "ledger MB", "RSS MB");
     for (const std::string& model : models) {
-      const bool classifies = in_child([&] { return is_classifier(model); });
+      const bool classifies = in_child([&] {
+        const RunDevice run("cpu", "f32");
+        return dynamic_cast<classify::Classifier*>(open_model(*run.device, model).get()) != nullptr;
+      });
       const int many = app.count("--batch-size") || !classifies ? batch : 32;
       if (!training_only)
         for (const int b : {1, classifies ? many : 16}) {
           Settings more = settings;
           if (b == 1) more.repeats *= 4;
           const int size = !classifies ? 640 : app.count("--imgsz") ? sizes[0] : 224;
-          print(fmt::format("{} inference {} b{} {}", model, size, b, precision), in_child([&] {
-                  return classifies ? classifier_inference(model, b, size, more) : detector_inference(model, b, size, more);
-                }));
+          print(fmt::format("{} inference {} b{} {}", model, size, b, precision),
+                in_child([&] { return inference(model, b, size, more); }));
         }
       if (inference_only) continue;
       const auto step = [&](int size, int b) { return fmt::format("{} step {} b{} {}", model, size, b, precision); };
@@ -421,12 +385,12 @@ int run(CLI::App& app, int argc, char** argv) {
           for (const int b : {1, many})
             for (const bool head_alone : {false, true})
               print(step(size, b) + (head_alone ? " head alone" : "") + keep,
-                    in_child([&] { return classifier_training(model, b, size, settings, head_alone, !no_recompute); }));
+                    in_child([&] { return training(model, b, size, settings, head_alone ? "" : "0", !no_recompute); }));
       else
         for (const int size : sizes)
           for (const int freeze : freezes)
             print(fmt::format("{} freeze {}{}", step(size, batch), freeze, keep),
-                  in_child([&] { return detector_training(model, batch, size, settings, freeze, !no_recompute); }));
+                  in_child([&] { return training(model, batch, size, settings, std::to_string(freeze), !no_recompute); }));
     }
   }
   return 0;

@@ -14,6 +14,7 @@
 #include "models/families/predict.h"
 #include "models/yolo/evaluation/plots.h"
 #include "models/yolo/evaluation/results.h"
+#include "tools/console_observer.h"
 #include "tools/main_guard.h"
 #include "tools/options.h"
 #include "tools/sources.h"
@@ -80,7 +81,9 @@ void write_crop(const fs::path& folder, const std::string& stem, const Image& im
 void detect(const Config& c) {
   const RunDevice run(c.device, c.half ? "half" : c.precision, {c.deterministic, c.tf32});
   fmt::print("{}{}\n{}\n\n", bold_blue("detect: "), options_line(c), run.line);
-  const std::unique_ptr<Model> model = load_model(*run.device, c.weights);
+  ConsoleObserver observer;
+  images_of(c.source);  // complains before a folder is made
+  const std::unique_ptr<Model> model = load_model(*run.device, c.weights, observer);
   FROST_CHECK(model->preprocessing().framing == Preprocessing::Framing::letterbox, c.weights, ": ", model->architecture(),
               " is a classifier; classify-predict looks at pictures with it");
   fmt::print("{}\n", model->summary(c.imgsz));

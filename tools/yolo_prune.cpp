@@ -81,8 +81,8 @@ int run(CLI::App& app, int argc, char** argv) {
                                    std::pair{"--importance", filters}, std::pair{"--multiple", filters}})
     if (!used && app.count(flag)) throw CLI::ValidationError(flag, "--method " + c.method + " does not use it");
   const frost::RunDevice device(c.device, "f32");
-  frost::StoredModel stored = frost::read_model(*device.device, c.weights);
   frost::ConsoleObserver observer;
+  frost::StoredModel stored = frost::read_model(*device.device, c.weights, observer);
   frost::slim::prune(c, device, stored, observer);
   if (c.data.empty()) return 0;
   const bool detector = dynamic_cast<frost::DetectionModel*>(stored.model.get()) != nullptr;

@@ -1,27 +1,43 @@
 #include "engine/base/interrupt.h"
 
+#include <signal.h>  // sigaction
+
+#include <array>
 #include <csignal>
+#include <mutex>
 
 namespace frost {
 namespace {
 volatile std::sig_atomic_t g_requested = 0;
 extern "C" void remember_signal(int signal) {
   g_requested = 1;
-  std::signal(signal, SIG_DFL);
+  ::signal(signal, SIG_DFL);
 }
+
+constexpr std::array kSignals{SIGINT, SIGTERM};
+std::mutex g_mutex;
+int g_guards = 0;                                        // alive, in whichever threads
+std::array<struct sigaction, kSignals.size()> g_before;  // what the signals did before the first of them
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
+  const std::lock_guard lock(g_mutex);
+  if (g_guards++ > 0) return;
   g_requested = 0;
-  std::signal(SIGINT, remember_signal);
-  std::signal(SIGTERM, remember_signal);
+  for (std::size_t i = 0; i < kSignals.size(); ++i) {
+    sigaction(kSignals[i], nullptr, &g_before[i]);
+    const bool own =
+        (g_before[i].sa_flags & SA_SIGINFO) || (g_before[i].sa_handler != SIG_DFL && g_before[i].sa_handler != SIG_IGN);
+    if (!own) ::signal(kSignals[i], remember_signal);
+  }
 }
 InterruptGuard::~InterruptGuard() {
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  const std::lock_guard lock(g_mutex);
+  if (--g_guards > 0) return;
+  for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &g_before[i], nullptr);
 }
 bool InterruptGuard::requested() { return g_requested != 0; }
 
-void ignore_file_size_signal() { std::signal(SIGXFSZ, SIG_IGN); }
+void ignore_file_size_signal() { ::signal(SIGXFSZ, SIG_IGN); }
 
 }  // namespace frost

@@ -9,8 +9,8 @@ class Interrupted : public Error {
   using Error::Error;
 };
 
-/// While it lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work in hand ends cleanly; a second
-/// one ends the process at once.
+/// While one lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work in hand ends cleanly; a second
+/// one ends the process at once. A handler that the program has of its own stays in place, and afterwards all is as before.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -90,7 +90,7 @@ fs::path make_run_folder(const fs::path& project, const std::string& name, bool 
   fail(first.string(), ": 9998 runs of this name exist already; choose another --name");
 }
 
-RunLock::RunLock(const fs::path& folder) {
+RunLock::RunLock(const fs::path& folder, Observer& observer) {
   const fs::path file = lock_file(folder);
   file_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   FROST_CHECK(file_ >= 0, file.string(), ": cannot write: ", std::strerror(errno));
@@ -106,8 +106,8 @@ RunLock::RunLock(const fs::path& folder) {
       close(file_);
       fail(folder.string(), ": in use by ", who, ": two trainings cannot write to one folder");
     }
-    fmt::print(stderr, "WARNING: {}: cannot be locked ({}); no second training may write to this folder\n", folder.string(),
-               std::strerror(cause));
+    observer.warning(fmt::format("WARNING: {}: cannot be locked ({}); no second training may write to this folder\n",
+                                 folder.string(), std::strerror(cause)));
   }
   for (const fs::path& part : {folder, folder / "weights"}) remove_dead_temporaries(part, is_run_file);
 }

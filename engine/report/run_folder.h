@@ -2,6 +2,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/report/observer.h"
+
 namespace frost {
 
 /// Creates a run's folder and returns it: `<project>/<name>`, or name2, name3, ... if that exists and `exist_ok` is not set.
@@ -17,8 +19,8 @@ class RunLock {
  public:
   /// Takes the lock, then removes the temporary files that dead processes left in the folder and in its weights/. Throws
   /// Error naming the holder (process, machine, since when) where another process has it. Where the file system knows no
-  /// locks it warns on stderr and goes on without.
-  explicit RunLock(const std::filesystem::path& folder);
+  /// locks it warns and goes on without.
+  explicit RunLock(const std::filesystem::path& folder, Observer& observer = silence());
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
   ~RunLock();

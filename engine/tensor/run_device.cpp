@@ -60,13 +60,19 @@ DType compute_type(const std::string& precision, const Backend& backend) {
 
 Device::Device(const std::string& name) : Device(open_backend(name)) { name_ = full_name(name, *backend_); }
 
+RunDevice::RunDevice(Device& given, const std::string& precision)
+    : device(&given, [](Device*) {}),
+      compute(compute_type(precision, given.backend())),
+      line(std::string("frost " FROST_VERSION " ") + given.backend().description() + ", " + name_of(compute)) {}
+
 RunDevice::RunDevice(const std::string& name, const std::string& precision, const CudaChoices& choices) {
   std::string note;
   std::unique_ptr<Backend> backend = open_backend(name, choices, note);
   const std::string full = full_name(name, *backend);
-  device = std::make_unique<Device>(std::move(backend), full);
-  compute = compute_type(precision, device->backend());
-  line = std::string("frost " FROST_VERSION " ") + device->backend().description() + ", " + name_of(compute) + note;
+  const auto opened = std::make_shared<Device>(std::move(backend), full);
+  *this = RunDevice(*opened, precision);
+  device = opened;
+  line += note;
 }
 
 }  // namespace frost

@@ -24,7 +24,9 @@ struct RunDevice {
   /// `device`: "" or "auto" (CUDA if usable, else the CPU), "cuda[:N]", "N", "cpu". Throws Error for what this build or
   /// machine cannot do.
   RunDevice(const std::string& device, const std::string& precision, const CudaChoices& cuda = {});
-  std::unique_ptr<Device> device;
+  /// A device that is open already and outlives this.
+  RunDevice(Device& device, const std::string& precision);
+  std::shared_ptr<Device> device;
   DType compute = DType::f32;
   std::string line;  // "frost 0.1.0 CPU (2 threads, ...), f32"; under auto, why it is not CUDA
 };

@@ -19,6 +19,7 @@ class InceptionV3 : public Classifier {
   /// What torchvision's weights expect: there the usual mean and deviation, and `transform_input` that turns them into
   /// these.
   Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}}; }
+  int usual_imgsz() const override { return 320; }    // 299, in whole strides
   int smallest_imgsz() const override { return 96; }  // 75 pixels, in whole strides
   std::string unread() const override { return "AuxLogits."; }
 

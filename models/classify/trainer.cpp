@@ -38,7 +38,7 @@ Built build(const TrainConfig& config, Device& device, const std::vector<std::st
   }
   ClassifierWeights weights;
   if (!file.empty()) {
-    weights = read_classifier_weights(find_weights(file));
+    weights = read_classifier_weights(find_weights(file, observer));
     if (weights.architecture.empty()) weights.architecture = architecture;
     FROST_CHECK(architecture.empty() || architecture == weights.architecture, weights.file, ": ",
                 weights.detector ? "becomes a " : "holds a ", weights.architecture, ", --model says ", architecture);
@@ -105,12 +105,16 @@ LoopOptions loop_options(const TrainConfig& config, std::int64_t batches, DType 
 
 }  // namespace
 
-std::filesystem::path train(const TrainConfig& given, Observer& observer) {
+std::filesystem::path train(const TrainConfig& config, Observer& observer) {
+  return train(config, nullptr, observer).folder;
+}
+
+run::RunResult train(const TrainConfig& given, std::unique_ptr<Classifier> start, Observer& observer) {
   TrainConfig config = given;
   run::RunPlace place;
   place.folder = run::load_resume(config);
   if (const std::filesystem::path& folder = place.folder; !folder.empty()) {
-    if (!given.dry_run) place.lock = run::take_folder(folder, false);
+    if (!given.dry_run) place.lock = run::take_folder(folder, false, observer);
     place.resume = config.resume;
     config.model = config.resume, config.weights.clear();  // the graph and the head are the checkpoint's,
     config.feature_extract = false;                        // which is not new any more
@@ -123,7 +127,8 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   }
   FROST_CHECK(!config.data.empty(),
               "--data is missing: a folder with train/ and val/ (or test/), one folder for each class");
-  const RunDevice run_device(config.device, config.precision, {config.deterministic, config.tf32});
+  const RunDevice run_device = start ? RunDevice(start->device(), config.precision)
+                                     : RunDevice(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
   Device& device = *run_device.device;
   observer.notice(fmt::format("{}{}\n{}\n\n", bold_blue("classify/train: "), run::options_line(config), run_device.line));
@@ -133,7 +138,8 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   config.batch_size = static_cast<int>(std::min<std::int64_t>(config.batch_size, data.train.size()));
   const int imgsz = Classifier::whole_strides(config.imgsz, observer);
 
-  const auto [model, fresh] = build(config, device, data.train.classes, observer);
+  if (start) start->set_classes(data.train.classes, config.seed);
+  const auto [model, fresh] = start ? Built{std::move(start), ""} : build(config, device, data.train.classes, observer);
   if (config.feature_extract) config.freeze = {"!" + fresh};  // a resumed run finds it in opt.yaml
   slim::Plan plan(*model, slim::plan_flags(config), observer);
   print_trainable(*model, observer);
@@ -183,13 +189,13 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   };
   LoopOptions loop = loop_options(config, task.batches_per_epoch(), run_device.compute);
   loop.run = run::id_of(config);
-  const run::RunResult result =
+  run::RunResult result =
       run::train(device, task, plan, std::move(loop), config.decay, config.frozen_bn, std::move(place), observer);
   const std::string weights = result.weights.string();
   observer.notice(
       fmt::format("Predict:  classify-predict --weights {} --source im.jpg\nValidate: classify-val --weights {} --data {}\n",
                   weights, weights, config.data));
-  return result.folder;
+  return result;
 }
 
 }  // namespace frost::classify

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,7 +9,13 @@
 #include "engine/optim/optimizer.h"
 #include "engine/report/observer.h"
 
+namespace frost::run {
+struct RunResult;
+}
+
 namespace frost::classify {
+
+class Classifier;
 
 /// Everything classify-train's flags say (docs/spec/classify.md section 1.1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
@@ -68,5 +75,8 @@ void each_option(Config& c, F&& f) {
 /// Trains as classify/train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the
 /// file and the cause.
 std::filesystem::path train(const TrainConfig& config, Observer& observer = silence());
+/// The same for a model that is there: on its device and from its weights, whatever the options name; it gets the data's
+/// classes.
+run::RunResult train(const TrainConfig& config, std::unique_ptr<Classifier> model, Observer& observer);
 
 }  // namespace frost::classify

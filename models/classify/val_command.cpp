@@ -40,7 +40,7 @@ fs::path run_validation(const ValConfig& config, Observer& observer) {
       "{}data={}, weights={}, batch_size={}, imgsz={}, device={}, workers={}, verbose={}, project={}, name={}\n{}\n\n",
       bold_blue("classify/val: "), config.data, config.weights, config.batch_size, config.imgsz, config.device,
       config.workers, config.verbose, config.project.string(), config.name, run.line));
-  const std::unique_ptr<Classifier> model = load_classifier(device, find_weights(config.weights));
+  const std::unique_ptr<Classifier> model = load_classifier(device, find_weights(config.weights, observer));
   const int imgsz = Classifier::whole_strides(config.imgsz, observer);
   observer.notice(fmt::format("{}\n", model->summary(imgsz)));
   if (const std::string line = slim::sparsity_line(slim::sparsity(*model)); !line.empty())

@@ -11,7 +11,7 @@ namespace {
 constexpr Activation kRelu{ActivationKind::relu};
 
 std::unique_ptr<BatchNorm2d> norm(Device& device, std::int64_t channels) {
-  return std::make_unique<BatchNorm2d>(device, channels, 1e-5f, 0.1f);
+  return std::make_unique<BatchNorm2d>(device, channels);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ class Xception : public Classifier {
   Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *fc_; }
   void draw_weights(Rng rng) override;
+  int usual_imgsz() const override { return 320; }  // 299, in whole strides
   Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}}; }
 
  private:

@@ -8,8 +8,8 @@
 
 namespace frost {
 
-StoredModel read_model(Device& device, const std::string& name) {
-  const std::filesystem::path file = find_weights(name);
+StoredModel read_model(Device& device, const std::string& name, Observer& observer) {
+  const std::filesystem::path file = find_weights(name, observer);
   classify::ClassifierWeights weights = classify::read_classifier_weights(file);
   if (!weights.detector && !weights.architecture.empty()) {
     auto model = classify::classifier_of(device, weights);
@@ -20,13 +20,16 @@ StoredModel read_model(Device& device, const std::string& name) {
   return {file, std::move(model), checkpoint.state, metadata_of(checkpoint)};
 }
 
-std::unique_ptr<Model> make_model(Device& device, const std::string& architecture, int classes, std::uint64_t seed) {
+std::unique_ptr<Model> make_model(Device& device, const std::string& architecture, std::optional<int> classes,
+                                  std::uint64_t seed) {
   const std::vector<std::string> classifiers = classify::classifier_names();
   if (std::ranges::find(classifiers, architecture) != classifiers.end())
-    return classify::make_classifier(device, architecture, classes, seed);
+    return classify::make_classifier(device, architecture, classes.value_or(1000), seed);
   return std::make_unique<DetectionModel>(device, load_model_spec(architecture, classes), seed);
 }
 
-std::unique_ptr<Model> load_model(Device& device, const std::string& file) { return read_model(device, file).model; }
+std::unique_ptr<Model> load_model(Device& device, const std::string& file, Observer& observer) {
+  return read_model(device, file, observer).model;
+}
 
 }  // namespace frost

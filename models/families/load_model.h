@@ -1,20 +1,26 @@
 #pragma once
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "engine/report/observer.h"
 #include "models/model.h"
 
 namespace frost {
 
 /// Opens any checkpoint of any family: a .safetensors of frost, a YOLOv5 .pt (detector or classifier), torchvision's .pth,
 /// or a released name such as yolov5n.pt; the content decides. Throws Error: one line with the file and the cause.
-std::unique_ptr<Model> load_model(Device& device, const std::string& file);
+/// A released file that is nowhere is downloaded; `observer` hears of it.
+std::unique_ptr<Model> load_model(Device& device, const std::string& file, Observer& observer = silence());
 
 /// A model with fresh weights: a classifier such as "resnet18" (classify::classifier_names), or a detector by its YAML, a
-/// file or one that frost carries ("yolov5n"). Throws Error for an unknown name.
-std::unique_ptr<Model> make_model(Device& device, const std::string& architecture, int classes, std::uint64_t seed = 0);
+/// file or one that frost carries ("yolov5n"). Without `classes`: the 1000 of ImageNet, or the YAML's. Throws Error for an
+/// unknown name.
+std::unique_ptr<Model> make_model(Device& device, const std::string& architecture, std::optional<int> classes = {},
+                                  std::uint64_t seed = 0);
 
 /// The same as load_model, with all else that the file says.
-StoredModel read_model(Device& device, const std::string& file);
+StoredModel read_model(Device& device, const std::string& file, Observer& observer = silence());
 
 }  // namespace frost

@@ -17,10 +17,8 @@ using Framing = Preprocessing::Framing;
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
-Device& device_of(Model& model) { return model.parameters().at(0)->value.device(); }
-
 PredictOptions completed(PredictOptions options, const Model& model) {
-  if (options.imgsz == 0) options.imgsz = model.preprocessing().framing == Framing::letterbox ? 640 : 224;
+  if (options.imgsz == 0) options.imgsz = model.usual_imgsz();
   const int stride = model.stride();
   options.imgsz = (options.imgsz + stride - 1) / stride * stride;
   return options;
@@ -42,7 +40,7 @@ run::Inference::Prepare preparation(Device& device, const Preprocessing& preproc
 Predictor::Predictor(Model& model, const PredictOptions& options)
     : model_(model),
       options_(completed(options, model)),
-      device_(device_of(model)),
+      device_(model.device()),
       compute_(options.compute.value_or(compute_type("auto", device_.backend()))),
       network_(device_, model, compute_, options.cuda_graph, preparation(device_, model.preprocessing()),
                [&model](Context& context, const Var& image) { return model.outputs(context, image); }) {}

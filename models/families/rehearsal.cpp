@@ -25,8 +25,8 @@ std::unique_ptr<Model> model_to_explain(Device& device, const slim::ExplainConfi
     for (const std::string& warning : spec.warnings) observer.warning(warning + "\n");
     return std::make_unique<DetectionModel>(device, std::move(spec), std::nullopt);
   }
-  if (config.classes == 0) return load_model(device, config.weights);
-  const classify::ClassifierWeights weights = classify::read_classifier_weights(find_weights(config.weights));
+  if (config.classes == 0) return load_model(device, config.weights, observer);
+  const classify::ClassifierWeights weights = classify::read_classifier_weights(find_weights(config.weights, observer));
   FROST_CHECK(!weights.detector && !weights.architecture.empty(), "--classes: ", config.weights,
               " is a detector; --classes is for classifiers");
   auto model = classify::build_classifier(device, weights, config.classes, {}, weights.cutoff);
@@ -35,8 +35,8 @@ std::unique_ptr<Model> model_to_explain(Device& device, const slim::ExplainConfi
 }
 
 int training_size(const Model& model, int imgsz, Observer& observer) {
-  if (!is_detector(model)) return classify::Classifier::whole_strides(imgsz > 0 ? imgsz : 224, observer);
-  const int stride = model.stride(), wanted = imgsz > 0 ? imgsz : 640;
+  if (!is_detector(model)) return classify::Classifier::whole_strides(imgsz > 0 ? imgsz : model.usual_imgsz(), observer);
+  const int stride = model.stride(), wanted = imgsz > 0 ? imgsz : model.usual_imgsz();
   return std::max((wanted + stride - 1) / stride * stride, 2 * stride);
 }
 

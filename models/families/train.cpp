@@ -1,6 +1,6 @@
 #include "models/families/train.h"
 
-#include <unistd.h>
+#include <cmath>
 
 #include "engine/checkpoint/module_state.h"
 #include "models/classify/classifier.h"
@@ -8,32 +8,12 @@
 #include "models/classify/trainer.h"
 #include "models/families/load_model.h"
 #include "models/graph/detection_model.h"
+#include "models/run/train.h"
 #include "models/yolo/data/data_config.h"
 #include "models/yolo/training/trainer.h"
 
 namespace frost {
 namespace {
-
-namespace fs = std::filesystem;
-
-/// The model as a file, for as long as a run needs it to begin with.
-class StartFile {
- public:
-  explicit StartFile(Model& model)
-      : path_(fs::temp_directory_path() / ("frost-start-" + std::to_string(getpid()) + ".safetensors")) {
-    model.save(path_);
-  }
-  ~StartFile() {
-    std::error_code ignored;
-    fs::remove(path_, ignored);
-  }
-  StartFile(const StartFile&) = delete;
-  StartFile& operator=(const StartFile&) = delete;
-  std::string name() const { return path_.string(); }
-
- private:
-  fs::path path_;
-};
 
 std::vector<std::string> frozen_names(Model& model) {
   std::vector<std::string> names;
@@ -45,23 +25,41 @@ std::vector<std::string> frozen_names(Model& model) {
 /// What both families' options have.
 template <class Config>
 Config config_of(Model& model, const TrainOptions& o) {
+  const auto check = [](const char* name, int value, int least) {
+    FROST_CHECK(value == 0 || value >= least, "train: ", name, ": must be at least ", least, " (given: ", value, ")");
+  };
+  check("epochs", o.epochs, 1), check("batch_size", o.batch_size, 1), check("imgsz", o.imgsz, 32);
+  check("workers", o.workers, 1);
+  FROST_CHECK(std::isfinite(o.lr0) && o.lr0 >= 0, "train: lr0: must be a finite number above 0 (given: ", o.lr0, ")");
+  FROST_CHECK(o.cache.empty() || o.cache == "ram", "train: cache: ram or nothing (given: ", o.cache, ")");
   Config c;
   if (o.epochs) c.epochs = o.epochs;
   if (o.batch_size) c.batch_size = o.batch_size;
   if (o.imgsz) c.imgsz = o.imgsz;
   if (!o.optimizer.empty()) c.optimizer = parse_optimizer(o.optimizer);
-  c.device = model.parameters().at(0)->value.device().name();
+  c.device = model.device().name();
   c.freeze = frozen_names(model);
   c.precision = o.precision, c.unfreeze_at = o.unfreeze_at, c.prune_schedule = o.prune_schedule, c.cache = o.cache;
   c.workers = o.workers, c.seed = o.seed, c.noplots = !o.plots, c.project = o.project, c.name = o.name;
   return c;
 }
 
-TrainResult finished(Model& model, const fs::path& folder) {
-  const StoredModel best =
-      read_model(model.parameters().at(0)->value.device(), (folder / "weights/best.safetensors").string());
-  load_state(model, state_of(*best.model));
-  return {folder, read_run_summary(folder)};
+/// The same model a second time, to be trained: where that fails, the first one is as it was.
+template <class Family>
+std::unique_ptr<Family> copy_of(Model& model) {
+  FROST_CHECK(dynamic_cast<Family*>(&model), "train: ", model.architecture(), " is not of the data's kind");
+  std::unique_ptr<Model> copy = model.copy_architecture(model.device());
+  load_state(*copy, state_of(model));
+  return std::unique_ptr<Family>(dynamic_cast<Family*>(copy.release()));
+}
+
+TrainResult finished(Model& model, const run::RunResult& run) {
+  const StoredModel best = read_model(model.device(), run.weights.string());
+  model.set_classes(best.model->names);
+  const LoadReport report = load_state(model, state_of(*best.model));
+  FROST_CHECK(report.missing.empty() && report.other_shape.empty() && report.unexpected.empty(), run.weights.string(),
+              ": is not a checkpoint of this model (", report.copied, " of ", report.total, " tensors fit)");
+  return {run.folder, run.summary};
 }
 
 }  // namespace
@@ -71,23 +69,19 @@ ClassificationData::ClassificationData(std::string path)
     : folder(std::move(path)), names(classify::find_splits(folder).train.classes) {}
 
 TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options, Observer& observer) {
-  FROST_CHECK(dynamic_cast<DetectionModel*>(&model), "train: ", model.architecture(), " is no detector");
-  model.set_classes(data.names, options.seed);
-  const StartFile start(model);
+  FROST_CHECK(options.lr0 == 0, "train: lr0: a detector's stands in its hyperparameters (hyp)");
   auto config = config_of<yolo::TrainConfig>(model, options);
-  config.weights = start.name(), config.data = data.yaml;
+  config.data = data.yaml;
   if (!options.hyp.empty()) config.hyp = options.hyp;
-  return finished(model, yolo::train(config, observer));
+  return finished(model, yolo::train(config, copy_of<DetectionModel>(model), observer));
 }
 
 TrainResult train(Model& model, const ClassificationData& data, const TrainOptions& options, Observer& observer) {
-  FROST_CHECK(dynamic_cast<classify::Classifier*>(&model), "train: ", model.architecture(), " is no classifier");
-  model.set_classes(data.names, options.seed);
-  const StartFile start(model);
+  FROST_CHECK(options.hyp.empty(), "train: hyp: a classifier has none");
   auto config = config_of<classify::TrainConfig>(model, options);
-  config.model = start.name(), config.data = data.folder;
+  config.model = model.architecture(), config.data = data.folder;
   if (options.lr0 > 0) config.lr0 = options.lr0;
-  return finished(model, classify::train(config, observer));
+  return finished(model, classify::train(config, copy_of<classify::Classifier>(model), observer));
 }
 
 }  // namespace frost

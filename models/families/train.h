@@ -47,9 +47,9 @@ struct TrainResult {
   RunSummary summary;            // what it cost and reached
 };
 
-/// Trains a model in place: what its freeze() froze stays as it is. Where the data has other classes the model gets a new
+/// Trains a model: what its freeze() froze stays as it is. Where the data has another number of classes the model gets a new
 /// last layer. Afterwards it has the best epoch's weights (the EMA model's) and the data's class names. Throws Error: one
-/// line with the file and the cause; the model is then as it was, but for its last layer.
+/// line with the file and the cause, or the option and its range; the model is then as it was.
 ///
 /// A run writes the files that the tools write. What the tools print goes to `observer`.
 TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options = {}, Observer& observer = silence());

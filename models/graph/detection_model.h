@@ -54,6 +54,7 @@ class DetectionModel : public Model {
   Preprocessing preprocessing() const override;
   std::vector<Detection> decode(const std::vector<Var>& outputs, const PredictOptions& options) override;
   std::string layer_type(int i) override;
+  int usual_imgsz() const override { return 640; }
   std::vector<Var> outputs(Context& context, const Var& image) override { return heads(context, image); }
   Metadata metadata() const override;
   std::string summary(int) override { return summary(false, false); }

@@ -62,8 +62,8 @@ void check_places(const std::filesystem::path& folder) {
 
 }  // namespace
 
-std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh) {
-  auto lock = std::make_unique<RunLock>(folder);
+std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh, Observer& observer) {
+  auto lock = std::make_unique<RunLock>(folder, observer);
   if (fresh) {
     check_places(folder);
     end_unfinished(folder);
@@ -87,7 +87,7 @@ RunResult train(Device& device, Task& task, slim::Plan& plan, LoopOptions option
   if (place.folder.empty()) {
     check_start(model);
     place.folder = make_run_folder(place.project, place.name, place.exist_ok);
-    place.lock = take_folder(place.folder, true);
+    place.lock = take_folder(place.folder, true, observer);
   }
   if (place.resume.empty() && place.save_options) place.save_options(place.folder);
   task.begin_run(place.folder);

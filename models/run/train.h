@@ -33,7 +33,7 @@ struct RunResult {
 
 /// Makes a run's folder this process's own: RunLock. `fresh`: it also ends whatever could be resumed there, epochN files of
 /// a finished run too (end_unfinished), and removes the earlier run's rows and summary.
-std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh);
+std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool fresh, Observer& observer);
 
 /// Trains the task's model, of whichever family: freezes and unfreezes, prunes, keeps an average, validates, writes
 /// checkpoints, resumes; at last judges the result. `plan` has frozen the model already. Throws Error: one line with the

@@ -2,14 +2,15 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "engine/base/atomic_file.h"
 #include "kernels/error.h"
@@ -36,8 +37,9 @@ std::string trimmed(const std::string& name) {
 struct Transfer {
   FileSink& file;
   std::string name;
-  bool terminal = false;
-  std::size_t bytes = 0;
+  Observer& observer;
+  std::optional<Progress> bar{};  // in megabytes, once the size is known
+  std::size_t bytes = 0, told = 0;
   std::exception_ptr error = nullptr;
 };
 
@@ -54,24 +56,24 @@ std::size_t on_data(char* data, std::size_t one, std::size_t count, void* contex
 }
 
 int on_progress(void* context, curl_off_t total, curl_off_t now, curl_off_t, curl_off_t) {
-  const auto& transfer = *static_cast<const Transfer*>(context);
-  if (!transfer.terminal || total <= 0) return 0;
-  const auto done = static_cast<std::size_t>(30 * now / total);
-  fmt::print(stderr, "\r{} [{}{}] {:.1f}/{:.1f} MB", transfer.name, std::string(done, '='), std::string(30 - done, ' '),
-             static_cast<double>(now) * 1e-6, static_cast<double>(total) * 1e-6);
-  if (now == total) fmt::print(stderr, "\n");
+  auto& transfer = *static_cast<Transfer*>(context);
+  constexpr curl_off_t kMegabyte = 1'000'000;
+  if (total < kMegabyte) return 0;
+  if (!transfer.bar) transfer.bar.emplace(transfer.observer, transfer.name + " (MB)", total / kMegabyte);
+  const auto done = static_cast<std::size_t>(now / kMegabyte);
+  if (done > transfer.told) transfer.bar->advance(static_cast<std::int64_t>(done - std::exchange(transfer.told, done)));
   return 0;
 }
 
-void download(const std::string& url, const fs::path& target, std::size_t minimum_bytes) {
+void download(const std::string& url, const fs::path& target, std::size_t minimum_bytes, Observer& observer) {
   static const bool ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
   const std::unique_ptr<CURL, void (*)(CURL*)> curl(ready ? curl_easy_init() : nullptr, [](CURL* c) {
     if (c) curl_easy_cleanup(c);
   });
   FROST_CHECK(curl, "cannot download ", url, ": libcurl does not start");
-  fmt::print(stderr, "Downloading {} to {}...\n", url, target.string());
+  observer.warning(fmt::format("Downloading {} to {}...\n", url, target.string()));
   write_file_atomically(target, [&](FileSink& file) {
-    Transfer transfer{file, target.filename().string(), isatty(STDERR_FILENO) != 0};
+    Transfer transfer{.file = file, .name = target.filename().string(), .observer = observer};
     std::array<char, CURL_ERROR_SIZE> reason{};
     const auto set = [&](CURLoption option, auto value) { curl_easy_setopt(curl.get(), option, value); };
     set(CURLOPT_URL, url.c_str());
@@ -94,6 +96,7 @@ void download(const std::string& url, const fs::path& target, std::size_t minimu
            target.parent_path().string(), " by hand)");
     FROST_CHECK(transfer.bytes >= minimum_bytes, "cannot download ", url, ": only ", transfer.bytes,
                 " bytes came, at least ", minimum_bytes, " were expected");
+    if (transfer.bar) transfer.bar->finish();
   });
 }
 
@@ -110,7 +113,7 @@ fs::path weights_cache() {
   return (home.empty() ? fs::temp_directory_path() : home / ".cache") / "frost" / "weights";
 }
 
-fs::path find_weights(const std::string& given, const WeightsOptions& options) {
+fs::path find_weights(const std::string& given, Observer& observer, const WeightsOptions& options) {
   const fs::path path = trimmed(given);
   FROST_CHECK(!path.empty(), "no weights file is named");
   std::error_code ignored;
@@ -120,7 +123,7 @@ fs::path find_weights(const std::string& given, const WeightsOptions& options) {
   if (fs::exists(cached, ignored)) return cached;
   FROST_CHECK(released(name), "weights file not found: ", path.string(),
               " (a path, or a released name such as yolov5n.pt, yolov5s.pt, yolov5m6.pt)");
-  download(options.url + "/" + name, cached, options.minimum_bytes);
+  download(options.url + "/" + name, cached, options.minimum_bytes, observer);
   return cached;
 }
 

@@ -2,6 +2,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/report/observer.h"
+
 namespace frost {
 
 struct WeightsOptions {
@@ -16,7 +18,8 @@ std::filesystem::path weights_cache();
 /// Where the weights called `name` lie: that file if it exists, else the file of that name in the cache, else, for the names
 /// of the YOLOv5 release (yolov5{n,s,m,l,x}{,6,-cls,-seg}.pt), the file downloaded into the cache. Blanks and quotes around
 /// the name are ignored. Throws frost::Error: not found, or the download failed, with its URL. See docs/spec/tools.md
-/// section 3.
-std::filesystem::path find_weights(const std::string& name, const WeightsOptions& options = {});
+/// section 3. What is downloaded, and how far, goes to `observer`.
+std::filesystem::path find_weights(const std::string& name, Observer& observer = silence(),
+                                   const WeightsOptions& options = {});
 
 }  // namespace frost

@@ -58,7 +58,7 @@ std::filesystem::path run_validation(const ValConfig& given, Observer& observer)
 
   const DataConfig data = load_data_config(config.data);
   for (const std::string& warning : data.warnings) observer.warning(fmt::format("{}\n", warning));
-  const std::filesystem::path file = find_weights(config.weights);
+  const std::filesystem::path file = find_weights(config.weights, observer);
   observer.notice(fmt::format("Fusing layers... \n"));
   const std::unique_ptr<DetectionModel> model = load_model(device, file);
   observer.notice(fmt::format("{}\n", model->summary(true, false)));

@@ -49,7 +49,7 @@ std::unique_ptr<DetectionModel> build_model(const TrainConfig& config, const Hyp
   std::optional<YoloCheckpoint> checkpoint;
   std::filesystem::path file;
   if (!config.weights.empty()) {
-    file = find_weights(config.weights);
+    file = find_weights(config.weights, observer);
     checkpoint = load_yolo_checkpoint(file, CheckpointPart::model);
     for (const std::string& warning : checkpoint->warnings) observer.notice(fmt::format("{}\n", warning));
   }
@@ -127,18 +127,23 @@ void check_constant_pictures(const TrainConfig& config, const Hyp& hyp) {
 
 }  // namespace
 
-std::filesystem::path train(const TrainConfig& given, Observer& observer) {
+std::filesystem::path train(const TrainConfig& config, Observer& observer) {
+  return train(config, nullptr, observer).folder;
+}
+
+run::RunResult train(const TrainConfig& given, std::unique_ptr<DetectionModel> model, Observer& observer) {
   TrainConfig config = given;
   run::RunPlace place;
   place.folder = run::load_resume(config);
   if (const std::filesystem::path& folder = place.folder; !folder.empty()) {
-    if (!given.dry_run) place.lock = run::take_folder(folder, false);
+    if (!given.dry_run) place.lock = run::take_folder(folder, false, observer);
     place.resume = config.resume;
     config.weights = config.resume, config.cfg.clear();
     config.hyp = (folder / "hyp.yaml").string();
     config.dry_run = given.dry_run;
   }
-  const RunDevice run_device(config.device, config.precision, {config.deterministic, config.tf32});
+  const RunDevice run_device = model ? RunDevice(model->device(), config.precision)
+                                     : RunDevice(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
   Device& device = *run_device.device;
   observer.notice(fmt::format("{}{}\n{}\n\n", bold_blue("train: "), run::options_line(config), run_device.line));
@@ -155,7 +160,11 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   for (const std::string& warning : data.warnings) observer.warning(fmt::format("{}\n", warning));
   std::vector<std::string> names = data.names;
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
-  std::unique_ptr<DetectionModel> model = build_model(config, hyp, device, data, names, observer);
+  FROST_CHECK(!model || hyp.anchors == 0, config.hyp, ": anchors: ", hyp.anchors, ": the model has its own");
+  if (model)
+    model->set_classes(names, config.seed);
+  else
+    model = build_model(config, hyp, device, data, names, observer);
 
   slim::Plan plan(*model, slim::plan_flags(config), observer);
   for (const std::string& name : plan.frozen()) observer.notice(fmt::format("freezing {}\n", name));
@@ -252,7 +261,7 @@ std::filesystem::path train(const TrainConfig& given, Observer& observer) {
   };
   LoopOptions loop = loop_options(config, hyp, task.batches_per_epoch(), batch_size, run_device.compute);
   loop.run = run::id_of(config, hyp_values);
-  return run::train(device, task, plan, std::move(loop), decay, config.frozen_bn, std::move(place), observer).folder;
+  return run::train(device, task, plan, std::move(loop), decay, config.frozen_bn, std::move(place), observer);
 }
 
 }  // namespace frost::yolo

@@ -1,12 +1,20 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/autograd/ops.h"
 #include "engine/optim/optimizer.h"
 #include "engine/report/observer.h"
+
+namespace frost {
+class DetectionModel;
+namespace run {
+struct RunResult;
+}
+}  // namespace frost
 
 namespace frost::yolo {
 
@@ -68,5 +76,8 @@ void each_option(Config& c, F&& f) {
 /// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and
 /// the cause.
 std::filesystem::path train(const TrainConfig& config, Observer& observer = silence());
+/// The same for a model that is there: on its device and from its weights, whatever the options name; it gets the data's
+/// classes.
+run::RunResult train(const TrainConfig& config, std::unique_ptr<DetectionModel> model, Observer& observer);
 
 }  // namespace frost::yolo
