@@ -131,7 +131,7 @@ std::filesystem::path train(const TrainConfig& config, Observer& observer) {
   return train(config, nullptr, observer).folder;
 }
 
-run::RunResult train(const TrainConfig& given, std::unique_ptr<DetectionModel> model, Observer& observer) {
+run::RunResult train(const TrainConfig& given, std::unique_ptr<DetectionModel> start, Observer& observer) {
   TrainConfig config = given;
   run::RunPlace place;
   place.folder = run::load_resume(config);
@@ -142,7 +142,7 @@ run::RunResult train(const TrainConfig& given, std::unique_ptr<DetectionModel> m
     config.hyp = (folder / "hyp.yaml").string();
     config.dry_run = given.dry_run;
   }
-  const RunDevice run_device = model ? RunDevice(model->device(), config.precision)
+  const RunDevice run_device = start ? RunDevice(start->device(), config.precision)
                                      : RunDevice(config.device, config.precision, {config.deterministic, config.tf32});
   config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
   Device& device = *run_device.device;
@@ -160,11 +160,10 @@ run::RunResult train(const TrainConfig& given, std::unique_ptr<DetectionModel> m
   for (const std::string& warning : data.warnings) observer.warning(fmt::format("{}\n", warning));
   std::vector<std::string> names = data.names;
   if (config.single_cls) names = {names.size() == 1 ? names[0] : "item"};
-  FROST_CHECK(!model || hyp.anchors == 0, config.hyp, ": anchors: ", hyp.anchors, ": the model has its own");
-  if (model)
-    model->set_classes(names, config.seed);
-  else
-    model = build_model(config, hyp, device, data, names, observer);
+  FROST_CHECK(!start || hyp.anchors == 0, config.hyp, ": anchors: ", hyp.anchors, ": the model has its own");
+  if (start) start->set_classes(names, config.seed);
+  const std::unique_ptr<DetectionModel> model =  // it ends before its device
+      start ? std::move(start) : build_model(config, hyp, device, data, names, observer);
 
   slim::Plan plan(*model, slim::plan_flags(config), observer);
   for (const std::string& name : plan.frozen()) observer.notice(fmt::format("freezing {}\n", name));
