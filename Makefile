@@ -28,8 +28,10 @@ build: deps  ## the tools, optimised, in build/bin; with the CUDA library where 
 
 # The demo waits for what it runs alone: its own tools, and the CUDA library only where a driver could use it.
 DRIVER := $(wildcard /dev/nvidiactl /dev/dxg)
+# A first build is the demo's: what is compiled for it is kept, and the tests add theirs.
+FIRST := $(if $(wildcard build/CMakeCache.txt),,-D FROST_PCH=ON)
 demo: deps  ## learn, transfer with freezing, prune, compare: the story in three minutes on two cores, after three of compiling
-	@cmake --preset release
+	@cmake --preset release $(FIRST)
 	@cmake --build build -j $(JOBS) --target frost_demo $(if $(DRIVER),frost_backends)
 	@tools/demo.sh build/bin build/demo
 

@@ -31,7 +31,7 @@ draw A --train 1024 --val 96
 draw B --train 128 --val 96 --seed 1 --shapes ring cross
 
 chapter "2. A YOLOv5n learns A from nothing."
-train pretrained --weights '' --cfg yolov5n.yaml --data "$out/A/shapes.yaml" --epochs "${DEMO_EPOCHS:-18}"
+train pretrained --weights '' --cfg yolov5n.yaml --data "$out/A/shapes.yaml" --epochs "${DEMO_EPOCHS:-12}"
 
 for freeze in 0 10 24; do
   chapter "3. From A to B with --freeze $freeze."
