@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/autograd/ops.h"
+#include "engine/autograd/context.h"
 
 namespace frost {
 

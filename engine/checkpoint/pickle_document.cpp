@@ -1,9 +1,10 @@
+#include "engine/checkpoint/pickle_document.h"
+
 #include <algorithm>
 #include <array>
 #include <unordered_map>
 
 #include "engine/checkpoint/endian.h"
-#include "engine/checkpoint/pickle.h"
 
 // What a parsed pickle can be asked. The machine that reads it stands in pickle.cpp, what it makes in pickle_values.cpp.
 namespace frost::pickle {

@@ -4,7 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "engine/checkpoint/pickle.h"
+#include "engine/checkpoint/pickle_document.h"
 
 namespace frost::pickle {
 

@@ -9,15 +9,6 @@
 
 namespace frost {
 
-constexpr int kLongestSide = 1 << 20;  // pixels, of a picture that is read
-
-/// What a file's header says, before any turning by its orientation.
-struct ImageInfo {
-  int width = 0, height = 0;
-  std::string format;   // "jpeg", "png", "bmp", "webp", "tiff"; "gif", "pfm", "ppm": known, but cannot be decoded here
-  int orientation = 1;  // EXIF 1..8; 5..8 exchange width and height when the image is decoded
-};
-
 /// Reads the header, and finds what decode_image would find, but for a JPEG, whose headers are looked at as far as the first
 /// scan. For formats that cannot be decoded width and height stay 0. Throws Error naming the file and the cause.
 ///

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/image/codec.h"
+#include "engine/image/image.h"
 
 /// The readers of single formats behind codec.h. They throw Error with the cause alone; codec.cpp puts the file's name
 /// before it.

@@ -16,4 +16,13 @@ struct Image {
   const std::uint8_t* at(int y, int x) const { return pixels.data() + (static_cast<std::size_t>(y) * width + x) * 3; }
 };
 
+constexpr int kLongestSide = 1 << 20;  // pixels, of a picture that is read
+
+/// What a file's header says, before any turning by its orientation.
+struct ImageInfo {
+  int width = 0, height = 0;
+  std::string format;   // "jpeg", "png", "bmp", "webp", "tiff"; "gif", "pfm", "ppm": known, but cannot be decoded here
+  int orientation = 1;  // EXIF 1..8; 5..8 exchange width and height when the image is decoded
+};
+
 }  // namespace frost

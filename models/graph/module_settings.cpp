@@ -7,7 +7,8 @@
 #include <cstdlib>
 #include <functional>
 
-#include "models/graph/detection_model.h"
+#include "models/graph/activation_text.h"
+#include "models/graph/blocks.h"
 
 namespace frost {
 namespace {
@@ -216,30 +217,6 @@ const Setting* find_setting(Module& module, const std::string& attribute) {
 }
 
 }  // namespace
-
-std::string activation_text(const Activation& a) {
-  switch (a.kind) {
-    case ActivationKind::identity:
-      return "nn.Identity()";
-    case ActivationKind::silu:
-      return "nn.SiLU()";
-    case ActivationKind::relu:
-      return "nn.ReLU()";
-    case ActivationKind::leaky_relu:
-      return fmt::format("nn.LeakyReLU({})", a.slope);
-    case ActivationKind::hardswish:
-      return "nn.Hardswish()";
-    case ActivationKind::sigmoid:
-      return "nn.Sigmoid()";
-    case ActivationKind::mish:
-      return "nn.Mish()";
-    case ActivationKind::relu6:
-      return "nn.ReLU6()";
-    case ActivationKind::hardsigmoid:
-      return "nn.Hardsigmoid()";
-  }
-  return "";
-}
 
 std::vector<std::string> attributes_of(const std::string& torch_class) {
   std::vector<std::string> names;

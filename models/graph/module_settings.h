@@ -25,7 +25,4 @@ std::string setting_of(Module& module, const std::string& attribute);
 /// Can apply_settings change it? Others are only compared.
 bool can_set(Module& module, const std::string& attribute);
 
-/// As a checkpoint writes an activation: "nn.LeakyReLU(0.1)".
-std::string activation_text(const Activation& activation);
-
 }  // namespace frost

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <set>
 
-#include "models/graph/detection_model.h"
+#include "models/graph/detect.h"
 #include "models/graph/row_args.h"
 
 namespace frost {

@@ -8,6 +8,7 @@
 
 #include "engine/base/yaml_file.h"
 #include "kernels/error.h"
+#include "models/graph/activation_text.h"
 
 namespace frost {
 namespace {

@@ -7,6 +7,9 @@
 #include <set>
 
 #include "engine/checkpoint/budget.h"
+#include "models/graph/activation_text.h"
+#include "models/graph/detect.h"
+#include "models/graph/model_yaml.h"
 #include "models/graph/registry.h"
 
 namespace frost {

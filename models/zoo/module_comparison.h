@@ -1,10 +1,18 @@
 #pragma once
+#include <map>
 #include <string>
+#include <vector>
 
-#include "models/graph/detection_model.h"
-#include "models/zoo/yolo_checkpoint.h"
+#include "engine/checkpoint/torch_file.h"
+#include "models/graph/model_spec.h"
 
 namespace frost {
+
+/// A pickled module as it stands in a .pt: what it is and what it says of itself, values as module_settings.h writes them.
+struct PickledModule {
+  std::string name, type;  // "model.3.conv", "torch.nn.modules.conv.Conv2d"
+  std::map<std::string, std::string> attributes;
+};
 
 /// Compares the modules that a .pt holds with what its YAML builds. YOLOv5 runs the pickled modules, so what they say
 /// counts. Returns what frost can honour, as settings of the built modules; empty for a file that equals its YAML and for

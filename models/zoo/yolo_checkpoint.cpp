@@ -12,7 +12,6 @@
 #include "engine/base/input_file.h"
 #include "engine/checkpoint/sparse_checkpoint.h"
 #include "engine/checkpoint/torch_file.h"
-#include "models/zoo/module_comparison.h"
 
 namespace frost {
 namespace {

@@ -8,14 +8,9 @@
 #include "engine/checkpoint/safetensors.h"
 #include "engine/checkpoint/torch_file.h"
 #include "models/model.h"
+#include "models/zoo/module_comparison.h"
 
 namespace frost {
-
-/// A pickled module as it stands in a .pt: what it is and what it says of itself, values as module_settings.h writes them.
-struct PickledModule {
-  std::string name, type;  // "model.3.conv", "torch.nn.modules.conv.Conv2d"
-  std::map<std::string, std::string> attributes;
-};
 
 /// What a detector's checkpoint says, whichever program wrote it.
 struct YoloCheckpoint {

@@ -50,7 +50,26 @@ inline bool within(const std::string& path, const std::string& place) {
   return path == place || path.compare(0, place.size() + 1, place + "/") == 0;
 }
 
-/// One line for each #include below `root` that points upwards, sideways where it must not, or nowhere.
+/// The nodes of a graph of includes that can reach themselves.
+inline std::vector<std::string> in_circles(const std::map<std::string, std::set<std::string>>& graph) {
+  std::vector<std::string> found;
+  for (const auto& [start, unused] : graph) {
+    std::set<std::string> seen;
+    std::vector<std::string> open = {start};
+    while (!open.empty()) {
+      const auto node = graph.find(open.back());
+      open.pop_back();
+      if (node == graph.end()) continue;
+      for (const auto& next : node->second)
+        if (seen.insert(next).second) open.push_back(next);
+    }
+    if (seen.contains(start)) found.push_back(start);
+  }
+  return found;
+}
+
+/// One line for each #include below `root` that points upwards, sideways where it must not, or nowhere. A header and the
+/// source files of the same name are one unit; a circle among units is an error, as one among rooms is.
 inline std::vector<std::string> broken_includes(const fs::path& root) {
   const std::vector<std::string> floors = {"kernels", "engine", "models", "include", "tools"};  // from the ground up
   const auto floor_of = [&](const std::string& path) {
@@ -64,7 +83,8 @@ inline std::vector<std::string> broken_includes(const fs::path& root) {
   static const std::set<std::string> kSources = {".h", ".hpp", ".cuh", ".cpp", ".cu"};
 
   std::vector<std::string> broken;
-  std::map<std::string, std::set<std::string>> looks_into;
+  std::map<std::string, std::set<std::string>> rooms, units;  // what each one includes
+  const auto unit_of = [](const std::string& path) { return path.substr(0, path.rfind('.')); };
   for (const auto& floor : floors) {
     if (!fs::exists(root / floor)) continue;
     for (const auto& entry : fs::recursive_directory_iterator(root / floor)) {
@@ -85,6 +105,7 @@ inline std::vector<std::string> broken_includes(const fs::path& root) {
             report("this header stays inside " + vendor.rooms.front());
         }
         if (match[1] == "<") continue;
+        if (unit_of(target) != unit_of(file)) units[unit_of(file)].insert(unit_of(target));
         if (floor_of(target) == std::ssize(floors)) {
           report("ours are included from the project's root, others in <>");
         } else if (floor_of(target) > floor_of(file)) {
@@ -95,25 +116,15 @@ inline std::vector<std::string> broken_includes(const fs::path& root) {
           const auto rule = kRooms.find(room);
           if (rule != kRooms.end() && rule->second.contains(target)) continue;
           if (rule != kRooms.end() && !rule->second.contains(other)) report(room + " must not know " + other);
-          looks_into[room].insert(other);
+          rooms[room].insert(other);
         } else if (floor_of(file) > 0 && within(target, "kernels/cuda")) {
           report("the CUDA backend is opened at run time");
         }
       }
     }
   }
-  // A circle: a room that can reach itself.
-  for (const auto& [start, unused] : looks_into) {
-    std::set<std::string> seen;
-    std::vector<std::string> open = {start};
-    while (!open.empty()) {
-      const std::string room = open.back();
-      open.pop_back();
-      for (const auto& next : looks_into[room])
-        if (seen.insert(next).second) open.push_back(next);
-    }
-    if (seen.contains(start)) broken.push_back(start + ": a circle of includes leads back to it");
-  }
+  for (const std::string& room : in_circles(rooms)) broken.push_back(room + ": a circle of includes leads back to it");
+  for (const std::string& unit : in_circles(units)) broken.push_back(unit + ": a circle of files leads back to it");
   return broken;
 }
 

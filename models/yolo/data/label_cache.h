@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "models/yolo/data/labels.h"
+#include "models/yolo/data/label_set.h"
 
 /// The result of a label scan, kept for the next run: header, payload, check sum of the payload, little endian as every
 /// machine we build for.

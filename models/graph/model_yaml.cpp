@@ -1,4 +1,4 @@
-#include "models/graph/model_spec.h"
+#include "models/graph/model_yaml.h"
 
 #include <cctype>
 #include <cmath>
@@ -10,6 +10,7 @@
 #include "engine/base/input_file.h"
 #include "engine/base/yaml_file.h"
 #include "kernels/error.h"
+#include "models/graph/activation_text.h"
 #include "models/graph/builtin_files.h"
 #include "models/graph/registry.h"
 
@@ -82,45 +83,6 @@ LayerSpec parse_row(const YAML::Node& row, int index, const ModelSpec& spec) {
 }
 
 }  // namespace
-
-Activation parse_activation(const std::string& text, const std::string& where) {
-  // "nn.LeakyReLU(0.1, inplace=True)": prefixes, a name, and arguments of which only the slope counts.
-  std::string kind = text, arguments;
-  for (const char* prefix : {"torch.", "nn."})
-    if (kind.starts_with(prefix)) kind.erase(0, std::string(prefix).size());
-  if (const auto open = kind.find('('); open != std::string::npos) {
-    FROST_CHECK(kind.ends_with(')'), where, ": activation '", text.substr(0, 60), "' is not understood");
-    arguments = kind.substr(open + 1, kind.size() - open - 2);
-    kind.erase(open);
-  }
-  std::erase_if(arguments, [](unsigned char c) { return std::isspace(c); });
-  static const std::map<std::string, ActivationKind> kinds{
-      {"SiLU", ActivationKind::silu},           {"Mish", ActivationKind::mish},
-      {"ReLU", ActivationKind::relu},           {"LeakyReLU", ActivationKind::leaky_relu},
-      {"Hardswish", ActivationKind::hardswish}, {"Sigmoid", ActivationKind::sigmoid},
-      {"Identity", ActivationKind::identity}};
-  const auto known = kinds.find(kind);
-  FROST_CHECK(known != kinds.end(), where, ": activation '", text.substr(0, 60),
-              "' is not one of SiLU, ReLU, LeakyReLU, Hardswish, Mish, Sigmoid, Identity");
-  Activation activation{known->second};
-  const bool leaky = activation.kind == ActivationKind::leaky_relu;
-  if (leaky) activation.slope = 0.01f;  // PyTorch's default
-  std::stringstream list(arguments);
-  bool first = true;
-  for (std::string argument; std::getline(list, argument, ','); first = false) {
-    const auto equals = argument.find('=');
-    const std::string name = equals == std::string::npos ? "" : argument.substr(0, equals),
-                      value = argument.substr(equals == std::string::npos ? 0 : equals + 1);
-    if ((value == "True" || value == "False") && (name.empty() || name == "inplace")) continue;  // the same values
-    char* end = nullptr;
-    const float slope = std::strtof(value.c_str(), &end);
-    FROST_CHECK(leaky && (name == "negative_slope" || (name.empty() && first)) && !value.empty() && *end == '\0', where,
-                ": activation '", text.substr(0, 60), "': argument '", argument.substr(0, 60), "' is not understood");
-    FROST_CHECK(std::isfinite(slope), where, ": activation '", text.substr(0, 60), "' has a slope that is not a number");
-    activation.slope = slope;
-  }
-  return activation;
-}
 
 ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std::optional<int> classes,
                            std::optional<int> anchors_each) {
