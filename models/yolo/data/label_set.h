@@ -46,4 +46,7 @@ struct LabelSet {
 /// The last "/images/" becomes "/labels/", the suffix ".txt"; docs/spec/data.md section 3.
 std::string label_path(const std::string& image);
 
+/// Sides of a usable image, pixels.
+inline constexpr int kSmallestSide = 10;
+
 }  // namespace frost::yolo

@@ -31,9 +31,6 @@ Labels parse_labels(const std::string& text);
 /// else.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
-/// Sides of a usable image, pixels.
-inline constexpr int kSmallestSide = 10;
-
 /// Throws Error where a class is not below `classes`; it names the label file, and `data`, the dataset file.
 void check_classes(const LabelSet& set, int classes, const std::string& data);
 
