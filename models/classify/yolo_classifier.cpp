@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "models/graph/model_yaml.h"
 #include "models/graph/registry.h"
 
 namespace frost::classify {
