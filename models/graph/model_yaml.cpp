@@ -151,9 +151,9 @@ ModelSpec parse_model_yaml(const std::string& text, const std::string& name, std
 ModelSpec load_model_spec(const std::string& path_or_name, std::optional<int> classes, std::optional<int> anchors_each) {
   namespace fs = std::filesystem;
   if (names_a_file(path_or_name)) return parse_model_yaml(read_text(path_or_name), path_or_name, classes, anchors_each);
-  const std::string file = fs::path(path_or_name).filename().string();
-  for (const std::string& name : {file, file + ".yaml"})
-    if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes, anchors_each);
+  std::string name = fs::path(path_or_name).filename().string();
+  if (!name.ends_with(".yaml")) name += ".yaml";  // the spec's name is the file's: checkpoints and summaries say it
+  if (const auto text = builtin_file(name)) return parse_model_yaml(std::string(*text), name, classes, anchors_each);
   FROST_CHECK(!fs::is_directory(path_or_name), path_or_name, ": is a folder, not a file");
   fail("model file not found: ", path_or_name,
        " (neither a file nor one of the models that frost carries, such as yolov5n.yaml)");

@@ -7,6 +7,8 @@
 #include <numeric>
 #include <string>
 
+#include "models/graph/model_yaml.h"
+
 namespace {
 
 /// Layers, parameters and outputs of a model file by the rules of docs/spec/model.md sections 1.2 and 3, written apart from
@@ -137,5 +139,13 @@ TEST_CASE("builtin_files: looked up by whole names only; every .yaml is YAML") {
   for (const auto& file : frost::builtin_files()) {
     CAPTURE(file.name);
     if (file.name.ends_with(".yaml")) CHECK(YAML::Load(std::string(file.text)).IsMap());
+  }
+}
+
+TEST_CASE("builtin_files: a model that is named without .yaml has the file's whole name, for checkpoints and summaries") {
+  for (const std::string name : {"yolov5n", "yolov5s6", "yolov5s-ghost", "yolov5-bifpn"}) {
+    CAPTURE(name);
+    CHECK(frost::load_model_spec(name).name == name + ".yaml");
+    CHECK(frost::load_model_spec(name + ".yaml").name == name + ".yaml");
   }
 }
