@@ -82,7 +82,6 @@ void detect(const Config& c) {
   const RunDevice run(c.device, c.half ? "half" : c.precision, {c.deterministic, c.tf32});
   fmt::print("{}{}\n{}\n\n", bold_blue("detect: "), options_line(c), run.line);
   ConsoleObserver observer;
-  images_of(c.source);  // complains before a folder is made
   const std::unique_ptr<Model> model = load_model(*run.device, c.weights, observer);
   FROST_CHECK(model->preprocessing().framing == Preprocessing::Framing::letterbox, c.weights, ": ", model->architecture(),
               " is a classifier; classify-predict looks at pictures with it");
@@ -100,6 +99,7 @@ void detect(const Config& c) {
   if (predict.imgsz() != c.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", c.imgsz, model->stride(),
                predict.imgsz());
+  images_of(c.source);  // complains before a folder is made
   const fs::path folder = make_run_folder(c.project, c.name, c.exist_ok), labels = folder / "labels";
   if (c.save_txt) make_folders(labels);
 

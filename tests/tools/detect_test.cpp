@@ -52,8 +52,9 @@ TEST_CASE("yolo-detect: a folder of pictures; what is printed and what is writte
 }
 
 TEST_CASE("yolo-detect: what it refuses") {
-  expect_error(world().run(kBin + "yolo-detect --weights " + weights() + " --source nowhere"), "yolo-detect",
-               {"nowhere: not found"});
+  expect_error(world().run(kBin + "yolo-detect --weights " + weights() + " --source nowhere --project unmade"),
+               "yolo-detect", {"nowhere: not found"});
+  CHECK_FALSE(fs::exists(world().dir / "unmade"));
   expect_error(world().run(kBin + "yolo-detect --weights " + weights() + " --source shapes --classes 99"), "yolo-detect",
                {"--classes 99", "has classes 0 to 3"});
   expect_error(world().run(kBin + "yolo-detect --source shapes --weights none.pt"), "yolo-detect", {"none.pt"});
