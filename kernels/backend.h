@@ -16,9 +16,9 @@
 
 namespace frost {
 
-/// Everything a device must be able to do: the table of contents of the machine. Whoever ports frost to a new device
-/// reads this file and the argument structs beside it. Kernels own nothing and know nothing of gradients.
-/// Calls are queued in order; results may be read on the host after synchronize().
+/// Everything a device must be able to do. To port frost to a new device, read this file and the argument structs beside
+/// it. Kernels own no memory and do not depend on autograd. Calls are queued in order; results may be read on the host
+/// after synchronize().
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -33,13 +33,13 @@ class Backend {
   virtual void zero(void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
-  // What the backend keeps for itself comes from `source` from now on, so that whoever brings it can account it; what it
-  // kept before goes. Empty: from its own allocate(). Backends that keep nothing, or that do not say so, ignore it.
+  // From now on the backend's own memory comes from `source`, so that the caller can account it. Earlier memory is freed.
+  // Empty: from its own allocate(). Backends that keep nothing, or do not report it, ignore this.
   virtual void set_workspace_source(PersistentWorkspaceSource source) { (void)source; }
 
-  // capture: the calls between begin and end are captured instead of run. Inside, nothing may come from the host and nobody
-  // may wait; memory may still be made, outside of the captured graph. Run the same work once before, so that plans and
-  // caches are there. A device that can capture runs its queue beside the host.
+  // capture: the calls between begin and end are captured instead of run. Inside, nothing may come from the host and
+  // nothing may wait; memory may be allocated, outside of the captured graph. Run the same work once before, so that plans
+  // and caches exist. A device that can capture works asynchronously.
   virtual bool can_capture() const { return false; }
   virtual void begin_capture() { fail("this device cannot capture"); }
   virtual std::unique_ptr<Captured> end_capture() { fail("this device cannot capture"); }

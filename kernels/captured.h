@@ -2,8 +2,8 @@
 
 namespace frost {
 
-/// Work that was captured between Backend::begin_capture and end_capture: the same calls on the same memory, queued again by
-/// one call of the host. What the calls read in device memory may have changed; shapes and addresses may not.
+/// Work that was captured between Backend::begin_capture and end_capture: the same calls on the same memory, queued again
+/// by a single call on the host. What the calls read in device memory may have changed; shapes and addresses may not.
 class Captured {
  public:
   Captured() = default;

@@ -4,7 +4,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/pool.h"
 
-/// What every backend checks of its arguments: one clear line where views that must agree do not.
+/// Argument checks for every backend: one clear line where views do not agree.
 namespace frost {
 
 inline void check_same(const char* what, const ConstView& a, const ConstView& b) {

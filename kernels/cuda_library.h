@@ -4,7 +4,7 @@
 
 #include "kernels/backend.h"
 
-/// What the program and libfrost_cuda.so know of each other: the names and types of the library's two functions.
+/// The interface between the program and libfrost_cuda.so: the names and types of the library's two functions.
 namespace frost {
 
 struct CudaOptions {

@@ -22,8 +22,8 @@ struct DetectLossGains {
 };
 
 /// Target assignment, CIoU, objectness and class losses, and the gradient for the head maps, in one pass (docs/spec/loss.md
-/// sections 2 to 5). Nothing comes back to the host: results stay in the device's memory, and sizes depend on shapes and the
-/// capacity alone, so that a captured step can be run again with other targets in the same memory.
+/// sections 2 to 5). Nothing is copied to the host: results stay in device memory. Sizes depend only on shapes and the
+/// capacity, so a captured step can be replayed with other targets in the same memory.
 struct DetectLoss {
   std::vector<DetectLevel> levels{};
   std::vector<View> dheads;  // one a level, f32, bf16 or f16, overwritten; empty: no gradient wanted

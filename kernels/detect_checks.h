@@ -1,7 +1,7 @@
 #pragma once
 #include "kernels/detect.h"
 
-/// What every backend checks of the detection primitives' arguments.
+/// Argument checks of the detection primitives, for every backend.
 namespace frost {
 
 /// Shapes and types; pointers are not looked at.

@@ -62,8 +62,8 @@ struct NormalizeImage {
   View y;
 };
 
-/// y = 0 where a random number is below p (in [0, 1)), else x / (1 - p). The numbers belong to (seed, place): element c of
-/// pixel i has place i * channels + c, whatever the pitch. The same call on dy is the gradient: no mask is stored.
+/// y = 0 where a random number is below p (in [0, 1)), else x / (1 - p). The numbers depend on (seed, position): element c
+/// of pixel i has position i * channels + c, whatever the pitch. The same call on dy is the gradient: no mask is stored.
 struct Dropout {
   float p = 0;
   std::uint64_t seed = 0;                    // of the layer

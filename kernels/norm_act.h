@@ -31,11 +31,11 @@ struct NormActForward {
   View y;  // overwritten; may be a channel slice; may be x or the residual itself
 };
 
-/// The derivative of NormActForward. The normalised value and the activation's input are rebuilt from x, so that x, the
-/// convolution's output, is all that stays alive until backward. Lower bound: reads x and dy twice (channel sums, then dx),
-/// writes dx once; with running statistics and no wanted weights, once. A residual after the activation is not mentioned
-/// here: its gradient is dy itself. One before it decides with z what the activation does: it is read again, and its
-/// gradient dy * activation'(z + residual), which is also z's, is written to `dresidual` before anything else reads it.
+/// The derivative of NormActForward. The normalised value and the activation's input are rebuilt from x, so that only x,
+/// the convolution's output, is kept until backward. Lower bound: reads x and dy twice (channel sums, then dx), writes dx
+/// once; with running statistics and no wanted weights, once. A residual after the activation needs no argument: its
+/// gradient is dy itself. One before it decides with z what the activation does: it is read again, and its gradient dy *
+/// activation'(z + residual), which is also z's, is written to `dresidual` before anything else reads it.
 struct NormActBackward {
   ConstView x, dy;
   const float *weight = nullptr, *bias = nullptr, *mean = nullptr, *rstd = nullptr;

@@ -7,16 +7,16 @@
 
 namespace frost {
 
-/// How many groups of parameters, each with a learning rate of its own, one optimizer steps at most.
+/// The largest number of parameter groups, each with its own learning rate, in one optimizer.
 inline constexpr int kStepGroups = 32;
 
-/// What the steps of one training run know, in device memory: the host need not wait for the gradients' norm to queue the
-/// step, and a captured step can be replayed. Read it with Backend::download.
+/// The state of one training run's steps, in device memory. So the host can queue a step without waiting for the gradients'
+/// norm, and a captured step can be replayed. Read it with Backend::download.
 struct UpdateState {
   double sum_of_squares = 0;                // gathered by sum_of_squares, taken by prepare_step
   double norm = 0;                          // of the last step's gradients, before clipping, without the loss scale
   std::int64_t steps = 0, ema_updates = 0;  // taken
-  std::int64_t skipped = 0;                 // steps whose gradients were not finite: nothing was changed by them
+  std::int64_t skipped = 0;                 // skipped steps, whose gradients were not finite
   math::LossScale loss_scale{};             // what the loss's gradient is multiplied with
   float step_size[kStepGroups] = {}, root_scale[kStepGroups] = {};  // Adam's, of this step: by group; see math::AdamRule
   float grad_scale = 1, ema_decay = 0;                              // of this step

@@ -6,7 +6,7 @@
 namespace frost {
 
 /// A block of device memory that a backend keeps between calls: a workspace, filters in a kernel's own order, an area of
-/// transfers. It goes back, in the order of the calls, with its last owner.
+/// transfers. It is released, in the order of the calls, with its last owner.
 using PersistentWorkspace = std::shared_ptr<void>;
 
 /// Makes such a block. Throws where there is no memory.

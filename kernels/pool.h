@@ -7,7 +7,7 @@ namespace frost {
 struct PoolGeometry {
   static constexpr int kLargest = 256;  // kernel: 256 x 256 pixels of a window are what 16 bits can number
   int kernel = 2, stride = 2, pad = 0;
-  bool ceil_mode = false;  // windows may hang over the end, as long as they begin inside or in the first padding
+  bool ceil_mode = false;  // windows may go past the end if they begin inside or in the first padding
   Shape output(const Shape& x) const { return {x.n, windows(x.h), windows(x.w), x.c}; }
   std::int64_t windows(std::int64_t size) const {
     const std::int64_t last = (size + 2 * pad - kernel + (ceil_mode ? stride - 1 : 0)) / stride;

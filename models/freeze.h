@@ -20,15 +20,15 @@ struct LayerNames {
 ///   10-23            layers 10 to 23
 ///   backbone         the layers of the backbone
 ///   model.24         that module, or that parameter; model.0-9: the modules model.0 to model.9
-///   model.*.bn.*     parameter names: * stands for any text, ? for one character
+///   model.*.bn.*     parameter names: * matches any text, ? one character
 /// Returns its parameters, in model order; a layer without parameters gives none. Throws Error, beginning with `option`, for
-/// a layer that does not exist and for names that fit nothing, with the names that are nearest.
+/// a layer that does not exist and for a name that matches nothing; the message lists similar names.
 std::vector<Parameter*> select(Module& model, const LayerNames& layers, const std::string& term, const std::string& option);
 
 /// The parameters that --freeze names (docs/spec/freeze_prune.md section 1.1, and beyond it): one number N alone means the
-/// layers 0 to N-1; several terms mean what any of them names; !term takes away what it names, from the others or, where
-/// there are none, from the whole model: "!24" is everything but layer 24. Throws Error as select does, and where nothing is
-/// named.
+/// layers 0 to N-1. Several terms together mean everything that any of them names. !term removes what it names from the
+/// other terms, or from the whole model if there are none: "!24" is everything but layer 24. Throws Error as select does,
+/// and where nothing is named.
 std::vector<Parameter*> frozen_parameters(Module& model, const LayerNames& layers, const std::vector<std::string>& terms,
                                           const std::string& option = "--freeze");
 
@@ -45,8 +45,8 @@ struct UnfreezeStage {
   std::vector<std::string> freeze;
   std::string text;  // as written: "5:6", "8:0", "3:0-4,9"
 };
-/// Reads the stages and tries them on the model, which `frozen` (--freeze) describes at first; its flags are as after
-/// freeze(frozen) then. Throws Error for a stage that cannot be read, does not follow the one before, unfreezes nothing, or
+/// Reads the stages and tries them on the model, starting from `frozen` (--freeze). Afterwards the model's flags are those
+/// of freeze(frozen). Throws Error for a stage that cannot be read, does not follow the one before, unfreezes nothing, or
 /// would freeze what trains already.
 std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& layers, const std::vector<std::string>& texts,
                                            const std::vector<std::string>& frozen);
@@ -57,7 +57,7 @@ std::vector<UnfreezeStage> unfreeze_stages(Module& model, const LayerNames& laye
 std::vector<std::string> scale_learning_rates(Module& model, const LayerNames& layers,
                                               const std::vector<std::string>& texts);
 
-/// How many edits take `text` to something that `pattern` (*, ?) stands for; 0: it fits.
+/// The number of edits after which `text` matches `pattern` (*, ?); 0: it matches.
 int glob_distance(const std::string& pattern, const std::string& text);
 
 }  // namespace frost

@@ -12,7 +12,7 @@
 
 namespace frost {
 
-/// What a task's step depends on besides the model and the batch: the same for every family.
+/// Options of a task's step that are the same for every family.
 struct StepPlan {
   DType compute = DType::f32;
   FrozenBn frozen_bn = FrozenBn::running;
@@ -23,8 +23,8 @@ struct StepPlan {
   std::uint64_t seed = 0;
 };
 
-/// What a run does about pictures that cannot be decoded: it says so once for each, and with --strict it ends. A fault of
-/// validation ends it only after the epoch's checkpoint has been written.
+/// Handles pictures that cannot be decoded: each is reported once, and with --strict the run ends. A fault found in
+/// validation ends the run only after the epoch's checkpoint has been written.
 class FaultReports {
  public:
   FaultReports(bool strict, Observer& observer) : strict_(strict), observer_(observer) {}
@@ -39,7 +39,7 @@ class FaultReports {
   std::string first_;  // of validation
 };
 
-/// Which step of a run with --cache-features a batch of noise stands for: one of the first epoch, or one of a later epoch.
+/// With --cache-features, the step that a batch of noise simulates: one of the first epoch, or one of a later epoch.
 enum class FeatureCache : std::uint8_t { off, filling, filled };
 
 /// A batch of noise.
@@ -48,31 +48,31 @@ struct NoiseOptions {
   FeatureCache features = FeatureCache::off;  // where nothing is frozen from layer 0 on: off
 };
 
-/// What is trained: a model, its data, its step and its validation. Its batches come from files or are noise, its device may
-/// be a meta device: explain and --dry-run run the same class as a training does.
+/// A training: a model, its data, its step and its validation. Batches come from files or are noise. The device may be a
+/// meta device, so explain and --dry-run run the same class as a training.
 class Task : public TrainingTask {
  public:
   virtual Model& model() = 0;
   virtual std::int64_t images() const = 0;  // of an epoch
 
-  /// A training begins: plots and files of the family go into `folder`.
+  /// Called when a training begins. The family's plots and files go into `folder`.
   virtual void begin_run(const std::filesystem::path& folder) = 0;
   /// "Image sizes 640 train, 640 val ...", before the first epoch.
   virtual std::string opening(const std::filesystem::path& folder, int epochs) const = 0;
-  /// Parameters have been unfrozen: captured steps and kept features are void.
+  /// Called after parameters were unfrozen: captured steps and cached features are no longer valid.
   virtual void unfrozen() = 0;
-  /// After the last validations: says what they could not decode, which --strict does not let pass.
+  /// After the last validations: with --strict, throws Error if one of them met a picture that cannot be decoded.
   virtual void check_faults() = 0;
-  /// What there is to say after the last epoch, `steps` batches later; "": nothing.
+  /// The message after the last epoch, `steps` batches later; "": none.
   virtual std::string closing(std::int64_t) const { return ""; }
-  /// Judges the finished run's checkpoint, class by class.
+  /// Validates the finished run's checkpoint, class by class.
   virtual void judge(const std::filesystem::path& weights, const std::filesystem::path& folder) = 0;
 
   /// Bytes that are kept of each image for later epochs (--cache-features), in host memory or on disk.
   virtual std::int64_t kept_each() const { return 0; }
 };
 
-/// Makes a task for a model on the device that the model is on, with noise as its data.
+/// Makes a task whose data is noise, for a model and on the model's device.
 using MakeTask = std::function<std::unique_ptr<Task>(Device&, Model&)>;
 
 /// The pixels of a batch of noise, the same in each run; nothing for a meta device, which reads none.

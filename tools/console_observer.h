@@ -6,7 +6,7 @@
 
 namespace frost {
 
-/// Prints a run to the terminal: notices on stdout, warnings and progress bars on stderr.
+/// Prints a run's events to the terminal: notices on stdout, warnings and progress bars on stderr.
 class ConsoleObserver final : public Observer {
  public:
   void notice(const std::string& text) override {

@@ -11,7 +11,7 @@ namespace frost {
 /// The frame of every tool: run(app, argc, argv) declares its options on `app`, calls parse_arguments(app, argc,
 /// argv) and works. A limit of `ulimit -f` is an error like a full disk. A closed stdout (`| head`) ends the tool by
 /// SIGPIPE, as other programs; what a training wrote until then can be resumed. Exit codes: what run returns; 0 after
-/// --help; 2 for a wrong command line; 1 for an error, told in one line on stderr.
+/// --help; 2 for a wrong command line; 1 for an error, reported in one line on stderr.
 template <class Run>
 int run_tool(const char* name, int argc, char** argv, Run run) {
   std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // lines reach a log in order with the progress bars on stderr

@@ -108,7 +108,7 @@ void add_cuda_graph(CLI::App& app, Config& c, const std::string& group, const st
   app.add_flag("--cuda-graph,!--no-cuda-graph", c.cuda_graph, "capture " + what + " (CUDA)")->group(group);
 }
 
-/// On what a model is judged or used, and how it computes there: the device, the type of activations, CUDA's choices.
+/// The device of a validation or prediction, and how it computes there: the type of activations, CUDA's choices.
 template <class Config>
 void add_evaluation(CLI::App& app, Config& c, const std::string& group) {
   add_device(app, c, group);

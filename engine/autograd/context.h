@@ -8,7 +8,7 @@
 namespace frost {
 
 /// What a BatchNorm whose parameters are all frozen does in training: `running`: normalises with its running statistics and
-/// leaves them alone (frozen means frozen); `batch`: as YOLOv5 v7.0, batch statistics, running averages keep moving.
+/// does not change them; `batch`: as YOLOv5 v7.0, batch statistics, running averages keep moving.
 enum class FrozenBn { running, batch };
 
 /// Multiply-adds of one forward pass, by kind, counted as the thop library counts them (docs/spec/model.md section 7).

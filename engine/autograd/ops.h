@@ -31,16 +31,16 @@ struct Residual {
   bool before_activation() const { return value && order == ResidualOrder::before_activation; }
 };
 /// y = activation(weight * (x - mean) * rstd + bias) [+ residual]. Saves x and the two channel vectors; y can be
-/// rematerialized. A residual before the activation is saved too, and such a y is kept: each block's rematerialization would
-/// begin with the block's before it, and the first step backwards would make them all.
+/// rematerialized. A residual before the activation is saved too, and such a y is kept: rematerializing one block would
+/// first rematerialize the block before it, and so on to the first.
 Var norm_act(Context&, const Var& x, const NormOperands&, Activation, Residual = {}, const Output& = {});
 
 /// y = weight x + bias for each image: x of any type is read as f32, y is f32 (n, 1, 1, out). The weight has x's own shape
 /// for each output, so that flattening costs nothing. Saves x only if the weight is trainable.
 Var linear(Context&, const Var& x, Parameter& weight, Parameter* bias);
 
-/// y = x where it is kept, grown by 1 / (1 - p), else 0; in evaluation x itself. Saves nothing: the layer's seed and the
-/// pass's tell backward the same choices.
+/// y = x where it is kept, grown by 1 / (1 - p), else 0; in evaluation x itself. Saves nothing: from the layer's seed and
+/// the pass's seed backward makes the same choices.
 Var dropout(Context&, const Var& x, float p, std::uint64_t seed);
 
 Var activation(Context&, const Var& x, Activation);                 // saves x; y can be rematerialized
@@ -60,7 +60,7 @@ Var upsample(Context&, const Var& x, std::int64_t height, std::int64_t width, Re
 Var zero_pad(Context&, const Var& x, int left, int right, int top, int bottom);  // saves nothing
 Var space_to_depth(Context&, const Var& x);                                      // saves nothing
 
-/// Channels of the parts side by side. Parts that already lie in `joined` (see Concatenation) cost nothing; others are
+/// The channels of the parts side by side. Parts that are already in `joined` (see Concatenation) cost nothing; others are
 /// copied. Saves nothing; each part's gradient is a slice of dy.
 Var concat(Context&, const std::vector<Var>& parts, Tensor joined = {});
 

@@ -14,8 +14,8 @@ inline std::uint64_t new_version() {
   return ++last;
 }
 
-/// A value that training may change. A frozen one (`trainable` false) has no gradient, no optimizer state, and makes nothing
-/// be saved for it. Convolution weights are kept OHWI; `torch_shape` is the shape under which a PyTorch state dict knows it.
+/// A value that training may change. A frozen one (`trainable` false) has no gradient and no optimizer state, and nothing
+/// is saved for it. Convolution weights are kept OHWI; `torch_shape` is its shape in a PyTorch state dict.
 struct Parameter {
   std::string name;  // the PyTorch state-dict name, for example model.0.conv.weight
   std::vector<std::int64_t> torch_shape;

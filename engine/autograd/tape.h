@@ -11,7 +11,7 @@ namespace frost {
 struct Rematerialization;
 struct Parameter;
 
-/// A value of the forward pass. `slot` is its place on the tape: where its gradient will be gathered; -1: nobody needs one.
+/// A value of the forward pass. `slot` is its place on the tape, where its gradient is summed; -1: no gradient is needed.
 struct Var {
   Tensor value;
   int slot = -1;
@@ -27,8 +27,8 @@ class Saved {
  public:
   Saved() = default;
   explicit Saved(const Var& var) : Saved(source(var)) { account(); }
-  /// For a rematerialization: what it reads is kept alive, and accounted as saved only once a node saves the
-  /// rematerialization's result.
+  /// For a rematerialization: keeps what it reads, which is accounted as saved only after a node saves the rematerialized
+  /// value.
   static Saved source(const Var& var);
   /// The value; rematerialized if it was not kept, and then kept until every node that saved it has run.
   Tensor get() const;
@@ -43,8 +43,8 @@ class Saved {
   Tensor tensor_;
 };
 
-/// How a value can be rematerialized from tensors that stay alive anyway. BN+SiLU outputs and concatenations have one, so
-/// that backward keeps only the convolutions' outputs and pays one more elementwise pass.
+/// How a value can be rematerialized from tensors that are kept anyway. BN+SiLU outputs and concatenations have one. So
+/// only the convolutions' outputs are kept, and backward needs one more elementwise pass.
 struct Rematerialization {
   Device* device = nullptr;
   Shape shape;
@@ -56,13 +56,12 @@ struct Rematerialization {
 
 using Grads = std::vector<Tensor>;  // one for each input, in input order; empty where not wanted
 
-/// One recorded operator: what it saved, and how to turn dy into the gradients of its inputs. It adds to nobody; the tape
-/// does.
+/// One recorded operator: what it saved, and how dy gives the gradients of its inputs. The tape adds them up.
 class Node {
  public:
   virtual ~Node() = default;
   virtual const char* name() const = 0;
-  /// The weight it applies, a convolution's or a norm's; null: none. For who reads the tape as the model's graph.
+  /// The weight it applies, a convolution's or a norm's; null: none. For code that reads the tape as the model's graph.
   virtual const Parameter* applied() const { return nullptr; }
   /// The slots of its inputs, in order, and of its output; -1: needs no gradient.
   const std::vector<int>& inputs() const { return inputs_; }
@@ -72,7 +71,7 @@ class Node {
 
  protected:
   bool wanted(std::size_t input) const { return inputs_[input] >= 0; }
-  /// True where nobody else reads dy's memory, so that a result may be written over it.
+  /// True if nothing else reads dy's memory, so that a result may overwrite it.
   static bool may_overwrite(const Tensor& dy) { return dy.packed() && !dy.shares_storage(); }
 
  private:
@@ -82,8 +81,8 @@ class Node {
   Ledger::Scope scope_ = 0;  // the module that recorded it: what backward allocates is accounted there too
 };
 
-/// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient, so a
-/// frozen prefix leaves no trace: nothing saved, nothing to run backwards.
+/// The record of one forward pass. An operator is on it only if one of its inputs or parameters needs a gradient. So
+/// nothing of a frozen prefix is recorded or saved.
 class Tape {
  public:
   explicit Tape(bool recompute = true) : recompute_(recompute) {}

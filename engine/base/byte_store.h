@@ -8,8 +8,8 @@
 
 namespace frost {
 
-/// Records of bytes that live as long as this object: in memory, or in a file without a name in a folder, which is gone
-/// however the process ends; or, of records that hold nothing worth keeping (a meta device's), their sizes alone.
+/// Records of bytes, kept as long as this object: in memory, or in a file without a name, which disappears however the
+/// process ends. For records without real contents (a meta device's) only the sizes are kept.
 class ByteStore {
  public:
   /// `folder` empty: in memory. Throws Error where no file can be made there.

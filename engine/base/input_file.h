@@ -9,8 +9,8 @@
 
 namespace frost {
 
-/// A regular file, open for reading. Every file that a user names is opened here, so that nothing waits for a FIFO's writer
-/// and every error says the file and the cause. Throws Error: missing, no permission, "is a folder, not a file", "not a
+/// A regular file, open for reading. Every file that a user names is opened here, so that no call waits for a FIFO's writer
+/// and every error names the file and the cause. Throws Error: missing, no permission, "is a folder, not a file", "not a
 /// regular file" (FIFO, socket, device), "is a git-lfs pointer ...". A symbolic link counts as what it points to.
 class InputFile {
  public:
@@ -31,8 +31,8 @@ class InputFile {
   std::uint64_t size_ = 0;
 };
 
-/// The bytes of a file, read into memory: a file that another process shortens or overwrites later changes nothing here (a
-/// mapping would end the process by SIGBUS). Throws as InputFile, and where the file becomes shorter while it is read.
+/// The bytes of a file, read into memory: if another process shortens or overwrites the file later, they do not change (a
+/// mapping would cause SIGBUS). Throws as InputFile, and where the file becomes shorter while it is read.
 class FileBytes {
  public:
   explicit FileBytes(const std::filesystem::path& path) : FileBytes(InputFile(path)) {}
@@ -48,7 +48,7 @@ class FileBytes {
 /// The whole of a file as text. Throws as FileBytes.
 std::string read_text(const std::filesystem::path& path);
 
-/// Whether a name that may also mean something else (a built-in model) means a file: anything but a folder stands there.
+/// Does a name that may also mean something else (a built-in model) mean a file? True if it exists and is no folder.
 bool names_a_file(const std::filesystem::path& path);
 
 }  // namespace frost

@@ -3,14 +3,14 @@
 
 namespace frost {
 
-/// Thrown by work that found InterruptGuard::requested(): whoever knows what can be resumed catches it and says so.
+/// Thrown by work that sees InterruptGuard::requested(). Code that can say what may be resumed catches it.
 class Interrupted : public Error {
  public:
   using Error::Error;
 };
 
-/// While one lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work in hand ends cleanly; a second
-/// one ends the process at once. A handler that the program has of its own stays in place, and afterwards all is as before.
+/// While a guard exists, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that the work ends cleanly; a second one
+/// ends the process at once. A handler that the program has of its own stays in place, and afterwards all is as before.
 class InterruptGuard {
  public:
   InterruptGuard();

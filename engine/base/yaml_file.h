@@ -12,8 +12,8 @@ namespace frost {
 
 /// Parses one YAML document as PyYAML's safe_load does. `source` names it in errors, which say the line.
 ///
-/// - A key that stands twice in a map: the last one counts, with a line in `warnings`; an Error where `warnings` is null,
-///   and below the key `unique` of the whole document.
+/// - A key that occurs twice in a map: the last one counts, with a line in `warnings`. It is an Error where `warnings` is
+///   null, and below the document's key `unique`.
 /// - `<<: *anchor` merges that map, or each of a list of maps; the map's own keys win over merged ones.
 /// - Lines may end in LF, CR LF or CR; a byte order mark is skipped. A tab in the indentation, a control character, a second
 ///   document and a list or map as key are refused, as PyYAML does.

@@ -12,8 +12,8 @@
 namespace frost {
 
 /// What reading one file may cost. Limits for single items do not bound their sum: a small file can name one large thing
-/// many times. So everything that is made while a file is read is paid from one budget in bytes: 256 MiB and eight times the
-/// file's size. Work that makes nothing (walking a map) is paid like the memory it reads.
+/// many times. So everything that is made while a file is read counts against one budget in bytes: 256 MiB plus eight times
+/// the file's size. Work that makes nothing (searching a map) counts like the memory it reads.
 class Budget {
  public:
   explicit Budget(std::uint64_t file_bytes) : file_(file_bytes), left_(kFree + kFactor * file_bytes) {}

@@ -28,7 +28,7 @@ struct LoadReport {
   std::vector<std::string> unexpected;   // of the source, not in the module
 };
 /// Copies each tensor of `source` whose name exists in the module with the same shape, unless `skip` says otherwise. A
-/// parameter takes its mask along; one that comes without is dense.
+/// parameter's mask is copied too; without a mask in the source it is dense.
 LoadReport load_state(Module& module, const StateDict& source, const std::function<bool(const std::string&)>& skip = {});
 
 }  // namespace frost

@@ -14,7 +14,7 @@
 /// What a pickle holds, without anything having been executed. See docs/spec/checkpoint.md sections 2 and 7.
 namespace frost::pickle {
 
-/// Values live in an arena and name each other by index, so shared objects and cycles cost nothing.
+/// Values are in one array and refer to each other by index, so shared objects and cycles cost nothing.
 using Ref = std::uint32_t;
 inline constexpr Ref kNothing = 0xFFFFFFFF;
 
@@ -66,8 +66,8 @@ struct Tensor {
   std::int64_t elements() const;
 };
 
-/// A parsed pickle: the arena and its root. Its answers are paid from the file's budget, so that whoever asks for one value
-/// again and again ends with an Error and not with a program that hangs.
+/// A parsed pickle: the arena and its root. Lookups count against the file's budget, so code that looks up the same value
+/// without end gets an Error instead of hanging.
 class Document {
  public:
   using Pairs = std::vector<std::pair<Ref, Ref>>;

@@ -10,8 +10,8 @@ namespace frost::pickle {
 
 inline constexpr std::size_t kMaxItems = std::size_t{1} << 24;  // of a list, a map, the stack
 
-/// The values that a pickle makes, and what its calls mean: a few build pure data (tensors, ordered dicts, sets, bytes), all
-/// others become inert records of what the file wanted to call. Throws Error for what docs/spec/checkpoint.md section 7
+/// The values that a pickle makes, and what its calls mean: a few build pure data (tensors, ordered dicts, sets, bytes),
+/// all others become records of the call and are never executed. Throws Error for what docs/spec/checkpoint.md section 7
 /// refuses.
 class Values {
  public:

@@ -8,7 +8,7 @@
 
 namespace frost {
 
-/// Text facts of a checkpoint: names, strides, the model's YAML. See docs/spec/checkpoint.md section 6.
+/// Texts in a checkpoint: names, strides, the model's YAML. See docs/spec/checkpoint.md section 6.
 using Metadata = std::map<std::string, std::string>;
 
 struct SafetensorsFile {

@@ -13,8 +13,8 @@ struct zip;
 
 namespace frost {
 
-/// Reads the entries of a zip file that lies in memory: stored, or deflated by whoever zipped the file again.
-/// Throws frost::Error (without the file's name, which the caller knows) for what docs/spec/checkpoint.md section 7 refuses.
+/// Reads the entries of a zip file in memory: stored ones, and deflated ones (files that were zipped again). Throws
+/// frost::Error (without the file's name, which the caller knows) for what docs/spec/checkpoint.md section 7 refuses.
 class ZipArchive {
  public:
   /// `bytes` must outlive the archive.

@@ -34,7 +34,7 @@ inline std::vector<std::int64_t> shuffled_order(std::int64_t n, std::uint64_t se
   return order;
 }
 
-/// The orders of the epochs that a loader has under way: one's end and the next one's beginning at once.
+/// The orders of the epochs in progress: the end of one and the beginning of the next may overlap.
 class EpochOrders {
  public:
   using Order = std::shared_ptr<const std::vector<std::int64_t>>;

@@ -11,8 +11,8 @@
 
 namespace frost {
 
-/// How batches are made. A batch is split into items so that all threads can work on the one that is needed next.
-/// Nothing here may depend on the calling thread or on the order of calls, beyond: open, then items, then close.
+/// How batches are made. A batch is split into items so that all threads can work on the next batch. Results must not
+/// depend on the calling thread or on the order of calls, except: open, then items, then close.
 template <class Batch>
 struct BatchSource {
   std::int64_t batches = 0;  // in an epoch
@@ -20,7 +20,7 @@ struct BatchSource {
   std::function<std::int64_t(Batch&, std::int64_t epoch, std::int64_t batch)> open;
   /// Fills one item; several threads do so for one batch at once.
   std::function<void(Batch&, std::int64_t epoch, std::int64_t batch, std::int64_t item)> item;
-  /// Puts together what needs all items; may be empty.
+  /// Does what needs all items; may be empty.
   std::function<void(Batch&, std::int64_t epoch, std::int64_t batch)> close;
 };
 
@@ -52,18 +52,18 @@ class Loader {
       stop_ = true;
     }
     wake_.notify_all();
-    threads_.clear();  // each ends after the item in hand
+    threads_.clear();  // each ends after its current item
   }
 
   std::int64_t batches() const { return source_.batches; }
 
-  /// Goes to the first batch of an epoch. Work that ran ahead into this epoch is kept, other work is thrown away.
+  /// Goes to the first batch of an epoch. Batches already made for this epoch are kept, others are discarded.
   void start(std::int64_t epoch) {
     std::unique_lock lock(mutex_);
     const std::int64_t first = epoch * source_.batches;
     if (!started_ || given_ != first) {
       draining_ = true;
-      ready_.wait(lock, [&] { return busy_ == 0; });  // what is in hand ends, nothing is begun
+      ready_.wait(lock, [&] { return busy_ == 0; });  // running items end, none is begun
       draining_ = false;
       for (Slot& slot : slots_) slot.reset();
       held_ = nullptr;
@@ -194,7 +194,7 @@ class Loader {
   std::int64_t given_ = 0, end_ = 0;      // the next to hand out, and this epoch's end
   std::int64_t busy_ = 0;                 // parts that run now, without the lock
   bool started_ = false, draining_ = false, stop_ = false;
-  Slot* held_ = nullptr;               // in the consumer's hands
+  Slot* held_ = nullptr;               // in use by the consumer
   std::vector<std::jthread> threads_;  // last: they end before what they use
 };
 

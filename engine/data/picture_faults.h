@@ -7,14 +7,14 @@
 
 namespace frost {
 
-/// What decoding a data set's files has found wrong: each file is told of once, and one that cannot be decoded is not tried
-/// again. Threads may call everything at once.
+/// Faults found when a data set's files were decoded. Each file is reported once. One that cannot be decoded is not tried
+/// again. Thread-safe.
 class ImageFaults {
  public:
   explicit ImageFaults(std::int64_t files)
       : told_(static_cast<std::size_t>(files)), unreadable_(static_cast<std::size_t>(files)) {}
 
-  /// `file` was decoded, with a doubt.
+  /// `file` was decoded, with a warning.
   void warn(std::int64_t file, std::string text) { note(told_, file, std::move(text)); }
   /// `file` cannot be decoded.
   void give_up(std::int64_t file, std::string text) {
@@ -26,7 +26,7 @@ class ImageFaults {
     const std::lock_guard lock(mutex_);
     return unreadable_[static_cast<std::size_t>(file)];
   }
-  /// Of the first file that was given up; empty where none was.
+  /// Of the first file that cannot be decoded; empty: none.
   std::string first_cause() const {
     const std::lock_guard lock(mutex_);
     return first_cause_;

@@ -9,8 +9,8 @@
 
 namespace frost {
 
-/// Reads the header, and finds what decode_image would find, but for a JPEG, whose headers are looked at as far as the first
-/// scan. For formats that cannot be decoded width and height stay 0. Throws Error naming the file and the cause.
+/// Reads the header and finds the errors that decode_image would find. Of a JPEG only the headers up to the first scan are
+/// checked. For formats that cannot be decoded width and height stay 0. Throws Error naming the file and the cause.
 ///
 /// A JPEG that does not end as it should is kept (docs/spec/data.md section 4, step 5), and so is a TIFF of which a codec
 /// only warns; `*warning` (if given) then says so in one line naming the file, and is empty otherwise.
@@ -28,13 +28,13 @@ ImageInfo probe_image(const std::filesystem::path& path, std::string* warning = 
 /// and is empty otherwise. Everything else that is wrong is an Error naming the file and the cause.
 Image decode_image(const std::filesystem::path& path, std::string* warning = nullptr);
 
-/// The same from memory; `name` stands for the file in messages.
+/// The same from memory; messages use `name` as the file's name.
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name, std::string* warning = nullptr);
 
 /// JPEG bytes of an image. quality 1..100; chroma is halved in both directions unless full_chroma.
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality = 95, bool full_chroma = false);
 
-/// Written whole or not at all, missing folders are made; Error if the place cannot be written or the disk is full
+/// Written completely or not at all, missing folders are made; Error if it cannot be written or the disk is full
 /// (engine/base/atomic_file.h).
 void write_jpeg(const std::filesystem::path& path, const Image& image, int quality = 95, bool full_chroma = false);
 void write_png(const std::filesystem::path& path, const Image& image);

@@ -11,8 +11,8 @@ struct Colour {
   auto operator<=>(const Colour&) const = default;
 };
 
-/// Drawing on an Image. Coordinates are pixels, edges inclusive; what lies outside the image is cut off.
-/// A filled box from (x1, y1) to (x2, y2).
+/// Drawing on an Image. Coordinates are pixels, edges inclusive; what is outside the image is cut off. A filled box from
+/// (x1, y1) to (x2, y2).
 void fill_box(Image& image, int x1, int y1, int x2, int y2, Colour colour);
 /// Its outline, `line` pixels wide, growing inwards.
 void draw_box(Image& image, int x1, int y1, int x2, int y2, Colour colour, int line = 1);

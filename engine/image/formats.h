@@ -27,11 +27,11 @@ inline bool starts_with(Bytes bytes, std::string_view magic) {
   return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
 }
 
-/// What stands before the pixels.
+/// The data before the pixels.
 struct Header {
   enum State { ok, cut, bad } state = bad;
   ImageInfo info{};
-  std::uint64_t least_bytes = 0;  // no whole file of this size and kind of pixels is shorter
+  std::uint64_t least_bytes = 0;  // no complete file with this size and kind of pixels is shorter
 };
 
 /// Orientation 1..8 from a TIFF block as EXIF holds it; 1 where there is none or it makes no sense.
@@ -65,7 +65,7 @@ Image decode(Bytes bytes, std::string& corruption);
 /// quality 1..100. Empty on failure: a side of more than 16383 pixels.
 std::vector<std::uint8_t> encode(const Image& image, float quality);
 }  // namespace webp
-/// Whole files only: a directory may stand after the pixels.
+/// Whole files only: a directory may come after the pixels.
 namespace tiff {
 Header read_header(Bytes bytes);
 void check(Bytes bytes, std::string& corruption);

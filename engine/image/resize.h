@@ -8,7 +8,7 @@ namespace frost {
 /// Bilinear resizing with the integers of OpenCV 4.6 (docs/spec/data.md section 6): equal bit for bit.
 Image resize_linear(const Image& source, int height, int width);
 
-/// Averages the covered pixels when shrinking, OpenCV's INTER_AREA; with a growing side it is a kind of bilinear.
+/// OpenCV's INTER_AREA: averages the covered pixels when shrinking; where a side grows, a form of bilinear.
 Image resize_area(const Image& source, int height, int width);
 
 /// Bilinear resizing in which a shrinking side averages over a triangle that widens with the scale: Pillow's BILINEAR, which
@@ -25,13 +25,13 @@ Image resize_longest(Image source, int size, bool area_when_shrinking);
 struct LetterboxOptions {
   int height = 640, width = 640;  // the target
   bool minimal = false;           // YOLOv5's `auto`: pad only to the next multiple of stride
-  bool stretch = false;           // `scaleFill`: no padding, the aspect ratio goes (ignored with minimal)
+  bool stretch = false;           // `scaleFill`: no padding, aspect ratio not kept (ignored with minimal)
   bool enlarge = true;            // `scaleup`: false only shrinks
   int stride = 32;
   std::uint8_t fill = 114;
 };
 
-/// Where the picture lands. The pads are the unrounded halves that box conversions use, not the pixels (top, left, ...).
+/// The picture's position. The pads are the unrounded halves that box conversions use, not the pixels (top, left, ...).
 struct Letterbox {
   double ratio_w = 1, ratio_h = 1, pad_w = 0, pad_h = 0;
   int picture_h = 0, picture_w = 0, top = 0, bottom = 0, left = 0, right = 0;

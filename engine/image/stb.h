@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <vector>
 
-/// A thin wall around stb_image_write, so that its macros and code stay in stb.cpp.
+/// Separates stb_image_write from the rest, so that its macros and code stay in stb.cpp.
 namespace frost::stb {
 
 /// Packed RGB as a file; empty on failure.

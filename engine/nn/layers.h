@@ -42,14 +42,14 @@ class BatchNorm2d : public Module {
   Var forward(Context& context, const Var& x, const Output& output = {}) override {
     return apply(context, x, {}, {}, output);
   }
-  /// Do running statistics normalise in this pass? In evaluation, and in training where it is frozen and meant to stay so.
+  /// Do running statistics normalise in this pass? In evaluation, and for a frozen norm that keeps its statistics.
   bool uses_running(const Context& context, bool block_frozen) const;
   bool frozen() const { return !weight.trainable && !bias.trainable; }
   /// Another number of channels: values are lost.
   void resize(std::int64_t channels);
-  /// 1 / sqrt(running_var + eps), made again when the statistics change.
+  /// 1 / sqrt(running_var + eps), computed again when the statistics change.
   const Tensor& running_rstd();
-  /// Drops what was made of the values for passes with running statistics; such a pass makes it again.
+  /// Drops the values derived for passes with running statistics. Such a pass computes them again.
   void forget_derived();
 
   std::int64_t channels;
@@ -76,7 +76,7 @@ class FusedConvNorm {
  public:
   FusedConvNorm(Conv2d& conv, BatchNorm2d& bn) : conv_(conv), bn_(bn) {}
   Var forward(Context& context, const Var& x, Activation activation, Residual residual = {}, const Output& output = {});
-  /// Fuses the norm into the convolution for good: its weight and bias are the fused ones, the norm is not read any more.
+  /// Fuses the norm into the convolution permanently: weight and bias are the fused ones, the norm is not read any more.
   void fuse();
   bool fused() const { return fused_; }
 
@@ -110,7 +110,7 @@ class ConvNormAct : public Module {
     const Device::ScopeGuard scope(context.device, name());
     return fused_.forward(context, x, activation, residual, output);
   }
-  /// For good (docs/spec/model.md section 6): `conv.weight`, `conv.bias`, no `bn`. Such a block is only evaluated.
+  /// Fuses permanently (docs/spec/model.md section 6): `conv.weight`, `conv.bias`, no `bn`. Such a block is only evaluated.
   void fuse();
 
   Activation activation;
@@ -154,7 +154,7 @@ class DropoutLayer : public Module {
   float p;
 };
 
-/// An activation that stands alone.
+/// An activation as a module of its own.
 class Activate : public Module {
  public:
   explicit Activate(Activation kind) : kind(kind) {}

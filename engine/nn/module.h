@@ -32,8 +32,8 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  /// One input, one output; blocks with several inputs override `forward_many`. `output` is where the caller would like the
-  /// result; a module may ignore it (Concatenation then copies).
+  /// One input, one output; blocks with several inputs override `forward_many`. `output` is where the caller wants the
+  /// result. A module may ignore it (Concatenation then copies).
   virtual Var forward(Context& context, const Var& x, const Output& output = {});
   virtual Var forward_many(Context& context, const std::vector<Var>& inputs);
   /// The name of the class in its place in a PyTorch checkpoint, "Conv2d"; "": any.
@@ -44,9 +44,9 @@ class Module {
     std::function<void(Buffer&)> buffer;
     std::function<void(Counter&)> counter;
   };
-  /// Walks the tree in state-dict order.
+  /// Visits the tree in state-dict order.
   void visit(const Visitor& visitor);
-  /// Walks the modules: name ("" is this one), module; parents before children.
+  /// Visits the modules: name ("" is this one), module; parents before children.
   void walk(const std::function<void(const std::string&, Module&)>& f, const std::string& prefix = "");
   /// Writes the full dotted names into parameters, buffers and scopes, below `prefix`.
   void name_all(const std::string& prefix);
@@ -67,7 +67,7 @@ class Module {
     children_.emplace_back(name, std::move(module));
     return reference;
   }
-  /// Takes a child out of the tree: it has no place in the state any more.
+  /// Removes a child from the tree, so it is no longer part of the state.
   std::unique_ptr<Module> take_child(const std::string& name);
   template <class M>
   M* add_optional_child(const std::string& name, std::unique_ptr<M> module) {  // null: no child

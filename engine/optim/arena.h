@@ -29,17 +29,17 @@ class ParameterArena {
   static std::size_t kind_of(const Module& module, const Parameter& parameter);
   ParameterArena(Device& device, Module& model, float weight_decay, bool with_ema);
 
-  /// Takes in the parameters that have become trainable since, in groups of their own: what those that were trained before
-  /// hold does not move. `born`: the optimizer's steps so far. The average of a new member begins at its value. Throws Error
-  /// where a member has become frozen. Returns how many were taken in.
+  /// Adds the parameters that have become trainable since, in groups of their own. The memory of earlier parameters does
+  /// not move. `born`: the optimizer's steps so far. The average of a new member begins at its value. Throws Error where a
+  /// member has become frozen. Returns how many were taken in.
   std::size_t adopt(std::int64_t born);
 
   std::vector<ParameterGroup>& groups() { return groups_; }
-  /// How many tensors of the whole model belong to each kind of group, frozen ones too: what YOLOv5 prints.
+  /// The number of tensors of the whole model in each kind of group, also frozen ones. YOLOv5 prints these.
   const std::vector<std::size_t>& group_sizes() const { return sizes_; }
   void zero_grad();
   void add_squares(UpdateState* state);  // of all gradients, to the state's sum
-  void apply_masks();                    // masks have changed: values, momenta and averages obey them at once
+  void apply_masks();                    // after masks changed: applies them to values, momenta and averages
   void touch();                          // values have changed: new versions
 
  private:

@@ -12,8 +12,8 @@ enum class OptimizerKind { sgd, adam, adamw };
 OptimizerKind parse_optimizer(const std::string& name);  // "SGD", "Adam", "AdamW"; Error otherwise
 const char* name_of(OptimizerKind kind);
 
-/// Steps the arena's groups: clip, update, mask, average, in one pass over each group's memory. Nothing waits for the
-/// device: the norm, the decision to skip a step and the counters live in device memory (UpdateState).
+/// Steps the arena's groups: clip, update, mask, average, in one pass over each group's memory. The host never waits for
+/// the device: the norm, the decision to skip a step and the counters are in device memory (UpdateState).
 class Optimizer {
  public:
   /// `loss_scaling`: gradients arrive multiplied by a loss scale that follows PyTorch's GradScaler, for f16 training.
@@ -29,15 +29,15 @@ class Optimizer {
     queue(clip);
     touch();
   }
-  /// A step's parts: what the host sets, the work, which may be captured and replayed, and the word that values changed.
+  /// A step's parts: the host's settings, the work (may be captured and replayed), and marking values as changed.
   void set(float momentum);
   void queue(double clip);
   void touch() { arena_.touch(); }
 
   /// The state as it is after everything that was queued: waits for the device.
   UpdateState state() const;
-  /// For resuming. The loss scale belongs to the type that is computed in: a run that goes on without scaling drops it, one
-  /// that scales where it did not before begins as a new one.
+  /// For resuming. The loss scale depends on the compute type: a resumed run without scaling drops it. One that scales only
+  /// now starts with the initial scale.
   void restore(const UpdateState& state);
   const UpdateState* device_state() const { return static_cast<const UpdateState*>(state_.data()); }
   /// The scale that the loss's gradient is multiplied with: one f32 of the state, in device memory.
@@ -57,8 +57,8 @@ class Optimizer {
 class BufferEma {
  public:
   explicit BufferEma(Device& device) : device_(device) {}
-  /// Averages these too, from their values now on; those that are known already stay as they are. The buffers' memory must
-  /// stay where it is from now on.
+  /// Averages these too, starting from their current values; those already in the list do not change. From now on the
+  /// buffers' memory must not move.
   void adopt(const std::vector<Buffer*>& buffers);
   void update(const UpdateState* state);  // with the decay of the state's step
   const std::vector<Buffer*>& buffers() const { return buffers_; }

@@ -25,10 +25,10 @@ struct ReferenceRun {
   std::map<std::string, std::vector<double>> best;  // by the table's headings, "mAP50": a value for each seed
 };
 
-/// Reads {"what": "NAME, ...", "runs": {RUN: {"best mAP50": 0.87, ...}}}; labels are "NAME: RUN". More seeds of one of those
-/// runs may stand in {"more seeds": {"what": "RUN, ...", "seed 1": {"best mAP50": 0.83, ...}, ...}}: values beside the first
-/// run's. A seed with a remark ("seed 2, first 25 epochs") is not the same run and becomes one of its own. Throws Error
-/// naming the file.
+/// Reads {"what": "NAME, ...", "runs": {RUN: {"best mAP50": 0.87, ...}}}; labels are "NAME: RUN". More seeds of one of
+/// those runs may be in {"more seeds": {"what": "RUN, ...", "seed 1": {"best mAP50": 0.83, ...}, ...}}: values beside the
+/// first run's. A seed with a remark ("seed 2, first 25 epochs") is not the same run and becomes one of its own. Throws
+/// Error naming the file.
 std::vector<ReferenceRun> read_reference_runs(const std::filesystem::path& file);
 
 struct TableOptions {

@@ -6,7 +6,7 @@
 
 namespace frost {
 
-/// Where an epoch stands after a batch.
+/// The progress of an epoch after a batch.
 struct EpochProgress {
   std::int64_t epoch = 0, epochs = 0;    // from 0; all
   double gigabytes = 0;                  // the most so far
@@ -14,15 +14,15 @@ struct EpochProgress {
   std::int64_t instances = 0, size = 0;  // of the batch
 };
 
-/// What an epoch came to, by the columns of results.csv.
+/// The results of an epoch, by the columns of results.csv.
 struct EpochResult {
   std::int64_t epoch = 0;
   const std::vector<std::string>& columns;
   const std::vector<double>& values;
 };
 
-/// Hears what a run does. Nothing below the tools prints: whoever wants to see something derives from this. All is called
-/// from the thread that runs; every function does nothing unless it is overridden.
+/// Receives the events of a run. Code below the tools does not print; derive from this class to see them. All functions are
+/// called from the run's thread, and by default do nothing.
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -39,13 +39,13 @@ class Observer {
   virtual void checkpoint_saved(const std::string& /*file*/) {}
 };
 
-/// Hears nothing.
+/// Ignores everything.
 inline Observer& silence() {
   static Observer silent;
   return silent;
 }
 
-/// A piece of work as the observer hears of it; one that an exception ends is ended too.
+/// Reports a piece of work to the observer; its end is reported also after an exception.
 class Progress {
  public:
   Progress(Observer& observer, std::string label, std::int64_t total) : observer_(observer), label_(std::move(label)) {

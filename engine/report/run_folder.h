@@ -13,13 +13,13 @@ std::filesystem::path make_run_folder(const std::filesystem::path& project, cons
 /// Creates a folder and its parents; throws Error naming it and the cause. An existing folder is fine.
 void make_folders(const std::filesystem::path& folder);
 
-/// While it lives, no other training writes to `folder`: a lock on `folder`/.lock, which the kernel lets go when the process
-/// ends in whatever way. Readers are not held up.
+/// While it exists, no other training writes to `folder`: a lock on `folder`/.lock, which the kernel releases however the
+/// process ends. Readers do not wait.
 class RunLock {
  public:
   /// Takes the lock, then removes the temporary files that dead processes left in the folder and in its weights/. Throws
-  /// Error naming the holder (process, machine, since when) where another process has it. Where the file system knows no
-  /// locks it warns and goes on without.
+  /// Error naming the holder (process, machine, since when) where another process has it. If the file system has no locks,
+  /// it warns and continues without.
   explicit RunLock(const std::filesystem::path& folder, Observer& observer = silence());
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;

@@ -8,12 +8,11 @@
 
 namespace frost {
 
-/// Keeps what it was given: large segments come from the backend once, blocks are cut from them best-fit and joined again
-/// when they are returned. A steady training step therefore asks the backend for nothing.
+/// A caching allocator. Large segments come from the backend once. Blocks are cut from them best-fit and joined again when
+/// they are returned. So a steady training step allocates nothing from the backend.
 ///
-/// Blocks are used again in the order of the calls: all work of a device goes down one stream, so what a new owner queues
-/// comes after what the last one queued, though nothing may have run yet. Transfers on other streams join it before they
-/// touch a block (Backend::upload).
+/// A block may be reused while its old work is still queued: all work of a device is on one stream, so the new owner's work
+/// runs after the old owner's. Transfers on other streams wait for this stream before they touch a block (Backend::upload).
 class Allocator {
  public:
   explicit Allocator(Backend& backend) : backend_(backend), shared_(*this), pool_(&shared_) {}
@@ -21,8 +20,8 @@ class Allocator {
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
-  /// Segments of its own. Work that was captured has addresses in it, so what it returns is for the pool's next blocks
-  /// alone. A pool that goes leaves its memory, blocks in use among it, to everybody.
+  /// Segments of its own. Captured work holds addresses in them, so returned blocks are reused only by this pool. When a
+  /// pool is destroyed, the allocator takes over its memory, also the blocks in use.
   class Pool {
    public:
     explicit Pool(Allocator& allocator) : allocator_(allocator) {}
@@ -36,7 +35,7 @@ class Allocator {
     Allocator& allocator_;
     std::set<std::pair<std::size_t, char*>> free_;  // by size: best fit is lower_bound
   };
-  /// While it lives, blocks come from `pool`.
+  /// While it exists, blocks come from `pool`.
   class PoolGuard {
    public:
     PoolGuard(Allocator& allocator, Pool& pool) : allocator_(allocator), before_(allocator.pool_) {
@@ -54,8 +53,8 @@ class Allocator {
   /// Throws OutOfMemory where the backend has nothing left, even after the unused segments went back to it.
   void* acquire(std::size_t bytes);
   void recycle(void* memory) noexcept;
-  /// A block of the backend's own, for what lives long: cut from a segment, it would hold on to all of it. It ends with
-  /// Backend::release. Throws as acquire().
+  /// A block directly from the backend, for long use: a block cut from a segment would keep the whole segment. Return it
+  /// with Backend::release. Throws as acquire().
   void* acquire_apart(std::size_t bytes) { return from_backend(bytes, bytes).first; }
   /// Gives segments that nobody uses back to the backend, but not those of pools.
   void trim() noexcept;

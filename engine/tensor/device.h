@@ -9,7 +9,7 @@
 
 namespace frost {
 
-/// One device as the engine sees it: its kernels, its memory and the accounts about it. Outlives every tensor on it.
+/// A device: its kernels, its memory and the ledger. It must outlive every tensor on it.
 class Device {
  public:
   explicit Device(std::unique_ptr<Backend> backend, std::string name = "cpu");
@@ -27,8 +27,7 @@ class Device {
   Allocator& allocator() { return allocator_; }
   Ledger::Scope scope() const { return scope_; }
 
-  /// Memory for a tensor. Where there is none left: one Error that says what the memory is used for and what would need
-  /// less.
+  /// Memory for a tensor. If none is left: an Error that says what the memory is used for and which settings need less.
   void* acquire(std::size_t bytes);
   /// What `work` returns; where it finds no memory left, the same Error.
   template <class Work>
@@ -40,7 +39,7 @@ class Device {
     }
   }
 
-  /// While it lives, allocations are accounted under the module path `name`.
+  /// While it exists, allocations are accounted under the module path `name`.
   class ScopeGuard {
    public:
     ScopeGuard(Device& device, const std::string& name) : ScopeGuard(device, device.ledger_.scope(name)) {}

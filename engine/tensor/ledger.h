@@ -21,7 +21,7 @@ enum class Role : std::uint8_t {
 inline constexpr int kRoleCount = 8;
 const char* name_of(Role role);
 
-/// Current and peak bytes for each role and each module scope. Freezing is then a column of numbers.
+/// Current and peak bytes for each role and each module scope. They show what freezing saves.
 class Ledger {
  public:
   struct Count {

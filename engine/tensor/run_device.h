@@ -6,7 +6,7 @@
 
 namespace frost {
 
-/// What --device means to every tool.
+/// The meaning of --device, the same for every tool.
 inline constexpr const char* kDeviceHelp = "cuda, cuda:1, 1 (a CUDA device's number), cpu; auto: CUDA where it is usable";
 
 /// Flags of CUDA devices; a CPU is deterministic anyway, and has no TF32.

@@ -7,7 +7,7 @@
 
 namespace frost {
 
-/// Memory with a reason: accounted in the ledger under a role and a module scope for as long as it lives.
+/// Memory that the ledger accounts under a role and a module scope as long as it exists.
 class Storage {
  public:
   Storage(Device& device, std::size_t bytes, Role role);
@@ -57,7 +57,7 @@ class Tensor {
 
   /// Channels [first, first + count) of every pixel, in the same memory.
   Tensor channels(std::int64_t first, std::int64_t count) const;
-  /// `shape` values from element `first` on, in the same memory (of a packed tensor): how arenas are cut.
+  /// `shape` values from element `first` on, in the same memory (of a packed tensor): arenas are divided so.
   Tensor part(std::int64_t first, Shape shape) const;
 
   std::vector<float> to_vector() const;           // values as f32, packed order

@@ -15,8 +15,8 @@ namespace frost {
 /// Runs work that queues the same calls again and again. Where the device can capture (CUDA graphs), work that was run once
 /// with a key is captured the second time and replayed from then on: the host queues one call instead of some hundred.
 ///
-/// The key is all that the calls depend on: shapes, capacities, what is frozen. Values have to reach the work through device
-/// memory that stays where it is; nothing in it may wait for the device or come from the host.
+/// The key is all that the calls depend on: shapes, capacities, what is frozen. Values must reach the work through device
+/// memory at a fixed address. Inside, nothing may wait for the device or come from the host.
 class CapturedStep {
  public:
   using Key = std::vector<std::int64_t>;
@@ -28,18 +28,17 @@ class CapturedStep {
 
   void run(const Key& key, const std::function<void()>& work);
 
-  /// Discards all captured graphs and their memory: something that they hold the addresses of has moved (parameters that are
-  /// unfrozen).
+  /// Discards all captured graphs and their memory. Call it when memory that they use has moved (parameters were unfrozen).
   void forget();
 
   bool captures() const { return enabled_; }
-  /// Is the work of this key replayed from now on? What it reads and writes has to stay then.
+  /// Is the work of this key replayed from now on? Then what it reads and writes must not move.
   bool captured(const Key& key) const {
     const auto it = graphs_.find(key);
     return it != graphs_.end() && it->second.work;
   }
-  /// Is it, or will it be when it comes again? Where there are as many captured graphs as are kept, work of other keys is
-  /// simply run, until all are forgotten.
+  /// Is it, or will it be at the next call? When kMost graphs are captured, work of other keys is simply run, until all
+  /// graphs are discarded.
   bool will_capture(const Key& key) const { return enabled_ && (captured(key) || captured_ < kMost); }
   std::int64_t replays() const { return replays_; }
 
@@ -62,7 +61,7 @@ class CapturedStep {
   bool enabled_;
   std::int64_t replays_ = 0;
   std::size_t captured_ = 0;
-  // Where all captured graphs work: they run one after the other, so what one is done with serves the next.
+  // The memory of all captured graphs: they run one after the other, so they can share it.
   std::optional<Allocator::Pool> pool_;
   std::size_t accounted_ = 0;  // of the pool
   std::map<Key, Graph> graphs_;

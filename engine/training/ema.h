@@ -12,13 +12,13 @@ namespace frost {
 std::function<bool(const Buffer&)> moving_statistics(Module& model, FrozenBn frozen_bn);
 
 /// The exponential moving average of a model in training: trainable parameters in the arena's groups (the optimizer's fused
-/// step moves them), moving buffers here. What is frozen has no average: the model's own bits stand for it.
+/// step moves them), moving buffers here. Frozen values have no average: the model's own are used.
 class ModelEma {
  public:
   /// `moves`: does training change this buffer? Asked again by grow().
   ModelEma(Device& device, Module& model, ParameterArena& arena, std::function<bool(const Buffer&)> moves);
 
-  /// Averages what has begun to train since, too (ParameterArena::adopt).
+  /// Also averages what has become trainable since (ParameterArena::adopt).
   void grow();
 
   /// After each optimizer step: averages the buffers with the step's decay.

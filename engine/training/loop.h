@@ -29,7 +29,7 @@ struct ValidationReport {
   double fitness = 0;
 };
 
-/// What the loop does not know: a task's data, its step, its validation. Detection and classification each plug in one.
+/// What the loop needs of a task: data, step, validation. Detection and classification each implement it.
 class TrainingTask {
  public:
   virtual ~TrainingTask() = default;
@@ -39,12 +39,12 @@ class TrainingTask {
   virtual void begin_epoch(std::int64_t epoch) = 0;
   /// Forward, loss and backward of the epoch's next batch; gradients are added to the parameters'.
   virtual BatchReport train_batch() = 0;
-  /// The task's table: what stands above an epoch's row ("": nothing), and the row.
+  /// The task's table: the lines above an epoch's row ("": none), and the row.
   virtual std::string table_header(std::int64_t epoch) = 0;
   virtual std::string table_row(const EpochProgress& progress) = 0;
-  /// Judges the EMA model.
+  /// Validates the EMA model.
   virtual ValidationReport validate(Module& ema_model, std::int64_t epoch, bool last) = 0;
-  /// What a checkpoint must say about the model: yaml, names, strides, hyperparameters.
+  /// A checkpoint's metadata of the model: yaml, names, strides, hyperparameters.
   virtual Metadata metadata() const = 0;
   /// f16 training: one f32 on the device that the loss's gradient has to be multiplied with.
   virtual void use_loss_scale(const Tensor&) { fail("this task cannot be trained with --precision f16"); }
@@ -61,13 +61,13 @@ struct LoopOptions {
   std::int64_t best_from = 0;     // no earlier epoch is the best (it was not yet pruned as asked)
   bool nosave = false, noval = false;
   std::filesystem::path folder;  // the run's: results.csv, summary.json, weights/
-  std::string run{};             // what tells the run's checkpoints from an earlier run's; a resumed run has its file's
+  std::string run{};             // id of the run in its checkpoints; a resumed run has its file's
   // results.csv: its last columns (learning rates of biases, weights, norms, or the first of them), the width of a cell, and
   // whether an epoch's row has the next epoch's learning rate.
   std::vector<std::string> lr_columns{"lr/bias", "lr/weight", "lr/norm"};
   int csv_width = 12;
   bool next_lr = false;
-  /// Called at each epoch's start: may let parameters train that were frozen, and is true if it did.
+  /// Called at each epoch's start: may unfreeze parameters, and returns whether it did.
   std::function<bool(std::int64_t epoch)> unfreeze{};
   std::function<void(std::int64_t epoch, std::int64_t batch)> before_batch{};
 };
@@ -80,21 +80,21 @@ class TrainingLoop {
   TrainingLoop(Device& device, Module& model, Module& ema_model, ParameterArena& arena, ModelEma& ema, TrainingTask& task,
                LoopOptions options, Observer& observer);
 
-  /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's: whatever of the
-  /// file's epoch a dead process did not get to write is written. Call it with the run folder's lock held.
+  /// Continues from a `last` file of an unfinished run, so that the result equals an uninterrupted run's. Files of that
+  /// epoch that the killed process did not write are written. Call it with the run folder's lock held.
   void resume(const std::filesystem::path& file);
   /// Trains what is left to train, strips `best`, writes summary.json. `last` keeps the state that a run is resumed from.
   /// Throws Error on Ctrl-C or where a loss, a validation's number or a tensor of the checkpoint is not finite; the
   /// checkpoints of the epoch before stay.
   void run();
-  /// The run's last act, after whatever else belongs to it: strips `last`, which cannot be resumed any more.
+  /// The last action of a run: strips `last`, which cannot be resumed any more.
   void finish();
 
   std::int64_t start_epoch() const { return start_epoch_; }
   /// Whether an epoch is left to train.
   bool training_left() const;
   std::filesystem::path last() const { return options_.folder / "weights" / "last.safetensors"; }
-  /// The checkpoint to judge a finished run by: best, or last where no epoch was the best.
+  /// The result of a finished run: best, or last where no epoch was the best.
   std::filesystem::path result() const { return written_best_ ? best() : last(); }
   std::filesystem::path best() const { return options_.folder / "weights" / "best.safetensors"; }
   /// What the run cost and reached; also in its folder once it is finished.
@@ -102,7 +102,7 @@ class TrainingLoop {
 
  private:
   void train_epoch(std::int64_t epoch);
-  /// What follows an epoch's training: validation, checkpoints, its row.
+  /// Everything after an epoch's training: validation, checkpoints, its row.
   void end_epoch(ResultsCsv& csv, std::int64_t epoch);
   void note_fitness(std::int64_t epoch, double fitness);
   void save_unvalidated(std::int64_t epoch);

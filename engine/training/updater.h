@@ -7,7 +7,7 @@
 
 namespace frost {
 
-/// When gathered gradients become a step: each batch's learning rates and momentum, accumulation up to the nominal batch,
+/// Turns accumulated gradients into steps: each batch's learning rates and momentum, accumulation up to the nominal batch,
 /// clipping, the step, the average (docs/spec/train.md sections 6 and 7).
 class Updater {
  public:
@@ -24,8 +24,8 @@ class Updater {
   /// finite the step changes nothing: see UpdateState.
   bool end_batch();
 
-  /// Takes in what has become trainable: gradients, optimizer state and average from here on. `steps`: the optimizer steps
-  /// that were taken before it was unfrozen. Returns how many parameters were unfrozen.
+  /// Adds what has become trainable: gradients, optimizer state and average from now on. `steps`: the optimizer steps that
+  /// were taken before it was unfrozen. Returns how many parameters were unfrozen.
   std::size_t unfreeze(std::int64_t steps);
 
   const Optimizer& optimizer() const { return optimizer_; }

@@ -1,14 +1,13 @@
 #pragma once
 
-/// The public face of frost: what a program needs that links frost::frost. docs/library.md shows how.
+/// The public header of frost, for programs that link frost::frost. docs/library.md shows how to use it.
 ///
-/// Threads: a Device, and all that lives on it, belongs to one thread at a time. Several devices, each with its own thread, do
-///   not disturb each other.
-/// Ownership: a Device outlives its tensors and models. Copies of a Tensor share memory.
-/// Errors: frost::Error (a std::runtime_error) with one line that says what was seen and what was expected. Nothing here
-///   ends the program.
-/// Signals: while train() works, Ctrl-C and SIGTERM end it with an Error, unless the program handles these signals itself.
-/// Units: pixels, counted from the upper left corner. Images are 8 bit, rows of B G R; tensors are (n, height, width,
+/// Threads: a Device, with its tensors and models, belongs to one thread at a time. Several devices, each used by its own
+/// thread, do not disturb each other. Ownership: a Device outlives its tensors and models. Copies of a Tensor share memory.
+/// Errors: frost::Error (a std::runtime_error) with one line that says what was found and what was expected. Nothing here
+/// ends the program. Signals: while train() works, Ctrl-C and SIGTERM end it with an Error, unless the program handles
+/// these signals itself. Units: pixels, counted from the upper left corner. Images are 8 bit, rows of B G R; tensors are
+/// (n, height, width,
 ///   channels). Confidences and probabilities are 0 to 1.
 #include "engine/autograd/ops.h"         // Context, Tape, Var; operators
 #include "engine/image/codec.h"          // Image; decode_image, write_image

@@ -8,10 +8,10 @@
 namespace frost::cpu {
 
 /// oneDNN's convolutions behind frost's contract. A *plan* (primitive, layouts, reorders) is made once for each distinct
-/// call signature; filters are converted once for each version; everything a call needs besides lives in one scratch
-/// buffer that only grows, so a steady step allocates nothing. For use by one thread at a time.
+/// call signature; filters are converted once for each version; everything else that a call needs is in one scratch buffer
+/// that only grows, so a steady step allocates nothing. For use by one thread at a time.
 ///
-/// oneDNN 2.6.3 keeps its fast kernels for dense NHWC only: with a pixel pitch wider than the channels every pass falls to
+/// oneDNN 2.6.3 keeps its fast kernels for dense NHWC only: with a pixel pitch wider than the channels every pass uses
 /// `ref:any` (measured 0.3 to 1 GFLOP/s against 100 to 270). So a channel slice is copied through the scratch buffer.
 class ConvEngine {
  public:

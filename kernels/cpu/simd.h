@@ -21,7 +21,7 @@ namespace frost::cpu {
 
 enum class Isa { generic, avx2, avx512 };
 
-/// What this machine can run; FROST_ISA=generic or avx2 (environment) asks for less: tests walk every path so.
+/// What this machine can run; FROST_ISA=generic or avx2 (environment) selects less, so that tests can run every path.
 inline Isa isa() {
   static const Isa found = [] {
     Isa best = Isa::generic;

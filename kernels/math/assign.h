@@ -6,8 +6,8 @@ namespace frost::math {
 /// Which cells answer for a target (docs/spec/loss.md section 2): one target, one anchor and one group at a time. Group 0 is
 /// the target's own cell; groups 1 to 4 are the neighbours left, above, right, below. A level's list of assignments runs
 /// over groups, then anchors, then targets; where entries share a prediction, the last one of the list decides about
-/// objectness: the one with the largest (group * anchors + anchor) * targets + target. Floats, as the reference computes:
-/// the comparisons are strict, and values on the edge matter.
+/// objectness: the one with the largest (group * anchors + anchor) * targets + target. Floats, as in the reference: the
+/// comparisons are strict, and values on the edge matter.
 constexpr int kAssignGroups = 5;
 
 struct GridTarget {

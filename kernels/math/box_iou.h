@@ -70,7 +70,7 @@ struct Span {
 
   /// Gradients of a1, a2, b1, b2 from those of the three quantities.
   FROST_HD Span pull_back(T d_overlap, T d_hull, T d_twice_distance) const {
-    const T low = share_of_smaller(a1, b1), high = share_of_smaller(a2, b2);  // how far a is the smaller one
+    const T low = share_of_smaller(a1, b1), high = share_of_smaller(a2, b2);  // share of the gradient that goes to a
     const T d = overlap_or_gap() >= 0 ? d_overlap : T(0);                     // the clamp passes the gradient at 0
     return {-(1 - low) * d - low * d_hull - d_twice_distance, high * d + (1 - high) * d_hull - d_twice_distance,
             -low * d - (1 - low) * d_hull + d_twice_distance, (1 - high) * d + high * d_hull + d_twice_distance};
@@ -84,7 +84,7 @@ struct IouResult {
 };
 
 /// The chosen overlap of a and b, and its derivatives for both. CIoU's alpha counts as a constant. Sides are not negative.
-/// atan2 and the floor under alpha's denominator change no regular value; they keep boxes without area free of NaN.
+/// atan2 and the lower limit of alpha's denominator change no regular value; with them boxes without area give no NaN.
 template <class T>
 FROST_HD IouResult<T> iou_with_grad(const Extent<T>& a, const Extent<T>& b, IouKind kind) {
   const T eps = kIouEps<T>;

@@ -68,20 +68,20 @@ struct PrimitiveCall {
   double seconds = 0;               // where a device ran it: its time there
 
   using Memory = std::function<void*(std::size_t bytes)>;
-  /// Of a meta device: the same call on real memory, ready to run as often as wanted. How a single primitive is timed.
+  /// On a meta device: the same call on real memory, which can be repeated to time a single primitive.
   std::function<std::function<void()>(Backend&, const Memory&)> bind{};
 };
 using CallObserver = std::function<void(const PrimitiveCall&)>;
 
-/// A device that does nothing. Memory is address space without memory behind it, so the largest model costs nothing; what
-/// is uploaded is forgotten, what is read is zero. Everything above the kernels runs on it as it is, which makes the
-/// accounts of a training step exact before the first one has run. Questions (types, sizes of workspaces) it answers as
-/// `like`, which must outlive it.
+/// A meta device: it computes nothing. Memory is address space without memory behind it, so the largest model costs
+/// nothing. Uploads are dropped, downloads are zeros. All code above the kernels runs on it unchanged, so the bytes of a
+/// training step are exact before the first step runs. Types and workspace sizes are those of `like`, which must outlive
+/// it.
 std::unique_ptr<Backend> make_meta_backend(const Backend& like, CallObserver observer);
-/// True of such a device: what would be uploaded need not exist.
+/// True for such a device: data to upload need not exist.
 bool is_meta(const Backend& backend);
 
-/// `inner`, watched: the observer sees each call after it ran, with its time. `inner` must outlive it.
+/// Wraps `inner`: the observer gets each call after it ran, with its time. `inner` must outlive it.
 std::unique_ptr<Backend> make_watched_backend(Backend& inner, CallObserver observer);
 
 }  // namespace frost

@@ -14,8 +14,8 @@
 
 namespace frost::classify {
 
-/// A folder with one folder for each class. Classes are sorted by name, and so are a class' files; what is no picture by its
-/// ending is left alone, and so is what files_below (engine/base/folder_files.h) leaves out.
+/// A folder with one folder for each class. Classes are sorted by name, and so are a class' files; files without a
+/// picture's ending are ignored, and those that files_below (engine/base/folder_files.h) leaves out.
 struct ImageFolder {
   struct Item {
     std::filesystem::path path;
@@ -31,7 +31,7 @@ struct ImageFolder {
 /// A folder without pictures is a class only where `known` has its name. Pictures that probe_image refuses are left out.
 /// Throws Error: not there, no class folders, no pictures.
 ImageFolder scan_image_folder(const std::filesystem::path& folder, const std::vector<std::string>& known = {});
-/// Tells the notes and what was left out; with `strict`, the first of these is an Error.
+/// Reports the notes and the pictures left out; with `strict`, the first such picture is an Error.
 void report_scan(const ImageFolder& folder, bool strict, Observer& observer);
 
 /// `<data>/train`, and `<data>/test` if that exists, else `<data>/val`. The classes are those of train.
@@ -51,7 +51,7 @@ bool is_image_file(const std::filesystem::path& file);
 /// would enlarge it without end.
 Image read_image(const std::filesystem::path& file, std::string* warning = nullptr);
 
-/// The smallest image that covers side x side after the family's resize, and its middle square of that side.
+/// Resizes the image as the family does, so that it covers side x side, and returns the centre square of that side.
 ///   torchvision: shorter side to 8/7 of `side` (256 for 224), antialiased; then the middle.
 ///   YOLOv5 (`square`): the image's middle square, resized.
 Image centre_view(const Image& image, int side, bool square);
@@ -80,7 +80,7 @@ struct ImageLoaderOptions {
   bool stand_ins = false;
   std::uint64_t seed = 0;
   int threads = 0;
-  std::shared_ptr<ImageFaults> faults{};  // hears what cannot be decoded; empty: nobody does
+  std::shared_ptr<ImageFaults> faults{};  // receives what cannot be decoded; empty: not reported
 };
 /// Batches of a folder; the last of an epoch may be smaller. Same seed, same batches, for any number of threads. `cache`
 /// keeps decoded images in memory as they are first read. next() throws Error where none can be decoded and `stand_ins`.

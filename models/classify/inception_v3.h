@@ -16,8 +16,7 @@ class InceptionV3 : public Classifier {
   Var forward(Context& context, const Var& x, const Output& output = {}) override;
   Linear& head() const override { return *fc_; }
   void draw_weights(Rng rng) override;
-  /// What torchvision's weights expect: there the usual mean and deviation, and `transform_input` that turns them into
-  /// these.
+  /// What torchvision's weights expect: there the usual mean and std, and `transform_input` that converts them to these.
   Preprocessing preprocessing() const override { return {.mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}}; }
   int usual_imgsz() const override { return 320; }    // 299, in whole strides
   int smallest_imgsz() const override { return 96; }  // 75 pixels, in whole strides

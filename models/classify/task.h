@@ -21,7 +21,7 @@ struct ClassificationBatches {
 };
 struct LoadingSettings {
   DataSplits splits;
-  std::string name;  // as a person reads it
+  std::string name;  // as shown to the user
   int imgsz = 224, batch_size = 64, workers = 0;
   bool augment = true, cache = false;
   std::uint64_t seed = 0;

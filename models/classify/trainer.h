@@ -17,7 +17,7 @@ namespace frost::classify {
 
 class Classifier;
 
-/// Everything classify-train's flags say (docs/spec/classify.md section 1.1), under YOLOv5's names and with its defaults.
+/// The values of classify-train's flags (docs/spec/classify.md section 1.1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
   static constexpr const char* kTool = "classify-train";
   std::string model = "resnet18";  // an architecture, or a file of weights
@@ -75,7 +75,7 @@ void each_option(Config& c, F&& f) {
 /// Trains as classify/train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the
 /// file and the cause.
 std::filesystem::path train(const TrainConfig& config, Observer& observer = silence());
-/// The same for a model that is there: on its device and from its weights, whatever the options name; it gets the data's
+/// The same for an existing model, on its device and from its weights, whatever the options name; it gets the data's
 /// classes.
 run::RunResult train(const TrainConfig& config, std::unique_ptr<Classifier> model, Observer& observer);
 

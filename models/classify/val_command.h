@@ -6,7 +6,7 @@
 
 namespace frost::classify {
 
-/// Everything classify-val's flags say (docs/spec/classify.md section 2).
+/// The values of classify-val's flags (docs/spec/classify.md section 2).
 struct ValConfig {
   std::string data, weights;
   int batch_size = 128, imgsz = 224;

@@ -25,7 +25,7 @@ struct Accuracy {
   double top5() const;
 };
 
-/// Hears of each batch: its number, itself, and for each image the softmax over classes.
+/// Called for each batch, with its number, the batch, and for each image the softmax over classes.
 using BatchDone = std::function<void(std::int64_t, const ImageBatch&, const std::vector<float>&)>;
 
 struct ValidateOptions {
@@ -38,7 +38,7 @@ struct ValidateOptions {
 };
 Accuracy validate(Device& device, Classifier& model, ImageLoader& loader, const ValidateOptions& options);
 
-/// The classifier in evaluation: pixels as the data set has them, one output, the logits. The model stays the caller's.
+/// The classifier in evaluation: pixels as in the data set in, logits out. The caller owns the model.
 run::Inference inference(Device&, Classifier& model, DType compute, bool capture);
 
 /// Of logits (n, 1, 1, classes): (n, classes).
@@ -56,8 +56,7 @@ void write_confusion(const std::filesystem::path& file, const Accuracy& accuracy
 /// "Speed: 0.1ms pre-process, ..."
 std::string speed_line(const Accuracy& accuracy, int imgsz);
 
-/// Makes pixels into what a network wants: (x / 255 - mean) / std. Its constants stay on the device, where a captured
-/// step finds them.
+/// Converts pixels to the network's input: (x / 255 - mean) / std. Its constants stay on the device for captured steps.
 class Normaliser {
  public:
   Normaliser(Device&, const Preprocessing&);

@@ -14,7 +14,7 @@ namespace frost::classify {
 /// What a file of weights holds, whichever program wrote it.
 struct ClassifierWeights {
   std::string file;
-  std::string architecture;        // "resnet18"; "" where the tensors' names do not tell
+  std::string architecture;        // "resnet18"; "" where the tensors' names do not say
   StateDict state;                 // without averages and optimizer state
   std::vector<std::string> names;  // of the classes; empty: not said
   bool detector = false;           // a YOLOv5 detector: its backbone can be used

@@ -7,9 +7,9 @@
 
 namespace frost {
 
-/// Looks at images with a model, one after another: letterbox or crop, network, decoding, non-maximum suppression. Keeps
-/// what is costly to make, such as captured graphs, from image to image. The model stays the caller's and must live longer;
-/// its weights may change between two images. One thread at a time.
+/// Predicts one image after another: letterbox or crop, network, decoding, non-maximum suppression. What is expensive to
+/// build, such as captured graphs, is kept between images. The caller owns the model, which must outlive this object. Its
+/// weights may change between two images. One thread at a time.
 class Predictor {
  public:
   explicit Predictor(Model& model, const PredictOptions& options = {});
@@ -17,7 +17,7 @@ class Predictor {
   /// best first; their boxes are the whole image.
   std::vector<Detection> operator()(const Image& image);
 
-  /// Of the last image: milliseconds before, in and after the network, and the size of the network's input.
+  /// Of the last image: milliseconds of preprocessing, network and postprocessing, and the size of the network's input.
   struct Pass {
     double pre_ms = 0, inference_ms = 0, post_ms = 0;
     int height = 0, width = 0;

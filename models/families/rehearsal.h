@@ -6,7 +6,7 @@
 
 namespace frost {
 
-/// The model that yolo-explain's flags name, on a device without memory. Throws Error where they name none.
+/// The model that yolo-explain's flags name, on a meta device. Throws Error where they name none.
 std::unique_ptr<Model> model_to_explain(Device& device, const slim::ExplainConfig& config, Observer& observer);
 
 /// The image size that the model's family would train at where `imgsz` is asked for; 0: its usual one.

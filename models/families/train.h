@@ -29,7 +29,7 @@ struct ClassificationData {
 struct TrainOptions {
   int epochs = 0, batch_size = 0, imgsz = 0;
   std::string optimizer{};  // SGD, Adam, AdamW
-  double lr0 = 0;           // of a classifier; a detector's stands in `hyp`
+  double lr0 = 0;           // of a classifier; a detector's is in `hyp`
   std::string hyp{};        // of a detector: a YAML of hyperparameters
   std::string precision = "auto";
   std::vector<std::string> unfreeze_at{};  // "5:6": from epoch 5 on only the first 6 layers are frozen
@@ -47,9 +47,9 @@ struct TrainResult {
   RunSummary summary;            // what it cost and reached
 };
 
-/// Trains a model: what its freeze() froze stays as it is. Where the data has another number of classes the model gets a new
+/// Trains a model. What freeze() froze does not change. If the data has another number of classes, the model gets a new
 /// last layer. Afterwards it has the best epoch's weights (the EMA model's) and the data's class names. Throws Error: one
-/// line with the file and the cause, or the option and its range; the model is then as it was.
+/// line with the file and the cause, or the option and its range. The model is then unchanged.
 ///
 /// A run writes the files that the tools write. What the tools print goes to `observer`.
 TrainResult train(Model& model, const DetectionData& data, const TrainOptions& options = {}, Observer& observer = silence());

@@ -9,15 +9,15 @@
 
 namespace frost {
 
-/// Rows and columns; one number stands for both.
+/// Rows and columns; one number means both.
 struct Pair {
   int h, w;
   Pair(int both) : h(both), w(both) {}
   Pair(int h, int w) : h(h), w(w) {}
 };
 
-/// How large one graph may be, all of its rows together: a file of a few kB must not ask for hours or for all memory.
-/// YOLOv5x6, the largest of YOLOv5's own, has 141 million parameters in 196 modules.
+/// How large one graph may be, all of its rows together: a file of a few kB must not take hours or all memory. YOLOv5x6,
+/// the largest of YOLOv5's own, has 141 million parameters in 196 modules.
 class GraphBudget {
  public:
   static constexpr std::int64_t kChannels = 1 << 20;    // of one convolution, norm or concatenation
@@ -37,7 +37,7 @@ class GraphBudget {
   double parameters_ = 0;
 };
 
-/// What YOLOv5's Conv may be told beside its channels (docs/spec/model.md section 3.1).
+/// Arguments of YOLOv5's Conv besides its channels (docs/spec/model.md section 3.1).
 struct ConvOptions {
   Pair kernel = 1, stride = 1;
   std::optional<Pair> padding{};  // none: half of what the kernel covers
@@ -48,8 +48,8 @@ struct ConvOptions {
   ConvGeometry geometry() const;
 };
 
-/// What every block needs to be built. Each convolution and norm is made here, which is where channels and budget are
-/// checked before anything is computed from them.
+/// What every block needs to be built. Each convolution and norm is made here, so channels and budget are checked here
+/// before they are used.
 struct BlockBuilder {
   Device& device;
   GraphBudget& budget;
@@ -71,8 +71,8 @@ struct BlockBuilder {
   void spend_norm(std::int64_t channels) const;
 };
 
-// Blocks of docs/spec/model.md section 3.2. Children carry the state dict's names. Each forward is the block's picture; it
-// asks its convolutions how wide they are, since pruned ones are narrower than they were built.
+// Blocks of docs/spec/model.md section 3.2. Children carry the state dict's names. Each forward reads like the block's
+// diagram. It takes widths from its convolutions, because pruned ones are narrower than built.
 
 /// y = cv2(cv1(x)) [+ x]
 class Bottleneck : public Module {

@@ -20,8 +20,8 @@ class Detect : public Module {
   void set_strides(const std::vector<float>& strides);
   /// Fresh convolutions for so many classes.
   void set_classes(int count, Rng rng);
-  /// Takes anchors in pixels, (levels, anchors, 2), once the strides are set: divides them by the strides. Where the levels'
-  /// mean areas run against the strides, the levels are turned round; true then.
+  /// Takes anchors in pixels, (levels, anchors, 2), once the strides are set: divides them by the strides. If the levels'
+  /// mean areas are in the opposite order to the strides, the levels are reversed; returns true then.
   bool set_anchors(std::vector<float> pixels);
   std::vector<float> anchor_pixels() const;
   std::vector<DetectLevel> levels(const std::vector<Var>& heads) const;

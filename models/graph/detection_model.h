@@ -14,8 +14,8 @@ namespace frost {
 /// A YOLOv5 graph built from its YAML: docs/spec/model.md sections 1 to 7.
 class DetectionModel : public Model {
  public:
-  /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides. `widths`: what a pruned model's
-  /// checkpoint says of its convolutions; the spec gives the graph then, and how many numbers the head gives out.
+  /// Builds, initialises from `seed` as PyTorch would distribute, finds the strides. `widths`: the widths of the
+  /// convolutions in a pruned model's checkpoint; the spec then gives the graph and the head's number of outputs.
   DetectionModel(Device& device, ModelSpec spec, Seed seed = 0, const Widths& widths = {});
 
   int classes() const override { return detect_->classes; }
@@ -29,7 +29,7 @@ class DetectionModel : public Model {
   Metadata metadata() const override;
   std::string summary(int) override { return summary(false, false); }
 
-  /// The raw head maps, one for each level. `observe`, where given, sees each layer's output (tests, feature maps).
+  /// The raw head maps, one for each level. `observe`, if given, gets each layer's output (tests, feature maps).
   std::vector<Var> heads(Context& context, const Var& image, const std::function<void(int, const Var&)>& observe = {});
   /// How many of the first layers have no trainable parameter, Detect not counted: the frozen prefix.
   int frozen_prefix() override;

@@ -7,11 +7,11 @@
 
 namespace frost {
 
-/// What single modules of a graph have otherwise than their rows say: module name ("model.3.conv") -> attribute in PyTorch's
-/// words -> value as text. A model YAML holds them under `modules:`, frost's own key, so that they travel wherever its text
-/// does. Known: `stride`, `padding`, `dilation` of a Conv2d ("2" or "[2, 1]"), `eps` and `momentum` of a BatchNorm2d, `act`
-/// of a Conv, a BottleneckCSP or an activation alone ("nn.ReLU()"), `add` of a Bottleneck, `kernel_size`, `stride`,
-/// `padding`, `ceil_mode` of a MaxPool2d, `size`, `scale_factor`, `mode`, `align_corners` of an Upsample.
+/// Where single modules of a graph differ from their rows: module name ("model.3.conv") -> attribute in PyTorch's words ->
+/// value as text. A model YAML holds them under `modules:`, frost's own key, so they are stored with its text. Known:
+/// `stride`, `padding`, `dilation` of a Conv2d ("2" or "[2, 1]"), `eps` and `momentum` of a BatchNorm2d, `act` of a Conv, a
+/// BottleneckCSP or an activation alone ("nn.ReLU()"), `add` of a Bottleneck, `kernel_size`, `stride`, `padding`,
+/// `ceil_mode` of a MaxPool2d, `size`, `scale_factor`, `mode`, `align_corners` of an Upsample.
 using ModuleSettings = std::map<std::string, std::map<std::string, std::string>>;
 
 /// Gives the modules below `model` these settings. Throws Error, beginning with `where`, for a module that is not there, an

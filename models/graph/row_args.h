@@ -14,7 +14,7 @@ namespace frost {
 std::optional<YAML::Node> parse_list(const std::string& items);
 
 /// A call's arguments by place, "3, padding=1" with the names {kernel_size, stride, padding}: those that are left out are
-/// undefined nodes. Nothing where that is no list, or a name is unknown, stands twice, or before one without.
+/// undefined nodes. Nothing where that is no list, or a name is unknown, given twice, or before one without.
 std::optional<std::vector<YAML::Node>> parse_call(const std::string& items, const std::vector<std::string>& names);
 
 /// The arguments of one row of a model YAML, read with defaults. Whatever is not what the module takes is an Error that
@@ -48,7 +48,7 @@ class RowArgs {
   Pair pair(std::size_t i, Pair otherwise, int least, int most = kLargest) const;
   /// As pair, for modules that have one number for both sides. Nothing as `otherwise`: required.
   int square(std::size_t i, std::optional<int> otherwise, int least, int most = kLargest) const;
-  /// Padding: None or nothing asks for half the kernel.
+  /// Padding: None or nothing means half the kernel.
   std::optional<Pair> padding(std::size_t i) const;
   std::vector<int> whole_list(std::size_t i, const std::vector<int>& otherwise, int least, int most = kLargest) const;
   double expansion(std::size_t i, double otherwise) const;

@@ -87,7 +87,7 @@ std::string options_line(const Config& config) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-/// What tells a run from others in the same folder: a hash of the options that make its weights, and of `values`, what is
+/// The id of a run among others in its folder: a hash of the options that influence its weights, and of `values`, what is
 /// behind those that name a file. Two runs of one id differ only where other files (data, start weights) have changed.
 template <class Config>
 std::string id_of(const Config& config, const std::string& values = {}) {

@@ -39,8 +39,8 @@ std::unique_ptr<RunLock> take_folder(const std::filesystem::path& folder, bool f
 /// checkpoints, resumes; at last judges the result. `plan` has frozen the model already. Throws Error: one line with the
 /// cause.
 ///
-/// The model's parameters move into an arena and stay there as long as it lives: train a model once. `decay`: of the
-/// weights.
+/// The model's parameters move into an arena and stay there as long as the model exists: train a model once. `decay`: of
+/// the weights.
 RunResult train(Device& device, Task& task, slim::Plan& plan, LoopOptions options, double decay, FrozenBn frozen_bn,
                 RunPlace place, Observer& observer);
 

@@ -10,7 +10,7 @@ namespace frost::slim {
 struct PageText {
   std::string model, setting, footer;
   int backbone = 0;   // layers of the backbone; 0: there is no such thing
-  int start = 0;      // where the slider stands at first
+  int start = 0;      // the slider's first position
   std::string asked;  // the terms of --freeze where they are no number of layers
 };
 

@@ -17,7 +17,7 @@ std::vector<Conv2d*> prunable(Module& model);
 std::int64_t pruned_count(double amount, std::int64_t n);
 
 /// Which `count` of `values` have the smallest magnitude (true: prune). Of equal magnitudes at the threshold PyTorch 1.13
-/// takes those that the C++ library's nth_element leaves in front (docs/spec/freeze_prune.md section 2); so does this.
+/// takes those that the C++ library's nth_element leaves first (docs/spec/freeze_prune.md section 2); so does this.
 std::vector<bool> smallest(const std::vector<float>& values, std::int64_t count);
 
 /// Masks the `amount` of a parameter's smallest weights.

@@ -37,8 +37,7 @@ class Plan {
   const std::vector<std::string>& rates() const { return rates_; }    // a line for each --lr-scale
   /// For a dry run: freezes only what the last stage does, when the most trains. Returns that stage's terms, or --freeze's.
   std::vector<std::string> begin_last_stage();
-  /// Hooks the plan into a loop's options; it must live as long as the loop. `unfrozen`: called where parameters have been
-  /// unfrozen.
+  /// Adds the plan to a loop's options; it must outlive the loop. `unfrozen`: called where parameters have been unfrozen.
   void steer(LoopOptions& options, ParameterArena& arena, std::function<void()> unfrozen);
   /// The flags as they were given.
   const PlanFlags& flags() const { return flags_; }

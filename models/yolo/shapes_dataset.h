@@ -10,10 +10,9 @@
 
 namespace frost {
 
-/// A small detection data set that is drawn, not downloaded: coloured shapes on textured grounds, hard enough to need
-/// learning and clear enough to be learnt within minutes: few overlap, few reach a little over the edge. A picture depends
-/// on these options, its split and its index alone, bit for bit on any machine: only + - * / sqrt are used, never libm's sin
-/// or pow.
+/// A small detection data set that is drawn, not downloaded: coloured shapes on textured backgrounds, which a network can
+/// learn within minutes. Few shapes overlap, few reach a little over the edge. A picture depends on these options, its
+/// split and its index alone, bit for bit on any machine: only + - * / sqrt are used, never libm's sin or pow.
 struct ShapesOptions {
   int imgsz = 320;                      // pixels, square
   std::vector<int> shapes{0, 1, 2, 3};  // the classes, in their order: indices into shape_names()

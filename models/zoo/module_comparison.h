@@ -8,7 +8,7 @@
 
 namespace frost {
 
-/// A pickled module as it stands in a .pt: what it is and what it says of itself, values as module_settings.h writes them.
+/// A pickled module of a .pt: its class and its attributes, values as module_settings.h writes them.
 struct PickledModule {
   std::string name, type;  // "model.3.conv", "torch.nn.modules.conv.Conv2d"
   std::map<std::string, std::string> attributes;
@@ -25,8 +25,8 @@ ModuleSettings compare_modules(Module& built, const std::vector<PickledModule>& 
 /// Throws Error where the modules read other layers than the rows of their YAML.
 void check_inputs(const ModelSpec& spec, const std::vector<PickledModule>& modules, const std::string& file);
 
-/// What a pickled network and the modules below it say of themselves, parents before children. Call TorchFile::module_state
-/// before: it refuses endless trees. Throws Error with the path of the first module of a class that frost does not know.
+/// Class and attributes of a pickled network and its modules, parents before children. Call TorchFile::module_state before:
+/// it refuses endless trees. Throws Error with the path of the first module of a class that frost does not know.
 std::vector<PickledModule> pickled_modules(const TorchFile& file, pickle::Ref network);
 
 /// The spec with these settings, in its text too.

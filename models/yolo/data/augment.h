@@ -27,16 +27,15 @@ struct PixelBox {
   float cls = 0, x1 = 0, y1 = 0, x2 = 0, y2 = 0;
 };
 
-/// A picture under work. Polygons are x0 y0 x1 y1 ... in pixels; polygon i belongs to box i, the list may be shorter.
+/// A picture being augmented. Polygons are x0 y0 x1 y1 ... in pixels; polygon i belongs to box i, the list may be shorter.
 struct Sample {
   Image image;
   std::vector<PixelBox> boxes;
   std::vector<Segment> segments;
 };
 
-/// What the loader hands in: a picture after its first resize (docs/spec/data.md section 6), its labels as fractions. A
-/// shared pointer, so that an image cache gives its picture without a copy; the spans must live as long as the item is being
-/// made.
+/// The loader's input: a picture after its first resize (docs/spec/data.md section 6), its labels as fractions. A shared
+/// pointer, so that an image cache gives its picture without a copy; the spans must stay valid while the item is made.
 struct LoadedImage {
   std::shared_ptr<const Image> image;
   std::span<const LabelRow> rows;
@@ -78,8 +77,8 @@ Matrix3 perspective_matrix(const PerspectiveDraws& draws, int height, int width,
 /// warp. Polygons are used for the new boxes and then dropped, as nothing later reads them.
 Sample random_perspective(Sample sample, const PerspectiveDraws& draws, bool perspective, int border_y, int border_x);
 
-/// The filter of docs/spec/data.md section 8.4: is the box after a warp (x1..y2 of `after`) still worth learning? `before`
-/// is scaled already.
+/// The filter of docs/spec/data.md section 8.4: is the box after a warp (x1..y2 of `after`) still large enough to keep?
+/// `before` is scaled already.
 bool box_candidate(const std::array<double, 4>& before, const std::array<double, 4>& after, double area_threshold);
 
 /// Mixup (docs/spec/data.md section 8.5): first * ratio + second * (1 - ratio), labels of both. The pictures have equal

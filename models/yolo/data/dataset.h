@@ -27,7 +27,7 @@ struct DatasetOptions {
   AugmentParams hyp{};
 };
 
-/// How an item's picture came from its file: what takes boxes back to the file's pixels.
+/// How an item's picture was made from its file: needed to convert boxes back to the file's pixels.
 struct ItemInfo {
   int height0 = 0, width0 = 0;      // the file's picture
   double ratio_h = 1, ratio_w = 1;  // of the first resize
@@ -48,7 +48,7 @@ struct Shape2 {
 /// Batch shapes of images in ascending order of height / width; docs/spec/data.md section 5.
 std::vector<Shape2> rect_shapes(std::span<const double> aspect_ratios, int batch_size, int imgsz, int stride, double pad);
 
-/// Bytes that this process may still take: the machine's, and its control group's.
+/// Bytes that this process may still allocate: free memory of the machine and of its control group.
 struct Memory {
   double available = 0, total = 0;
 };
@@ -70,9 +70,9 @@ class DetectionDataset {
 
   /// Writes image `index` as height * width * 3 bytes R, G, B, where height and width are those of `batch`.
   ///
-  /// A file that cannot be decoded (any more) costs its picture: in training the next one of the data set that can be
-  /// decoded takes its place, as a tile of a mosaic too; in validation the item is not usable. What happens depends on the
-  /// files alone, never on threads. Throws Error where no picture can be decoded.
+  /// A file that cannot be decoded is replaced: in training by the next one of the data set that can be decoded, also as a
+  /// tile of a mosaic; in validation the item is not usable. What happens depends on the files alone, never on threads.
+  /// Throws Error where no picture can be decoded.
   void get(std::int64_t index, std::int64_t batch, Rng& rng, std::uint8_t* rgb, Item& item) const;
 
   /// The images that positions of an epoch, and tiles of mosaics, stand for: 0, 1, ... n - 1, unless an epoch weights its
@@ -98,7 +98,7 @@ class DetectionDataset {
     std::shared_ptr<const Image> image;
     int height0 = 0, width0 = 0;
   };
-  /// Without an image where the file cannot be decoded; faults_ knows why.
+  /// Without an image where the file cannot be decoded; faults_ has the cause.
   Resized resized(std::int64_t index) const;
   /// The first image from `index` on that can be decoded, and its number.
   std::pair<std::int64_t, Resized> stand_in(std::int64_t index) const;

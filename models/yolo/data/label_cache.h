@@ -10,7 +10,7 @@
 /// machine we build for.
 namespace frost::yolo {
 
-/// Where the cache of these images lies: `<labels folder>.frost-cache` or `<list>.frost-cache`, or in `cache_dir`.
+/// The path of these images' cache: `<labels folder>.frost-cache` or `<list>.frost-cache`, or in `cache_dir`.
 std::string label_cache_path(const std::vector<std::string>& paths, const std::string& first_image,
                              const std::string& cache_dir);
 
@@ -18,7 +18,7 @@ std::string label_cache_path(const std::vector<std::string>& paths, const std::s
 /// that changed from 1 to 2.
 std::uint64_t hash_label_files(const std::vector<std::string>& images, int threads);
 
-/// The set that was kept for these very files; nothing where the file is absent, older or corrupt.
+/// The set that was stored for exactly these files; nothing where the cache is missing, older or corrupt.
 std::optional<LabelSet> read_label_cache(const std::string& path, std::uint64_t files_hash,
                                          const std::vector<std::string>& files);
 

@@ -27,8 +27,7 @@ Labels parse_labels(const std::string& text);
 
 /// Checks every image (probe_image) and its label file (docs/spec/data.md section 4), or takes the result from the cache
 /// file of an earlier run: `<labels folder>.frost-cache`, or `<list>.frost-cache`. The cache is used if no file's path, size
-/// or time of change differs; a corrupt one is rebuilt silently. A folder that cannot be written costs a message, nothing
-/// else.
+/// or time of change differs; a corrupt one is rebuilt silently. If the folder cannot be written, there is only a message.
 LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& options = {});
 
 /// Throws Error where a class is not below `classes`; it names the label file, and `data`, the dataset file.

@@ -23,8 +23,8 @@ extern const std::array<float, kIouThresholds> kIouThreshold;
 /// Is a detection a true positive, at each of the thresholds?
 using Correct = std::array<bool, kIouThresholds>;
 
-/// One row for each detection (best first). A detection stands for its best label of the same class; of the detections that
-/// stand for one label, the first counts. Equal overlaps: the later label.
+/// One row for each detection (best first). A detection is matched with its best label of the same class. Of several
+/// detections matched with one label, the first counts. Equal overlaps: the later label.
 std::vector<Correct> match_detections(std::span<const Detection> detections, std::span<const LabelledBox> labels);
 
 /// Area under a precision-recall curve: envelope, 101-point linear interpolation, trapezoid. At most 0.995.
@@ -82,7 +82,7 @@ class ConfusionMatrix {
   std::vector<std::int64_t> counts_;
 };
 
-/// The four numbers of a run, and what stands after them.
+/// The four numbers of a run, and the results of each class.
 struct DetectionSummary {
   std::int64_t images = 0, instances = 0;
   double precision = 0, recall = 0, map50 = 0, map50_95 = 0;
@@ -93,7 +93,7 @@ struct DetectionSummary {
   std::vector<double> class_maps(int count) const;
 };
 
-/// Gathers image after image, then summarises.
+/// Collects the results of images, then summarises.
 class DetectionMetrics {
  public:
   explicit DetectionMetrics(int classes) : confusion_(classes) {}

@@ -6,7 +6,7 @@
 
 namespace frost::yolo {
 
-/// Everything yolo-val's flags say (docs/spec/val.md section 1), under YOLOv5's names and with its defaults.
+/// The values of yolo-val's flags (docs/spec/val.md section 1), under YOLOv5's names and with its defaults.
 struct ValConfig {
   std::string data = "data/coco128.yaml", weights = "yolov5s.pt";
   int batch_size = 32, imgsz = 640;

@@ -31,7 +31,7 @@ struct ValidateOptions {
   std::optional<LossSettings> loss{};  // given: the three losses are computed
   std::string label{};                 // of the progress bar
   Observer& observer = silence();
-  /// Sees every image after its detections were judged: label files, JSON.
+  /// Called for every image after its detections were matched: label files, JSON.
   std::function<void(const ImageDetections&)> image_done{};
   /// Sees the first batches with their labels and detections, in pixels of the canvas: pictures.
   std::function<void(std::int64_t batch, const DetectionBatch&, const std::vector<std::vector<Detection>>&)> batch_done{};
@@ -45,7 +45,7 @@ struct ValidationResult {
   double pre_ms = 0, inference_ms = 0, nms_ms = 0;  // for each image
 };
 
-/// Runs the model, in evaluation mode, over all batches of the loader and judges its detections (docs/spec/val.md section
+/// Runs the model, in evaluation mode, over all batches of the loader and computes the metrics (docs/spec/val.md section
 /// 4).
 ValidationResult validate(Device& device, DetectionModel& model, DetectionLoader& loader, const ValidateOptions& options);
 

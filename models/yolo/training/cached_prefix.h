@@ -11,12 +11,12 @@
 
 namespace frost::yolo {
 
-/// --cache-features: where pictures are the same in every epoch, so is what the frozen prefix makes of them. It is computed
-/// once for each image and kept; later epochs begin above the cut.
+/// --cache-features: if pictures are the same in every epoch, the frozen prefix's outputs are too. They are computed once
+/// for each image and kept. Later epochs begin above the cut.
 ///
 /// A convolution's rounding may depend on the batch's size (another algorithm), so features are kept by image and batch
-/// size. That it does not depend on the other images of the batch is checked once: the first batch that is found there is
-/// computed again, and used so.
+/// size. That it does not depend on the other images of the batch is checked once: the first batch found in the cache is
+/// computed again, and that result is used.
 class CachedPrefix {
  public:
   /// `folder` empty: in memory.

@@ -17,7 +17,7 @@ struct Hyp {
   double hsv_h = 0, hsv_s = 0, hsv_v = 0;                             // augmentation
   double degrees = 0, translate = 0, scale = 0, shear = 0, perspective = 0;
   double flipud = 0, fliplr = 0, mosaic = 0, mixup = 0, copy_paste = 0;
-  double label_smoothing = 0;  // a flag of the command line; stands in the hyp of a saved model
+  double label_smoothing = 0;  // a flag of the command line; in a saved model it is in the hyp
 
   /// By name, for evolution and reports. Errors: an unknown key.
   double get(std::string_view key) const;

@@ -12,8 +12,8 @@ struct LossSettings {
   bool autobalance = false;
 };
 
-/// What the loss reads and writes in the device's memory besides the maps, made once and used by every step: a step that was
-/// captured finds new targets under the same address.
+/// What the loss reads and writes in the device's memory besides the maps, made once and used by every step, so a captured
+/// step finds new targets at the same address.
 class LossState {
  public:
   /// Room for `target_capacity` targets a batch.
@@ -55,7 +55,7 @@ struct PrefixOutput {
 /// parameters. A new tape is used for the call; `recompute`: see Tape. The targets are those of `loss`, where the result can
 /// be read later.
 void train_step(Context context, DetectionModel& model, const Tensor& images, LossState& loss, bool recompute = true);
-/// The same from the layer `input.cut` on: what lies below it is frozen and was computed before.
+/// The same from the layer `input.cut` on: the layers below are frozen and were computed before.
 void train_step(Context context, DetectionModel& model, const PrefixOutput& input, LossState& loss, bool recompute = true);
 
 /// The same with targets from the host, waiting for the result.

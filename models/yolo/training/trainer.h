@@ -18,7 +18,7 @@ struct RunResult;
 
 namespace frost::yolo {
 
-/// Everything yolo-train's flags say (docs/spec/train.md section 1), under YOLOv5's names and with its defaults.
+/// The values of yolo-train's flags (docs/spec/train.md section 1), under YOLOv5's names and with its defaults.
 struct TrainConfig {
   static constexpr const char* kTool = "yolo-train";
   std::string weights = "yolov5s.pt", cfg, data = "data/coco128.yaml", hyp = "hyp.scratch-low.yaml";
@@ -76,7 +76,7 @@ void each_option(Config& c, F&& f) {
 /// Trains as train.py does and returns the run's folder (empty after a dry run). Throws Error: one line with the file and
 /// the cause.
 std::filesystem::path train(const TrainConfig& config, Observer& observer = silence());
-/// The same for a model that is there: on its device and from its weights, whatever the options name; it gets the data's
+/// The same for an existing model, on its device and from its weights, whatever the options name; it gets the data's
 /// classes.
 run::RunResult train(const TrainConfig& config, std::unique_ptr<DetectionModel> model, Observer& observer);
 
