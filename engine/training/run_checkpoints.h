@@ -39,9 +39,9 @@ std::filesystem::path newest_unfinished(const std::filesystem::path& root,
 /// Removes the training state from a checkpoint's metadata: it cannot be resumed any more.
 void end_training(Metadata& metadata);
 
-/// Ends the runs whose folder a new run takes: strips every checkpoint in weights/ that could be resumed, also an epochN file
-/// of a finished run. Trained weights stay, but --resume must not mix them with the new run's options. A link becomes a file,
-/// its target does not change. Throws Error where a file cannot be written.
+/// Ends the runs whose folder a new run takes: strips every checkpoint in weights/ that could be resumed, also an epochN
+/// file of a finished run. Trained weights stay, but --resume must not mix them with the new run's options. A link becomes a
+/// file, its target does not change. Throws Error where a file cannot be written.
 void end_unfinished(const std::filesystem::path& run_folder);
 
 }  // namespace frost
