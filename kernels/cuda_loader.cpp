@@ -42,7 +42,7 @@ std::string cannot_open(const std::string& path, const std::string& message) {
 CudaResult load_cuda(const CudaOptions& options) {
   const char* given = std::getenv("FROST_CUDA_LIBRARY");
   if (!given) {
-    // What a machine without a GPU lacks is looked for first: it takes no time, opening cuDNN and cuBLAS takes a while.
+    // First check what a machine without a GPU lacks: this is quick, opening cuDNN and cuBLAS is not.
     if (void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
       dlclose(driver);
     else
@@ -52,7 +52,7 @@ CudaResult load_cuda(const CudaOptions& options) {
   void* library = nullptr;
   std::string why, opened;
   for (const auto& path : given ? std::vector<std::string>{given} : candidates()) {
-    // Never closed: the backend's code and cuDNN's threads live in it until the program ends.
+    // Never closed: the backend's code and cuDNN's threads use it until the program ends.
     library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     opened = path;
     if (library) break;

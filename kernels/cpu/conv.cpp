@@ -45,7 +45,7 @@ memory::data_type dnnl_type(DType type) {
 /// core, ms in bf16 and widened, forward: 3x3 64->64 at 40x40 1.31 and .81, 1x1 128->64 at 40x40 .30 and .24, 1x1 64->64 at
 /// 80x80 .61 and .60 (32 multiply-adds for each value moved: the threshold), 1x1 32->32 at 80x80 .16 and .20.
 /// yolov5n at 320, batch 8, all three passes: 480 ms in bf16, 311 widened.
-/// FROST_BF16=native or widened (environment) answers for every core: tests walk both paths on one machine.
+/// FROST_BF16=native or widened (environment) decides for every core, so that tests run both paths on one machine.
 bool widening_pays(const PlanKey& k) {
   static const bool slow_bf16 = [] {
     const char* set = std::getenv("FROST_BF16");
@@ -59,7 +59,7 @@ bool widening_pays(const PlanKey& k) {
   return slow_bf16 && k.y.elements() * per_output >= 32 * (k.x.elements() + k.y.elements());
 }
 
-/// An activation tensor as it lies in the caller's memory.
+/// An activation tensor in the caller's memory.
 memory::desc nhwc(const Shape& s, DType type, std::int64_t pitch) {
   return {{s.n, s.c, s.h, s.w}, dnnl_type(type), memory::dims{s.h * s.w * pitch, 1, s.w * pitch, pitch}};
 }
@@ -178,7 +178,7 @@ Choice choose(const PlanKey& k, const dnnl::engine& engine) {
   return *slow;
 }
 
-/// Hands out 64-byte aligned places in a buffer that is not there yet.
+/// Assigns 64-byte aligned offsets in a buffer before it is allocated.
 struct Layout {
   std::size_t bytes = 0;
   std::size_t take(std::size_t size) {
@@ -236,7 +236,7 @@ struct Plan {
   std::unordered_map<int, memory> arguments;
 };
 
-/// Filters in a kernel's own order, remembered by the caller's address: a layer's next values replace its last ones.
+/// Filters in a kernel's own order, by the caller's address: a layer's new values replace its old ones.
 struct KeptFilters {
   memory weight;
   std::uint64_t version = 0;
@@ -261,7 +261,7 @@ struct ConvEngine::State {
 
 Plan& ConvEngine::State::plan(const PlanKey& key) {
   if (const auto it = plans.find(key); it != plans.end()) return it->second;
-  // Multi-scale training meets ever new sizes; a plan takes 20 to 150 kB (measured), mostly generated code.
+  // Multi-scale training brings new sizes again and again; a plan takes 20 to 150 kB (measured), mostly generated code.
   constexpr std::size_t kMostPlans = 4096;
   if (plans.size() == kMostPlans) plans.clear();
   const Choice choice = choose(key, engine);
@@ -333,7 +333,7 @@ const memory& ConvEngine::State::weight_for(Plan& plan, const Filters& filters, 
   auto it = first;
   while (it != last && it->second.weight.get_desc() != desc) ++it;
   if (it == last) {
-    // Filters of models that are gone (or at rest for thousands of convolutions) must not pile up.
+    // Filters of models that no longer exist (or are unused for thousands of convolutions) must not accumulate.
     constexpr std::int64_t kRest = 8192;
     std::erase_if(kept, [&](const auto& entry) { return calls - entry.second.last_use > kRest; });
     it = kept.emplace(filters.data, KeptFilters{.weight = memory(desc, engine)});

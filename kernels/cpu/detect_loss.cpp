@@ -45,7 +45,7 @@ struct Workspace {
   std::vector<Sums> row_sums;         // one a grid row: the total does not depend on the number of threads
 };
 
-/// One level of the loss: walks every prediction once, writing its whole gradient.
+/// One level of the loss: visits every prediction once and writes its whole gradient.
 struct LevelPass {
   const DetectLossGains& gains;
   ConstView head;
@@ -187,7 +187,7 @@ void CpuBackend::detect_loss(const DetectLoss& a) {
                          .d_obj = static_cast<float>(scale * a.gains.obj * a.balance[i] / cells),
                          .d_cls = static_cast<float>(scale * a.gains.cls / class_terms),
                          .work = work};
-    const std::int64_t grain = 1 + 1024 / (grid.w * anchors);  // about 1000 predictions pay for waking a thread
+    const std::int64_t grain = 1 + 1024 / (grid.w * anchors);  // a thread is worth about 1000 predictions
     parallel_ranges(grid.n * grid.h, grain, [&](std::int64_t first, std::int64_t last) { pass.rows(first, last); });
 
     Sums sum;

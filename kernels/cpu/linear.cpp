@@ -8,7 +8,7 @@
 namespace frost::cpu {
 namespace {
 
-/// c (m, n) = op(a) op(b) + beta c, all row-major f32 and packed; 'T' transposes what lies in memory.
+/// c (m, n) = op(a) op(b) + beta c, all row-major f32 and packed; 'T' transposes the matrix in memory.
 void gemm(char transpose_a, char transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const float* a, const float* b,
           float beta, float* c) {
   const std::int64_t lda = transpose_a == 'T' ? m : k, ldb = transpose_b == 'T' ? k : n;

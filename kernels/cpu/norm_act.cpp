@@ -34,7 +34,7 @@ class NormTable {
   std::vector<float> values_;
 };
 
-/// Walks rows four at a time while they are full, which quarters the traffic of the sums that stay in L1.
+/// Reads rows four at a time while they are full, which quarters the traffic of the sums that stay in L1.
 template <class Block>
 FROST_HD void in_fours(const Rows& rows, std::int64_t first, std::int64_t last, const Block& block) {
   std::int64_t r = first;

@@ -121,9 +121,9 @@ FROST_HD void give(const float* gradient, std::int32_t tap, const std::int32_t* 
   for_lanes(count, [=](std::int64_t j) FROST_LOOP { to[j] += math::when(at[j] == tap, gradient[j]); });
 }
 
-/// The first maximum of a window in row-major order lies in the first row whose own maximum is the window's, at that row's
-/// first maximum. So the gradient travels in two one-dimensional steps, each of `kernel` compares and adds that vectorise:
-/// from outputs to rows' maxima, then to pixels. (Scattering each output to its pixel walks kernel^2 taps.)
+/// The first maximum of a window in row-major order is in the first row whose own maximum is the window's, at that row's
+/// first maximum. So the gradient moves in two one-dimensional steps, each of `kernel` compares and adds that vectorise:
+/// from outputs to rows' maxima, then to pixels. (Searching each window for its pixel would read kernel^2 taps.)
 template <class T>
 void max_backward(const MaxPoolBackward& a) {
   const int kernel = a.geometry.kernel, stride = a.geometry.stride, pad = a.geometry.pad;

@@ -79,7 +79,7 @@ void CpuBackend::cross_entropy(const CrossEntropy& a) {
   for (std::int64_t i = 0; i < a.rows; ++i)
     FROST_CHECK(a.labels[i] >= 0 && a.labels[i] < a.classes, "cross entropy: label ", a.labels[i], " in row ", i,
                 ", there are ", a.classes, " classes");
-  std::vector<double> losses(static_cast<std::size_t>(a.rows));  // added in order afterwards: no thread's timing shows
+  std::vector<double> losses(static_cast<std::size_t>(a.rows));  // added in order afterwards, for the same bits
   simd_ranges(a.rows, std::max<std::int64_t>(1, 4096 / a.classes), [&](std::int64_t first, std::int64_t last) FROST_LOOP {
     const float smoothing = a.label_smoothing, classes = static_cast<float>(a.classes);
     const float scale = a.grad_scale ? *a.grad_scale : 1.0f;

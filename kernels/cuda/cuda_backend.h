@@ -83,7 +83,7 @@ class CudaBackend final : public Backend {
 
  private:
   CudaOptions options_;
-  Context context_;  // first to come, last to go: the others' memory lives on its streams
+  Context context_;  // created first, destroyed last: the others' memory uses its streams
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<ConvEngine> conv_;
   std::unique_ptr<LinearEngine> linear_;

@@ -60,8 +60,8 @@ const char* name_of(Primitive primitive) {
 
 namespace {
 
-/// Walks over what a primitive reads and writes: counts bytes, gathers the key and, where `memory` is given, moves every
-/// operand there. Operands that share an address still share it afterwards.
+/// Visits everything that a primitive reads and writes: counts bytes, builds the key and, where `memory` is given, moves
+/// every operand there. Operands that share an address still share it afterwards.
 class Operands {
  public:
   explicit Operands(PrimitiveCall& call) : call_(call) {}
@@ -117,7 +117,7 @@ class Operands {
 std::int64_t filter_size(const ConvGeometry& g, std::int64_t in_channels) {
   return g.kernel_h * g.kernel_w * (in_channels / g.groups);
 }
-/// Two operations for each of `values` times `each`. A call ends at 2^50, years of work: sums of calls stay in range.
+/// Two operations for each of `values` times `each`. At most 2^50 a call (years of work): sums of calls stay in range.
 std::int64_t operations(std::int64_t values, std::int64_t each) {
   constexpr std::int64_t kMost = std::int64_t{1} << 50;
   std::int64_t count = 0;
@@ -281,8 +281,8 @@ void walk(Operands& o, EmaUpdate& a) {
   o.call().bytes += a.values * 2 * static_cast<std::int64_t>(sizeof(float));
 }
 
-/// Backends keep reordered filters under their version. Whether a call finds them is part of its cost: a frozen layer's do
-/// not change from step to step.
+/// Backends keep reordered filters under their version. Whether a call can reuse them is part of its cost: those of a
+/// frozen layer do not change between steps.
 template <class Args>
 void refresh_filters(Args& args) {
   static std::uint64_t version = std::uint64_t{1} << 62;
@@ -428,7 +428,7 @@ class TraceBackend final : public Backend {
     walk(operands, copy);
     return call;
   }
-  /// Runs the call where there is a device, and reports it.
+  /// Runs the call if there is a device, and reports it.
   template <class Work>
   void timed(PrimitiveCall& call, const Work& work) {
     using Clock = std::chrono::steady_clock;

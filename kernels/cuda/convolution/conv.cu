@@ -22,11 +22,11 @@ namespace {
 // The heuristics' order is a guess: the fastest is nearly always among the first few.
 constexpr std::size_t kContestants = 6;
 constexpr int kTimedRuns = 3;
-// Fused kernels that cuDNN compiles for a shape cost 1 to 5 s each (measured, two cores); a process spends no more than this
-// on them and makes do with the others and a pass of our own. They are kept on disk, so that the next process has more.
+// Fused kernels that cuDNN compiles for a shape cost 1 to 5 s each (measured, two cores); a process spends no more than
+// this on them and then uses the other engines and a pass of our own. They are stored on disk for the next process.
 constexpr double kMostCompileSeconds = 20;
-constexpr double kSlow = 10;  // times the roofline: worth a line
-// What needs more copies whole tensors; the room would be ours for good.
+constexpr double kSlow = 10;  // times the roofline: then a line is printed
+// Engines that need more copy whole tensors; we would keep that memory until the end.
 constexpr std::int64_t kMostWorkspace = 256 << 20;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -140,7 +140,7 @@ std::optional<ConvPlan> ConvEngine::State::make(const ConvKey& key, const ConvGr
 
 Plans& ConvEngine::State::find(const ConvKey& key) {
   if (const auto it = plans.find(key); it != plans.end()) return it->second;
-  // Multi-scale training and validation by aspect ratio meet ever new sizes.
+  // Multi-scale training and validation by aspect ratio bring new sizes again and again.
   constexpr std::size_t kMostPlans = 16384;
   if (plans.size() >= kMostPlans && !capture) {
     FROST_CUDA(cudaStreamSynchronize(context.compute));
@@ -148,7 +148,7 @@ Plans& ConvEngine::State::find(const ConvKey& key) {
   }
   Plans found;
   const ConvGraph graph(key, {.handle = handle});
-  // With --deterministic the result must not depend on the seconds that were left.
+  // With --deterministic the result must not depend on the remaining seconds.
   const auto affordable = [&](const Candidate& candidate) {
     return !candidate.compiled_at_run_time || (!options.deterministic && compile_seconds < kMostCompileSeconds);
   };

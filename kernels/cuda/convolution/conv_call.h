@@ -4,9 +4,9 @@
 #include "kernels/cuda/convolution/conv_kernels.cuh"
 #include "kernels/cuda/convolution/conv_key.h"
 
-/// From the calls of kernels/conv.h to what cuDNN is given: which operands go through scratch, what is fused, how results
-/// come home. Templates over the launcher (kernel_launch.cuh) and over whoever runs a key, so that the tests prove all of it
-/// but cuDNN.
+/// From the calls of kernels/conv.h to cuDNN's arguments: which operands go through scratch, what is fused, how results are
+/// copied back. Templates over the launcher (kernel_launch.cuh) and over the runner of keys, so the tests cover everything
+/// except cuDNN.
 namespace frost::cuda {
 
 /// Runs keys. ConvEngine's finds plans of cuDNN; the tests' computes on the host.
@@ -30,7 +30,7 @@ class ConvCalls {
     const bool lie = as_they_lie(key, filters);
     key.alignment = std::min({x.alignment(), y.alignment(), lie ? alignment_of(a.weight.data) : kAligned});
 
-    // A result that our kernel has to carry home gets its bias and activation on the way.
+    // A result that our kernel copies back anyway gets its bias and activation in that copy.
     if (a.bias && !y.staged && fuses(a.activation)) {
       ConvKey fused = key;
       fused.bias = true;
@@ -81,8 +81,8 @@ class ConvCalls {
     if (dx.staged) deliver(launch_, dx.inner, nullptr, {}, a.dx);
   }
 
-  /// cuDNN has no engine with f32 gradients of 16-bit tensors: they come in the 16-bit type and join the f32 ones here. With
-  /// f16 and a loss scale they may overflow to infinity, which stays what it is on the way to the scaler's check.
+  /// cuDNN has no engine with f32 gradients of 16-bit tensors: they are 16-bit and are added to the f32 ones here. With f16
+  /// and a loss scale they may overflow to infinity. It stays infinite, so that the scaler detects it.
   void backward_weight(const ConvBackwardWeight& a) const {
     check("conv2d backward", a.geometry, a.x, a.dy);
     ConvKey key = conv_key(ConvPass::backward_weight, a.geometry, a.x.shape, a.dy.shape, a.x.dtype, tf32_, deterministic_);
@@ -109,7 +109,7 @@ class ConvCalls {
   }
 
  private:
-  static constexpr int kAligned = 16;  // bytes; what tensor cores' loads want
+  static constexpr int kAligned = 16;  // bytes; as the loads of tensor cores need
 
   static int alignment_of(const void* p) {
     const auto address = reinterpret_cast<std::uintptr_t>(p);
@@ -122,7 +122,7 @@ class ConvCalls {
   static Shape filter_shape(const ConvGeometry& g, const ConstView& x, const ConstView& y) {
     return {y.shape.c, g.kernel_h, g.kernel_w, x.shape.c / g.groups};
   }
-  /// f32 filters that need no padding are read, and their gradients written, where they lie.
+  /// f32 filters that need no padding are read, and their gradients written, in place.
   static bool as_they_lie(const ConvKey& key, const Shape& filters) {
     return key.dtype == DType::f32 && key.filters() == filters;
   }
@@ -133,7 +133,7 @@ class ConvCalls {
                 g.output(x.shape, y.shape.c));
   }
 
-  /// Hands out places in scratch before it is there.
+  /// Assigns offsets in scratch before it is allocated.
   struct Layout {
     std::size_t bytes = 0;
     std::size_t take(std::size_t size) {
@@ -145,7 +145,7 @@ class ConvCalls {
 
   /// One operand: the caller's memory where it is packed and has the key's channels and type, else a place in scratch.
   struct Operand {
-    View inner;  // as cuDNN sees it, once it has its place
+    View inner;  // as cuDNN sees it, once it has an address
     bool staged;
     std::size_t at = 0;
 

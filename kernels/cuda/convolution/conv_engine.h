@@ -8,13 +8,13 @@
 namespace frost::cuda {
 
 /// cuDNN's convolutions behind frost's contract. A *plan* (an engine of cuDNN with its settings) is found once for each
-/// ConvKey: the best of what the heuristics name, timed on the first call's own tensors, remembered on disk. Filters are
-/// converted and padded once for each version. Operands that cuDNN cannot take as they lie (channel slices, channel counts
-/// that are no multiple of 8) go through Context::scratch.
+/// ConvKey: the fastest that the heuristics offer, timed on the first call's own tensors, stored on disk. Filters are
+/// converted and padded once for each version. Operands that cuDNN cannot use in place (channel slices, channel counts that
+/// are no multiple of 8) go through Context::scratch.
 ///
 /// CUDA graphs: run a step once before it is captured, so that its plans are found and its memory is there. In a capture
-/// nothing is timed and nothing allocated, each filter is converted once (a replay meets new values under the old version),
-/// and what captured work runs and reads (plans, filters) belongs to its captured graph as well.
+/// nothing is timed and nothing allocated, each filter is converted once (in a replay the old version has new values), and
+/// the captured graph shares ownership of the plans and filters that it uses.
 ///
 /// For use by one thread at a time.
 class ConvEngine {
@@ -26,7 +26,7 @@ class ConvEngine {
   void backward_data(const ConvBackwardData&);
   void backward_weight(const ConvBackwardWeight&);
 
-  /// Converted filters go; plans stay.
+  /// Frees the converted filters; plans stay.
   void forget();
 
  private:

@@ -12,8 +12,8 @@
 namespace frost::cuda {
 namespace fe = cudnn_frontend;
 
-/// cudnn-frontend's Graph builds the graph. Its engines are listed and made into plans by the functions that Graph calls, as
-/// it tells neither a configuration's workspace before its plan is made, nor "not supported" from an error.
+/// cudnn-frontend's Graph builds the graph. Engines and plans come from the functions below Graph: Graph neither gives a
+/// workspace before the plan is made, nor distinguishes "not supported" from an error.
 struct ConvGraph::Graph : fe::graph::Graph {
   using ICudnn::operation_graph;
 };
@@ -25,7 +25,7 @@ enum Uid : std::int64_t { kX = 1, kY, kFilters, kBias, kSums, kBiased };
 // What captured work runs belongs to its captured graph (Context::captured_uses): the frontend need not see to it.
 constexpr auto kRetention = fe::CudaGraphRetention_t::NONE;
 
-/// cuDNN's words on the way to the user, in one line.
+/// cuDNN's message for the user, in one line.
 template <class What>
 [[noreturn]] void refuse(const What& what, std::string words) {
   std::replace(words.begin(), words.end(), '\n', ' ');
@@ -98,7 +98,7 @@ bool allowed(const ConvKey& key, cudnnBackendDescriptor_t config) {
          !fe::hasNumericalNote<CUDNN_NUMERICAL_NOTE_FFT>(config);
 }
 
-/// Empty where cuDNN does not tell of it what has to be known: another one will do.
+/// Empty where cuDNN does not report what we need: another configuration is used then.
 std::optional<Candidate> described(fe::ManagedOpaqueDescriptor config) {
   Candidate candidate;
   std::vector<std::pair<cudnnBackendKnobType_t, std::int64_t>> knobs;
@@ -160,8 +160,8 @@ CudnnDevice described_device(std::string_view json) {
 
 std::int64_t ConvPlan::workspace() const { return plan_->getWorkspaceSize(); }
 
-/// What Graph::execute comes down to in the end. Its way there asks the driver for a context, which a library that is opened
-/// on machines without a driver cannot link. The list of pointers that each call makes costs 0.9 us (measured), cuDNN's
+/// The core of Graph::execute. Before it, Graph::execute asks the driver for a context; a library that is opened on
+/// machines without a driver cannot link this. The list of pointers that each call makes costs 0.9 us (measured), cuDNN's
 /// launch comes on top.
 void ConvPlan::run(cudnnHandle_t handle, const ConvPointers& p, void* workspace) const {
   static const std::vector<std::int64_t> plain{kX, kY, kFilters}, biased{kX, kY, kFilters, kBias};
@@ -186,7 +186,7 @@ ConvGraph::ConvGraph(const ConvKey& key, const CudnnDevice& device)
   g.set_compute_data_type(fe::DataType_t::FLOAT).set_device_properties(device.properties);
   const auto x = tensor(kX, key.x, key.dtype, key.alignment), y = tensor(kY, key.y, key.dtype, key.alignment);
   const auto filters = tensor(kFilters, key.filters(), key.dtype, key.alignment);
-  // What an operation gives is made one of our tensors; between two operations it lives in registers, in f32.
+  // An operation's result is one of our tensors; between two operations it stays in registers, in f32.
   const auto inner = [&](Uid uid) { return tensor(uid, key.y, DType::f32, key.alignment).set_is_virtual(true); };
   switch (key.pass) {
     case ConvPass::forward: {

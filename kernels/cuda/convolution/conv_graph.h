@@ -38,7 +38,7 @@ struct Candidate {
   std::shared_ptr<cudnn_frontend::OpaqueBackendPointer> config;
   EngineChoice choice;
   bool compiled_at_run_time = false;  // its kernel is compiled when the plan is made: 1 to 5 s, needs a driver
-  std::int64_t workspace = 0;         // bytes, as the heuristics tell
+  std::int64_t workspace = 0;         // bytes, as the heuristics report
 };
 
 /// For whom graphs are built: the device behind a handle, or a described one.

@@ -9,12 +9,12 @@
 #include "kernels/cuda/kernels/vector_items.cuh"
 #include "kernels/dispatch.h"
 
-/// What stands around cuDNN's convolutions: operands brought into the form that a plan wants (packed, channels padded, the
-/// compute type) and results brought out of it. Templates over the launcher (kernel_launch.cuh): conv.cu and linear.cu queue
+/// The copies around cuDNN's convolutions: operands are converted to the form that a plan needs (packed, channels padded,
+/// the compute type) and results back from it. Templates over the launcher (kernel_launch.cuh): conv.cu and linear.cu queue
 /// them, the tests emulate them on the host.
 namespace frost::cuda {
 
-/// Two maps whose pixels are equally wide and packed may be walked as one long row each.
+/// Two maps whose pixels are equally wide and packed may each be read as one long row.
 inline Flat flat_rows(const ConstView& a, const ConstView& b) {
   Flat flat{a, b};
   flat.packed = flat.packed && a.shape.c == b.shape.c;
@@ -116,7 +116,7 @@ struct Deliver {
 template <class Launcher>
 void deliver(const Launcher& launch, const ConstView& from, const float* bias, const Activation& activation, const View& y) {
   if (y.shape.elements() == 0) return;
-  ConstView read = from;  // the channels that y wants; the pitch keeps stepping over the padding
+  ConstView read = from;  // the channels that y wants; the pitch still includes the padding
   read.shape.c = y.shape.c;
   FROST_CHECK(y.dtype == read.dtype || y.dtype == DType::f32, "conv2d: y of type ", name_of(y.dtype), " from ",
               name_of(read.dtype));

@@ -6,7 +6,7 @@
 
 #include "kernels/conv.h"
 
-/// What is asked of cuDNN: a convolution as it sees it, apart from cuDNN itself.
+/// A convolution as cuDNN sees it, without cuDNN's headers.
 namespace frost::cuda {
 
 enum class ConvPass : std::uint8_t { forward, backward_data, backward_weight };
@@ -32,12 +32,12 @@ struct ConvKey {
 };
 /// "forward f16 3x3/2 16x640x640x8 -> 16x320x320x16"; not every field.
 std::ostream& operator<<(std::ostream&, const ConvKey&);
-/// Every field, in one word: the name of a plan on disk.
+/// Every field, as one word: the name of a plan on disk.
 std::string identifier(const ConvKey&);
 
 /// The key of a call whose tensors have shapes x and y. Channels grow to multiples of 8 for the 16-bit types and of 4 for
 /// TF32, the 16 bytes that tensor-core engines load at once: unpadded, a 255-channel head makes cuDNN copy 52 MB to its
-/// workspace and a 3-channel stem falls to its slowest engines (measured by the heuristics' workspace, batch 16 at 640).
+/// workspace, and a 3-channel stem gets its slowest engines (measured by the heuristics' workspace, batch 16 at 640).
 /// Depthwise filters grow by whole groups; other grouped convolutions stay as they are. Plain f32 gains nothing.
 ConvKey conv_key(ConvPass pass, const ConvGeometry& geometry, const Shape& x, const Shape& y, DType dtype, bool tf32 = false,
                  bool deterministic = false);

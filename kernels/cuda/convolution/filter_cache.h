@@ -19,8 +19,8 @@ class FilterCache {
     ++calls_;
   }
 
-  /// In the key's form: persistent workspace, or `room` for values without a version, and for those that a capture, in which
-  /// nothing is allocated, is the first to meet.
+  /// In the key's form: persistent workspace, or `room`: for values without a version, and for values first used in a
+  /// capture, in which nothing is allocated.
   template <class Launcher>
   void* find(const Launcher& launch, const Filters& filters, const Shape& shape, const ConvKey& key, void* room) {
     const Form form{filters.data, shape, key.filters(), key.dtype};
@@ -32,7 +32,7 @@ class FilterCache {
     auto it = kept_.find(form);
     if (it == kept_.end()) {
       if (capture_) return convert(room);
-      // Filters of models that are gone (or at rest for thousands of convolutions) must not pile up.
+      // Filters of models that no longer exist (or are unused for thousands of convolutions) must not accumulate.
       std::erase_if(kept_, [&](const auto& item) { return calls_ - item.second.last_use > kRest; });
       const std::size_t bytes = static_cast<std::size_t>(form.padded.elements()) * size_of(form.dtype);
       it = kept_.emplace(form, Kept{.memory = launch.keep(bytes)}).first;
@@ -40,7 +40,7 @@ class FilterCache {
     Kept& entry = it->second;
     entry.last_use = calls_;
     launch.captured_uses(entry.memory);
-    // A recorded conversion may never have run, if its capture was given up: only the same capture relies on it.
+    // A captured conversion may never have run, if its capture was abandoned: only the same capture may use it.
     if (entry.version != filters.version || (entry.capture != 0 && entry.capture != capture_)) {
       convert(entry.memory.get());
       entry.version = filters.version;

@@ -4,7 +4,7 @@
 
 #include "kernels/view.h"
 
-/// What a device could do at best: the yardstick for what it does.
+/// The upper limits of a device's speed, with which measured times are compared.
 namespace frost::cuda {
 
 struct DeviceRates {
@@ -14,7 +14,7 @@ struct DeviceRates {
   double flops(DType type, bool tf32) const { return type != DType::f32 ? flops16 : tf32 ? flops_tf32 : flops32; }
 };
 
-/// From what the driver tells; `capability`: 90 for 9.0. Operations per clock of a multiprocessor: NVIDIA's white papers of
+/// From the driver's numbers; `capability`: 90 for 9.0. Operations per clock of a multiprocessor: NVIDIA's white papers of
 /// Volta, Turing, Ampere, Hopper and Blackwell. An H100 SXM (132 multiprocessors at 1.83 GHz): 989 TFLOP/s, 3.35 TB/s.
 inline DeviceRates device_rates(int capability, int multiprocessors, double clock_hz, double memory_clock_hz,
                                 int memory_bus_bits) {

@@ -1,8 +1,8 @@
 #pragma once
 #include "kernels/math/portable.h"
 
-/// Integer atomics (those on floats would make results depend on the order); on the host plain code, where tests emulate one
-/// thread after the other.
+/// Integer atomics (those on floats would make results depend on the order); plain code on the host, where tests emulate
+/// one thread after the other.
 namespace frost::cuda {
 
 FROST_HD std::int32_t atomic_exchange(std::int32_t* at, std::int32_t value) {

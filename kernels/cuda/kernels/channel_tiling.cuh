@@ -6,14 +6,14 @@
 #include "kernels/cuda/kernels/vector_access.cuh"
 
 /// How blocks share a map whose channels have parameters or sums of their own: a thread keeps `width` channels, whose values
-/// stay in its registers, and walks pixels; neighbouring threads have neighbouring channels, then neighbouring pixels.
+/// stay in its registers, and reads pixels; neighbouring threads have neighbouring channels, then neighbouring pixels.
 namespace frost::cuda {
 
 inline constexpr int kMostColumns = 32;  // 512 neighbouring bytes of 16 for each thread: more would not be read faster
 
-/// A tree over rows, phase by phase: in phase p rows [0, stride) take in rows [stride, 2 stride), which the phase before has
-/// left in shared memory; stride is 2^(phases - 1 - p). A row is written once, when nobody else looks there. Row 0 has
-/// everything at the end of the last phase. `pitch`: threads from row to row.
+/// A tree over rows, phase by phase: in phase p rows [0, stride) add rows [stride, 2 stride), which the phase before wrote
+/// to shared memory; stride is 2^(phases - 1 - p). A row is written once, when no other thread reads it. Row 0 has the
+/// total at the end of the last phase. `pitch`: threads from row to row.
 template <int phase, int phases, class T, class Join>
 FROST_HD void join_tree(int row, int rows, int pitch, int thread, T* shared, T& own, const Join& join) {
   constexpr int stride = 1 << (phases - 1 - phase);
@@ -24,7 +24,7 @@ FROST_HD void join_tree(int row, int rows, int pitch, int thread, T* shared, T& 
 }
 
 /// Each block has `columns` threads side by side (of `items` to a pixel, in `tiles` tiles), `rows` pixels at a time, and
-/// walks `chunk` pixels. A few threads of a block may have nothing to do: 4 of 256 where a pixel has 6 items.
+/// loops over `chunk` pixels. A few threads of a block may have nothing to do: 4 of 256 where a pixel has 6 items.
 struct Columns {
   std::int64_t pixels, chunk, chunks;
   int items, tiles, columns, rows;
@@ -76,7 +76,7 @@ struct ChunkSums {
   }
 };
 
-/// About `wanted` blocks of `threads`, whose threads walk at least `least` pixels each.
+/// About `wanted` blocks of `threads`, whose threads handle at least `least` pixels each.
 inline Columns columns_of(const Shape& shape, int width, std::int64_t wanted, int least, int threads = kThreads) {
   Columns c{};
   c.pixels = shape.pixels();

@@ -13,9 +13,9 @@
 #include "kernels/math/activation.h"
 #include "kernels/math/decode.h"
 
-/// Logits to rows over a launcher (kernel_launch.cuh). Which predictions are kept is counted by blocks, then every block
-/// knows where its own go: rows come in the order level, anchor, row, column, whatever order blocks run in. Only kept rows
-/// are decoded; they stay on the device.
+/// Logits to rows over a launcher (kernel_launch.cuh). First every block counts its kept predictions; from these counts
+/// follows where each block writes. So rows are in the order level, anchor, row, column, whatever order blocks run in. Only
+/// kept rows are decoded; they stay on the device.
 namespace frost::cuda {
 
 struct DecodeLevel : HeadLevel {

@@ -43,7 +43,7 @@ inline HeadLevel head_level(const char* what, const DetectLevel& from) {
   return l;
 }
 
-/// The level in which number i lies, where each level's numbers begin at `first`.
+/// The level of number i, where each level's numbers begin at `first`.
 template <class Level, class Number>
 FROST_HD int level_of(const Level* level, int levels, std::int64_t i, Number Level::*first) {
   int index = 0;

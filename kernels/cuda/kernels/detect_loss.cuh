@@ -14,10 +14,9 @@
 #include "kernels/math/bce.h"
 #include "kernels/math/box_iou.h"
 
-/// The detection loss over a launcher (kernel_launch.cuh), all in the device's memory. An assignment is named by its key,
-/// its place in the list of docs/spec/loss.md section 2 had every target an entry for every group and anchor: (group *
-/// anchors + anchor)
-/// * capacity + target. Sizes follow from shapes and the capacity alone, nothing is counted on the host:
+/// The detection loss over a launcher (kernel_launch.cuh), all in the device's memory. An assignment is named by its key, its
+/// position in the list of docs/spec/loss.md section 2 if every target had an entry for every group and anchor:
+/// (group * anchors + anchor) * capacity + target. Sizes depend only on shapes and the capacity; the host counts nothing:
 ///   Clear       newest = none for every prediction
 ///   Assign      keys that are entries are chained to their prediction
 ///   EntryLosses the chain's largest key (the list's last entry) answers for the whole chain: box and class losses and
@@ -25,7 +24,7 @@
 ///   Objectness  the loss of every cell and its gradient, one thread each
 ///   Stream      writes the gradient maps: zeros, the objectness gradient, and nothing where EntryLosses has written
 ///   Finish      results, balances
-/// Chains are made with atomics, so their order is chance; what is read from them does not depend on it.
+/// Chains are built with atomics, so their order is random; the results do not depend on it.
 namespace frost::cuda {
 
 inline constexpr std::int32_t kChainEnd = -1, kNoEntry = -2;
@@ -97,8 +96,8 @@ struct ClearPredictions {
   }
 };
 
-/// Item: a key of any level; what it names lies anywhere. Lower bound: the targets, from the cache, and 4 bytes written for
-/// each key.
+/// Item: a key of any level; what it names may be anywhere in memory. Lower bound: the targets, from the cache, and 4 bytes
+/// written for each key.
 struct AssignTargets {
   LossPlan plan;
   FROST_HD void operator()(std::int64_t i) const {
@@ -365,7 +364,7 @@ inline LossPlan plan_loss(const DetectLoss& a, std::size_t& bytes) {
     l.predictions = from.head.shape.pixels() * l.anchors, l.first_prediction = p.predictions;
     l.keys = math::kAssignGroups * std::int64_t{l.anchors} * a.target_capacity, l.first_key = p.keys;
     FROST_CHECK(fits_int32(l.keys), "detect_loss: room for ", a.target_capacity, " targets is too much");
-    // As many partial sums as the last kernel adds up in passing; the loops make do with fewer blocks than there is work.
+    // Only as many partial sums as the last kernel can add up quickly; with fewer blocks the loops do more work each.
     l.entry_blocks = static_cast<int>(std::clamp<std::int64_t>((l.keys + 7) / 8, 1, 1024));
     l.objectness_blocks = static_cast<int>(std::clamp<std::int64_t>((l.predictions + 255) / 256, 1, 512));
     l.first_entry_block = p.entry_blocks, l.first_objectness_block = p.objectness_blocks;

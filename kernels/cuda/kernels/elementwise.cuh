@@ -149,7 +149,7 @@ void multiply(const Launch& launch, const ConstView& a, const ConstView& b, cons
   });
 }
 
-/// db of a per-channel b: dy * a summed over each image. A block takes 32 channels of one image; its rows of threads walk
+/// db of a per-channel b: dy * a summed over each image. A block takes 32 channels of one image; its rows of threads take
 /// the pixels in turn, and the sums of all rows are added in order. Lower bound: reads a and dy once.
 template <int width, class T>
 struct SumProducts {

@@ -9,10 +9,10 @@
 #include "kernels/cuda/runtime/context.h"
 #endif
 
-/// How kernels are written, so that a machine without a GPU proves them too. A kernel is a struct that holds its arguments
-/// and a FROST_HD call operator; the part of a primitive that checks, picks types and vector widths and builds the struct is
-/// a template over the launcher, in kernels/cuda/NAME.h. NAME.cu hands it a Launch; the tests hand it the HostLaunch of
-/// tests/kernels/host_launch.h, which emulates the same structs on the CPU.
+/// How kernels are written, so that they can also be tested without a GPU. A kernel is a struct that holds its arguments
+/// and a FROST_HD call operator; the part of a primitive that checks, picks types and vector widths and builds the struct
+/// is a template over the launcher, in kernels/cuda/kernels/NAME.cuh. NAME.cu passes it a Launch; the tests pass the
+/// HostLaunch of tests/kernels/host_launch.h, which emulates the same structs on the CPU.
 ///
 /// Over items:
 ///   struct Scale { const float* x; float* y; float factor;
@@ -29,9 +29,9 @@
 ///   launch.blocks(block_count, Sum{...});
 ///
 /// The phases again and again until a block's shared memory says that it is done:
-///   struct Walk { ...; void start(block, thread, shared, own) const; bool done(const Shared&) const;
-///                 void finish(block, thread, const shared, own) const; };      // all FROST_HD
-///   launch.rounds(block_count, Walk{...});
+///   struct Rounds { ...; void start(block, thread, shared, own) const; bool done(const Shared&) const;
+///                   void finish(block, thread, const shared, own) const; };      // all FROST_HD
+///   launch.rounds(block_count, Rounds{...});
 namespace frost::cuda {
 
 /// Calls run<0>, run<1> ... of a block kernel for one thread, `barrier()` after each.

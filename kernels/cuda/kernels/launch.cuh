@@ -15,7 +15,7 @@ inline constexpr int kThreads = 256;                  // threads to a block of a
 inline constexpr int kVectorBytes = 16;               // the widest access of one thread
 inline constexpr std::int64_t kMaxGrid = 2147483647;  // blocks along x: 2^31 - 1
 
-/// Blocks for `items` that are walked with a grid stride: enough to give each thread one item, but no more than `most`
+/// Blocks for `items` in a loop with a grid stride: enough to give each thread one item, but no more than `most`
 /// (Context::most_blocks: what the device runs at once, a few times over).
 constexpr std::int64_t grid_size(std::int64_t items, std::int64_t most, int threads = kThreads) {
   const std::int64_t needed = items / threads + (items % threads != 0);
@@ -93,7 +93,7 @@ FROST_HD Split divide(std::int64_t n, const Divider& by) {
   return {quotient, n - quotient * by.divisor()};
 }
 
-/// Where item i of a kernel stands: `count` channels, at most the vector width, from `channel` on, of pixel number `pixel`.
+/// Item i of a kernel: `count` channels, at most the vector width, from `channel` on, of pixel number `pixel`.
 struct Place {
   std::int64_t pixel, channel;
   int count;
@@ -120,8 +120,8 @@ class Items {
   Divider each_divider_;
 };
 
-/// The shape of an elementwise kernel's walk: where all views are packed, pixels do not matter and one long row is walked,
-/// so that 3 channels do not cost scalar accesses. Pitches are then the row's, too.
+/// The shape that an elementwise kernel loops over. Where all views are packed it is one long row, so that 3 channels need
+/// no scalar accesses. Pitches are then the row's, too.
 struct Flat {
   explicit Flat(std::initializer_list<ConstView> views) {
     for (const ConstView& v : views) packed = packed && (!v || v.packed());

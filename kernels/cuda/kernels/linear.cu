@@ -115,7 +115,7 @@ Plan& LinearEngine::State::plan(const MatrixProduct& p, const float* bias) {
 
 void LinearEngine::State::multiply(MatrixProduct product, const float* a, const float* b, const float* bias, float* d) {
   context.make_current();
-  // 16 bytes are all that its kernels ask for; a larger value would let the choice follow where a tensor happens to lie.
+  // Its kernels need no more than 16 bytes; with a larger value the choice would depend on a tensor's address.
   product.alignment = std::min({alignment_of(a), alignment_of(b), alignment_of(d)});
   Plan& found = plan(product, bias);
   if (bias) set(found.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);

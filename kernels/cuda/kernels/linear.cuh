@@ -5,8 +5,8 @@
 #include "kernels/conv.h"
 #include "kernels/cuda/convolution/conv_kernels.cuh"
 
-/// Linear layers as matrix products, over a launcher (kernel_launch.cuh) and whoever multiplies: cuBLASLt in linear.cu,
-/// plain loops in the tests.
+/// Linear layers as matrix products, over a launcher (kernel_launch.cuh) and a matrix product: cuBLASLt in linear.cu, plain
+/// loops in the tests.
 namespace frost::cuda {
 
 /// cuBLASLt counts columns first; a row-major matrix is its transpose there. Everything is said in its terms:
@@ -15,7 +15,7 @@ struct MatrixProduct {
   bool transpose_a, transpose_b;
   std::int64_t m, n, k;
   bool add, bias;
-  std::uint32_t alignment = 0;  // bytes, of all matrices: whoever multiplies fills it in
+  std::uint32_t alignment = 0;  // bytes, of all matrices: set by the matrix product
   auto operator<=>(const MatrixProduct&) const = default;
 };
 

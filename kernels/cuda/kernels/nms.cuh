@@ -14,8 +14,8 @@
 
 /// Non-maximum suppression over a launcher (kernel_launch.cuh). A candidate is a 64-bit key: the complement of its
 /// confidence's bits, then the order of its arrival, row of its image * classes + label. Keys differ, so sorting them is a
-/// stable sort by falling confidence, and the order in which threads found them does not matter. Then a block for each image
-/// walks them greedily. Rows stay where detect_decode has put them; detections are all that goes to the host.
+/// stable sort by falling confidence, and the order in which threads found them does not matter. Then one block for each
+/// image takes them greedily. Rows stay where detect_decode wrote them; only detections are copied to the host.
 namespace frost::cuda {
 
 struct NmsImage {
@@ -258,7 +258,7 @@ std::vector<std::vector<Detection>> nms(const Launcher& launch, const Nms& a) {
   launch.to_device(device_images, images.data(), images.size() * sizeof(NmsImage));
   launch.items(image_count, ClearFound{p});
   launch.items(rows, FindCandidates<true>{p});
-  char* results = reinterpret_cast<char*>(kept_count);                  // numbers and boxes lie side by side: one transfer
+  char* results = reinterpret_cast<char*>(kept_count);                  // numbers and boxes are adjacent: one transfer
   launch.items((end - results) / kVectorBytes, ClearResults{results});  // Cut: arrays begin at multiples of 256 bytes
   for (std::size_t i = 0; i < images.size(); ++i)
     if (found[i] > 0)

@@ -3,10 +3,10 @@
 #include "kernels/math/norm_act.h"
 #include "kernels/norm_act.h"
 
-/// What the kernels of batch norm and activation share. Every one is bound by memory: a thread holds its channels'
-/// parameters in registers and streams pixels past them, 16 bytes at a time. Sums are joined in an order that depends on
-/// shapes and the device's size alone: within a thread, over a block's rows as a tree, over blocks in double. No atomics,
-/// the same bits always.
+/// Shared parts of the kernels of batch norm and activation. All are bound by memory: a thread keeps its channels'
+/// parameters in registers and reads pixels, 16 bytes at a time. Sums are joined in an order that depends on shapes and the
+/// device's size alone: within a thread, over a block's rows as a tree, over blocks in double. No atomics, the same bits
+/// always.
 namespace frost::cuda {
 
 template <int width>

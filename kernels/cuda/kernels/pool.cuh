@@ -94,8 +94,8 @@ void max_pool_forward(const Launch& launch, const MaxPoolForward& a) {
 
 static_assert(PoolGeometry::kLargest * PoolGeometry::kLargest - 1 <= std::numeric_limits<std::uint16_t>::max());
 
-/// x is read once more to find the maxima again, as 16-bit numbers in scratch memory: kept from forward, they would be alive
-/// until backward.
+/// x is read once more to find the maxima again, as 16-bit numbers in scratch memory: kept from forward, they would take
+/// memory until backward.
 template <class Launch>
 void max_pool_backward(const Launch& launch, const MaxPoolBackward& a) {
   check_pool("max pool backward", a.geometry, a.x, a.dy);

@@ -17,7 +17,7 @@ class Graph final : public Captured {
     FROST_CUDA(status);
   }
   ~Graph() override {
-    cudaStreamSynchronize(context_.compute);  // a replay may be queued, and needs what goes now
+    cudaStreamSynchronize(context_.compute);  // a queued replay may still need what is freed now
     cudaGraphExecDestroy(executable_);
   }
   void replay() override { FROST_CUDA(cudaGraphLaunch(executable_, context_.compute)); }

@@ -8,8 +8,8 @@
 
 #include "kernels/error.h"
 
-/// The status of every CUDA, cuDNN and cuBLASLt call is looked at: FROST_CUDA(cudaMemsetAsync(p, 0, n, stream)) throws an
-/// Error with the call, the status' name and the library's words. Kernels are checked after each launch.
+/// The status of every CUDA, cuDNN and cuBLASLt call is checked: FROST_CUDA(cudaMemsetAsync(p, 0, n, stream)) throws an
+/// Error with the call, the status' name and the library's message. Kernels are checked after each launch.
 namespace frost::cuda {
 
 /// "cudaMalloc(...): cudaErrorMemoryAllocation (out of memory)", with the place. Clears CUDA's last error.

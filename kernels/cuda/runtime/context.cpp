@@ -13,7 +13,7 @@ std::string mebibytes(std::size_t bytes) { return std::to_string((bytes + (std::
 }  // namespace
 
 void fail_call(cudaError_t status, const char* call, const char* file, int line) {
-  (void)cudaGetLastError();  // not left behind for a call that has nothing to do with it
+  (void)cudaGetLastError();  // so that a later, unrelated call does not report it
   const std::string message = frost::detail::join(call, ": ", cudaGetErrorName(status), " (", cudaGetErrorString(status),
                                                   ") at ", place(file, line));
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(message, 0);
@@ -57,7 +57,7 @@ void* Context::allocate(std::size_t bytes) {
   const cudaStream_t stream = capturing ? copy : compute;
   cudaError_t status = cudaMallocAsync(&block, bytes, stream);
   if (status == cudaErrorMemoryAllocation && !capturing) {
-    // What the pool keeps in pieces of other sizes goes back to the device, once everything queued is done with it.
+    // Free memory in pieces of other sizes goes back to the device after all queued work has finished.
     (void)cudaGetLastError();
     FROST_CUDA(cudaStreamSynchronize(compute));
     cudaMemPool_t pool;

@@ -26,12 +26,12 @@ class Context {
 
   /// Memory in the order of the compute stream: it may be used by what is queued from now on. Throws OutOfMemory.
   void* allocate(std::size_t bytes);
-  /// It goes once what was queued before is done with it; while a capture runs, when that has ended.
+  /// Freed after the work queued before has finished with it; during a capture, after the capture has ended.
   void release(void* memory) noexcept;
 
-  /// Memory that the backend keeps for itself, from whoever accounts it (Backend::set_workspace_source).
+  /// The backend's own memory, from the source that accounts it (Backend::set_workspace_source).
   PersistentWorkspace keep(std::size_t bytes);
-  /// Scratch goes; the caller drops what else was kept.
+  /// Frees scratch; the caller frees everything else.
   void keep_from(PersistentWorkspaceSource source);
 
   /// Memory for the length of one primitive, grown as needed, 256-byte aligned; contents do not outlive the primitive.
@@ -39,10 +39,10 @@ class Context {
   /// Error.
   void* scratch(std::size_t bytes);
 
-  /// What a captured graph reads and runs lives as long as it does, whoever else lets go of it: memory, plans.
+  /// What a captured graph uses (memory, plans) exists as long as the graph, even if all other owners release it.
   using Belongings = std::set<std::shared_ptr<const void>>;
   void begin_capture();
-  /// Notes what the work under capture needs; nothing to do outside of one.
+  /// Records what the captured work needs; does nothing outside of a capture.
   void captured_uses(const std::shared_ptr<const void>& thing) {
     if (capturing) belongings_.insert(thing);
   }
@@ -52,7 +52,7 @@ class Context {
   int device = 0;
   int multiprocessors = 0;
   int capability = 0;            // 90: compute capability 9.0
-  std::int64_t most_blocks = 0;  // worth launching for kernels that walk items with a grid stride
+  std::int64_t most_blocks = 0;  // worth launching for kernels with a grid stride
   std::size_t memory = 0;        // bytes in all
   std::string name;              // "NVIDIA H100 80GB HBM3"
   bool capturing = false;        // the compute stream captures

@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/convolution/conv_graph.h"
 
-/// Which engine won for which convolution, kept on disk so that the next start times nothing.
+/// The fastest engine of each convolution, stored on disk so that the next run need not time them.
 namespace frost::cuda {
 
 /// $XDG_CACHE_HOME/frost/plans, else ~/.cache/frost/plans, else a folder for temporary files.
@@ -21,7 +21,7 @@ class PlanStore {
   };
 
   /// Choices hold for one version of cuDNN (`version`: cudnnGetVersion()) and one kind of device: each pair has a file of
-  /// its own in `folder`. A file that is cut off or is not ours is left aside with one line on stderr. Does not throw.
+  /// its own in `folder`. A file that is cut off or is not ours is ignored, with one line on stderr. Does not throw.
   PlanStore(const std::filesystem::path& folder, std::size_t version, const std::string& device);
   /// Saves, where something is new.
   ~PlanStore();
@@ -35,8 +35,8 @@ class PlanStore {
   std::optional<std::string> compiled(const ConvKey& key) const;
   void put_compiled(const ConvKey& key, const std::string& plan) noexcept;
 
-  /// Writes a new file and puts it in the old one's place; what other processes have added meanwhile is kept. A folder that
-  /// cannot be written costs one line, no more.
+  /// Writes a new file and puts it in the old one's place; what other processes have added meanwhile is kept. If the folder
+  /// cannot be written, there is only one line on stderr.
   void save() noexcept;
 
   std::size_t size() const { return entries_.size(); }

@@ -45,7 +45,7 @@ void Staging::upload(void* device, const void* host, std::size_t bytes) {
     return;
   }
   if (landing_bytes_ < std::min(bytes, kMostLanding)) {
-    // Stream-ordered: the old block is given back once what was queued before has left it.
+    // Stream-ordered: the old block is freed after the work queued before has finished with it.
     forget();
     const std::size_t wanted = std::min((bytes + kChunk - 1) / kChunk * kChunk, kMostLanding);
     set_landing(context_.keep(wanted), wanted);
@@ -75,7 +75,7 @@ void Staging::download(void* host, const void* device, std::size_t bytes) {
   if (bytes == 0) return;
   const std::lock_guard lock(mutex_);
   context_.make_current();
-  // While one chunk is moved to its place on the host, the next one crosses the bus.
+  // While one chunk is copied to its place on the host, the next one is transferred.
   const bool small = bytes <= kSmall;
   const std::size_t size = small ? kSmall : kChunk;
   const auto start = [&](std::size_t at) -> Buffer& {
