@@ -177,7 +177,7 @@ Var max_pool(Context& context, const Var& x, PoolGeometry geometry, const Output
   node->x = Saved(x);
   node->geometry = geometry;
   Var result = context.tape->record(y, std::move(node), {&x});
-  if (x.rematerialization)  // otherwise the rematerialization would keep x alive longer than it saves
+  if (x.rematerialization)  // otherwise the rematerialization would keep x longer, which costs more than it saves
     make_rematerializable(context, result, {Saved::source(x)},
                           [&backend, geometry](View target, const std::vector<Saved>& sources) {
                             const Tensor source = sources[0].get();
@@ -371,7 +371,7 @@ Var concat(Context& context, const std::vector<Var>& parts, Tensor joined) {
     if (!in_place) backend.copy({.x = part.value, .y = slice});
     recorded |= context.records(part);
     repeatable &=
-        part.rematerialization || !in_place;  // a slice without a rematerialization would keep the whole buffer alive anyway
+        part.rematerialization || !in_place;  // a slice without a rematerialization would keep the whole buffer anyway
     node->channels.push_back(part.shape().c);
     inputs.push_back(&part);
     first += part.shape().c;

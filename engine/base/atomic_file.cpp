@@ -27,7 +27,7 @@ class TemporaryFile final : public FileSink {
       : target_(target),
         name_(target.parent_path() / ("." + target.filename().string() + "." + std::to_string(getpid()) + ".tmp")) {
     buffer_.reserve(kBuffer);
-    unlink(name_.c_str());  // only a dead process with our id can have left one
+    unlink(name_.c_str());  // only a process that had our id and has ended can have left one
     descriptor_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     check(descriptor_ >= 0);
   }

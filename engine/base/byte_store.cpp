@@ -15,7 +15,7 @@ namespace frost {
 
 ByteStore::ByteStore(const std::filesystem::path& folder, bool sizes_alone) : folder_(folder), sizes_alone_(sizes_alone) {
   if (folder.empty() || sizes_alone) return;
-  // A name that remove_dead_temporaries knows: this process may be killed before the next line but one.
+  // A name that remove_dead_temporaries removes, in case this process is killed before the unlink below.
   const std::string end = "." + std::to_string(getpid()) + ".tmp";
   std::string name = (folder / ".store-XXXXXX").string() + end;
   file_ = mkostemps(name.data(), static_cast<int>(end.size()), O_CLOEXEC);

@@ -54,7 +54,7 @@ std::size_t InputFile::read(std::span<std::byte> to, std::uint64_t offset) const
 
 FileBytes::FileBytes(const InputFile& file, std::uint64_t most) : size_(std::min(file.size(), most)) {
   const auto too_large = [&] { fail(file.path().string(), ": its ", size_, " bytes do not fit into memory"); };
-  // Where the system promises more memory than it has, only the bytes' arrival would show that they do not fit.
+  // If the system overcommits memory, only writing the bytes would show that they do not fit.
   if (size_ > static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)))
     too_large();
   try {

@@ -16,7 +16,7 @@ extern "C" void remember_signal(int signal) {
 
 constexpr std::array kSignals{SIGINT, SIGTERM};
 std::mutex g_mutex;
-int g_guards = 0;                                        // alive, in whichever threads
+int g_guards = 0;                                        // that exist, in all threads
 std::array<struct sigaction, kSignals.size()> g_before;  // what the signals did before the first of them
 }  // namespace
 

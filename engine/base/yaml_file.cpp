@@ -77,7 +77,7 @@ class Watch final : public YAML::EventHandler {
   }
   void OnMapEnd() override { close(); }
 
-  /// yaml-cpp lets some tabs pass as one blank each, which nests maps otherwise than they look.
+  /// yaml-cpp lets some tabs pass as one blank each, which nests maps differently from how they look.
   void check_indentation(const YAML::Mark& mark) const {
     const auto number = static_cast<std::size_t>(mark.line);
     const std::string_view line = number < lines_.size() ? lines_[number] : "";
@@ -121,7 +121,7 @@ class Keys {
  public:
   explicit Keys(const std::string& source) : source_(source) {}
 
-  /// `unique`: the key of `node` below which none may stand twice.
+  /// `unique`: the key of `node` below which no key may occur twice.
   void settle(YAML::Node node, std::vector<std::string>* warnings, std::string_view unique = {}) {
     if (node.IsSequence())
       for (const YAML::Node& item : node) settle(item, warnings);

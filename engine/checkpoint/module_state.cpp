@@ -11,7 +11,7 @@ namespace {
 /// Weights of convolutions and linear layers: kept OHWI.
 bool is_filter(const std::vector<std::int64_t>& torch_shape) { return torch_shape.size() == 4 || torch_shape.size() == 2; }
 
-// Walks both orders at once: f(index in OIHW, index in OHWI).
+// Loops over both orders at once: f(index in OIHW, index in OHWI).
 template <class F>
 void for_each_filter_value(const Shape& ohwi, F&& f) {
   const std::int64_t out = ohwi.n, in = ohwi.c, pixels = ohwi.h * ohwi.w;

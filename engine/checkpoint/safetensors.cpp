@@ -120,7 +120,7 @@ Entry parse_entry(const std::string& name, const json& value) {
   return entry;
 }
 
-/// What stands before the values: the metadata, the tensors in the order of their bytes, and where their bytes begin.
+/// Everything before the values: the metadata, the tensors in the order of their bytes, and where their bytes begin.
 struct Header {
   Metadata metadata{};
   std::vector<Entry> entries{};

@@ -75,7 +75,7 @@ const Format* format_of(Bytes bytes) {
        im::tiff::decode},
       {"gif", [](Bytes b) { return begins(b, "GIF8"); }},
       {"pfm", [](Bytes b) { return begins(b, "PF\n", "Pf\n"); }},
-      {"ppm",  // and its kin for grey and two-valued pictures
+      {"ppm",  // and the formats for grey and two-valued pictures
        [](Bytes b) {
          return b.size() > 2 && b[0] == 'P' && b[1] >= '1' && b[1] <= '6' && (std::isspace(b[2]) || b[2] == '#');
        }}};
@@ -115,7 +115,7 @@ ImageInfo checked_header(const Format& format, Bytes bytes, std::size_t file_siz
   return header.info;
 }
 
-/// What is thrown within says the cause; this puts the name before it.
+/// Errors thrown inside give the cause; this adds the file's name before it.
 template <class Work>
 auto naming(const std::string& name, Work work) {
   try {
@@ -208,7 +208,7 @@ ImageInfo probe_image(const fs::path& path, std::string* warning) {
   if (warning) warning->clear();
   const InputFile file(path);
   FileBytes data(file, kUsual);
-  // A JPEG says what it is before its pixels, the others must be seen whole.
+  // A JPEG's headers come before its pixels; the others must be read completely.
   const Format* found = format_of(bytes_of(data));
   const bool jpeg = found && found->decode == image::jpeg::decode;
   const bool enough = !found || !found->decode || (jpeg && found->read_header(bytes_of(data)).state == Header::ok);

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kGlyphWidth = 5, kGlyphHeight = 7, kGlyphPitch = 6, kGlyphsInBlock = 16;
 
-// The printable ASCII characters in six blocks of sixteen; the last glyph stands for everything else.
+// The printable ASCII characters in six blocks of sixteen; the last glyph is used for everything else.
 constexpr std::array<std::string_view, 6 * kGlyphHeight> kFont = {
     // space ! " # $ % & ' ( ) * + , - . /
     "..... ..#.. .#.#. .#.#. ..#.. ##... .##.. ..#.. ...#. .#... ..... ..... ..... ..... ..... ....#",

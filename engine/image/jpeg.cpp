@@ -28,7 +28,7 @@ class Decoder {
     if (setjmp(errors_.jump)) return false;
     jpeg_create_decompress(&codec_);
     progress_.progress_monitor = [](j_common_ptr codec) {
-      // A progressive file of a few kilobytes can ask for thousands of passes over a huge image; writers make about ten.
+      // A progressive file of a few kilobytes can need thousands of passes over a huge image; usual files need about ten.
       auto* self = reinterpret_cast<j_decompress_ptr>(codec);
       if (self->input_scan_number > 100) {
         auto* errors = static_cast<JpegErrors*>(codec->err);

@@ -57,7 +57,7 @@ class Decoder {
     png_set_read_fn(png_, this, read);
     png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);  // a flipped bit anywhere: a corrupt file
     png_set_user_limits(png_, kLongestSide, kLongestSide);
-    // Texts and profiles unpack to a thousand times their bytes, and nobody here reads them.
+    // Texts and profiles can unpack to a thousand times their bytes, and they are not used here.
     png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_read_info(png_, info_);
     png_set_strip_16(png_);
@@ -77,7 +77,7 @@ class Decoder {
     png_read_row(png_, row, nullptr);
     return true;
   }
-  /// What stands after the pixels, as far as the end's mark.
+  /// The data after the pixels, up to the end marker.
   bool finish() {
     if (setjmp(jump_)) return false;
     png_read_end(png_, nullptr);
@@ -115,7 +115,7 @@ class Decoder {
   std::jmp_buf jump_;
 };
 
-/// Goes through all rows; `image` null: what is wrong is found all the same.
+/// Reads all rows; with `image` null only to find errors.
 void read_rows(Bytes bytes, Image* image) {
   const Format f = format_of(bytes);
   Decoder decoder(bytes);

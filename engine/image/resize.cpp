@@ -100,7 +100,7 @@ void blend_rows(const std::int16_t* top, const std::int16_t* bottom, std::int16_
 void resize_separable(const Image& source, const Taps& columns, const Taps& rows, uint8_t* out, size_t row_bytes) {
   const size_t count = columns.taps.size() * 3;
   std::vector<std::int16_t> buffers[2] = {std::vector<std::int16_t>(count + 1), std::vector<std::int16_t>(count + 1)};
-  int held[2] = {-1, -1};  // the source rows in the buffers; row r lives in buffer r % 2, so two neighbours never collide
+  int held[2] = {-1, -1};  // the source rows in the buffers; row r is in buffer r % 2, so two neighbours never collide
   const auto resized = [&](int row) {
     const int slot = row & 1;
     if (held[slot] != row) resize_row(source.at(row, 0), source.width, columns, buffers[slot].data());

@@ -17,7 +17,7 @@
 namespace frost::image::tiff {
 namespace {
 
-/// A file in memory as libtiff wants it, and the first things that libtiff had to say about it.
+/// A file in memory as libtiff reads it, and libtiff's first error and warning about it.
 struct Source {
   Bytes bytes;
   std::size_t at = 0;
@@ -45,7 +45,7 @@ int map(thandle_t handle, void** base, toff_t* size) {
   return 1;
 }
 
-/// libtiff's handlers belong to the process. They find the file by its handle, so that threads do not meet.
+/// libtiff's handlers are global. They find the file by its handle, so threads do not disturb each other.
 template <std::string Source::*kept>
 void keep(thandle_t handle, const char*, const char* format, std::va_list arguments) {
   if (!handle) return;
@@ -80,7 +80,7 @@ void check_directory(Bytes bytes) {
     return in.big_endian ? first << 32 | second : second << 32 | first;
   };
   const std::uint64_t directory = large ? u64(8) : in.u32(4);
-  if (directory > bytes.size()) return;  // libtiff's to say
+  if (directory > bytes.size()) return;  // libtiff reports this
   const std::size_t entry_bytes = large ? 20 : 12, first = directory + (large ? 8 : 2);
   const std::uint64_t count =
       std::min<std::uint64_t>(large ? u64(directory) : in.u16(directory), bytes.size() / entry_bytes);

@@ -39,7 +39,7 @@ std::string cause_of(VP8StatusCode status) {
   }
 }
 
-/// Goes through the whole picture; `image` null: what is wrong is found all the same, the last rows alone are kept.
+/// Reads the whole picture; with `image` null only to find errors, and only the last rows are kept.
 void read(Bytes bytes, Image* image) {
   WebPDecoderConfig config;
   FROST_CHECK(WebPInitDecoderConfig(&config) && WebPGetFeatures(bytes.data(), bytes.size(), &config.input) == VP8_STATUS_OK,

@@ -19,8 +19,8 @@ std::vector<float> uniform(Rng& rng, std::int64_t count, double bound) {
   for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
   return values;
 }
-/// True of a pass on a meta device through a model that lives on another one. It reads no values, so nothing is made from
-/// them: that would stay in the model's device.
+/// True for a pass on a meta device through a model on another device. It reads no values, so it must derive nothing from
+/// them: that would stay on the model's device.
 bool walked(const Context& context, const Parameter& of) { return &context.device != &of.value.device(); }
 
 void check_widths(const Conv2d& conv, const BatchNorm2d& bn) {

@@ -39,7 +39,7 @@ bool is_run_file(const std::string& name) {
          name.starts_with("store-");
 }
 
-/// What the holder wrote into the file. An earlier holder's text names a process that is not alive: it is not told.
+/// The holder's text in the file. The text of an earlier holder, whose process has ended, is not reported.
 std::string text_in(int file) {
   std::array<char, 512> text{};
   const ssize_t bytes = pread(file, text.data(), text.size(), 0);
@@ -83,7 +83,7 @@ fs::path make_run_folder(const fs::path& project, const std::string& name, bool 
   for (int n = 1; n < 9999; ++n) {
     const fs::path folder = n == 1 ? first : fs::path(first.string() + std::to_string(n));
     std::error_code error;
-    if (fs::create_directory(folder, error)) return folder;  // false: somebody has it already
+    if (fs::create_directory(folder, error)) return folder;  // false: another process made it
     const bool occupied = fs::exists(fs::symlink_status(folder));
     FROST_CHECK(occupied, folder.string(), ": cannot create this folder: ", error.message());
   }

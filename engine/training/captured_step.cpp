@@ -3,7 +3,7 @@
 namespace frost {
 namespace {
 
-/// What the host knows of a model's values: names of contents, counts.
+/// The host's information about a model's values: versions and counts.
 struct HostState {
   std::vector<std::pair<Parameter*, std::uint64_t>> parameters;
   std::vector<std::pair<Buffer*, std::uint64_t>> buffers;
@@ -26,14 +26,14 @@ CapturedStep::CapturedStep(Device& device, Module* model, bool enabled)
 CapturedStep::~CapturedStep() {
   try {
     forget();
-  } catch (const Error&) {  // a broken device: the error that told of it is on its way
+  } catch (const Error&) {  // a broken device: its error is already being thrown
     graphs_.clear();
     account(0);
   }
 }
 
 void CapturedStep::forget() {
-  if (captured_ > 0) device_.backend().synchronize();  // nothing replays when its memory goes
+  if (captured_ > 0) device_.backend().synchronize();  // no replay may run when its memory is freed
   graphs_.clear();
   captured_ = 0;
   account(0);
@@ -64,8 +64,8 @@ void CapturedStep::capture(Graph& graph, const std::function<void()>& work) {
       if (p->trainable) p->touch();
   const HostState before(model_);
   Backend& backend = device_.backend();
-  // The captured graph takes the place of the memory that the run without a capture used: both at once need not fit. The
-  // device has it back when what is queued is done.
+  // The captured graph replaces the memory of the run without a capture: both need not fit at once. The device gets it back
+  // when the queued work is done.
   device_.allocator().trim();
   backend.synchronize();
   account(0);
@@ -93,7 +93,7 @@ void CapturedStep::capture(Graph& graph, const std::function<void()>& work) {
     if (c->value != value) graph.counters.emplace_back(c, c->value - value);
 }
 
-/// What no tensor uses between two replays still belongs to the captured graphs.
+/// Memory that no tensor uses between two replays still belongs to the captured graphs.
 void CapturedStep::account(std::size_t bytes) {
   if (bytes == accounted_) return;
   Ledger& ledger = device_.ledger();

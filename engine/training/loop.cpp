@@ -65,8 +65,7 @@ std::string run_of(const Metadata& about) {
   return run == about.end() ? "" : run->second;
 }
 
-/// Removes what stands where a checkpoint is to be and cannot be read (cut off, a link to itself), with a notice that says
-/// so.
+/// Removes a file at a checkpoint's path that cannot be read (cut off, a link to itself), with a notice that says so.
 void remove_unreadable(const std::filesystem::path& file, const std::string& cause, Observer& observer) {
   std::error_code error;
   const bool removed = std::filesystem::remove(file, error);
@@ -145,7 +144,7 @@ void TrainingLoop::train_epoch(std::int64_t epoch) {
 
 void TrainingLoop::note_losses(std::int64_t epoch, std::int64_t batch, const BatchReport& report) {
   if (!report.device_losses) return take_losses(epoch, batch, report.losses);
-  // Reading waits for all that is queued. Where the device works beside the host, several batches are read at once.
+  // Reading waits for all that is queued. If the device works asynchronously, several batches are read at once.
   const std::int64_t interval = losses_.elements() / std::ssize(task_.loss_names()), count = report.device_losses.elements();
   device_.backend().copy({.x = report.device_losses, .y = losses_.part(waiting_ * count, {1, 1, 1, count})});
   if (++waiting_ < interval && batch + 1 < task_.batches_per_epoch()) return;
@@ -174,7 +173,7 @@ std::string TrainingLoop::loss_scale_note() const {
 
 void TrainingLoop::check_gradients(std::int64_t epoch, std::int64_t batch) {
   const UpdateState state = updater_.optimizer().state();
-  // A loss scale is meant to find its place by overflows; below 1 it has not found one.
+  // Overflows lower the loss scale until steps succeed; below 1 something else is wrong.
   if (state.skipped == 0 || (options_.loss_scaling && state.loss_scale.scale >= 1)) return;
   warned_ = true;
   observer_.warning(fmt::format("\nWARNING: a gradient is not finite in epoch {}, batch {}: this step is skipped{}\n", epoch,
@@ -207,7 +206,7 @@ void TrainingLoop::run() {
   for (const std::string& name : task_.loss_names()) columns.push_back("train/" + name);
   for (const std::string& name : task_.metric_columns()) columns.push_back(name);
   for (const std::string& name : options_.lr_columns) columns.push_back(name);
-  remove_run_summary(options_.folder);  // there is one where a run has come to its end
+  remove_run_summary(options_.folder);  // a finished run left one
   ResultsCsv csv(options_.folder / "results.csv", columns, options_.csv_width);
   const bool noted = csv.keep(start_epoch_);
 
@@ -254,7 +253,7 @@ void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
       metrics_ = report.metrics;
       fitness = report.fitness;
       forget_derived(
-          ema_model_);  // else the peaks of the next epoch would tell whether this process validated the one before
+          ema_model_);  // else the next epoch's peaks would depend on whether this process validated the one before
     } catch (const Interrupted&) {
       if (saved) save_unvalidated(epoch);
       interrupted("while validating", epoch);
@@ -269,7 +268,7 @@ void TrainingLoop::end_epoch(ResultsCsv& csv, std::int64_t epoch) {
                 ": training has diverged (lower lr0?); ", last_good());
   note_fitness(epoch, fitness);
   if (saved) {
-    // `last` first: whatever does not get written after it, a resumed run writes from it.
+    // `last` first: from it a resumed run can write the files that are missing after it.
     const Metadata about = metadata(epoch, true);
     write_checkpoint(last(), state, about);
     observer_.checkpoint_saved(last().string());
@@ -414,7 +413,7 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
                   file.string(), ": its training state has ", mean_losses_.size(), " losses and ", metrics_.size(),
                   " metrics, this training ", task_.loss_names().size(), " and ", task_.metric_columns().size());
     }
-    if (!json.contains("written_best")) {  // older files say at most whether there was one; which, `best` itself says
+    if (!json.contains("written_best")) {  // older files say at most whether there was one; `best` itself says which
       const Metadata about = find_checkpoint(best()).file.metadata;
       const std::int64_t own = run_of(about).empty() ? epoch_of(about).value_or(best_epoch_) : best_epoch_;
       if (json.value("best_written", true)) written_best_ = own < start_epoch_ ? own : best_epoch_;
@@ -469,10 +468,10 @@ void TrainingLoop::resume(const std::filesystem::path& file) {
       restore("optimizer.second_moment." + p.name, p, group.second_moment.part(group.offsets[i], p.value.shape()));
     }
   }
-  // Resumed from another file, the run stands there: an interruption of this process must not go on from a later `last`.
+  // Resumed from another file, the run is at that epoch: after an interruption it must not continue from a later `last`.
   std::error_code error;
   if (!std::filesystem::equivalent(file, last(), error)) write_checkpoint(last(), saved.tensors, saved.metadata);
-  // What a process that died between `last` and these did not write.
+  // Write what a process that was killed after `last` could not write.
   if (validated_) write_extra_checkpoints(start_epoch_ - 1, saved.tensors, saved.metadata);
   restore_best();
 }

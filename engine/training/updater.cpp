@@ -23,7 +23,7 @@ bool Updater::end_batch() {
   if (batch_ - last_step_ < step_.accumulate) return false;
   last_step_ = batch_;
   optimizer_.set(static_cast<float>(step_.momentum));
-  CapturedStep::Key masked;  // masks may come while training goes on
+  CapturedStep::Key masked;  // masks may be added during training
   for (const ParameterGroup& group : arena_.groups()) masked.push_back(group.mask ? 1 : 0);
   work_.run(masked, [&] {
     optimizer_.queue(clip_);
@@ -44,7 +44,7 @@ std::size_t Updater::unfreeze(std::int64_t steps) {
 void Updater::restore(std::int64_t epoch, std::int64_t last_step, const UpdateState& state) {
   last_step_ = last_step;
   optimizer_.restore(state);
-  for (std::int64_t e = 0; e < epoch; ++e)  // the schedule keeps its last accumulation: walk it to where the run stopped
+  for (std::int64_t e = 0; e < epoch; ++e)  // the schedule keeps its last accumulation: repeat it up to this epoch
     for (std::int64_t i = 0; i < config_.batches_per_epoch; ++i) schedule_.at(e, i);
 }
 
