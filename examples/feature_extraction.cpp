@@ -11,7 +11,7 @@ using namespace frost;
 
 constexpr int kSide = 64, kBatch = 8;
 
-// One batch of pictures that show a circle (class 0) or a star (class 3), normalised as ImageNet's weights want them.
+// One batch of pictures that show a circle (class 0) or a star (class 3), normalised as for ImageNet's weights.
 Tensor batch_of(Device& device, const Preprocessing& p, std::uint64_t number, std::vector<std::int64_t>& labels) {
   std::vector<float> values;
   labels.clear();

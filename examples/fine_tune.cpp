@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <vector>
 
-// A run writes nothing to the terminal; it tells an observer.
+// A run writes nothing to the terminal; it reports to an observer.
 struct Losses : frost::Observer {
   std::vector<double> of_epoch;
   void epoch_done(const frost::EpochResult& epoch) override {

@@ -1,4 +1,4 @@
-// A layer and a loss of one's own, trained with the tape: a small network of sines learns a curve.
+// Your own layer and loss, trained with the tape: a small network of sines learns a curve.
 #include <frost/frost.h>
 
 #include <cmath>

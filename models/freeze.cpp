@@ -38,8 +38,7 @@ bool begins_with_any(const std::string& name, const std::vector<std::string>& pr
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& p) { return name.starts_with(p); });
 }
 
-/// Names to show beside one that fits nothing: of the grammar's own word, the modules and the parameters those at the least
-/// distance.
+/// Names to suggest for one that matches nothing: the closest among `backbone`, the modules and the parameters.
 std::vector<std::string> nearest(Module& model, const std::string& pattern) {
   std::vector<std::pair<int, std::string>> names{{glob_distance(pattern, kBackbone), kBackbone}};
   std::set<std::string> seen;

@@ -55,7 +55,7 @@ void look(const Config& c) {
       classify::load_classifier(*run.device, find_weights(c.weights, observer));
   const int imgsz = classify::Classifier::whole_strides(c.imgsz, observer);
   Predictor predict(*model, {.imgsz = imgsz, .max_det = 5, .compute = run.compute, .cuda_graph = c.cuda_graph});
-  images_of(c.source);  // complains before a folder is made
+  images_of(c.source);  // reports errors before a folder is made
   const fs::path folder = make_run_folder(c.project, c.name, c.exist_ok);
   if (c.save_txt) make_folders(folder / "labels");
 

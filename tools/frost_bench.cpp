@@ -28,7 +28,7 @@ namespace {
 using namespace frost;
 using Clock = std::chrono::steady_clock;
 
-/// The best of several runs, milliseconds: what the machine can do, not what its neighbours let it.
+/// The best of several runs, milliseconds: what the machine can do without other work.
 double best_ms(Device& device, int repeats, const std::function<void()>& work) {
   for (int i = 0; i < (device.backend().can_capture() ? 3 : 1); ++i) work();  // plans, caches, a captured graph
   device.backend().synchronize();
@@ -62,7 +62,7 @@ struct Row {
   double ms = 0, bound_ms = 0, ledger_mb = 0, rss_mb = 0;  // times for each image
 };
 
-/// What `work` returns. Each line is measured in a process of its own, so that no line inherits another's memory. Must run
+/// What `work` returns. Each line is measured in a process of its own, so that no line includes another's memory. Must run
 /// before OpenMP has threads, and before the parent has opened a device.
 template <class Work, class Result = std::invoke_result_t<Work>>
 Result in_child(const Work& work) {
@@ -88,12 +88,12 @@ Result in_child(const Work& work) {
   close(ends[0]);
   int status = 0;
   FROST_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status), "a measurement was killed");
-  if (WEXITSTATUS(status) != 0 || !whole) std::exit(1);  // the child has said why
+  if (WEXITSTATUS(status) != 0 || !whole) std::exit(1);  // the child has printed the cause
   return result;
 }
 
-/// The convolutions that a pass asks for, by the same pass on a device that computes nothing. What only its first run does
-/// (fused weights) is left out.
+/// The convolutions of a pass, from the same pass on a meta device. What only its first run does (fused weights) is left
+/// out.
 template <class Prepare>
 std::vector<PrimitiveCall> convolutions_of(const Backend& like, const Prepare& prepare) {
   std::vector<PrimitiveCall> calls;
@@ -176,7 +176,7 @@ class InferencePass {
         captured_(device, nullptr, cuda_graph) {}
   void run() {
     captured_.run({}, [&] {
-      outputs_.clear();  // the last pass' results do not stand beside this one's
+      outputs_.clear();  // frees the last pass' results before this one's
       outputs_ = network_.model.outputs(context_, image_);
     });
   }
@@ -264,7 +264,7 @@ void print_rates(const Settings& settings) {
   fmt::print("copy {:.1f} GB/s, product {:.2f} TFLOP/s\n\n", rates.copy_gbps, rates.product_tflops);
 }
 
-/// What compare_torch.py says, or why it says nothing.
+/// The output of compare_torch.py, or why there is none.
 nlohmann::json torch_says(const std::string& arguments) {
   std::filesystem::path script = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "compare_torch.py";
   if (!std::filesystem::exists(script)) script = "tools/compare_torch.py";

@@ -99,7 +99,7 @@ void detect(const Config& c) {
   if (predict.imgsz() != c.imgsz)
     fmt::print("WARNING: --img-size {} must be multiple of max stride {}, updating to {}\n", c.imgsz, model->stride(),
                predict.imgsz());
-  images_of(c.source);  // complains before a folder is made
+  images_of(c.source);  // reports errors before a folder is made
   const fs::path folder = make_run_folder(c.project, c.name, c.exist_ok), labels = folder / "labels";
   if (c.save_txt) make_folders(labels);
 

@@ -94,7 +94,7 @@ class Collator {
     pack_rgb(view, b.pixels.data() + slot * b.image_bytes());
   }
 
-  /// Leaves out what is not usable: what follows moves up.
+  /// Leaves out items that are not usable: later ones move up.
   static void close(ImageBatch& b) {
     std::size_t kept = 0;
     for (std::size_t i = 0; i < b.usable.size(); ++i) {
@@ -240,7 +240,7 @@ DataSplits find_val_split(const fs::path& data, const std::vector<std::string>& 
 
 DataSplits find_splits(const fs::path& data) {
   DataSplits splits{.train = {}, .val = {}, .val_name = val_name_in(data)};
-  check_there(data / splits.val_name);  // before a long look at the other
+  check_there(data / splits.val_name);  // before the long scan of the other
   splits.train = scan_image_folder(data / "train");
   splits.val = scan_image_folder(data / splits.val_name, splits.train.classes);
   std::vector<std::string> odd;

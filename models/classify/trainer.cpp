@@ -129,7 +129,7 @@ run::RunResult train(const TrainConfig& given, std::unique_ptr<Classifier> start
               "--data is missing: a folder with train/ and val/ (or test/), one folder for each class");
   const RunDevice run_device = start ? RunDevice(start->device(), config.precision)
                                      : RunDevice(config.device, config.precision, {config.deterministic, config.tf32});
-  config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
+  config.precision = name_of(run_device.compute);  // a resumed run continues with the same type
   Device& device = *run_device.device;
   observer.notice(fmt::format("{}{}\n{}\n\n", bold_blue("classify/train: "), run::options_line(config), run_device.line));
 

@@ -60,8 +60,8 @@ std::unique_ptr<Classifier> unpruned(Device& device, const ClassifierWeights& we
   return std::make_unique<YoloClassifier>(device, weights.architecture, spec, classes, seed, cutoff);
 }
 
-/// The classifier of the registry that a state dict's names and shapes speak of: it has at least half of what both have
-/// together. "" where there is none.
+/// The classifier of the registry that a state dict's names and shapes fit: at least half of all names are in both. ""
+/// where there is none.
 std::string guess_architecture(const StateDict& state, int cutoff) {
   const std::unique_ptr<Backend> cpu = make_cpu_backend();
   Device meta(make_meta_backend(*cpu, {}));
@@ -71,7 +71,7 @@ std::string guess_architecture(const StateDict& state, int cutoff) {
     std::unique_ptr<Classifier> model;
     try {
       model = make_classifier(meta, name, 1, {}, cutoff);
-    } catch (const Error&) {  // a cutoff that its graph has not
+    } catch (const Error&) {  // a cutoff that its graph does not have
       continue;
     }
     double both = 0, all = static_cast<double>(state.size());
@@ -127,7 +127,7 @@ void read_own(ClassifierWeights& out) {
       if (!name.starts_with("optimizer.")) out.state.add(name, tensor);
 }
 
-/// Refuses a pickled classifier whose modules say something else than the network of its name, on a device without memory.
+/// Refuses a pickled classifier whose modules differ from the network of its name, which is built on a meta device.
 void check_modules(const TorchFile& file, const ClassifierWeights& weights) {
   const pickle::Ref network = file.weights();
   const std::string& architecture = weights.architecture;
@@ -141,7 +141,7 @@ void check_modules(const TorchFile& file, const ClassifierWeights& weights) {
          " has; classifiers with changed modules are not read");
 }
 
-/// The module of a classifier knows its classes.
+/// A classifier's module has the names of its classes.
 std::vector<std::string> names_of(const pickle::Document& d, pickle::Ref network) {
   std::vector<std::string> out;
   const pickle::Ref names = d.get(network, "names");

@@ -44,7 +44,7 @@ Config config_of(Model& model, const TrainOptions& o) {
   return c;
 }
 
-/// The same model a second time, to be trained: where that fails, the first one is as it was.
+/// A copy of the model that is trained: if training fails, the original is unchanged.
 template <class Family>
 std::unique_ptr<Family> copy_of(Model& model) {
   FROST_CHECK(dynamic_cast<Family*>(&model), "train: ", model.architecture(), " is not of the data's kind");

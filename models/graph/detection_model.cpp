@@ -24,7 +24,7 @@ std::int64_t parameter_count(Module& module) {
 
 namespace {
 
-/// Channels of what a layer reads; -1 stands for the image.
+/// Channels of what a layer reads; -1 is the image.
 std::vector<std::int64_t> input_channels(const ModelSpec& spec, const LayerSpec& layer,
                                          const std::vector<std::int64_t>& channels) {
   std::vector<std::int64_t> inputs;
@@ -41,7 +41,7 @@ DetectionModel::DetectionModel(Device& device, ModelSpec spec, Seed seed, const 
     : Model(std::filesystem::path(spec.name).stem().string()), device_(device), spec_(std::move(spec)) {
   std::vector<float> strides;
   const bool costs = !is_meta(device.backend());
-  if (costs) {  // what is refused is refused where no memory is taken and no weights are drawn
+  if (costs) {  // refuse before memory is allocated and weights are drawn
     Device meta(make_meta_backend(device.backend(), {}));
     DetectionModel trial(meta, spec_, seed, widths);
     strides = trial.detect_->strides;
@@ -114,7 +114,7 @@ std::vector<float> DetectionModel::try_pass(const std::vector<std::int64_t>& cha
   return strides;
 }
 
-/// Takes the widths, but for how many numbers the head gives out: that is its classes' and anchors' affair.
+/// Takes the widths, except for the head's outputs: their number follows from classes and anchors.
 void DetectionModel::fit(Widths widths) {
   for (const Conv2d* conv : detect_->convs)
     if (const auto it = widths.find(conv->weight.name); it != widths.end() && it->second.size() == 4)
@@ -173,7 +173,7 @@ std::vector<Var> DetectionModel::run(Context& context, std::vector<Var>& outputs
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     std::vector<Var> inputs;
     for (const int from : layer.from) inputs.push_back(outputs[static_cast<std::size_t>(from + 1)]);
-    for (std::size_t j = 0; j < static_cast<std::size_t>(i); ++j)  // whoever reads layer j for the last time frees it
+    for (std::size_t j = 0; j < static_cast<std::size_t>(i); ++j)  // the last layer that reads layer j frees it
       if (uses_[j] == i) outputs[j + 1] = Var();
     const Device::ScopeGuard scope(context.device, layer.module->name());
     if (layer.module == detect_) return detect_->heads(context, inputs);

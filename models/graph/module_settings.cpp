@@ -78,7 +78,7 @@ void write_mode(Upsample& up, const Said& said) {
   if (said.value == "bilinear" && up.mode == ResizeMode::nearest) up.mode = ResizeMode::bilinear;
 }
 
-/// Stands before the mode: settings are in alphabetical order.
+/// Comes before the mode: settings are in alphabetical order.
 void write_corners(Upsample& up, const Said& said) {
   if (said.value != "null" && read_flag(said))
     up.mode = ResizeMode::bilinear_corners;
@@ -114,7 +114,7 @@ Setting activation_setting() {
       [](M& m, const Said& said) { m.*act = parse_activation(said.value, said.where); });
 }
 
-/// What modules say of themselves, by their class.
+/// The attributes of modules, by class.
 const std::vector<Setting>& settings_of(const std::string& torch_class) {
   static const std::map<std::string, std::vector<Setting>, std::less<>> table = {
       {"Activation", {activation_setting<Activate, &Activate::kind>()}},

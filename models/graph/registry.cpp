@@ -24,13 +24,13 @@ struct Row {  // what a maker sees of its row
   const RowArgs& args;
   std::int64_t c1, c2;
   int number;  // repeats, for blocks that repeat inside
-  /// As YOLOv5 scales the channels that a row asks for.
+  /// Scales a row's channels as YOLOv5 does.
   std::int64_t scaled(std::int64_t channels) const { return scaled_channels(args.spec(), channels); }
 };
 using Make = std::function<std::unique_ptr<Module>(const Row&)>;
 
-/// v7.0's arguments end with dilation and activation; up to v6.2 there was no dilation, and the activation stood in its
-/// place. A value there that is no number is that older form.
+/// v7.0's arguments end with dilation and activation; up to v6.2 there was no dilation, and the activation was in its
+/// place. A value there that is no number is the older form.
 struct DilationAndActivation {
   Pair dilation = 1;
   std::optional<Activation> activation;

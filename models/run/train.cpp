@@ -19,7 +19,7 @@ std::string optimizer_line(const ParameterArena& arena, OptimizerKind optimizer,
                      sizes[ParameterArena::kWeight], decay, sizes[ParameterArena::kBias]);
 }
 
-/// Sets the loop where the checkpoint left it.
+/// Sets the loop to the checkpoint's state.
 std::string resumed(TrainingLoop& loop, const std::filesystem::path& checkpoint, int epochs) {
   loop.resume(checkpoint);
   if (!loop.training_left())
@@ -44,7 +44,7 @@ void check_start(Module& model) {
     FROST_CHECK(tensor.all_finite(), name, " is not finite before the first epoch");
 }
 
-/// The same of what stands where the run will write: throws Error where that cannot become a file of the run.
+/// The same for paths that the run will write: throws Error where one cannot become a file of the run.
 void check_places(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
   for (const char* name : {"opt.yaml", "hyp.yaml", "results.csv", "summary.json", "weights/last.safetensors",
@@ -78,7 +78,7 @@ RunResult train(Device& device, Task& task, slim::Plan& plan, LoopOptions option
                 RunPlace place, Observer& observer) {
   Model& model = task.model();
   const int epochs = static_cast<int>(options.schedule.epochs);
-  // The arena takes the parameters' memory over: everything that copies the model's values comes after it.
+  // The arena takes over the parameters' memory: everything that copies the model's values must come later.
   ParameterArena arena(device, model, static_cast<float>(decay), true);
   observer.notice(optimizer_line(arena, options.optimizer, options.schedule.lr0, decay));
   ModelEma ema(device, model, arena, moving_statistics(model, frozen_bn));

@@ -7,14 +7,14 @@
 namespace frost::slim {
 
 double CallTimes::seconds(const PrimitiveCall& call) {
-  if (!call.bind) return 0;  // uploads and the like: the batch is there before the step
+  if (!call.bind) return 0;  // uploads and the like: the batch is on the device before the step
   const auto [it, unknown] = seconds_.try_emplace(call.key, 0.0);
   if (!unknown) return it->second;
 
   using Clock = std::chrono::steady_clock;
   Backend& backend = device_.backend();
-  // A step finds its operands where other work has left them, not in the nearest cache: each run has operands of its own,
-  // and large ones push each other out anyway.
+  // In a step the operands are not in the nearest cache, because other work ran before. So each run has operands of its
+  // own; large ones evict each other anyway.
   constexpr std::int64_t kLarge = 64 << 20;
   constexpr int kRuns = 4;
   const int sets = call.bytes >= kLarge ? 1 : kRuns;
@@ -28,7 +28,7 @@ double CallTimes::seconds(const PrimitiveCall& call) {
   for (int set = 0; set < sets; ++set) works.push_back(call.bind(backend, memory));
   for (const auto& work : works) work();  // plans, pages
   backend.synchronize();
-  // The best of a few runs: neighbours on the machine only ever add. Measured steps are taken the same way.
+  // The best of a few runs: other work on the machine only adds time. Measured steps are taken the same way.
   double best = 1e30;
   for (int run = 0; run < kRuns; ++run) {
     const auto start = Clock::now();

@@ -7,7 +7,7 @@
 namespace frost::slim {
 namespace {
 
-/// Three digits that matter: 0.0123, 1.23, 12.3, 1234.
+/// Three significant digits: 0.0123, 1.23, 12.3, 1234.
 std::string number(double value) {
   if (value == 0) return "0";
   if (value < 0.0005) return "<0.001";

@@ -12,7 +12,7 @@
 namespace frost::slim {
 namespace {
 
-/// Channels that turn out to be one: union-find, where kFixed swallows what it meets.
+/// Joins channels that belong together: union-find, in which a class joined with kFixed becomes fixed.
 class Classes {
  public:
   std::vector<int> fresh(std::int64_t count) {
@@ -216,8 +216,8 @@ std::vector<double> channel_importance(const ChannelGraph& graph, Importance imp
       vote(norm.channels, scale);
     }
   const std::vector<double> by_norm = votes;
-  for (const ChannelGraph::Conv& c : graph.convs) {                      // with `bn`: only where no norm has spoken
-    const std::vector<float> weight = c.conv->weight.value.to_vector();  // OHWI: a filter lies together
+  for (const ChannelGraph::Conv& c : graph.convs) {                      // with `bn`: only where no norm gave an importance
+    const std::vector<float> weight = c.conv->weight.value.to_vector();  // OHWI: a filter is contiguous
     const std::size_t each = weight.size() / c.out.size();
     std::vector<double> norm(c.out.size(), 0);
     for (std::size_t i = 0; i < weight.size(); ++i) norm[i / each] += std::abs(static_cast<double>(weight[i]));

@@ -57,7 +57,7 @@ std::vector<bool> smallest(const std::vector<float>& values, std::int64_t count)
 void set_mask(Parameter& p, const std::vector<bool>& keep) {
   std::vector<float> values = torch_order(p), mask(values.size());
   FROST_CHECK(keep.size() == values.size(), p.name, ": a mask of ", keep.size(), " for ", values.size(), " values");
-  // What an earlier mask took away stays away.
+  // Weights masked earlier stay masked.
   const std::vector<float> before =
       p.mask ? to_host(p.mask, p.torch_shape).to_f32() : std::vector<float>(values.size(), 1.0f);
   for (std::size_t i = 0; i < values.size(); ++i) {

@@ -101,7 +101,7 @@ void prune(const PruneConfig& config, const RunDevice& run, StoredModel& stored,
 
   const StateDict state = state_as_stored(model, stored.state);
   Metadata about = stored.metadata;
-  end_training(about);   // the file may be one that --resume would go on from
+  end_training(about);   // the file may be one that --resume would continue from
   about.erase(kRunKey);  // and must not be taken for that run's `best`
   std::string& pruned = about["frost.pruned"];
   pruned = fmt::format("{} of {}{}", what, file.filename().string(), pruned.empty() ? "" : " (" + pruned + ")");

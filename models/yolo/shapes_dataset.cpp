@@ -256,7 +256,7 @@ class Canvas {
     for (int y = std::max(first.second, 0); y < std::min(last.second, size_); ++y)
       for (int x = std::max(first.first, 0); x < std::min(last.first, size_); ++x) body(x, y);
   }
-  /// A paint that stands out from what lies under the shape: the first of eight that is far enough, else the farthest.
+  /// A paint that differs from what is under the shape: the first of eight that is far enough, else the farthest.
   Color contrasting_paint(const Shape& shape, Rng& rng) const {
     Color under = {0, 0, 0};
     double count = 0;

@@ -56,7 +56,7 @@ std::string value_text(const TorchFile& file, pickle::Ref value, const std::stri
   return same || texts.size() == 1 ? texts.front() : fmt::format("[{}]", fmt::join(texts, ", "));
 }
 
-/// Whose code it is matters as much as what it is called: somebody's own Conv may compute anything.
+/// The package counts as much as the name: a Conv of another project may compute anything.
 bool known_class(const std::string& type, bool act) {
   static const std::set<std::string> names{"Conv",           "DWConv",
                                            "Focus",          "Bottleneck",

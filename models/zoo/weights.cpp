@@ -33,7 +33,7 @@ std::string trimmed(const std::string& name) {
   return first == name.npos ? "" : name.substr(first, name.find_last_not_of(kAround) - first + 1);
 }
 
-/// What the transfer's callbacks share. An exception may not pass through C, so it waits here.
+/// What the transfer's callbacks share. An exception must not pass through C, so it is stored here.
 struct Transfer {
   FileSink& file;
   std::string name;
@@ -81,7 +81,7 @@ void download(const std::string& url, const fs::path& target, std::size_t minimu
     set(CURLOPT_FAILONERROR, 1L);  // a 404's page is not the file
     set(CURLOPT_CONNECTTIMEOUT, 10L);
     set(CURLOPT_LOW_SPEED_LIMIT, 100L);  // bytes per second, over
-    set(CURLOPT_LOW_SPEED_TIME, 30L);    // seconds: a line that has gone dead
+    set(CURLOPT_LOW_SPEED_TIME, 30L);    // seconds: a dead connection
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_ERRORBUFFER, reason.data());
     set(CURLOPT_WRITEFUNCTION, on_data);

@@ -158,9 +158,9 @@ class TorchReader {
                 " classes");
   }
 
-  // ---- walking the modules: shapes, activations, batch norm's constants
+  // ---- the modules: shapes, activations, batch norm's constants
   void visit(Ref module, const std::string& name) {
-    // module_state() walked the same tree before and refused endless ones
+    // module_state() visited the same tree before and refused endless ones
     const std::string type = last_part(d_.symbol(module));
     const auto shape_of = [&](const char* parameter) -> const HostTensor* {
       return out_.state.find(name + "." + parameter);
@@ -256,7 +256,7 @@ class TorchReader {
     for (const auto& [key, value] : d_.entries(yaml)) {
       const std::string name = d_.is(key, Kind::text) ? d_[key].text : std::string();
       if (name == "nc") {
-        text += fmt::format("nc: {}\n", out_.nc);  // the head knows better than the file it was built from
+        text += fmt::format("nc: {}\n", out_.nc);  // the head's number counts, not that of its YAML
       } else if (d_.is(value, Kind::list) && !d_[value].items.empty()) {
         text += name + ":\n";
         for (const Ref row : d_[value].items) text += "  - " + flow(row, name, 0) + "\n";

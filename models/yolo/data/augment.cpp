@@ -108,7 +108,7 @@ void fill_polygon(const Segment& segment, int height, int width, std::vector<std
   }
 }
 
-/// How much of `covered` lies under `over`, as a fraction of its area.
+/// How much of `covered` is under `over`, as a fraction of its area.
 float covered_share(const PixelBox& over, const PixelBox& covered) {
   const float w = std::min(over.x2, covered.x2) - std::max(over.x1, covered.x1);
   const float h = std::min(over.y2, covered.y2) - std::max(over.y1, covered.y1);

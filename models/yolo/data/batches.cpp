@@ -35,7 +35,7 @@ class Collator {
 
   void item(DetectionBatch& b, std::int64_t epoch, std::int64_t place, std::int64_t i) const {
     const auto slot = static_cast<std::size_t>(i);
-    // The stream belongs to the place in the epoch, not to the image: an image that is drawn twice differs each time.
+    // The random stream belongs to the place in the epoch, not to the image: an image drawn twice is augmented differently.
     Rng rng(options_.seed, static_cast<std::uint64_t>(epoch),
             static_cast<std::uint64_t>(place * data_->options().batch_size + i));
     data_->get(b.indices[slot], place, rng, b.image(i), b.items[slot]);
@@ -52,7 +52,7 @@ class Collator {
   }
 
  private:
-  /// What follows moves up.
+  /// Later items move up.
   static void leave_out_unusable(DetectionBatch& b) {
     std::int64_t kept = 0;
     for (std::int64_t i = 0; i < b.n; ++i) {

@@ -79,7 +79,7 @@ std::vector<std::string> missing_of(const std::vector<std::string>& paths) {
 
 fs::path find_root(const std::string& file, const std::string& path, const Entry& val) {
   const fs::path beside = fs::absolute(fs::path(file)).parent_path() / path, here = fs::current_path() / path;
-  for (const fs::path& root : {beside, here})  // an absolute `path` replaces what stands before it
+  for (const fs::path& root : {beside, here})  // an absolute `path` replaces what is before it
     if (present(root) && missing_of(under(root, val)).empty()) return resolved(root);
   return resolved(present(beside) ? beside : here);
 }

@@ -58,7 +58,7 @@ Memory host_memory() {
     if (key == "MemTotal:") memory.total = kilobytes * 1024;
     if (key == "MemAvailable:") memory.available = kilobytes * 1024;
   }
-  // In a container the machine's memory is not ours.
+  // In a container not all of the machine's memory may be used.
   const double limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
   if (limit > 0 && used >= 0) {
     memory.total = std::min(memory.total, limit);

@@ -62,7 +62,7 @@ std::string printable(std::string_view text) {
   return shown;
 }
 
-/// As few digits as tell it from its neighbours.
+/// As few digits as distinguish it from the neighbouring floats.
 std::string text_of(float value) {
   std::array<char, 32> digits{};
   return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr};
@@ -322,7 +322,7 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
     }
     try {
       write_label_cache(cache, hash, set, files);
-    } catch (const Error& e) {  // a read-only data set costs the next run a scan, nothing else
+    } catch (const Error& e) {  // with a read-only data set the next run scans again
       const std::string text = e.what(), reason = text.substr(text.rfind(": ") + 2);
       set.messages.push_back("WARNING ⚠️ Cache directory " + fs::path(cache).parent_path().string() +
                              " is not writeable: " + reason);
@@ -341,7 +341,7 @@ LabelSet scan_labels(const std::vector<std::string>& paths, const ScanOptions& o
 }
 
 namespace {
-/// A class as the label file has it: a float may stand for other digits.
+/// A class as the label file has it: the float may have come from other digits.
 std::string class_text(const std::string& file, float value) {
   try {
     const std::string text = read_text(file);

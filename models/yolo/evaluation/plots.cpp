@@ -21,7 +21,7 @@ constexpr Colour kWhite{255, 255, 255}, kGrey{220, 220, 220};
 
 int pixel(float x) { return static_cast<int>(std::lround(std::clamp(x, -1e6f, 1e6f))); }
 
-// The first `count` characters, never half of one.
+// The first `count` characters; no character is split.
 std::string first_characters(const std::string& text, std::size_t count) {
   std::size_t at = 0;
   for (; at < text.size(); ++at)

@@ -14,7 +14,7 @@
 namespace frost::yolo {
 namespace {
 
-// The denominator's floor makes 0 / 0 a 0; no pixel size is that small.
+// The denominator's lower limit makes 0 / 0 a 0; no pixel size is that small.
 float side_ratio(float a, float b) { return std::min(a, b) / std::max(std::max(a, b), 1e-30f); }
 float ratio(Size box, Size anchor) { return std::min(side_ratio(box.w, anchor.w), side_ratio(box.h, anchor.h)); }
 

@@ -120,7 +120,7 @@ BatchReport DetectionTask::train_batch() {
   LossState& loss = losses_.try_emplace(key, device_, loss_, capacity).first->second;
   loss.grad_scale = loss_scale_;
   loss.set_targets(batch->targets, batch->n, model_.detect().classes);
-  // What was computed before lies in other memory for each batch: nothing to capture.
+  // Cached features are in other memory for each batch, so this cannot be captured.
   PrefixOutput features;
   Tensor pixels, input;
   if (features_) {

@@ -144,7 +144,7 @@ run::RunResult train(const TrainConfig& given, std::unique_ptr<DetectionModel> s
   }
   const RunDevice run_device = start ? RunDevice(start->device(), config.precision)
                                      : RunDevice(config.device, config.precision, {config.deterministic, config.tf32});
-  config.precision = name_of(run_device.compute);  // a resumed run goes on as it began
+  config.precision = name_of(run_device.compute);  // a resumed run continues with the same type
   Device& device = *run_device.device;
   observer.notice(fmt::format("{}{}\n{}\n\n", bold_blue("train: "), run::options_line(config), run_device.line));
 
