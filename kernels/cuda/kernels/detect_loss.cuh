@@ -14,8 +14,8 @@
 #include "kernels/math/bce.h"
 #include "kernels/math/box_iou.h"
 
-/// The detection loss over a launcher (kernel_launch.cuh), all in the device's memory. An assignment is named by its key, its
-/// position in the list of docs/spec/loss.md section 2 if every target had an entry for every group and anchor:
+/// The detection loss over a launcher (kernel_launch.cuh), all in the device's memory. An assignment is named by its key,
+/// its position in the list of docs/spec/loss.md section 2 if every target had an entry for every group and anchor:
 /// (group * anchors + anchor) * capacity + target. Sizes depend only on shapes and the capacity; the host counts nothing:
 ///   Clear       newest = none for every prediction
 ///   Assign      keys that are entries are chained to their prediction
