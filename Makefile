@@ -30,7 +30,7 @@ build: deps  ## the tools, optimised, in build/bin; with the CUDA library where 
 DRIVER := $(wildcard /dev/nvidiactl /dev/dxg)
 # A first build is the demo's: what is compiled for it is kept, and the tests add theirs.
 FIRST := $(if $(wildcard build/CMakeCache.txt),,-D FROST_PCH=ON)
-demo: deps  ## learn, transfer with freezing, prune, compare: the story in three minutes on two cores, after three of compiling
+demo: deps  ## learn, transfer with freezing, prune, compare: the story in two minutes on two cores, after four of compiling
 	@cmake --preset release $(FIRST)
 	@cmake --build build -j $(JOBS) --target frost_demo $(if $(DRIVER),frost_backends)
 	@tools/demo.sh build/bin build/demo
